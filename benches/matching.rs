@@ -1,0 +1,2 @@
+//! Benchmarks of route matching.
+fn main() {}
