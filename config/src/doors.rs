@@ -1,0 +1,145 @@
+//! The doors between the planes (DESIGN section 4): traits and messages, free of tokio and I/O.
+//!
+//! Contract, for each trait: callable from any thread; returns without blocking on the network; a panic in an
+//! implementation is a bug of that implementation and must not unwind into the caller's state.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::model::Model;
+use crate::names::{AppName, ClusterName, EndpointId};
+
+/// Number of a published table; grows by one with each publish of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Generation(pub u64);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The down door: control publishes Models, the router compiles and swaps. One publisher exists; it is not `Clone`.
+pub trait Publisher: Send {
+    /// Hands over a Model and returns at once; the ticket tells how it ended. Publishes are applied in order and
+    /// may be coalesced: a later one may carry an earlier one's ticket to `Applied`.
+    fn publish(&mut self, model: Arc<Model>) -> Ticket;
+}
+
+/// How a publish ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every worker serves the generation (or a later one). Refused parts kept their last good version.
+    Applied {
+        /// The generation in force.
+        generation: Generation,
+        /// What was not taken, with the reason.
+        refused: Vec<Refusal>,
+    },
+    /// Nothing was taken.
+    Rejected {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// A part of a Model that the router did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which part: `listener:NAME` or `app:NAME`.
+    pub part: String,
+    /// Why, for people; says what to do.
+    pub reason: String,
+}
+
+#[derive(Debug, Default)]
+struct TicketState {
+    generation: Option<Generation>,
+    verdict: Option<Verdict>,
+    wakers: Vec<Waker>,
+}
+
+/// Follows one publish. Cloning follows the same publish.
+#[derive(Debug, Clone, Default)]
+pub struct Ticket(Arc<(Mutex<TicketState>, Condvar)>);
+
+impl Ticket {
+    /// A ticket with no verdict yet. Called by publishers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, TicketState> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the generation the publish became, before all workers have taken it. Called by the router.
+    pub fn assign(&self, generation: Generation) {
+        self.state().generation = Some(generation);
+    }
+
+    /// Ends the ticket; later calls are ignored. Called by the router.
+    pub fn end(&self, verdict: Verdict) {
+        let mut state = self.state();
+        if state.verdict.is_none() {
+            if let Verdict::Applied { generation, .. } = &verdict {
+                state.generation = Some(*generation);
+            }
+            state.verdict = Some(verdict);
+            self.0.1.notify_all();
+            for waker in state.wakers.drain(..) {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The generation, once known.
+    pub fn generation(&self) -> Option<Generation> {
+        self.state().generation
+    }
+
+    /// The verdict, once known; otherwise the waker is woken when it is. Called by control's API.
+    pub fn poll(&self, waker: &Waker) -> Option<Verdict> {
+        let mut state = self.state();
+        if state.verdict.is_none() && !state.wakers.iter().any(|w| w.will_wake(waker)) {
+            state.wakers.push(waker.clone());
+        }
+        state.verdict.clone()
+    }
+
+    /// Blocks until the verdict or the timeout. For threads that may block: start-up and tests.
+    pub fn wait(&self, timeout: Duration) -> Option<Verdict> {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.state();
+        while state.verdict.is_none() {
+            let left = deadline.checked_duration_since(Instant::now())?;
+            state = self.0.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.verdict.clone()
+    }
+}
+
+/// The aside door: questions about live state, answered by the router.
+pub trait Inspect: Send + Sync {
+    /// The generation that every worker serves.
+    fn generation(&self) -> Generation;
+    /// Live state of every endpoint of a cluster; `None` when the table has no such cluster.
+    fn endpoints(&self, app: &AppName, cluster: &ClusterName) -> Option<Vec<EndpointStatus>>;
+}
+
+/// Live state of an endpoint, for people and the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointStatus {
+    /// Its id.
+    pub id: EndpointId,
+    /// `starting`, `ready`, `failing`, `draining` or `gone`.
+    pub state: &'static str,
+    /// Why it is in that state.
+    pub reason: String,
+    /// When it came into that state, milliseconds since the Unix epoch.
+    pub since_unix_ms: u64,
+    /// Requests it is serving now, over all workers.
+    pub in_flight: u32,
+}

@@ -1,0 +1,575 @@
+//! The Model: the validated, immutable words that both planes share. Types with invariants and no serde.
+//!
+//! Made only by `validate` and by `diff::apply`; parts that did not change between two Models are pointer-equal
+//! (`Arc::ptr_eq`), which is what lets the router rebuild only what changed. Holds no secret, no key material and
+//! no live state.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
+
+/// Everything a router needs to serve: what control publishes and the router compiles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Addresses to accept on, by name.
+    pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
+    /// Owners of routes and clusters, by name.
+    pub apps: BTreeMap<AppName, Arc<App>>,
+}
+
+/// A place to listen on or to connect to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Address {
+    /// An IPv4 or IPv6 address with its port.
+    Tcp(SocketAddr),
+    /// A unix stream socket by absolute path.
+    Unix(Arc<str>),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "{address}"),
+            Address::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+/// What a listener is for; sets defaults (DESIGN section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Role {
+    /// Faces people: the edge of a platform. Routes without `listeners` apply here.
+    #[default]
+    Edge,
+    /// Ambassador: traffic that arrives for the pod's own app.
+    Inbound,
+    /// Ambassador: traffic that the pod's own app sends.
+    Outbound,
+}
+
+/// One bound address with its protocol rules.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// Its name in configuration, logs and metrics.
+    pub name: ListenerName,
+    /// Where it binds. Port 0 is refused by `validate`.
+    pub address: Address,
+    /// What it is for.
+    pub role: Role,
+    /// Proxies whose forwarding fields are believed. Empty by default, in every role.
+    pub trust: Vec<IpNet>,
+    /// Bounds on what a client may send.
+    pub limits: HttpLimits,
+    /// Accept `_` in field names instead of dropping such fields. A field that would equal a forwarding field is
+    /// refused either way.
+    pub allow_underscore: bool,
+    /// Read `//` in paths as `/`, for matching and forwarding.
+    pub merge_slashes: bool,
+    /// Also send `Forwarded` (RFC 7239) upstream.
+    pub forwarded: bool,
+    /// Pseudonym for `Via` in both directions; none means that no `Via` is added.
+    pub via: Option<Arc<str>>,
+}
+
+/// Bounds on one client's requests. All sizes in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Request line without its CRLF (414 beyond). Default 8 KiB.
+    pub request_line: u32,
+    /// One field line without its CRLF (431 beyond). Default 16 KiB.
+    pub field: u32,
+    /// Whole head with all its CRLFs (431 beyond). Default 64 KiB.
+    pub head: u32,
+    /// Number of fields (431 beyond). Default 100, at most 1000.
+    pub fields: u16,
+    /// From the first byte of a head to its last. Default 10 s.
+    pub head_deadline: Duration,
+    /// Idle time between requests of a connection. Default 60 s.
+    pub keepalive_idle: Duration,
+    /// Longest silence inside a request body. Default 55 s.
+    pub body_idle: Duration,
+    /// Largest request body (413 beyond). Default none.
+    pub body: Option<u64>,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            request_line: 8 << 10,
+            field: 16 << 10,
+            head: 64 << 10,
+            fields: 100,
+            head_deadline: Duration::from_secs(10),
+            keepalive_idle: Duration::from_secs(60),
+            body_idle: Duration::from_secs(55),
+            body: None,
+        }
+    }
+}
+
+/// An app: routes and clusters that are accepted or refused together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct App {
+    /// Its name; `default` for the top level of the process file.
+    pub name: AppName,
+    /// Routes in file order. Behind one `Arc` so that endpoint changes keep it pointer-equal.
+    pub routes: Arc<Vec<Arc<Route>>>,
+    /// Clusters by name.
+    pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
+    /// Other apps that may have routes on hosts this app owns.
+    pub share_hosts_with: Arc<Vec<AppName>>,
+}
+
+/// A rule: a condition and what to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Name for logs and metrics: as written, else `route-N` by position in its file (from 1).
+    pub name: RouteName,
+    /// Listeners it applies to; none means every listener of role edge. Already merged with the app's own setting.
+    pub listeners: Option<Vec<ListenerName>>,
+    /// The host condition.
+    pub host: HostMatch,
+    /// The path condition.
+    pub path: PathMatch,
+    /// Methods accepted, as written (case-sensitive tokens); empty means all.
+    pub methods: Vec<Arc<str>>,
+    /// Header conditions; all must hold.
+    pub headers: Vec<ValueCondition>,
+    /// Query parameter conditions; all must hold.
+    pub query: Vec<ValueCondition>,
+    /// Cookie conditions; all must hold.
+    pub cookies: Vec<ValueCondition>,
+    /// What to do with a request that matches.
+    pub action: Action,
+    /// Edits of the request head before it is sent upstream.
+    pub request_headers: HeaderEdits,
+    /// Edits of the response head before it is sent downstream.
+    pub response_headers: HeaderEdits,
+    /// Deadlines of an exchange on this route.
+    pub timeouts: Timeouts,
+    /// Connect attempts in all, each to another endpoint. 1..=10, default 3.
+    pub attempts: u8,
+    /// Whether a path whose loose form selects another rule is allowed (DESIGN section 3).
+    pub loose_path: LoosePath,
+    /// Largest request body on this route (413 beyond); none means the listener's bound.
+    pub body_limit: Option<u64>,
+}
+
+/// The host condition of a route. Stored in lower case, without port and final dot; IPv6 literals keep brackets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostMatch {
+    /// Exactly this host.
+    Exact(Arc<str>),
+    /// `*.suffix`: one or more labels before the suffix; the text is the suffix without `*.`.
+    Wildcard(Arc<str>),
+    /// Any host.
+    Any,
+}
+
+/// The path condition of a route, in the normal form of DESIGN section 3.
+#[derive(Debug, Clone)]
+pub enum PathMatch {
+    /// The path and everything below it, by whole segments. `/` matches everything. Without a final `/` unless `/`.
+    Prefix(Arc<str>),
+    /// Exactly this path.
+    Exact(Arc<str>),
+    /// A regular expression anchored at both ends, bounded in size by `validate`.
+    Regex(Arc<PathRegex>),
+}
+
+/// A compiled path expression with the text it was written as.
+#[derive(Debug)]
+pub struct PathRegex {
+    /// As written, for errors, ties and equality.
+    pub text: Arc<str>,
+    /// Compiled with anchors and a size limit.
+    pub regex: regex::Regex,
+}
+
+impl PartialEq for PathMatch {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (PathMatch::Prefix(a), PathMatch::Prefix(b)) | (PathMatch::Exact(a), PathMatch::Exact(b)) => a == b,
+            (PathMatch::Regex(a), PathMatch::Regex(b)) => a.text == b.text,
+            (PathMatch::Prefix(_), PathMatch::Exact(_) | PathMatch::Regex(_))
+            | (PathMatch::Exact(_), PathMatch::Prefix(_) | PathMatch::Regex(_))
+            | (PathMatch::Regex(_), PathMatch::Prefix(_) | PathMatch::Exact(_)) => false,
+        }
+    }
+}
+
+/// One condition on a named value (header, query parameter, cookie).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValueCondition {
+    /// Field name in lower case, or parameter or cookie name as is.
+    pub name: Arc<str>,
+    /// What the value must be.
+    pub test: ValueTest,
+}
+
+/// What a named value must be.
+#[derive(Debug, Clone)]
+pub enum ValueTest {
+    /// It is there, whatever its value.
+    Present,
+    /// It is not there.
+    Absent,
+    /// One of its values equals this text.
+    Equals(Arc<str>),
+    /// One of its values matches the expression (anchored at both ends).
+    Regex(Arc<PathRegex>),
+}
+
+impl PartialEq for ValueTest {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (ValueTest::Present, ValueTest::Present) | (ValueTest::Absent, ValueTest::Absent) => true,
+            (ValueTest::Equals(a), ValueTest::Equals(b)) => a == b,
+            (ValueTest::Regex(a), ValueTest::Regex(b)) => a.text == b.text,
+            _ => false,
+        }
+    }
+}
+
+/// What a route does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Send to an endpoint of a cluster.
+    Forward(Forward),
+    /// Answer with a redirect.
+    Redirect(Redirect),
+    /// Answer with a fixed response.
+    Fixed(FixedResponse),
+}
+
+/// Where and how to forward.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forward {
+    /// One or more clusters with weights; the sum is at least 1. A single cluster has weight 1.
+    pub clusters: Vec<WeightedCluster>,
+    /// What decides the side of a split; stable while weights ramp.
+    pub split: SplitKey,
+    /// Hashed with the key so that two routes split independently; the route's name unless written.
+    pub salt: Arc<str>,
+    /// Replace the matched prefix by this path before forwarding. Only with a prefix path.
+    pub prefix_rewrite: Option<Arc<str>>,
+    /// Replace Host by this text before forwarding.
+    pub host_rewrite: Option<Arc<str>>,
+}
+
+/// One side of a split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightedCluster {
+    /// The cluster, inside the same app.
+    pub cluster: ClusterName,
+    /// Its share of the sum. 0..=65535.
+    pub weight: u16,
+}
+
+/// What the side of a weighted split is derived from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SplitKey {
+    /// The client address.
+    #[default]
+    Client,
+    /// A request header; requests without it are decided by the client address.
+    Header(Arc<str>),
+    /// A cookie; requests without it are decided by the client address.
+    Cookie(Arc<str>),
+}
+
+/// A redirect. Absent parts are taken from the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308. Default 308.
+    pub status: u16,
+    /// `http` or `https`.
+    pub scheme: Option<Arc<str>>,
+    /// Host, with port if wanted.
+    pub host: Option<Arc<str>>,
+    /// Whole new path.
+    pub path: Option<Arc<str>>,
+    /// Replace the matched prefix only.
+    pub prefix: Option<Arc<str>>,
+    /// Drop the query string.
+    pub strip_query: bool,
+}
+
+/// A fixed response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedResponse {
+    /// 200..=599.
+    pub status: u16,
+    /// Media type of the body. Default `text/plain; charset=utf-8`.
+    pub content_type: Arc<str>,
+    /// At most 64 KiB.
+    pub body: Arc<str>,
+}
+
+/// Header edits, applied in this order: remove, set, add. Names in lower case; values are checked field values.
+/// `validate` refuses hop-by-hop and framing fields.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeaderEdits {
+    /// Fields taken away.
+    pub remove: Vec<Arc<str>>,
+    /// Fields replaced (name as written, value).
+    pub set: Vec<(Arc<str>, Arc<str>)>,
+    /// Fields appended (name as written, value).
+    pub add: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// Deadlines of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// All connect attempts and waits for readiness together. Default 5 s.
+    pub connect: Duration,
+    /// One connect attempt. Default 1 s; never more than `connect`.
+    pub connect_try: Duration,
+    /// From the request fully sent to the first response byte. Default 30 s.
+    pub first_byte: Duration,
+    /// Longest silence after the first response byte. Default 55 s.
+    pub idle: Duration,
+    /// The whole exchange. Default none.
+    pub total: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            connect_try: Duration::from_secs(1),
+            first_byte: Duration::from_secs(30),
+            idle: Duration::from_secs(55),
+            total: None,
+        }
+    }
+}
+
+/// Whether a path may select one rule in normal form and another in loose form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoosePath {
+    /// Refuse with 400 (default).
+    #[default]
+    Refuse,
+    /// The rule of the normal form wins.
+    Allow,
+}
+
+/// A named group of endpoints under one policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// Its name inside the app.
+    pub name: ClusterName,
+    /// Everything but the endpoints; shared between Models that differ in endpoints only.
+    pub policy: Arc<ClusterPolicy>,
+    /// Endpoints with resolved addresses, sorted by id. Empty is allowed.
+    pub endpoints: Arc<Vec<Arc<Endpoint>>>,
+    /// DNS names that control resolves into `endpoints`.
+    pub names: Arc<Vec<DnsEndpoint>>,
+}
+
+/// How a cluster is balanced, probed and connected to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterPolicy {
+    /// The picker.
+    pub balance: Balance,
+    /// Active check; without one an endpoint is ready at once.
+    pub probe: Option<ProbePolicy>,
+    /// Idle upstream connections kept per worker and endpoint. Default 128.
+    pub pool_idle: u32,
+    /// Longest idle time of a pooled connection; the endpoint's own, when learned, wins if shorter. Default 60 s.
+    pub pool_idle_timeout: Duration,
+    /// The endpoints are Ekiden routers: keep their `X-Router-Error`.
+    pub peer_router: bool,
+    /// Requests that may wait for the first check of an endpoint, per worker. Default 1024.
+    pub queue: u32,
+}
+
+/// Which picker chooses an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// Power of two choices by requests in flight per weight.
+    #[default]
+    P2c,
+    /// Smooth weighted round robin.
+    RoundRobin,
+}
+
+/// An active check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbePolicy {
+    /// What is sent and expected.
+    pub kind: ProbeKind,
+    /// Time between checks. Default 2 s; 100 ms..=1 h.
+    pub interval: Duration,
+    /// Longest wait for one check. Default 1 s.
+    pub timeout: Duration,
+    /// Successes in a row that admit an endpoint which had failed. Default 2. The first check of all admits by one.
+    pub rise: u8,
+    /// Failures in a row that set a ready endpoint aside. Default 3.
+    pub fall: u8,
+}
+
+/// What a probe does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// `GET path`; passes on a status in range and, if set, a body that holds the text.
+    Http {
+        /// Path and query.
+        path: Arc<str>,
+        /// Host field; the endpoint's address unless written.
+        host: Option<Arc<str>>,
+        /// Lowest and highest passing status. Default 200..=299.
+        status: (u16, u16),
+        /// Text that must be found in the first 64 KiB of the body.
+        body: Option<Arc<str>>,
+    },
+    /// A TCP connect.
+    Tcp,
+}
+
+/// One address of a cluster with a stable id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Unique in the cluster.
+    pub id: EndpointId,
+    /// Where to connect. Two endpoints may share an address.
+    pub address: Address,
+    /// Relative share. 1..=1000, default 1.
+    pub weight: u16,
+    /// Failure domain, free text.
+    pub zone: Option<Arc<str>>,
+    /// Gets no new picks, keeps what it has.
+    pub drain: bool,
+    /// Opaque release tag; part of the incarnation.
+    pub release: Option<Arc<str>>,
+    /// Who wrote it.
+    pub owner: Owner,
+}
+
+/// Who owns an endpoint; only its owner may change it (drain excepted).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Owner {
+    /// A configuration file (`file:`).
+    #[default]
+    File,
+    /// The HTTP API (`api:`).
+    Api,
+    /// A placement source such as DNS (`source:`).
+    Source,
+}
+
+/// A DNS name among a cluster's endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsEndpoint {
+    /// With an id the name is one endpoint; without, each record is an endpoint `NAME/ADDRESS`.
+    pub id: Option<EndpointId>,
+    /// The name to resolve, lower case, without final dot.
+    pub name: Arc<str>,
+    /// Port of every endpoint made from it.
+    pub port: u16,
+    /// Weight of every endpoint made from it.
+    pub weight: u16,
+    /// Zone of every endpoint made from it.
+    pub zone: Option<Arc<str>>,
+}
+
+/// Settings of the process that are not part of the table. Read once at start; a change needs a restart and is
+/// reported by reload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Process {
+    /// Where metrics and readiness are served; none means off. Default `127.0.0.1:9901`.
+    pub telemetry: Option<Address>,
+    /// Where the control API is served. See [`ControlAddress`].
+    pub control: ControlAddress,
+    /// File that holds the bearer token of the control API.
+    pub control_token_file: Option<PathBuf>,
+    /// Host names, beside loopback, under which the control API answers.
+    pub control_hosts: Vec<Arc<str>>,
+    /// Where state is kept; none means the default place derived from the file's path.
+    pub run_dir: Option<PathBuf>,
+    /// Worker threads; none means one per core. 1..=256.
+    pub workers: Option<u16>,
+    /// Longest time to finish work after SIGTERM. Default 30 s.
+    pub drain_timeout: Duration,
+    /// How long to keep accepting after SIGTERM. Default 1 s.
+    pub drain_grace: Duration,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// Connections one worker accepts at most. Default derived from the descriptor limit.
+    pub max_connections: Option<u32>,
+}
+
+/// Where the control API is served.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ControlAddress {
+    /// `127.0.0.1:9902`, or a unix socket in the run directory when there is an inbound or outbound listener.
+    #[default]
+    Default,
+    /// As written.
+    At(Address),
+    /// Not served.
+    Off,
+}
+
+/// The access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Line format.
+    pub format: LogFormat,
+    /// Where lines go.
+    pub to: LogTarget,
+}
+
+/// Line format of the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// Heroku router logfmt.
+    Logfmt,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LogTarget {
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// Appended to a file; reopened on SIGHUP.
+    File(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+impl Model {
+    /// A Model without listeners and apps: what serves before the first publish.
+    pub fn empty() -> Self {
+        Self { listeners: BTreeMap::new(), apps: BTreeMap::new() }
+    }
+
+    /// Number of endpoints in all clusters.
+    pub fn endpoint_count(&self) -> usize {
+        self.apps.values().flat_map(|app| app.clusters.values()).map(|cluster| cluster.endpoints.len()).sum()
+    }
+
+    /// Number of routes in all apps.
+    pub fn route_count(&self) -> usize {
+        self.apps.values().map(|app| app.routes.len()).sum()
+    }
+}
+
+impl Listener {
+    /// Whether the peer's forwarding fields are believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trust.iter().any(|net| net.contains(&peer))
+    }
+}
