@@ -1,6 +1,34 @@
 //! Speaks: the words both planes share. Raw text becomes a valid, immutable [`model::Model`]; [`doors`] are the
-//! traits through which the planes meet. Knows no tokio and does no I/O.
+//! traits through which the planes meet. Knows no tokio and does no I/O: texts come in, Models and errors go out.
+//!
+//! The way of a text: [`source::Source`] -> `tree` (one spanned value tree for TOML, YAML and JSON) -> `raw` (what
+//! people write, one declaration per table of keys) -> `validate` -> [`build::build`] (all files together, host
+//! ownership, pointer reuse) -> [`build::Built`].
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)
+)]
+
+pub mod address;
+pub mod build;
+pub mod diagnostic;
+pub mod diff;
 pub mod doors;
+pub mod hosts;
 pub mod model;
 pub mod names;
+pub mod schema;
+mod raw;
+#[cfg(test)]
+mod tests;
+pub mod source;
+mod tree;
+mod validate;
+
+pub use build::{Built, Input, build};
+pub use diagnostic::{Diagnostic, Severity};
+pub use hosts::HostOwners;
+pub use schema::schema;
+pub use source::{Format, Source};

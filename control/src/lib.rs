@@ -1,1 +1,46 @@
-//! Placeholder.
+//! Knows: what runs where, and publishes Models. Reads and watches the configuration files, serves the control API,
+//! asks DNS, and keeps what must survive (journal, last good table) in the run directory.
+//!
+//! Runs on a thread of its own; never on a worker, never on a data-path socket. Depends on `ekiden-config` only:
+//! the router stands behind the doors [`Publisher`](ekiden_config::doors::Publisher) and
+//! [`Inspect`](ekiden_config::doors::Inspect).
+//!
+//! ```text
+//! load(options)            files (or the last good table) -> Loaded, or all errors
+//! Control::start(loaded)   run directory, journal, first publish, then watch, API and DNS
+//! Control::reload()        SIGHUP          Control::status()   telemetry          Control::stop()
+//! ```
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)
+)]
+
+mod address;
+mod api;
+mod clock;
+mod control;
+mod dns;
+mod files;
+mod fnv;
+mod journal;
+mod last_good;
+mod load;
+mod overlay;
+mod own;
+mod plane;
+mod problem;
+mod rundir;
+mod settings;
+mod sources;
+mod status;
+mod watch;
+
+pub use address::AddressFlag;
+pub use control::{Control, StartError, StatusReader};
+pub use dns::{Answer, Family, RECORDS_MAX, Resolve, ResolveError, Resolving};
+pub use load::{Loaded, Refused, check, load};
+pub use rundir::RunDirError;
+pub use settings::{Options, Settings};
+pub use status::{ApiStatus, NameStatus, Reload, ReloadCounts, Status};

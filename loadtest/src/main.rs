@@ -1,2 +1,84 @@
-//! Load tests.
-fn main() {}
+//! The load tests: starts origin, router and peers, drives load, and reports figures as ratios.
+//! This file is the command line only. The crate builds on none of ours: routers are processes to it.
+//!
+//! ```text
+//! core 0: the proxy under test, one worker      core 1: origin, load generator (wrk, drive), strace
+//! ```
+
+mod chart;
+mod drive;
+mod failure;
+mod figures;
+mod fronts;
+mod hold;
+mod http1;
+mod idle;
+mod instructions;
+mod launch;
+mod machine;
+mod options;
+mod origin;
+mod peers;
+mod relay;
+mod results;
+mod swap;
+mod trace;
+mod turn;
+mod usage;
+mod wrk;
+
+use clap::Parser;
+use failure::{Fallible, failure};
+use options::{Command, Options};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run(Options::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Fallible<()> {
+    match command {
+        Command::Peers(options) => {
+            let wish = options.wish()?;
+            if wish.kinds.iter().any(|kind| kind.is_ours()) {
+                options.common.build()?;
+            }
+            peers::run(&wish)
+        }
+        Command::Swap(options) => {
+            options.common.build()?;
+            swap::run(&options.wish())
+        }
+        Command::Idle(options) => {
+            let kinds = options.kinds()?;
+            if kinds.iter().any(|kind| kind.is_ours()) {
+                options.common.build()?;
+            }
+            let count = if options.common.smoke { 500 } else { options.count };
+            idle::run(&kinds, count, options.common.date.as_deref(), options.common.record)
+        }
+        Command::Instructions(options) => {
+            options.common.build()?;
+            instructions::run(&options.wish()?)
+        }
+        Command::Origin { listen } => origin::serve(&listen),
+        Command::NullRelay { listen, to } => relay::serve(listen, to),
+        Command::Drive(options) => {
+            let report = drive::run(&options.plan()?)?;
+            println!("{}", report.json());
+            if report.failed == 0 {
+                return Ok(());
+            }
+            // An open loop reports its failures as a figure; a closed one is asked for exact counts.
+            if options.rate.is_some() { Ok(()) } else { Err(failure(report.reasons.join("; "))) }
+        }
+        Command::Hold { to, count, path } => hold::run(to, count, &path),
+        Command::Exec { cores, command } => Err(launch::become_pinned(&cores, &command)),
+    }
+}

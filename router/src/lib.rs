@@ -1,1 +1,28 @@
-//! Placeholder.
+//! Carries: sockets, HTTP, pools, probes, records. Workers read one immutable table that the swapper replaces.
+//!
+//! The way of a request is [`worker::connection`] -> [`exchange::run`] -> [`exchange::forward`] -> [`exchange::relay`]
+//! -> [`exchange::trace`]. Decisions are core's; this crate performs them. Knows nothing of control.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod buffer;
+pub mod clock;
+pub mod exchange;
+pub mod head;
+pub mod listen;
+pub mod pool;
+pub mod probe;
+pub mod record;
+pub mod router;
+pub mod shared;
+pub mod stream;
+pub mod swap;
+pub mod telemetry;
+pub mod wheel;
+pub mod wire;
+pub mod worker;
+
+pub use router::{ControlStatus, Options, Router};

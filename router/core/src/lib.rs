@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Decides: match, limit, pick, judge. Pure: time and randomness are arguments.
+//!
+//! Holds no socket, no clock, no entropy and no async runtime. What outlives a table lives in [`cell`] and
+//! [`stats`]; everything else is immutable once made.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod cell;
+pub mod cluster;
+pub mod cookie;
+pub mod edit;
+pub mod health;
+pub mod host;
+pub mod outcome;
+pub mod path;
+pub mod pick;
+pub mod policy;
+pub mod query;
+pub mod split;
+pub mod stats;
+pub mod table;

@@ -1,0 +1,353 @@
+//! Every key that can be written, with its documentation, default and bounds. The only list of keys.
+
+use std::time::Duration;
+
+use super::declare::tables;
+use super::quantity::Bytes;
+use super::read::{Map, Off, Raw, Spanned, Status, TextOr, Word, Words};
+use super::shape::Shape;
+use crate::model::{Balance, LogFormat, LoosePath, Role};
+
+/// Title of an app file in errors.
+pub(crate) const APP_FILE: &str = "an app file";
+
+const NAME: u64 = 128;
+const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
+
+impl Words for Role {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("edge", Role::Edge), ("inbound", Role::Inbound), ("outbound", Role::Outbound)];
+}
+
+impl Words for Balance {
+    const WORDS: &'static [(&'static str, Self)] = &[("p2c", Balance::P2c), ("round_robin", Balance::RoundRobin)];
+}
+
+impl Words for LoosePath {
+    const WORDS: &'static [(&'static str, Self)] = &[("refuse", LoosePath::Refuse), ("allow", LoosePath::Allow)];
+}
+
+impl Words for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("json", LogFormat::Json), ("logfmt", LogFormat::Logfmt)];
+}
+
+/// Whether a key belongs to the process file.
+pub(crate) fn is_process_key(key: &str) -> bool {
+    match RawProcess::shape(RawProcess::BOUND) {
+        Shape::Table(table) => table.keys.iter().any(|known| known.key == key),
+        _ => false,
+    }
+}
+
+tables! {
+    /// The process file. Its top-level routes and clusters form the app `default`.
+    RawProcess as "the process file" {
+        /// Addresses to accept on, by name. At least one.
+        listener: Map<RawListener> = "required" in 0, 256;
+        /// Groups of endpoints, by name.
+        cluster: Map<RawCluster> = "none" in 0, 100_000;
+        /// Rules, in order; order decides only between rules that are equally specific.
+        route: Vec<RawRoute> = "none" in 0, 100_000;
+        /// Listeners of the top-level routes that name none themselves.
+        listeners: Vec<Spanned<String>> = "every listener of role edge" in 1, 256;
+        /// Deadlines of the top-level routes where they set none themselves.
+        timeout: RawTimeout = "see the keys";
+        /// Other apps that may have routes on the hosts of the app `default`.
+        share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
+        /// Directory with one file per app, named by its stem; relative to this file.
+        apps: Spanned<String> = "none" in 1, 4096;
+        /// Where metrics and readiness are served.
+        telemetry: RawTelemetry = "see the keys";
+        /// Where and how the control API is served.
+        control: RawControl = "see the keys";
+        /// Directory for state; relative to this file. Needs a restart.
+        run_dir: Spanned<String> = "a directory of the user's state directory, named by a hash of this file's path" in 1, 4096;
+        /// Worker threads. Needs a restart.
+        workers: Spanned<u64> = "one per core" in 1, 256;
+        /// Longest time to finish requests after SIGTERM. Needs a restart.
+        drain_timeout: Duration = "\"30s\"" in 0, HOUR;
+        /// How long to go on accepting after SIGTERM, while `/readyz` already says 503. Needs a restart.
+        drain_grace: Duration = "\"1s\"" in 0, HOUR;
+        /// The access log.
+        access_log: RawAccessLog = "see the keys";
+        /// Connections accepted at most by one worker. Needs a restart.
+        max_connections: Spanned<u64> = "derived from the limit of open files" in 1, 10_000_000;
+    }
+
+    /// A file of the apps directory: one app, named by the file's stem.
+    RawApp as "an app file" {
+        /// Groups of endpoints, by name; names are the app's own.
+        cluster: Map<RawCluster> = "none" in 0, 100_000;
+        /// Rules, in order.
+        route: Vec<RawRoute> = "none" in 0, 100_000;
+        /// Listeners of the routes that name none themselves.
+        listeners: Vec<Spanned<String>> = "every listener of role edge" in 1, 256;
+        /// Deadlines of the routes where they set none themselves.
+        timeout: RawTimeout = "see the keys";
+        /// Other apps that may have routes on hosts that this app owns.
+        share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
+    }
+
+    /// A bound address with its protocol rules. Changes apply without a restart.
+    RawListener as "[listener.NAME]" {
+        /// Where to bind: `IP:PORT`, `[IPv6]:PORT` or `unix:/path`.
+        address: Spanned<String> = "required" in 1, 256;
+        /// What it is for: `edge` faces people, `inbound` and `outbound` stand beside an app in its pod.
+        role: Spanned<Word<Role>> = "\"edge\"";
+        /// Addresses and networks (CIDR) of proxies whose forwarding fields are believed.
+        trust: Vec<Spanned<String>> = "nobody" in 0, 1000;
+        /// Bounds on what a client may send.
+        limits: RawLimits = "see the keys";
+        /// Accept `_` in field names; otherwise such fields are dropped.
+        allow_underscore: bool = "false";
+        /// Read `//` in paths as `/`, for matching and forwarding.
+        merge_slashes: bool = "false";
+        /// Also send `Forwarded` (RFC 7239) upstream.
+        forwarded: bool = "false";
+        /// Name under which `Via` is added in both directions.
+        via: Spanned<String> = "no `Via`" in 1, 64;
+    }
+
+    /// Bounds on one client's requests.
+    RawLimits as "[listener.NAME.limits]" {
+        /// Request line without its line end, in bytes; 414 beyond.
+        request_line: Bytes = "\"8KiB\"" in 64, 1 << 20;
+        /// One field line without its line end, in bytes; 431 beyond.
+        field: Bytes = "\"16KiB\"" in 64, 1 << 20;
+        /// The whole head, in bytes; 431 beyond.
+        head: Bytes = "\"64KiB\"" in 256, 16 << 20;
+        /// Number of fields; 431 beyond.
+        fields: u64 = "100" in 1, 1000;
+        /// From the first byte of a head to its last.
+        head_deadline: Duration = "\"10s\"" in 10, HOUR;
+        /// Idle time between the requests of a connection.
+        keepalive_idle: Duration = "\"60s\"" in 10, DAY;
+        /// Longest silence inside a request body.
+        body_idle: Duration = "\"55s\"" in 10, DAY;
+        /// Largest request body, in bytes; 413 beyond.
+        body: Off<Bytes> = "\"off\"" in 0, 1 << 50;
+    }
+
+    /// A group of endpoints under one policy.
+    RawCluster as "[cluster.NAME]" {
+        /// Where requests go: `IP:PORT`, `[IPv6]:PORT`, `unix:/path`, `name:PORT`, or tables.
+        endpoints: Vec<TextOr<RawEndpoint>> = "none" in 0, 200_000;
+        /// How an endpoint is chosen: `p2c` takes the less busy of two drawn at random, `round_robin` goes round.
+        balance: Word<Balance> = "\"p2c\"";
+        /// Active check of every endpoint; without one an endpoint is ready at once.
+        probe: RawProbe = "none";
+        /// Idle connections kept per worker and endpoint.
+        pool_idle: u64 = "128" in 0, 65_535;
+        /// Longest idle time of a kept connection; the endpoint's own wins when it is known and shorter.
+        pool_idle_timeout: Duration = "\"60s\"" in 1, DAY;
+        /// The endpoints are Ekiden routers: their `X-Router-Error` is passed on.
+        peer_router: bool = "false";
+        /// Requests that may wait, per worker, for the first check of an endpoint.
+        queue: u64 = "1024" in 0, 1_000_000;
+    }
+
+    /// One address of a cluster, in its long form.
+    RawEndpoint as "an endpoint" {
+        /// Stable name inside the cluster.
+        id: Spanned<String> = "the address as written" in 1, NAME;
+        /// Where to connect: `IP:PORT`, `[IPv6]:PORT`, `unix:/path` or `name:PORT`.
+        address: Spanned<String> = "required" in 1, 512;
+        /// Share of requests relative to the other endpoints.
+        weight: u64 = "1" in 1, 1000;
+        /// Failure domain, free text.
+        zone: Spanned<String> = "none" in 1, NAME;
+        /// Gets no new requests and keeps what it has. Not with a DNS name.
+        drain: bool = "false";
+        /// Release tag; an endpoint of another release starts with fresh state. Not with a DNS name.
+        release: Spanned<String> = "none" in 1, NAME;
+    }
+
+    /// An active check. Either `path` or `tcp = true`.
+    RawProbe as "a probe" {
+        /// `GET` this path and query.
+        path: Spanned<String> = "none" in 1, 4096;
+        /// Connect only.
+        tcp: Spanned<bool> = "false";
+        /// Host field of the check.
+        host: Spanned<String> = "the endpoint's address" in 1, 256;
+        /// Statuses that pass: `200`, `"200-299"` or `[200, 399]`.
+        status: Spanned<Status> = "\"200-299\"";
+        /// Text that must stand in the first 64 KiB of the body.
+        body: Spanned<String> = "none" in 1, 1024;
+        /// Time between checks.
+        interval: Duration = "\"2s\"" in 100, HOUR;
+        /// Longest wait for one check.
+        timeout: Duration = "\"1s\"" in 10, HOUR;
+        /// Successes in a row that admit an endpoint which had failed; the first check of all admits by one.
+        rise: u64 = "2" in 1, 100;
+        /// Failures in a row that set a ready endpoint aside.
+        fall: u64 = "3" in 1, 100;
+    }
+
+    /// A rule: a condition and what to do. Exactly one of cluster, clusters, redirect and respond.
+    RawRoute as "[[route]]" {
+        /// Name for logs and metrics.
+        name: Spanned<String> = "`route-N` by its position, from 1" in 1, NAME;
+        /// Listeners it applies to.
+        listeners: Vec<Spanned<String>> = "those of the app" in 1, 256;
+        /// Host: `example.com`, `*.example.com`, or an address.
+        host: Spanned<String> = "any host" in 1, 300;
+        /// Path: a text is a prefix by whole segments; or a table with one of exact, prefix and regex.
+        path: TextOr<RawPath> = "\"/\"" in 1, 4096;
+        /// Methods, upper case.
+        methods: Vec<Spanned<String>> = "all" in 1, 64;
+        /// Header conditions by name, all to hold: a text the value equals, or a table.
+        headers: Map<TextOr<RawTest>> = "none" in 0, 32;
+        /// Conditions on query parameters, all to hold.
+        query: Map<TextOr<RawTest>> = "none" in 0, 32;
+        /// Conditions on cookies, all to hold.
+        cookies: Map<TextOr<RawTest>> = "none" in 0, 32;
+        /// Cluster to send to.
+        cluster: Spanned<String> = "none" in 1, NAME;
+        /// Clusters to split between.
+        clusters: Vec<RawSide> = "none" in 1, 64;
+        /// Answer with a redirect.
+        redirect: RawRedirect = "none";
+        /// Answer with a fixed response.
+        respond: RawRespond = "none";
+        /// Changes of the request's target before it is sent upstream.
+        rewrite: RawRewrite = "none";
+        /// What keeps a user on one side of a split: `client` (its address), or a table with header or cookie.
+        split: TextOr<RawSplit> = "\"client\"" in 1, 64;
+        /// Hashed with the split key; routes with the same salt split alike.
+        salt: Spanned<String> = "the route's name" in 1, NAME;
+        /// Edits of the request head before it is sent upstream.
+        request_headers: RawEdits = "none";
+        /// Edits of the response head before it is sent downstream.
+        response_headers: RawEdits = "none";
+        /// Deadlines of an exchange.
+        timeout: RawTimeout = "that of the app";
+        /// Connect attempts at most, each to another endpoint.
+        attempts: u64 = "3" in 1, 10;
+        /// What to do when the path, read loosely (`%2F`, `//`, `;`), would select another rule: `refuse` or `allow`.
+        loose_path: Word<LoosePath> = "\"refuse\"";
+        /// Largest request body, in bytes; 413 beyond.
+        body_limit: Bytes = "that of the listener" in 0, 1 << 50;
+    }
+
+    /// A path condition in its long form; one of the keys.
+    RawPath as "a path" {
+        /// This path and everything below it, by whole segments.
+        prefix: Spanned<String> = "none" in 1, 4096;
+        /// Exactly this path.
+        exact: Spanned<String> = "none" in 1, 4096;
+        /// Regular expression that the whole path matches.
+        regex: Spanned<String> = "none" in 1, 1024;
+    }
+
+    /// A condition on a value in its long form; one of the keys.
+    RawTest as "a condition" {
+        /// A value equals this text.
+        equals: Spanned<String> = "none" in 0, 4096;
+        /// A value matches this regular expression, whole.
+        regex: Spanned<String> = "none" in 1, 1024;
+        /// It is there (`true`) or not (`false`).
+        present: bool = "none";
+    }
+
+    /// One side of a split.
+    RawSide as "an item of clusters" {
+        /// The cluster.
+        name: Spanned<String> = "required" in 1, NAME;
+        /// Its share of the sum of all weights.
+        weight: Spanned<u64> = "1" in 0, 65_535;
+    }
+
+    /// What keeps a user on one side of a split; one of the keys. Requests without it go by client address.
+    RawSplit as "a split" {
+        /// A request header.
+        header: Spanned<String> = "none" in 1, NAME;
+        /// A cookie.
+        cookie: Spanned<String> = "none" in 1, NAME;
+    }
+
+    /// A redirect; absent parts are those of the request. At least one of scheme, host, path and prefix.
+    RawRedirect as "a redirect" {
+        /// 301, 302, 303, 307 or 308.
+        status: Spanned<u64> = "308" in 301, 308;
+        /// `http` or `https`.
+        scheme: Spanned<String> = "that of the request" in 1, 8;
+        /// Host, with port if wanted.
+        host: Spanned<String> = "that of the request" in 1, 300;
+        /// The whole new path.
+        path: Spanned<String> = "that of the request" in 1, 4096;
+        /// What replaces the matched prefix. Only with a prefix path.
+        prefix: Spanned<String> = "none" in 1, 4096;
+        /// Drop the query string.
+        strip_query: bool = "false";
+    }
+
+    /// A fixed response.
+    RawRespond as "a response" {
+        /// Status, 200 to 599.
+        status: Spanned<u64> = "200" in 200, 599;
+        /// Body, at most 64 KiB.
+        body: Spanned<String> = "empty" in 0, 65_536;
+        /// Media type of the body.
+        content_type: Spanned<String> = "\"text/plain; charset=utf-8\"" in 1, 256;
+    }
+
+    /// Changes of a request's target.
+    RawRewrite as "a rewrite" {
+        /// What replaces the matched prefix. Only with a prefix path.
+        prefix: Spanned<String> = "none" in 1, 4096;
+        /// What replaces Host.
+        host: Spanned<String> = "none" in 1, 300;
+    }
+
+    /// Header edits, done in the order remove, set, add. Hop-by-hop and framing fields and Host are refused.
+    RawEdits as "header edits" {
+        /// Fields to take away.
+        remove: Vec<Spanned<String>> = "none" in 0, 64;
+        /// Fields to replace, with their value.
+        set: Map<Spanned<String>> = "none" in 0, 64;
+        /// Fields to append, with a value or a list of values.
+        add: Map<TextOr<Vec<Spanned<String>>>> = "none" in 0, 64;
+    }
+
+    /// Deadlines of an exchange.
+    RawTimeout as "a timeout" {
+        /// All connect attempts together, with the wait for a ready endpoint.
+        connect: Spanned<Duration> = "\"5s\"" in 1, HOUR;
+        /// One connect attempt; at most `connect`.
+        connect_try: Spanned<Duration> = "\"1s\"" in 1, HOUR;
+        /// From the request sent to the first byte of the response.
+        first_byte: Spanned<Duration> = "\"30s\"" in 1, DAY;
+        /// Longest silence after that.
+        idle: Spanned<Duration> = "\"55s\"" in 1, DAY;
+        /// The whole exchange.
+        total: Off<Duration> = "\"off\"" in 1, DAY;
+    }
+
+    /// Where metrics and readiness are served. Needs a restart.
+    RawTelemetry as "[telemetry]" {
+        /// `IP:PORT`, `unix:/path` or `off`.
+        address: Spanned<String> = "\"127.0.0.1:9901\"" in 1, 256;
+    }
+
+    /// Where and how the control API is served. Needs a restart.
+    RawControl as "[control]" {
+        /// `IP:PORT`, `unix:/path` or `off`. With a listener of role inbound or outbound the default is a unix
+        /// socket in the run directory.
+        address: Spanned<String> = "\"127.0.0.1:9902\"" in 1, 256;
+        /// File that holds the bearer token of the API; relative to this file.
+        token_file: Spanned<String> = "no token" in 1, 4096;
+        /// Host names, beside loopback, under which the API answers.
+        hosts: Vec<Spanned<String>> = "none" in 0, 64;
+    }
+
+    /// The access log. Needs a restart.
+    RawAccessLog as "[access_log]" {
+        /// `json`, or `logfmt` as the Heroku router writes it.
+        format: Word<LogFormat> = "\"json\"";
+        /// `stdout`, `off`, or the path of a file, which holds a `/`.
+        to: Spanned<String> = "\"stdout\"" in 1, 4096;
+    }
+}
+

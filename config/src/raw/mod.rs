@@ -1,0 +1,15 @@
+//! What people write: one declaration per table of keys, from which come the decoder, the schema and the reference.
+//!
+//! Reading collects every wrong key, type and bound in the report and goes on; it does not know whether names
+//! resolve or values make sense together (that is `validate`).
+
+mod declare;
+mod keys;
+mod quantity;
+mod read;
+mod shape;
+
+pub(crate) use keys::*;
+pub(crate) use quantity::{Bytes, duration_words, size_words};
+pub(crate) use read::{Map, Off, Raw, Spanned, Status, TextOr, Word, nearest, shown};
+pub(crate) use shape::{KeyShape, Shape, TableShape};

@@ -1,0 +1,331 @@
+//! Bad files: each with the findings it must give, by code, line and column, and nothing else.
+
+use super::*;
+
+/// Text below [`LISTENER`] (which is two lines), expected findings.
+type Row = (&'static str, &'static [(&'static str, usize, usize)]);
+
+/// Findings of a text under a good listener. Errors and warnings alike, in the order of the text.
+fn found(text: &str) -> Vec<Diagnostic> {
+    match build_one(&toml(&format!("{LISTENER}{text}"))) {
+        Ok(built) => built.diagnostics,
+        Err(found) => found,
+    }
+}
+
+fn check(rows: &[Row]) {
+    for (text, want) in rows {
+        let found = found(text);
+        let have: Vec<_> = found.iter().map(|d| (d.code, d.line, d.column)).collect();
+        let shown: String = found.iter().map(|d| format!("\n{d}\n")).collect();
+        assert_eq!(have, *want, "\n{text}\n{shown}");
+    }
+}
+
+#[test]
+fn syntax_and_shape() {
+    check(&[
+        ("a = ", &[("syntax", 3, 5)]),
+        ("workers = 2020-01-01", &[("syntax", 3, 11)]),
+        ("[listener.edge]\n", &[("duplicate_key", 3, 1)]),
+        ("merge_slashes = true\nmerge_slashes = true", &[("duplicate_key", 4, 1)]),
+        ("adress = \"127.0.0.1:1\"", &[("unknown_key", 3, 1)]),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nserver = 1", &[("unknown_key", 5, 1)]),
+        ("trust = \"10.0.0.0/8\"", &[("wrong_type", 3, 10)]),
+        ("via = 1", &[("wrong_type", 3, 7)]),
+        ("via = \"\"", &[("empty_text", 3, 7)]),
+        ("forwarded = \"true\"", &[("wrong_type", 3, 14)]),
+        ("role = \"egde\"", &[("unknown_value", 3, 9)]),
+        ("role = 1", &[("wrong_type", 3, 8)]),
+        ("[listener.edge.limits]\nfields = \"100\"", &[("wrong_type", 4, 11)]),
+        ("[listener.edge.limits]\nfields = 1001", &[("out_of_range", 4, 10)]),
+        ("[listener.edge.limits]\nfields = -1", &[("out_of_range", 4, 10)]),
+        ("[listener.edge.limits]\nhead = 255", &[("out_of_range", 4, 8)]),
+        ("[listener.edge.limits]\nhead = \"64kib\"", &[("bad_size", 4, 9)]),
+        ("[listener.edge.limits]\nhead = true", &[("wrong_type", 4, 8)]),
+        ("[listener.edge.limits]\nbody = \"of\"", &[("bad_size", 4, 9)]),
+        ("[listener.edge.limits]\nhead_deadline = 5", &[("wrong_type", 4, 17)]),
+        ("[listener.edge.limits]\nhead_deadline = \"5 s\"", &[("bad_duration", 4, 18)]),
+        ("[listener.edge.limits]\nhead_deadline = \"2h\"", &[("out_of_range", 4, 18)]),
+        ("[telemetry]\nadress = \"off\"", &[("unknown_key", 4, 1)]),
+        ("[cluster]\nweb = 1", &[("wrong_type", 4, 7)]),
+        ("[[route]]\nlisteners = []\nrespond = {}", &[("empty_list", 4, 13)]),
+    ]);
+}
+
+#[test]
+fn process_settings() {
+    check(&[
+        ("trust = [\"10.0.0.1/8\", \"x\"]", &[("bad_network", 3, 11), ("bad_network", 3, 25)]),
+        ("via = \"a b\"", &[("bad_name", 3, 8)]),
+        ("[listener.b]\naddress = \"0.0.0.0:8080\"", &[("address_taken", 4, 12)]),
+        ("[listener.b]\naddress = \"127.0.0.1:9901\"", &[("address_taken", 1, 1)]),
+        ("[listener.b]\naddress = \"localhost:80\"", &[("bad_address", 4, 12)]),
+        ("[listener.b]\naddress = \"127.0.0.1:0\"", &[("bad_address", 4, 12)]),
+        ("[listener.b]\naddress = \"unix:relative\"", &[("bad_address", 4, 12)]),
+        ("[listener.b]\nrole = \"edge\"", &[("missing_key", 3, 1)]),
+        ("[listener.\"a b\"]\naddress = \"127.0.0.1:1\"", &[("bad_name", 3, 11)]),
+        ("[listener.o]\naddress = \"127.0.0.1:1\"\nrole = \"outbound\"\n[control]\naddress = \"127.0.0.1:9902\"", &[(
+            "control_needs_token",
+            7,
+            12,
+        )]),
+        ("[control]\naddress = \"0.0.0.0:9902\"", &[("control_open", 4, 12)]),
+        ("[control]\nhosts = [\"a:1\"]", &[("bad_host", 4, 11)]),
+        ("[access_log]\nto = \"stdot\"", &[("unknown_value", 4, 7)]),
+        ("[access_log]\nformat = \"xml\"", &[("unknown_value", 4, 11)]),
+        ("[telemetry]\naddress = \"127.0.0.1\"", &[("bad_address", 4, 12)]),
+    ]);
+    for (text, code) in [("workers = 0", "out_of_range"), ("drain_timeout = \"61m\"", "out_of_range")] {
+        let found = build_one(&toml(&format!("{text}\n{LISTENER}"))).unwrap_err();
+        assert_eq!(codes(&found), [code]);
+    }
+}
+
+#[test]
+fn clusters() {
+    check(&[
+        ("[cluster.a]\n", &[("empty_cluster", 3, 10)]),
+        ("[cluster.a]\nendpoints = [\"127.0.0.1:9901\"]", &[("own_address", 4, 15)]),
+        ("[cluster.a]\nendpoints = [\"0.0.0.0:9902\"]", &[("own_address", 4, 15)]),
+        ("[cluster.a]\nendpoints = [\"[::ffff:127.0.0.1]:9901\"]", &[("own_address", 4, 15)]),
+        (
+            "[telemetry]\naddress = \"[::]:9000\"\n[cluster.a]\nendpoints = [\"127.0.0.9:9000\", \"[::1]:9000\"]",
+            &[("own_address", 6, 15), ("own_address", 6, 33)],
+        ),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\", \"1.1.1.1:1\"]", &[("duplicate_endpoint", 4, 28)]),
+        ("[cluster.a]\nendpoints = [\"a:1\", \"A:1\"]", &[("duplicate_endpoint", 4, 22)]),
+        (
+            "[cluster.a]\nendpoints = [{ id = \"x\", address = \"1.1.1.1:1\" }, { id = \"x\", address = \"b:1\" }]",
+            &[("duplicate_endpoint", 4, 59)],
+        ),
+        ("[cluster.a]\nendpoints = [\"::1:80\"]", &[("bad_address", 4, 15)]),
+        ("[cluster.a]\nendpoints = [\"http://a:80\"]", &[("bad_address", 4, 15)]),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1\"]", &[("bad_address", 4, 15)]),
+        ("[cluster.a]\nendpoints = [{ weight = 2 }]", &[("missing_key", 4, 14)]),
+        ("[cluster.a]\nendpoints = [{ address = \"1.1.1.1:1\", weight = 0 }]", &[("out_of_range", 4, 48)]),
+        ("[cluster.a]\nendpoints = [{ address = \"1.1.1.1:1\", id = \"a?\" }]", &[("bad_name", 4, 45)]),
+        ("[cluster.a]\nendpoints = [{ address = \"a:1\", drain = true }]", &[("no_meaning", 4, 14)]),
+        ("[cluster.a]\nendpoints = [1]", &[("wrong_type", 4, 14)]),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = {}", &[("one_of", 5, 9)]),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = { tcp = true, status = 200 }",
+            &[("no_meaning", 5, 32)],
+        ),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = { path = \"x\" }", &[("bad_path", 5, 19)]),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = { path = \"/\", status = [399, 200] }",
+            &[("bad_status", 5, 32)],
+        ),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nbalance = \"roundrobin\"", &[("unknown_value", 5, 12)]),
+    ]);
+}
+
+/// A cluster, then a route with the given lines; the first of them is line 6.
+fn route(lines: &str) -> String {
+    format!("[cluster.web]\nendpoints = [\"1.1.1.1:1\"]\n[[route]]\n{lines}")
+}
+
+#[test]
+fn routes() {
+    let rows: &[Row] = &[
+        ("", &[("one_of", 5, 1)]),
+        ("cluster = \"web\"\nrespond = {}", &[("one_of", 5, 1)]),
+        ("cluster = \"wbe\"", &[("unknown_cluster", 6, 12)]),
+        ("cluster = 1", &[("wrong_type", 6, 11)]),
+        ("clusters = [{ name = \"web\", weight = 0 }]", &[("weights_sum_zero", 6, 13)]),
+        ("clusters = [{ name = \"web\" }, { name = \"web\" }]", &[("duplicate_cluster", 6, 41)]),
+        ("clusters = [{ weight = 1 }]", &[("missing_key", 6, 13)]),
+        ("cluster = \"web\"\nlisteners = [\"egde\"]", &[("unknown_listener", 7, 15)]),
+        ("cluster = \"web\"\nhost = \"*\"", &[("bad_host", 7, 9)]),
+        ("cluster = \"web\"\nhost = \"a.b:80\"", &[("bad_host", 7, 9)]),
+        ("cluster = \"web\"\nhost = \"b\u{fc}cher.de\"", &[("unicode_host", 7, 9)]),
+        ("cluster = \"web\"\npath = \"a\"", &[("bad_path", 7, 9)]),
+        ("cluster = \"web\"\npath = \"/a/../b\"", &[("bad_path", 7, 9)]),
+        ("cluster = \"web\"\npath = \"/%41\"", &[("path_not_normal", 7, 9)]),
+        ("cluster = \"web\"\npath = { exact = \"/a\", prefix = \"/b\" }", &[("one_of", 7, 8)]),
+        ("cluster = \"web\"\npath = { regex = \"(\" }", &[("bad_regex", 7, 19)]),
+        ("cluster = \"web\"\npath = { regex = \"a)|(b\" }", &[("bad_regex", 7, 19)]),
+        ("cluster = \"web\"\npath = { regex = \"(a{999}){999}\" }", &[("regex_too_large", 7, 19)]),
+        ("cluster = \"web\"\nmethods = [\"get\"]", &[("bad_method", 7, 13)]),
+        ("cluster = \"web\"\nmethods = [\"A B\"]", &[("bad_method", 7, 13)]),
+        ("cluster = \"web\"\nheaders = { \"a b\" = \"x\" }", &[("bad_field_name", 7, 14)]),
+        ("cluster = \"web\"\nheaders = { a = {} }", &[("one_of", 7, 17)]),
+        ("cluster = \"web\"\nquery = { a = { present = true, equals = \"x\" } }", &[("one_of", 7, 15)]),
+        ("cluster = \"web\"\nsplit = \"cient\"", &[("unknown_value", 7, 10)]),
+        ("cluster = \"web\"\nsplit = {}", &[("one_of", 7, 9)]),
+        ("cluster = \"web\"\nattempts = 11", &[("out_of_range", 7, 12)]),
+        ("cluster = \"web\"\nloose_path = \"alow\"", &[("unknown_value", 7, 15)]),
+        ("cluster = \"web\"\ntimeout = { connect = \"1s\", connect_try = \"2s\" }", &[("timeout_conflict", 7, 44)]),
+        ("cluster = \"web\"\ntimeout = { first-byte = \"1s\" }", &[("unknown_key", 7, 13)]),
+        ("cluster = \"web\"\npath = { exact = \"/a\" }\nrewrite = { prefix = \"/b\" }", &[("needs_prefix", 8, 23)]),
+        ("cluster = \"web\"\nrewrite = { host = \"a b\" }", &[("bad_host", 7, 21)]),
+        ("cluster = \"web\"\nrequest_headers = { set = { Host = \"x\" } }", &[("protected_field", 7, 29)]),
+        ("cluster = \"web\"\nrequest_headers = { remove = [\"TE\"] }", &[("protected_field", 7, 32)]),
+        (
+            "cluster = \"web\"\nresponse_headers = { add = { Content-Length = \"1\" } }",
+            &[("protected_field", 7, 30)],
+        ),
+        ("cluster = \"web\"\nrequest_headers = { set = { A = \"x\\ny\" } }", &[("bad_field_value", 7, 34)]),
+        ("redirect = {}", &[("redirect_to_itself", 6, 12)]),
+        ("redirect = { strip_query = true }", &[("redirect_to_itself", 6, 12)]),
+        ("redirect = { status = 304, path = \"/a\" }", &[("bad_status", 6, 23)]),
+        ("redirect = { status = 200, path = \"/a\" }", &[("out_of_range", 6, 23)]),
+        ("redirect = { scheme = \"ftp\" }", &[("unknown_value", 6, 24)]),
+        ("redirect = { path = \"/a\", prefix = \"/b\" }", &[("one_of", 6, 37)]),
+        ("redirect = { path = \"/a\" }\nrewrite = { host = \"b\" }", &[("no_meaning", 7, 11)]),
+        ("respond = { status = 600 }", &[("out_of_range", 6, 22)]),
+        ("respond = { status = 204, body = \"x\" }", &[("no_meaning", 6, 35)]),
+        ("cluster = \"web\"\nname = \"a b\"", &[("bad_name", 7, 9)]),
+        ("cluster = \"web\"\nname = \"x\"\n[[route]]\ncluster = \"web\"\npath = \"/b\"\nname = \"x\"", &[(
+            "duplicate_route",
+            11,
+            9,
+        )]),
+        ("cluster = \"web\"\n[[route]]\ncluster = \"web\"\npath = \"/\"", &[("unreachable_route", 7, 1)]),
+    ];
+    for (lines, want) in rows {
+        let text = route(lines);
+        let have: Vec<_> = found(&text).iter().map(|d| (d.code, d.line, d.column)).collect();
+        let shown: String = found(&text).iter().map(|d| format!("\n{d}\n")).collect();
+        assert_eq!(have, *want, "\n{text}\n{shown}");
+    }
+}
+
+#[test]
+fn without_a_listener() {
+    for text in ["", "\n", "# nothing\n", "[listener]\n"] {
+        let found = build_one(&toml(text)).unwrap_err();
+        assert_eq!(codes(&found), ["missing_listener"], "{text:?}");
+        assert!(found[0].help.as_ref().is_some_and(|help| help.contains("[listener.edge]")), "{text:?}");
+    }
+    assert_eq!(codes(&build_one(&source("a.yaml", "", Format::Yaml)).unwrap_err()), ["missing_listener"]);
+    assert_eq!(codes(&build_one(&source("a.json", "{}", Format::Json)).unwrap_err()), ["missing_listener"]);
+    assert_eq!(codes(&build_one(&source("a.json", "", Format::Json)).unwrap_err()), ["syntax"]);
+}
+
+#[test]
+fn did_you_mean() {
+    for (text, help) in [
+        (route("cluster = \"wbe\""), "did you mean `web`?"),
+        (route("cluster = \"web\"\nlisteners = [\"egde\"]"), "did you mean `edge`?"),
+        (route("cluster = \"web\"\npaht = \"/\""), "did you mean `path`?"),
+        (route("upstream = \"web\"\nrespond = {}"), "did you mean `cluster`?"),
+        ("[cluster.web]\nservers = []".to_owned(), "did you mean `endpoints`?"),
+        ("role = \"egde\"".to_owned(), "did you mean \"edge\"?"),
+        (route("cluster = \"web\"\npath = \"/%7ea%2f\""), "write `/~a%2F`"),
+        (route("cluster = \"web\"\nmethods = [\"get\"]"), "did you mean \"GET\"?"),
+        (route("cluster = \"nothing-like-it\""), "known: `web`"),
+    ] {
+        let found = found(&text);
+        let said = found[0].help.clone().unwrap_or_default();
+        assert!(said.contains(help), "{text}\n{said}");
+    }
+}
+
+#[test]
+fn every_error_in_one_run() {
+    let text = "\
+[listener.edge]
+address = \"127.0.0.1\"
+rle = \"edge\"
+
+[cluster.web]
+endpoints = [\"1.1.1.1:1\", 7]
+probe = { path = \"x\" }
+
+[[route]]
+host = \"a b\"
+path = \"b\"
+cluster = \"wbe\"
+timeout = { connect = 5 }
+";
+    let apps = [app("shop", "[listener.x]\n[[route]]\ncluster = \"a\"\n")];
+    let none = HostOwners::default();
+    let input = Input { main: &toml(text), apps: &apps, previous: None, hosts: &none };
+    let found = build(input).unwrap_err();
+    let have: Vec<_> = found.iter().map(|d| (d.file.as_str(), d.code, d.line)).collect();
+    let main = "ekiden.toml";
+    assert_eq!(
+        have,
+        [
+            (main, "bad_address", 2),
+            (main, "unknown_key", 3),
+            (main, "wrong_type", 6),
+            (main, "bad_path", 7),
+            (main, "bad_host", 10),
+            (main, "bad_path", 11),
+            (main, "unknown_cluster", 12),
+            (main, "wrong_type", 13),
+            ("apps.d/shop.toml", "unknown_key", 1),
+            ("apps.d/shop.toml", "unknown_cluster", 3),
+        ]
+    );
+    assert!(found[8].help.as_ref().is_some_and(|help| help.starts_with("only the process file")));
+}
+
+#[test]
+fn rendering() {
+    let found = found("[[route]]\n\tcluster = \"w\u{e9}b\" # x\n");
+    let want = "\
+error[unknown_cluster]: there is no cluster `w\u{e9}b`
+ --> ekiden.toml:4:13
+  |
+4 | \tcluster = \"w\u{e9}b\" # x
+  | \t           ^^^";
+    assert_eq!(found[0].to_string(), want);
+    let json = found[0].to_json();
+    assert_eq!(json["code"], "unknown_cluster");
+    assert_eq!((json["line"].as_u64(), json["column"].as_u64()), (Some(4), Some(13)));
+    assert_eq!(json["severity"], "error");
+    assert_eq!(json["source_line"], "\tcluster = \"w\u{e9}b\" # x");
+}
+
+#[test]
+fn a_long_line_is_cut_around_the_caret() {
+    let text = format!("{{\"a\": \"{}\", \"listener\": 7, \"b\": \"{}\"}}", "x".repeat(5000), "y".repeat(5000));
+    let found = build_one(&source("a.json", &text, Format::Json)).unwrap_err();
+    let at = found.iter().find(|d| d.code == "wrong_type").unwrap();
+    assert!(at.source_line.chars().count() <= crate::diagnostic::LINE_MAX);
+    assert_eq!(at.source_line.chars().nth(at.caret), Some('7'));
+}
+
+#[test]
+fn findings_are_bounded() {
+    let text: String = (0..3000).map(|i| format!("k{i} = 1\n")).collect();
+    let found = build_one(&toml(&format!("{text}{LISTENER}"))).unwrap_err();
+    assert_eq!(found.len(), crate::diagnostic::FINDINGS_MAX);
+    assert!(found.last().unwrap().help.as_ref().unwrap().contains("2000 more"));
+}
+
+#[test]
+fn too_many_regexes() {
+    let routes: String = (0..1001)
+        .map(|i| format!("[[route]]\npath = {{ regex = \"/{i}\" }}\nrespond = {{}}\n"))
+        .collect();
+    assert_eq!(codes(&found(&routes)), ["too_many_regexes"]);
+}
+
+#[test]
+fn other_formats_have_places_too() {
+    for (format, text, want) in [
+        (Format::Yaml, "listener:\n  edge:\n    adress: 1.1.1.1:1\n", vec![("unknown_key", 3, 5)]),
+        (Format::Yaml, "a: [1\n", vec![("syntax", 1, 4)]),
+        (Format::Yaml, "a: 1\na: 2\n", vec![("duplicate_key", 2, 1)]),
+        (Format::Yaml, "a: &x 1\n", vec![("unsupported_yaml", 1, 7)]),
+        (Format::Yaml, "a: !t 1\n", vec![("unsupported_yaml", 1, 7)]),
+        (Format::Yaml, "a: 1\n---\nb: 1\n", vec![("unsupported_yaml", 2, 1)]),
+        (Format::Yaml, "- 1\n", vec![("wrong_type", 1, 1)]),
+        (Format::Json, "{\"a\": 1,}", vec![("syntax", 1, 9)]),
+        (Format::Json, "{\"a\": 01}", vec![("syntax", 1, 7)]),
+        (Format::Json, "{\"a\": 1, \"a\": 2}", vec![("duplicate_key", 1, 10)]),
+        (Format::Json, "{} x", vec![("syntax", 1, 4)]),
+        (Format::Json, "{\"a\": \"\\ud800\"}", vec![("syntax", 1, 8)]),
+        (Format::Json, "{\n \"listener\": null}", vec![("wrong_type", 2, 14)]),
+        (Format::Json, "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", vec![("too_deep", 1, 34)]),
+    ] {
+        let found = build_one(&source("a", text, format)).unwrap_err();
+        let have: Vec<_> = found.iter().map(|d| (d.code, d.line, d.column)).collect();
+        assert_eq!(have, want, "{text}");
+    }
+}

@@ -1,0 +1,107 @@
+//! One app: its clusters, then its routes, and the hosts it names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::route::{Shared, route};
+use super::{Scope, World, cluster, timeout};
+use crate::diagnostic::Report;
+use crate::model::{App, Timeouts};
+use crate::names::{AppName, ClusterName};
+use crate::raw::{Map, RawApp, RawCluster, RawProcess, RawRoute, RawTimeout, Spanned};
+use crate::source::Span;
+
+/// What forms an app, from the process file or from a file of its own.
+pub(crate) struct AppParts<'a> {
+    clusters: Option<&'a Map<RawCluster>>,
+    routes: &'a [RawRoute],
+    listeners: Option<&'a [Spanned<String>]>,
+    timeout: Option<&'a RawTimeout>,
+    share_hosts_with: &'a [Spanned<String>],
+}
+
+impl<'a> From<&'a RawProcess> for AppParts<'a> {
+    fn from(raw: &'a RawProcess) -> Self {
+        Self {
+            clusters: raw.cluster.as_ref(),
+            routes: raw.route.as_deref().unwrap_or_default(),
+            listeners: raw.listeners.as_deref(),
+            timeout: raw.timeout.as_ref(),
+            share_hosts_with: raw.share_hosts_with.as_deref().unwrap_or_default(),
+        }
+    }
+}
+
+impl<'a> From<&'a RawApp> for AppParts<'a> {
+    fn from(raw: &'a RawApp) -> Self {
+        Self {
+            clusters: raw.cluster.as_ref(),
+            routes: raw.route.as_deref().unwrap_or_default(),
+            listeners: raw.listeners.as_deref(),
+            timeout: raw.timeout.as_ref(),
+            share_hosts_with: raw.share_hosts_with.as_deref().unwrap_or_default(),
+        }
+    }
+}
+
+/// An app that is valid by itself.
+#[derive(Debug)]
+pub(crate) struct CheckedApp {
+    pub(crate) app: App,
+    /// Where each route's host stands, in the order of the routes.
+    pub(crate) places: Vec<Span>,
+}
+
+/// Reads an app. The result is whole only when the report has no error.
+pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &mut Report<'_>) -> CheckedApp {
+    let mut scope = Scope { report, world, patterns: 0 };
+    let listeners = parts.listeners.map(|names| scope.listeners(names));
+    let timeouts = timeout::over(&mut scope, Timeouts::default(), parts.timeout);
+    let (clusters, known) = clusters(&mut scope, parts);
+    let (names, seen) = (BTreeMap::new(), BTreeMap::new());
+    let mut shared = Shared { listeners, timeouts, clusters: known, names, seen };
+    let mut routes = Vec::with_capacity(parts.routes.len());
+    let mut places = Vec::with_capacity(parts.routes.len());
+    for (index, raw) in parts.routes.iter().enumerate() {
+        if let Some(route) = route(&mut scope, raw, index + 1, &mut shared) {
+            routes.push(Arc::new(route));
+            places.push(raw.host.as_ref().map_or(raw.span, |host| host.span));
+        }
+    }
+    let share_hosts_with = Arc::new(share(&mut scope, &name, parts));
+    CheckedApp { app: App { name, routes: Arc::new(routes), clusters, share_hosts_with }, places }
+}
+
+type Clusters = BTreeMap<ClusterName, Arc<crate::model::Cluster>>;
+
+/// The clusters, and the names of all written ones: a route to a cluster that has an error of its own is no
+/// second error.
+fn clusters(scope: &mut Scope<'_, '_>, parts: &AppParts<'_>) -> (Clusters, BTreeSet<ClusterName>) {
+    let mut clusters = BTreeMap::new();
+    let mut known = BTreeSet::new();
+    for (key, raw) in parts.clusters.iter().flat_map(|map| &map.0) {
+        let Some(name) = scope.name(key, ClusterName::new) else { continue };
+        known.insert(name.clone());
+        if let Some(cluster) = cluster::cluster(scope, key, name.clone(), raw) {
+            clusters.insert(name, Arc::new(cluster));
+        }
+    }
+    (clusters, known)
+}
+
+fn share(scope: &mut Scope<'_, '_>, name: &AppName, parts: &AppParts<'_>) -> Vec<AppName> {
+    let mut apps = Vec::new();
+    for text in parts.share_hosts_with {
+        let Some(other) = scope.name(text, AppName::new) else { continue };
+        if other == *name || !scope.world.apps.contains(&other) {
+            let message = format!("there is no other app `{other}`");
+            let help = "app files are named after their app; the line has no effect until there is one";
+            scope.report.warning(text.span, "unknown_app", message, help);
+        }
+        if !apps.contains(&other) {
+            apps.push(other);
+        }
+    }
+    apps.sort();
+    apps
+}

@@ -1,0 +1,239 @@
+//! Clusters: endpoints, probe and policy.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Fault, Scope, host};
+use crate::address::{self, Target};
+use crate::model::{
+    Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy,
+};
+use crate::names::{ClusterName, EndpointId};
+use crate::raw::{RawCluster, RawEndpoint, RawProbe, Spanned, Status, TextOr, shown};
+use crate::source::Span;
+
+use std::time::Duration;
+
+/// Reads one cluster; `key` is its name as written. `None` after a finding.
+pub(super) fn cluster(
+    scope: &mut Scope<'_, '_>,
+    key: &Spanned<String>,
+    name: ClusterName,
+    raw: &RawCluster,
+) -> Option<Cluster> {
+    let before = scope.report.errors();
+    let mut places = Places::default();
+    for written in raw.endpoints.iter().flatten() {
+        endpoint(scope, written, &mut places);
+    }
+    let probe = raw.probe.as_ref().map(|raw| probe(scope, raw));
+    if raw.clean && places.endpoints.is_empty() && places.names.is_empty() && scope.report.errors() == before {
+        let message = format!("the cluster `{name}` has no endpoints");
+        let help = "every request to it is answered with 503 until the API adds one";
+        scope.report.warning(key.span, "empty_cluster", message, help);
+    }
+    if !raw.clean || scope.report.errors() > before {
+        return None;
+    }
+    let policy = ClusterPolicy {
+        balance: raw.balance.map_or(Balance::default(), |word| word.0),
+        probe: match probe {
+            Some(probe) => Some(probe?),
+            None => None,
+        },
+        pool_idle: raw.pool_idle.and_then(|idle| u32::try_from(idle).ok()).unwrap_or(128),
+        pool_idle_timeout: raw.pool_idle_timeout.unwrap_or(Duration::from_secs(60)),
+        peer_router: raw.peer_router.unwrap_or(false),
+        queue: raw.queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(1024),
+    };
+    Some(Cluster {
+        name,
+        policy: Arc::new(policy),
+        endpoints: Arc::new(places.endpoints.into_values().map(Arc::new).collect()),
+        names: Arc::new(places.names),
+    })
+}
+
+/// Endpoints read so far.
+#[derive(Default)]
+struct Places {
+    endpoints: BTreeMap<EndpointId, Endpoint>,
+    names: Vec<DnsEndpoint>,
+    /// Ids, and names without id, with their places.
+    seen: BTreeMap<String, Span>,
+}
+
+fn endpoint(scope: &mut Scope<'_, '_>, written: &TextOr<RawEndpoint>, places: &mut Places) {
+    match written {
+        TextOr::Text(text) => place(scope, text, None, places),
+        TextOr::Long(raw) => {
+            if let (true, Some(text)) = (raw.clean, &raw.address) {
+                place(scope, text, Some(raw), places);
+            }
+        }
+    }
+}
+
+fn place(scope: &mut Scope<'_, '_>, text: &Spanned<String>, raw: Option<&RawEndpoint>, places: &mut Places) {
+    match scope.accept(text.span, target(&text.value)) {
+        None => {}
+        Some(Target::Address(address)) => {
+            let own = scope.world.own.iter().find(|(own, _)| address::is_own(&address, own, &[]));
+            if let Some((_, what)) = own {
+                let message = format!("`{}` is this process's own {what} address", shown(&text.value));
+                let help = "requests from outside must not reach it";
+                scope.report.error_help(text.span, "own_address", message, help);
+                return;
+            }
+            fixed(scope, text, raw, address, places);
+        }
+        Some(Target::Name { name, port }) => dns(scope, text, raw, (name, port), places),
+    }
+}
+
+/// Parses an address text.
+pub(super) fn target(text: &str) -> Result<Target, Fault> {
+    address::parse(text).map_err(|error| {
+        Fault::new("bad_address", format!("`{}` {error}", shown(text))).help(error.advice())
+    })
+}
+
+fn fixed(
+    scope: &mut Scope<'_, '_>,
+    text: &Spanned<String>,
+    raw: Option<&RawEndpoint>,
+    address: Address,
+    places: &mut Places,
+) {
+    let id_text = raw.and_then(|raw| raw.id.as_ref()).unwrap_or(text);
+    let Some(id) = endpoint_id(scope, id_text) else { return };
+    if taken(scope, id.as_str(), id_text.span, places) {
+        return;
+    }
+    let release = raw.and_then(|raw| raw.release.as_ref());
+    let endpoint = Endpoint {
+        id: id.clone(),
+        address,
+        weight: weight(raw),
+        zone: zone(scope, raw),
+        drain: raw.and_then(|raw| raw.drain).unwrap_or(false),
+        release: release.and_then(|text| free_text(scope, text)),
+        owner: Owner::File,
+    };
+    places.endpoints.insert(id, endpoint);
+}
+
+fn dns(
+    scope: &mut Scope<'_, '_>,
+    text: &Spanned<String>,
+    raw: Option<&RawEndpoint>,
+    (name, port): (Arc<str>, u16),
+    places: &mut Places,
+) {
+    if let Some(raw) = raw.filter(|raw| raw.drain.is_some() || raw.release.is_some()) {
+        let message = "`drain` and `release` have no meaning with a DNS name";
+        scope.report.error_help(raw.span, "no_meaning", message, "leave them out");
+    }
+    let id_text = raw.and_then(|raw| raw.id.as_ref());
+    let id = match id_text {
+        Some(id_text) => match endpoint_id(scope, id_text) {
+            Some(id) => Some(id),
+            None => return,
+        },
+        None => None,
+    };
+    let key = id.as_ref().map_or_else(|| format!("{name}:{port}"), |id| id.as_str().to_owned());
+    if !taken(scope, &key, id_text.unwrap_or(text).span, places) {
+        places.names.push(DnsEndpoint { id, name, port, weight: weight(raw), zone: zone(scope, raw) });
+    }
+}
+
+fn endpoint_id(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<EndpointId> {
+    match EndpointId::new(&text.value) {
+        Ok(id) => Some(id),
+        Err(error) => {
+            let help = "an id is 1 to 128 visible characters without \" \\ ? # %; give one with `id = \"...\"`";
+            let message = format!("the endpoint id `{}` {error}", shown(&text.value));
+            scope.report.error_help(text.span, "bad_name", message, help);
+            None
+        }
+    }
+}
+
+fn taken(scope: &mut Scope<'_, '_>, id: &str, span: Span, places: &mut Places) -> bool {
+    if let Some(first) = places.seen.get(id) {
+        let line = scope.report.line(*first);
+        let message = format!("two endpoints have the id `{id}`");
+        let help = format!("the first stands in line {line}; give one of them another `id`");
+        scope.report.error_help(span, "duplicate_endpoint", message, help);
+        return true;
+    }
+    places.seen.insert(id.to_owned(), span);
+    false
+}
+
+fn weight(raw: Option<&RawEndpoint>) -> u16 {
+    raw.and_then(|raw| raw.weight).and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1)
+}
+
+fn zone(scope: &mut Scope<'_, '_>, raw: Option<&RawEndpoint>) -> Option<Arc<str>> {
+    raw.and_then(|raw| raw.zone.as_ref()).and_then(|text| free_text(scope, text))
+}
+
+/// A free text that ends up in logs and metrics: no control characters.
+fn free_text(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<Arc<str>> {
+    if text.value.chars().any(char::is_control) {
+        scope.report.error(text.span, "bad_text", "the text holds a control character");
+        return None;
+    }
+    Some(Arc::from(text.value.as_str()))
+}
+
+fn probe(scope: &mut Scope<'_, '_>, raw: &RawProbe) -> Option<ProbePolicy> {
+    let tcp = raw.tcp.as_ref().is_some_and(|tcp| tcp.value);
+    let kind = match (&raw.path, tcp) {
+        (Some(path), false) => http_probe(scope, raw, path)?,
+        (None, true) => {
+            let http_only = [
+                ("host", raw.host.as_ref().map(|text| text.span)),
+                ("status", raw.status.as_ref().map(|status| status.span)),
+                ("body", raw.body.as_ref().map(|text| text.span)),
+            ];
+            for (key, span) in http_only.into_iter().filter_map(|(key, span)| span.map(|span| (key, span))) {
+                scope.report.error(span, "no_meaning", format!("`{key}` has no meaning in a TCP probe"));
+            }
+            ProbeKind::Tcp
+        }
+        (Some(_), true) | (None, false) => {
+            if raw.clean {
+                let help = "such as { path = \"/healthz\" } or { tcp = true }";
+                let message = "a probe has exactly one of `path` and `tcp = true`";
+                scope.report.error_help(raw.span, "one_of", message, help);
+            }
+            return None;
+        }
+    };
+    Some(ProbePolicy {
+        kind,
+        interval: raw.interval.unwrap_or(Duration::from_secs(2)),
+        timeout: raw.timeout.unwrap_or(Duration::from_secs(1)),
+        rise: raw.rise.and_then(|rise| u8::try_from(rise).ok()).unwrap_or(2),
+        fall: raw.fall.and_then(|fall| u8::try_from(fall).ok()).unwrap_or(3),
+    })
+}
+
+fn http_probe(scope: &mut Scope<'_, '_>, raw: &RawProbe, path: &Spanned<String>) -> Option<ProbeKind> {
+    let good = path.value.starts_with('/') && path.value.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    if !good {
+        let message = format!("`{}` is not a path for a request", shown(&path.value));
+        let help = "begin with `/`; visible ASCII without `#`, the rest percent-encoded";
+        scope.report.error_help(path.span, "bad_path", message, help);
+    }
+    let host = match &raw.host {
+        Some(text) => Some(scope.accept(text.span, host::authority(&text.value))?),
+        None => None,
+    };
+    let Status(low, high) = raw.status.as_ref().map_or(Status(200, 299), |status| status.value);
+    let body = raw.body.as_ref().map(|body| Arc::from(body.value.as_str()));
+    good.then(|| ProbeKind::Http { path: Arc::from(path.value.as_str()), host, status: (low, high), body })
+}

@@ -1,0 +1,118 @@
+//! From what people wrote to parts of a Model: names resolve, values make sense together, texts get their stored
+//! form. Works on one file at a time and goes on after each finding; what spans files is `build`'s.
+
+mod action;
+mod app;
+mod cluster;
+mod condition;
+mod field;
+mod host;
+mod path;
+mod pattern;
+mod process;
+mod route;
+mod timeout;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::diagnostic::Report;
+use crate::model::{Address, Role};
+use crate::names::{AppName, ListenerName, NameError};
+use crate::raw::{Spanned, nearest, shown};
+use crate::source::Span;
+
+pub(crate) use app::{AppParts, CheckedApp, app};
+pub(crate) use process::{CheckedProcess, process};
+
+/// What the checks of an app need to know about the rest of the process.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    /// Every listener written, with its role, also those that have errors of their own.
+    pub(crate) listeners: BTreeMap<ListenerName, Role>,
+    /// Sockets of the process that no endpoint may be, with their names.
+    pub(crate) own: Vec<(Address, &'static str)>,
+    /// Every app there is a file for, and `default`.
+    pub(crate) apps: BTreeSet<AppName>,
+}
+
+/// One file being checked.
+pub(crate) struct Scope<'r, 's> {
+    pub(crate) report: &'r mut Report<'s>,
+    pub(crate) world: &'r World,
+    /// Regular expressions so far; bounded per app.
+    pub(crate) patterns: usize,
+}
+
+impl Scope<'_, '_> {
+    /// Makes a checked name of a text.
+    fn name<T>(&mut self, text: &Spanned<String>, make: fn(&str) -> Result<T, NameError>) -> Option<T> {
+        match make(&text.value) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                let help = "names are 1 to 128 of A-Z a-z 0-9 - _ .";
+                let message = format!("the name `{}` {error}", shown(&text.value));
+                self.report.error_help(text.span, "bad_name", message, help);
+                None
+            }
+        }
+    }
+
+    /// Reports that a text is none of the known names.
+    fn unknown<'c>(
+        &mut self,
+        code: &'static str,
+        what: &str,
+        text: &Spanned<String>,
+        known: impl Iterator<Item = &'c str> + Clone,
+    ) {
+        let help = match nearest(&text.value, known.clone()) {
+            Some(name) => Some(format!("did you mean `{name}`?")),
+            None => {
+                let all = known.take(8).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                (!all.is_empty()).then(|| format!("known: {all}"))
+            }
+        };
+        let message = format!("there is no {what} `{}`", shown(&text.value));
+        self.report.error_maybe(text.span, code, message, help);
+    }
+
+    /// Notes the outcome of a check that knows no report.
+    fn accept<T>(&mut self, span: Span, result: Result<T, Fault>) -> Option<T> {
+        result.map_err(|fault| self.report.error_maybe(span, fault.code, fault.message, fault.help)).ok()
+    }
+
+    /// Names of listeners, each of which must be there; a repeated one counts once.
+    fn listeners(&mut self, names: &[Spanned<String>]) -> Vec<ListenerName> {
+        let mut found: Vec<ListenerName> = Vec::with_capacity(names.len());
+        for text in names {
+            match self.world.listeners.get_key_value(text.value.as_str()) {
+                Some((name, _)) if !found.contains(name) => found.push(name.clone()),
+                Some(_) => {}
+                None => {
+                    let known = self.world.listeners.keys().map(ListenerName::as_str);
+                    self.unknown("unknown_listener", "listener", text, known);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Why a text is not acceptable; the place is known to the caller.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+}
+
+impl Fault {
+    fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), help: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}

@@ -1,0 +1,137 @@
+//! One rule: its conditions, its action and what goes with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use super::action::{Around, action};
+use super::{Scope, condition, field, host, timeout};
+use crate::model::{HostMatch, LoosePath, PathMatch, Role, Route, Timeouts};
+use crate::names::{ClusterName, ListenerName, RouteName};
+use crate::raw::RawRoute;
+use crate::source::Span;
+
+/// What the routes of an app share.
+pub(super) struct Shared {
+    /// Listeners of routes that name none.
+    pub(super) listeners: Option<Vec<ListenerName>>,
+    /// Deadlines of routes that set none.
+    pub(super) timeouts: Timeouts,
+    /// Clusters written in the app.
+    pub(super) clusters: BTreeSet<ClusterName>,
+    /// Names used so far, with their places.
+    pub(super) names: BTreeMap<RouteName, Span>,
+    /// Conditions seen so far, with their places.
+    pub(super) seen: BTreeMap<String, Span>,
+}
+
+/// Reads one route. `position` counts from 1.
+pub(super) fn route(
+    scope: &mut Scope<'_, '_>,
+    raw: &RawRoute,
+    position: usize,
+    shared: &mut Shared,
+) -> Option<Route> {
+    let before = scope.report.errors();
+    let name = route_name(scope, raw, position, shared);
+    let listeners = match &raw.listeners {
+        Some(names) => Some(scope.listeners(names)),
+        None => shared.listeners.clone(),
+    };
+    let host = match &raw.host {
+        Some(text) => scope.accept(text.span, host::host(&text.value)),
+        None => Some(HostMatch::Any),
+    };
+    let path = condition::path_match(scope, raw.path.as_ref());
+    let methods = condition::methods(scope, raw.methods.as_deref().unwrap_or_default());
+    let headers = condition::headers(scope, raw.headers.as_ref());
+    let query = condition::plain(scope, raw.query.as_ref());
+    let cookies = condition::plain(scope, raw.cookies.as_ref());
+    let name = name?;
+    let around = Around { clusters: &shared.clusters, name: &name, path: path.as_ref() };
+    let action = action(scope, raw, &around);
+    let request_headers = field::edits(scope, raw.request_headers.as_ref());
+    let response_headers = field::edits(scope, raw.response_headers.as_ref());
+    let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
+    if !raw.clean || scope.report.errors() > before {
+        return None;
+    }
+    let route = Route {
+        name,
+        listeners,
+        host: host?,
+        path: path?,
+        methods,
+        headers,
+        query,
+        cookies,
+        action: action?,
+        request_headers,
+        response_headers,
+        timeouts,
+        attempts: raw.attempts.and_then(|attempts| u8::try_from(attempts).ok()).unwrap_or(3),
+        loose_path: raw.loose_path.map_or(LoosePath::default(), |word| word.0),
+        body_limit: raw.body_limit.map(|limit| limit.0),
+    };
+    warn(scope, raw, &route, shared);
+    Some(route)
+}
+
+fn route_name(
+    scope: &mut Scope<'_, '_>,
+    raw: &RawRoute,
+    position: usize,
+    shared: &mut Shared,
+) -> Option<RouteName> {
+    let (name, span) = match &raw.name {
+        Some(text) => (scope.name(text, RouteName::new)?, text.span),
+        None => (RouteName::new(&format!("route-{position}")).ok()?, raw.span),
+    };
+    if let Some(first) = shared.names.get(&name) {
+        let message = format!("two routes have the name `{name}`");
+        let help = format!("the first begins in line {}", scope.report.line(*first));
+        scope.report.error_help(span, "duplicate_route", message, help);
+        return None;
+    }
+    shared.names.insert(name.clone(), span);
+    Some(name)
+}
+
+/// What is allowed but can hardly be meant.
+fn warn(scope: &mut Scope<'_, '_>, raw: &RawRoute, route: &Route, shared: &mut Shared) {
+    if route.listeners.is_none() && !scope.world.listeners.values().any(|role| *role == Role::Edge) {
+        let help = "name its listeners: `listeners = [\"...\"]`";
+        let message = "the route applies to no listener: none has the role edge";
+        scope.report.warning(raw.span, "no_listener", message, help);
+    }
+    let conditions = conditions(route);
+    match shared.seen.get(&conditions) {
+        Some(first) => {
+            let help = format!("the other begins in line {}", scope.report.line(*first));
+            let message = "another route with the same conditions comes first: this one is never reached";
+            scope.report.warning(raw.span, "unreachable_route", message, help);
+        }
+        None => {
+            shared.seen.insert(conditions, raw.span);
+        }
+    }
+}
+
+/// The conditions of a route as one text, equal for routes that match the same requests by the same words.
+fn conditions(route: &Route) -> String {
+    let mut text = String::new();
+    let mut listeners = route.listeners.clone();
+    if let Some(listeners) = &mut listeners {
+        listeners.sort();
+    }
+    let mut methods = route.methods.clone();
+    methods.sort();
+    // Writing to a String does not fail.
+    let _ = match &route.path {
+        PathMatch::Prefix(path) => write!(text, "prefix {path:?}"),
+        PathMatch::Exact(path) => write!(text, "exact {path:?}"),
+        PathMatch::Regex(regex) => write!(text, "regex {:?}", regex.text),
+    };
+    let _ = write!(text, " {listeners:?} {:?} {methods:?}", route.host);
+    let _ = write!(text, " {:?} {:?} {:?}", route.headers, route.query, route.cookies);
+    text
+}

@@ -1,0 +1,234 @@
+//! What is answered: the table as JSON, with live state from the router beside what control wrote.
+
+use std::collections::HashMap;
+
+use ekiden_config::doors::EndpointStatus;
+use ekiden_config::model::{Action, App, Balance, Cluster, Endpoint, HostMatch, Owner, PathMatch, Role, Route};
+use ekiden_config::names::{AppName, EndpointId};
+use serde_json::{Value, json};
+
+use super::Api;
+use crate::overlay::{ClusterKey, Dormant, Key};
+use crate::plane::View;
+use crate::problem::Problem;
+
+/// `GET /v1/table`: everything in force.
+pub(super) fn table(api: &Api) -> Value {
+    let view = api.view.read();
+    let status = api.status.read();
+    let listeners = view.live.listeners.values().map(|listener| {
+        let role = match listener.role {
+            Role::Edge => "edge",
+            Role::Inbound => "inbound",
+            Role::Outbound => "outbound",
+        };
+        json!({ "name": listener.name.as_str(), "address": listener.address.to_string(), "role": role })
+    });
+    let listeners: Vec<Value> = listeners.collect();
+    let apps: Vec<Value> = view.live.apps.values().map(|app| app_view(api, &view, app)).collect();
+    let live = |place: &ClusterKey| view.live.apps.get(&place.app).is_some_and(|a| a.clusters.contains_key(&place.cluster));
+    let orphans = view.dormant.iter().filter(|(place, _)| !live(place));
+    let dormant: Vec<Value> = orphans.flat_map(|(place, all)| all.iter().map(|one| orphan_view(place, one))).collect();
+    json!({
+        "generation": api.inspect.generation().0,
+        "stale": status.stale,
+        "listeners": listeners,
+        "apps": apps,
+        "dormant": dormant,
+    })
+}
+
+/// `GET /v1/status`.
+pub(super) fn status(api: &Api) -> Result<Value, Problem> {
+    serde_json::to_value(&*api.status.read()).map_err(|error| Problem::new(503, "no_status", error.to_string()))
+}
+
+/// `GET /v1/apps`: names and sizes.
+pub(super) fn apps(api: &Api) -> Value {
+    let view = api.view.read();
+    let status = api.status.read();
+    let mut apps: Vec<Value> = Vec::new();
+    for app in view.live.apps.values() {
+        let clusters = app.clusters.values().map(|cluster| {
+            let live = live_of(api, &app.name, cluster);
+            let ready = live.values().filter(|endpoint| endpoint.state == "ready").count();
+            json!({ "name": cluster.name.as_str(), "endpoints": cluster.endpoints.len(), "ready": ready })
+        });
+        let clusters: Vec<Value> = clusters.collect();
+        apps.push(json!({
+            "name": app.name.as_str(),
+            "routes": app.routes.len(),
+            "clusters": clusters,
+            "refused": status.refused_apps.iter().any(|name| name == app.name.as_str()),
+        }));
+    }
+    json!({ "generation": api.inspect.generation().0, "apps": apps })
+}
+
+/// `GET /v1/apps/{app}`.
+pub(super) fn app(api: &Api, name: &AppName) -> Result<Value, Problem> {
+    let view = api.view.read();
+    let Some(app) = view.live.apps.get(name) else {
+        return Err(Problem::new(404, "unknown_app", format!("there is no app {name}")));
+    };
+    Ok(with_generation(api, app_view(api, &view, app)))
+}
+
+/// `GET /v1/apps/{app}/clusters/{cluster}/endpoints`.
+pub(super) fn endpoints(api: &Api, place: &ClusterKey) -> Result<Value, Problem> {
+    let view = api.view.read();
+    let dormant = dormant_of(&view, place);
+    let Some(cluster) = view.live.apps.get(&place.app).and_then(|app| app.clusters.get(&place.cluster)) else {
+        if dormant.is_empty() {
+            return Err(absent(&view, place));
+        }
+        return Ok(with_generation(api, json!({ "endpoints": [], "dormant": dormant })));
+    };
+    let endpoints = endpoint_views(api, &place.app, cluster);
+    Ok(with_generation(api, json!({ "endpoints": endpoints, "dormant": dormant })))
+}
+
+/// `GET /v1/apps/{app}/clusters/{cluster}/endpoints/{id}`: the one that is served, else the dormant one.
+pub(super) fn endpoint(api: &Api, key: &Key) -> Result<Value, Problem> {
+    let view = api.view.read();
+    let place = key.place();
+    let cluster = view.live.apps.get(&key.app).and_then(|app| app.clusters.get(&key.cluster));
+    let served = cluster.and_then(|cluster| cluster.endpoints.iter().find(|endpoint| endpoint.id == key.id));
+    if let (Some(cluster), Some(endpoint)) = (cluster, served) {
+        let live = live_of(api, &key.app, cluster);
+        return Ok(with_generation(api, endpoint_view(endpoint, live.get(&endpoint.id))));
+    }
+    let dormant = view.dormant.get(&place).and_then(|all| all.iter().find(|one| one.endpoint.id == key.id));
+    match dormant {
+        Some(dormant) => Ok(with_generation(api, dormant_view(dormant))),
+        None if cluster.is_none() => Err(absent(&view, &place)),
+        None => Err(Problem::new(404, "unknown_endpoint", format!("there is no endpoint {} here", key.id))),
+    }
+}
+
+fn absent(view: &View, place: &ClusterKey) -> Problem {
+    if view.live.apps.contains_key(&place.app) {
+        let detail = format!("the app {} has no cluster {}", place.app, place.cluster);
+        return Problem::new(404, "unknown_cluster", detail);
+    }
+    Problem::new(404, "unknown_app", format!("there is no app {}", place.app))
+}
+
+fn with_generation(api: &Api, mut value: Value) -> Value {
+    if let Some(members) = value.as_object_mut() {
+        members.insert("generation".to_owned(), json!(api.inspect.generation().0));
+    }
+    value
+}
+
+fn app_view(api: &Api, view: &View, app: &App) -> Value {
+    let routes: Vec<Value> = app.routes.iter().map(|route| route_view(route)).collect();
+    let clusters = app.clusters.values().map(|cluster| {
+        let place = ClusterKey { app: app.name.clone(), cluster: cluster.name.clone() };
+        let balance = match cluster.policy.balance {
+            Balance::P2c => "p2c",
+            Balance::RoundRobin => "round_robin",
+        };
+        let names = cluster.names.iter().map(|name| {
+            json!({ "id": name.id.as_ref().map(EndpointId::as_str), "name": &*name.name, "port": name.port })
+        });
+        json!({
+            "name": cluster.name.as_str(),
+            "balance": balance,
+            "probed": cluster.policy.probe.is_some(),
+            "names": names.collect::<Vec<_>>(),
+            "endpoints": endpoint_views(api, &app.name, cluster),
+            "dormant": dormant_of(view, &place),
+        })
+    });
+    json!({ "name": app.name.as_str(), "routes": routes, "clusters": clusters.collect::<Vec<_>>() })
+}
+
+fn route_view(route: &Route) -> Value {
+    let host = match &route.host {
+        HostMatch::Exact(host) => host.to_string(),
+        HostMatch::Wildcard(suffix) => format!("*.{suffix}"),
+        HostMatch::Any => "*".to_owned(),
+    };
+    let path = match &route.path {
+        PathMatch::Prefix(path) => json!({ "prefix": &**path }),
+        PathMatch::Exact(path) => json!({ "exact": &**path }),
+        PathMatch::Regex(regex) => json!({ "regex": &*regex.text }),
+    };
+    let action = match &route.action {
+        Action::Forward(forward) => {
+            let sides = forward.clusters.iter();
+            let sides = sides.map(|side| json!({ "name": side.cluster.as_str(), "weight": side.weight }));
+            json!({ "clusters": sides.collect::<Vec<_>>() })
+        }
+        Action::Redirect(redirect) => json!({ "redirect": redirect.status }),
+        Action::Fixed(fixed) => json!({ "fixed": fixed.status }),
+    };
+    let listeners = route.listeners.as_ref();
+    json!({
+        "name": route.name.as_str(),
+        "listeners": listeners.map(|all| all.iter().map(|name| name.as_str()).collect::<Vec<_>>()),
+        "host": host,
+        "path": path,
+        "methods": route.methods.iter().map(|method| &**method).collect::<Vec<_>>(),
+        "conditions": route.headers.len() + route.query.len() + route.cookies.len(),
+        "action": action,
+    })
+}
+
+fn live_of(api: &Api, app: &AppName, cluster: &Cluster) -> HashMap<EndpointId, EndpointStatus> {
+    let live = api.inspect.endpoints(app, &cluster.name).unwrap_or_default();
+    live.into_iter().map(|endpoint| (endpoint.id.clone(), endpoint)).collect()
+}
+
+fn endpoint_views(api: &Api, app: &AppName, cluster: &Cluster) -> Vec<Value> {
+    let live = live_of(api, app, cluster);
+    cluster.endpoints.iter().map(|endpoint| endpoint_view(endpoint, live.get(&endpoint.id))).collect()
+}
+
+fn endpoint_view(endpoint: &Endpoint, live: Option<&EndpointStatus>) -> Value {
+    let owner = match endpoint.owner {
+        Owner::File => "file",
+        Owner::Api => "api",
+        Owner::Source => "source",
+    };
+    let mut view = json!({
+        "id": endpoint.id.as_str(),
+        "address": endpoint.address.to_string(),
+        "weight": endpoint.weight,
+        "zone": endpoint.zone.as_deref(),
+        "drain": endpoint.drain,
+        "owner": owner,
+        // Published, and not yet seen by the router.
+        "state": "unknown",
+    });
+    if let (Some(members), Some(live)) = (view.as_object_mut(), live) {
+        members.insert("state".to_owned(), json!(live.state));
+        members.insert("reason".to_owned(), json!(live.reason));
+        members.insert("since_unix_ms".to_owned(), json!(live.since_unix_ms));
+        members.insert("in_flight".to_owned(), json!(live.in_flight));
+    }
+    view
+}
+
+fn dormant_of(view: &View, place: &ClusterKey) -> Vec<Value> {
+    view.dormant.get(place).into_iter().flat_map(|all| all.iter().map(dormant_view)).collect()
+}
+
+fn dormant_view(dormant: &Dormant) -> Value {
+    let mut view = endpoint_view(&dormant.endpoint, None);
+    if let Some(members) = view.as_object_mut() {
+        members.insert("state".to_owned(), json!("dormant"));
+        members.insert("reason".to_owned(), json!(dormant.why.words()));
+    }
+    view
+}
+
+fn orphan_view(place: &ClusterKey, dormant: &Dormant) -> Value {
+    let mut view = dormant_view(dormant);
+    if let Some(members) = view.as_object_mut() {
+        members.insert("app".to_owned(), json!(place.app.as_str()));
+        members.insert("cluster".to_owned(), json!(place.cluster.as_str()));
+    }
+    view
+}

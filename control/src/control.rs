@@ -1,0 +1,377 @@
+//! Starting and stopping control: one thread with a single-threaded runtime of its own, off the workers.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ekiden_config::doors::{Inspect, Publisher, Ticket};
+use ekiden_config::model::Model;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use crate::api::{self, Api, ApiSettings};
+use crate::clock::unix_ms;
+use crate::dns::Resolve;
+use crate::dns::asking::{Asking, Told};
+use crate::dns::system::SystemResolve;
+use crate::journal::{Journal, Opened};
+use crate::last_good::write_behind;
+use crate::load::Loaded;
+use crate::overlay::Overlay;
+use crate::own::Own;
+use crate::plane::{Inlets, Outlets, Plane, ReloadReply, ViewCell, follow, rendered};
+use crate::rundir::{self, RunDir, RunDirError};
+use crate::settings::has_side_listener;
+use crate::status::{Reload, Status, StatusCell};
+use crate::watch::watch;
+
+/// Mutations that may wait for the loop; further ones wait in their connections.
+const MUTATIONS_MAX: usize = 1024;
+/// Reloads that may wait; further ones of SIGHUP are covered by those.
+const RELOADS_MAX: usize = 64;
+/// DNS answers that may wait; the tasks that bring them wait.
+const ANSWERS_MAX: usize = 256;
+/// Longest time that stopping waits for the last write.
+const WRITE_MAX: Duration = Duration::from_secs(1);
+
+/// Why control did not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartError {
+    /// Another process holds the run directory: always [`RunDirError::Locked`].
+    InUse(RunDirError),
+    /// The system gave no thread or no event queue; the text says why.
+    NoThread(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::InUse(error) => error.fmt(f),
+            StartError::NoThread(why) => write!(f, "control could not start its thread: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A handle on the running control plane. Dropping it stops control; the table in force goes on serving.
+#[derive(Debug)]
+pub struct Control {
+    first: Ticket,
+    status: StatusReader,
+    reloads: mpsc::Sender<Option<ReloadReply>>,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Reads control's status from any thread, also after control has stopped. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StatusReader(StatusCell);
+
+impl StatusReader {
+    /// The newest status.
+    pub fn read(&self) -> Arc<Status> {
+        self.0.read()
+    }
+}
+
+impl Control {
+    /// Starts control on what [`crate::load()`] found, and returns when the first table is handed to the publisher:
+    /// at once, or at most a second later when DNS names have to be asked first. A run directory that cannot be
+    /// used is loud and leaves control without durability; one that another process holds is an error.
+    pub fn start(loaded: Loaded, publisher: Box<dyn Publisher>, inspect: Arc<dyn Inspect>) -> Result<Self, StartError> {
+        let resolve = Arc::new(SystemResolve::new(loaded.options.resolver));
+        Self::start_with(loaded, publisher, inspect, resolve)
+    }
+
+    /// As [`Control::start`], with another source of DNS answers. For tests and embedders.
+    pub fn start_with(
+        loaded: Loaded,
+        publisher: Box<dyn Publisher>,
+        inspect: Arc<dyn Inspect>,
+        resolve: Arc<dyn Resolve>,
+    ) -> Result<Self, StartError> {
+        let status = StatusCell::default();
+        let state = State::open(&loaded, &status)?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
+        let (stop, stopped) = watch::channel(false);
+        let (reloads, reload_inlet) = mpsc::channel(RELOADS_MAX);
+        let (first, opened) = sync_channel(1);
+        let start = Start {
+            loaded,
+            state,
+            publisher,
+            inspect,
+            resolve,
+            status: status.clone(),
+            reloads: reloads.clone(),
+            reload_inlet,
+            stopped,
+            first,
+        };
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || start.run(runtime));
+        let thread = thread.map_err(no_thread)?;
+        let first = opened.recv().map_err(|_| StartError::NoThread("it ended at once; see the log".to_owned()))?;
+        Ok(Self { first, status: StatusReader(status), reloads, stop, thread: Some(thread) })
+    }
+
+    /// Follows the first publish.
+    pub fn first(&self) -> &Ticket {
+        &self.first
+    }
+
+    /// What control says about itself now.
+    pub fn status(&self) -> Arc<Status> {
+        self.status.read()
+    }
+
+    /// A reader of the status that can be handed to telemetry.
+    pub fn status_reader(&self) -> StatusReader {
+        self.status.clone()
+    }
+
+    /// Reads the files again, also when nothing seems to have changed, and the token file too. Returns at once; how
+    /// it went is in the log and in [`Status::last_reload`]. For SIGHUP.
+    pub fn reload(&self) {
+        // Full: as many reloads are waiting already, and one of them will see the files as they are now.
+        let _ = self.reloads.try_send(None);
+    }
+
+    /// Stops control: open API requests are answered, the last good table is written, the run directory is given
+    /// back. Takes at most about 3 s.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("control's thread had panicked");
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn no_thread(error: io::Error) -> StartError {
+    StartError::NoThread(error.to_string())
+}
+
+/// What is kept on disk, as far as it can be.
+struct State {
+    /// Held until control ends; None when it cannot be used.
+    run_dir: Option<RunDir>,
+    journal: Option<Journal>,
+    overlay: Overlay,
+}
+
+impl State {
+    fn open(loaded: &Loaded, status: &StatusCell) -> Result<Self, StartError> {
+        let mut state = State { run_dir: None, journal: None, overlay: Overlay::default() };
+        let Some(path) = loaded.settings().run_dir.as_deref() else {
+            let why = "neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set; use --run-dir";
+            tracing::error!("nothing is durable: {why}");
+            status.update(|status| status.run_dir_error = Some(why.to_owned()));
+            return Ok(state);
+        };
+        let opened = RunDir::open(path).and_then(|run_dir| {
+            let journal = Journal::open(run_dir.path()).map_err(|error| RunDirError::Unusable {
+                dir: path.to_owned(),
+                reason: format!("its journal cannot be opened: {error}"),
+            });
+            Ok((run_dir, journal?))
+        });
+        match opened {
+            Err(error @ RunDirError::Locked { .. }) => return Err(StartError::InUse(error)),
+            Err(error @ RunDirError::Unusable { .. }) => {
+                tracing::error!(%error, "nothing is durable: no last good table, and the API changes nothing");
+                status.update(|status| status.run_dir_error = Some(error.to_string()));
+            }
+            Ok((run_dir, Opened { journal, overlay, loud })) => {
+                if let Some(loud) = &loud {
+                    tracing::error!("{loud}");
+                }
+                status.update(|status| {
+                    status.run_dir = Some(run_dir.path().display().to_string());
+                    status.journal_bytes = journal.len();
+                    status.journal_error = loud;
+                });
+                leave_pointer(loaded, run_dir.path());
+                state = State { run_dir: Some(run_dir), journal: Some(journal), overlay };
+            }
+        }
+        Ok(state)
+    }
+}
+
+/// When the file names the run directory, leaves word of it where a start without a readable file looks.
+fn leave_pointer(loaded: &Loaded, real: &Path) {
+    if loaded.options.run_dir.is_some() || loaded.process().run_dir.is_none() {
+        return;
+    }
+    if let Some(default) = rundir::default_run_dir(&loaded.options.file)
+        && let Err(error) = rundir::point(&default, &rundir::absolute(real))
+    {
+        tracing::warn!(%error, dir = %default.display(), "the place of the run directory could not be noted");
+    }
+}
+
+/// Everything that moves to control's thread.
+struct Start {
+    loaded: Loaded,
+    state: State,
+    publisher: Box<dyn Publisher>,
+    inspect: Arc<dyn Inspect>,
+    resolve: Arc<dyn Resolve>,
+    status: StatusCell,
+    reloads: mpsc::Sender<Option<ReloadReply>>,
+    reload_inlet: mpsc::Receiver<Option<ReloadReply>>,
+    stopped: watch::Receiver<bool>,
+    first: SyncSender<Ticket>,
+}
+
+/// Says in the status that control has ended, however it ended.
+struct Running(StatusCell);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.update(|status| status.running = false);
+    }
+}
+
+/// The receiving ends that tasks beside the loop take.
+struct Tasks {
+    last_good: watch::Receiver<Option<crate::last_good::Unsaved>>,
+    apps_dir: watch::Receiver<Option<std::path::PathBuf>>,
+    api: watch::Receiver<ApiSettings>,
+    tickets: watch::Receiver<Ticket>,
+}
+
+impl Start {
+    fn run(self, runtime: Runtime) {
+        runtime.block_on(self.serve());
+        // A write stuck in the disk must not keep the process from ending.
+        runtime.shutdown_timeout(Duration::from_millis(500));
+    }
+
+    async fn serve(self) {
+        self.first_status();
+        let Start { loaded, state, publisher, inspect, resolve, status, reloads, reload_inlet, stopped, first } = self;
+        let State { run_dir, journal, overlay } = state;
+        let (told_outlet, mut told) = mpsc::channel::<Told>(ANSWERS_MAX);
+        let (mutation_outlet, mutations) = mpsc::channel(MUTATIONS_MAX);
+        let (changed_outlet, changed) = mpsc::channel(1);
+        let (bound_outlet, bound) = watch::channel(None);
+        let view = ViewCell::new();
+        let look = loaded.look.clone();
+        let file = loaded.options.file.clone();
+        let (outlets, tasks) = outlets(&loaded);
+        let asking = Asking::new(resolve, told_outlet);
+        let mut plane = plane(loaded, journal, overlay, publisher, asking, outlets, (&status, &view));
+        let ticket = plane.open(&mut told).await;
+        // The starter waits for this; if it does not any more, the stop flag is on its way.
+        let _ = first.send(ticket);
+        let api = Arc::new(Api { mutations: mutation_outlet, reloads, view, inspect, status: status.clone() });
+        tokio::spawn(watch(file, tasks.apps_dir, look, changed_outlet));
+        tokio::spawn(follow(tasks.tickets, status.clone()));
+        let server = tokio::spawn(api::serve(api, tasks.api, bound_outlet, stopped.clone()));
+        let writer = run_dir.as_ref().map(|run_dir| {
+            tokio::spawn(write_behind(run_dir.path().to_owned(), tasks.last_good, status.clone()))
+        });
+        let (stop_loop, stop) = watch::channel(false);
+        let inlets = Inlets { mutations, reloads: reload_inlet, changed, told, stop, bound };
+        let running = Running(status);
+        let looping = tokio::spawn(async move {
+            plane.run(inlets).await;
+            drop(running);
+        });
+        // The loop goes on while the server answers its last requests. Panics of tasks end those tasks only.
+        let _ = server.await;
+        stop_loop.send_replace(true);
+        let _ = looping.await;
+        if let Some(writer) = writer {
+            let _ = timeout(WRITE_MAX, writer).await;
+        }
+        drop(run_dir);
+    }
+
+    fn first_status(&self) {
+        let Loaded { accepted, stale, diagnostics, .. } = &self.loaded;
+        self.status.update(|status| {
+            status.running = true;
+            status.file = self.loaded.options.file.display().to_string();
+            status.stale = stale.is_some();
+            status.stale_reason.clone_from(stale);
+            status.source_hash = accepted.sources.hash();
+            status.refused_apps = accepted.refused.iter().map(ToString::to_string).collect();
+            status.last_reload = Some(Reload {
+                ok: stale.is_none(),
+                unix_ms: unix_ms(),
+                summary: stale.clone().unwrap_or_else(|| "first load".to_owned()),
+                diagnostics: rendered(diagnostics),
+            });
+        });
+        if let Some(stale) = stale {
+            tracing::error!("{stale}");
+        }
+    }
+}
+
+fn outlets(loaded: &Loaded) -> (Outlets, Tasks) {
+    let process = loaded.process();
+    let mut settings = ApiSettings { hosts: process.control_hosts.clone(), ..ApiSettings::default() };
+    let token = ApiSettings::read_token(&loaded.options.file, process.control_token_file.as_deref());
+    settings.renew(loaded.settings().control.clone(), token, has_side_listener(loaded.model()));
+    let (last_good_outlet, last_good) = watch::channel(None);
+    let (apps_dir_outlet, apps_dir) = watch::channel(loaded.accepted.built.apps_dir.clone());
+    let (api_outlet, api) = watch::channel(settings);
+    let (tickets_outlet, tickets) = watch::channel(Ticket::new());
+    let outlets =
+        Outlets { last_good: last_good_outlet, apps_dir: apps_dir_outlet, api: api_outlet, tickets: tickets_outlet };
+    (outlets, Tasks { last_good, apps_dir, api, tickets })
+}
+
+fn plane(
+    loaded: Loaded,
+    journal: Option<Journal>,
+    overlay: Overlay,
+    publisher: Box<dyn Publisher>,
+    asking: Asking,
+    outlets: Outlets,
+    (status, view): (&StatusCell, &ViewCell),
+) -> Plane {
+    let own = Own(loaded.own_addresses());
+    let started_with = loaded.process().clone();
+    let Loaded { options, accepted, tried, names, .. } = loaded;
+    Plane {
+        options,
+        accepted: Arc::new(accepted),
+        tried,
+        overlay,
+        names,
+        asking,
+        live: Arc::new(Model::empty()),
+        dormant: Default::default(),
+        clusters_of: Default::default(),
+        own,
+        publisher,
+        ticket: Ticket::new(),
+        journal: journal.map(|journal| Arc::new(Mutex::new(journal))),
+        unmark: Vec::new(),
+        started_with,
+        status: status.clone(),
+        view: view.clone(),
+        outlets,
+    }
+}

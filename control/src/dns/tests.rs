@@ -1,0 +1,153 @@
+//! What answers and failures mean, and one real question over UDP.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::thread;
+
+use ekiden_config::model::{DnsEndpoint, Owner};
+use ekiden_config::names::{AppName, ClusterName, EndpointId};
+
+use super::names::{Names, next_ask};
+use super::*;
+use crate::overlay::ClusterKey;
+
+fn place() -> ClusterKey {
+    ClusterKey { app: AppName::default_app(), cluster: ClusterName::new("web").unwrap() }
+}
+
+fn name(id: Option<&str>, text: &str) -> DnsEndpoint {
+    let id = id.map(|id| EndpointId::new(id).unwrap());
+    DnsEndpoint { id, name: text.into(), port: 80, weight: 3, zone: Some("z".into()) }
+}
+
+fn answer(addresses: &[&str]) -> Result<Answer, ResolveError> {
+    let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+    Ok(Answer { addresses, ttl: Duration::from_secs(30), unknown: None })
+}
+
+fn served(names: &mut Names, all: &[DnsEndpoint]) -> Vec<String> {
+    let endpoints = names.expand(&place(), all);
+    assert!(endpoints.iter().all(|endpoint| endpoint.owner == Owner::Source && endpoint.weight == 3));
+    endpoints.iter().map(|endpoint| format!("{} {}", endpoint.id, endpoint.address)).collect()
+}
+
+#[test]
+fn without_an_id_each_record_is_an_endpoint_and_order_means_nothing() {
+    let (mut names, web) = (Names::default(), [name(None, "web.test")]);
+    let text: Arc<str> = "web.test".into();
+    assert!(served(&mut names, &web).is_empty(), "unresolved: empty");
+    assert!(names.absorb(&text, answer(&["10.0.0.2", "10.0.0.1", "::1"]), 1).changed);
+    let want = ["web.test/10.0.0.1:80 10.0.0.1:80", "web.test/10.0.0.2:80 10.0.0.2:80", "web.test/[::1]:80 [::1]:80"];
+    assert_eq!(served(&mut names, &web), want);
+    assert!(!names.absorb(&text, answer(&["::1", "10.0.0.1", "10.0.0.2"]), 2).changed);
+    assert!(names.absorb(&text, answer(&["10.0.0.2"]), 3).changed);
+    assert_eq!(served(&mut names, &web), want[1..2]);
+}
+
+#[test]
+fn with_an_id_the_address_is_kept_while_the_answer_holds_it() {
+    let (mut names, web) = (Names::default(), [name(Some("one"), "web.test")]);
+    let text: Arc<str> = "web.test".into();
+    for (records, want) in [
+        (["10.0.0.5", "10.0.0.7"], "one 10.0.0.5:80"),
+        (["10.0.0.1", "10.0.0.5"], "one 10.0.0.5:80"),
+        (["10.0.0.1", "10.0.0.2"], "one 10.0.0.1:80"),
+        (["10.0.0.5", "10.0.0.1"], "one 10.0.0.1:80"),
+    ] {
+        names.absorb(&text, answer(&records), 1);
+        assert_eq!(served(&mut names, &web), [want], "{records:?}");
+    }
+}
+
+#[test]
+fn every_failure_keeps_the_last_addresses() {
+    let (mut names, web) = (Names::default(), [name(None, "web.test")]);
+    let text: Arc<str> = "web.test".into();
+    names.absorb(&text, answer(&["10.0.0.1"]), 1);
+    let failures =
+        [Err(ResolveError::NoSuchName), Err(ResolveError::NoAddress), Err(ResolveError::Failed("x".into())), answer(&[])];
+    for (at, failure) in failures.into_iter().enumerate() {
+        let absorbed = names.absorb(&text, failure, 10 + at as u64);
+        assert!(!absorbed.changed && absorbed.failed.is_some());
+        assert_eq!(served(&mut names, &web), ["web.test/10.0.0.1:80 10.0.0.1:80"]);
+    }
+    let (_, known) = names.known().next().unwrap();
+    assert_eq!(known.failing.as_ref().unwrap().1, 10, "failing since the first failure");
+    let absorbed = names.absorb(&text, answer(&["10.0.0.1"]), 20);
+    assert!(absorbed.recovered && !absorbed.changed);
+}
+
+#[test]
+fn a_family_that_could_not_be_asked_keeps_its_addresses() {
+    let mut names = Names::default();
+    let text: Arc<str> = "web.test".into();
+    names.absorb(&text, answer(&["10.0.0.1", "::1"]), 1);
+    let half = Answer { addresses: vec!["10.0.0.9".parse().unwrap()], ttl: Duration::ZERO, unknown: Some(Family::V6) };
+    names.absorb(&text, Ok(half), 2);
+    let known: Vec<String> = names.known().next().unwrap().1.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(known, ["10.0.0.9", "::1"]);
+}
+
+#[test]
+fn two_ports_and_long_names_make_ids_of_their_own() {
+    let mut names = Names::default();
+    let long = format!("{}.test", ["a".repeat(60).as_str(); 3].join("."));
+    names.absorb(&long.as_str().into(), answer(&["10.0.0.1"]), 1);
+    let mut other = name(None, &long);
+    other.port = 81;
+    let ids = served(&mut names, &[name(None, &long), other]);
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
+fn asks_again_by_ttl_within_bounds_and_ever_slower_after_failures() {
+    let ttl = |secs| Ok(Answer { addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], ttl: Duration::from_secs(secs), unknown: None });
+    for (secs, want) in [(0, 1), (30, 30), (86_400, 300)] {
+        assert_eq!(next_ask(&ttl(secs), 0), Duration::from_secs(want));
+    }
+    for (failures, want) in [(1, 1), (2, 2), (5, 16), (6, 30), (1000, 30)] {
+        assert_eq!(next_ask(&Err(ResolveError::NoSuchName), failures), Duration::from_secs(want));
+    }
+}
+
+/// A name server of a few lines: A records of `web.test`, NXDOMAIN for the rest. Ends with its socket's test.
+fn name_server() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut packet = [0; 512];
+        while let Ok((size, from)) = socket.recv_from(&mut packet) {
+            // Header of 12 bytes, the name up to its final zero, then type and class.
+            let end = 12 + packet[12..size].iter().position(|byte| *byte == 0).unwrap() + 5;
+            let known = packet[12..size].starts_with(b"\x03web\x04test\x00");
+            let wants_a = packet[end - 4..end - 2] == [0, 1];
+            let mut reply = packet[..end].to_vec();
+            let count = if known && wants_a { 2 } else { 0 };
+            reply[2..4].copy_from_slice(&[0x84, if known { 0x80 } else { 0x83 }]);
+            reply[6..12].copy_from_slice(&[0, count, 0, 0, 0, 0]);
+            for last in 1..=count {
+                reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 42, 0, 4, 10, 9, 8, last]);
+            }
+            socket.send_to(&reply, from).unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn the_system_resolver_asks_a_real_server() {
+    let resolve = system::SystemResolve::new(Some(name_server()));
+    let answer = resolve.resolve("web.test".into()).await.unwrap();
+    let mut addresses: Vec<String> = answer.addresses.iter().map(ToString::to_string).collect();
+    addresses.sort();
+    assert_eq!(addresses, ["10.9.8.1", "10.9.8.2"]);
+    assert!(answer.ttl > Duration::from_secs(35) && answer.ttl <= Duration::from_secs(42), "{:?}", answer.ttl);
+    assert_eq!(answer.unknown, None, "no AAAA record is an answer");
+    assert_eq!(resolve.resolve("nobody.test".into()).await, Err(ResolveError::NoSuchName));
+    let local = resolve.resolve("localhost".into()).await.unwrap();
+    assert!(local.addresses.iter().all(IpAddr::is_loopback), "{local:?}");
+    // A server that does not exist: a failure, not an empty answer.
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nowhere = system::SystemResolve::new(Some(closed));
+    assert!(matches!(nowhere.resolve("web.test".into()).await, Err(ResolveError::Failed(_))));
+}

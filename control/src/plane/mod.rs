@@ -1,0 +1,200 @@
+//! The control loop: the one owner of what is in force and the one user of the publisher.
+//!
+//! ```text
+//!  watcher, SIGHUP, API reload --> build job  --+
+//!  API mutations --> judge --> journal job    --+--> merge touched clusters --> publish --> ticket
+//!  DNS answers ---------------------------------+
+//! ```
+//! Files are built and the journal is written on threads that may block; meanwhile the loop goes on. At most one
+//! build and one journal write are under way; what arrives meanwhile waits in bounded queues and is taken together.
+
+mod mutate;
+mod publish;
+mod reload;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ekiden_config::doors::{Publisher, Ticket};
+use ekiden_config::model::{Model, Process};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+pub(crate) use mutate::{Change, Mutation, Put};
+pub(crate) use publish::{View, ViewCell};
+pub(crate) use publish::{follow, verdict};
+pub(crate) use reload::{Reloaded, as_json, rendered};
+
+use crate::api::ApiSettings;
+use crate::dns::asking::{Asking, Told};
+use crate::dns::names::Names;
+use crate::journal::Journal;
+use crate::last_good::Unsaved;
+use crate::load::{Accepted, Attempt};
+use crate::overlay::{ClusterKey, Dormant, Overlay};
+use crate::own::Own;
+use crate::problem::Problem;
+use crate::settings::Options;
+use crate::sources::Sources;
+use crate::status::StatusCell;
+
+/// Mutations taken into one journal write and one publish.
+const BATCH_MAX: usize = 1024;
+/// DNS answers taken into one publish.
+const ANSWERS_MAX: usize = 256;
+/// Longest wait for the first answer of names nobody remembers, before the first publish.
+const FIRST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Who asked for a reload and waits for its end.
+pub(crate) type ReloadReply = oneshot::Sender<Result<Reloaded, Problem>>;
+
+/// Everything the loop owns.
+pub(crate) struct Plane {
+    pub(crate) options: Options,
+    pub(crate) accepted: Arc<Accepted>,
+    pub(crate) tried: Option<Arc<Sources>>,
+    pub(crate) overlay: Overlay,
+    pub(crate) names: Names,
+    pub(crate) asking: Asking,
+    /// What is published: the files' Model with DNS, API endpoints and drain marks.
+    pub(crate) live: Arc<Model>,
+    /// Endpoints written but not served, by cluster.
+    pub(crate) dormant: BTreeMap<ClusterKey, Arc<Vec<Dormant>>>,
+    /// Clusters that hold each DNS name.
+    pub(crate) clusters_of: BTreeMap<Arc<str>, BTreeSet<ClusterKey>>,
+    pub(crate) own: Own,
+    pub(crate) publisher: Box<dyn Publisher>,
+    /// Follows the newest publish.
+    pub(crate) ticket: Ticket,
+    /// None when the run directory cannot be used: then no mutation can be made durable.
+    pub(crate) journal: Option<Arc<Mutex<Journal>>>,
+    /// Marks that lost their endpoint, to be taken out of the journal with the next write.
+    pub(crate) unmark: Vec<crate::journal::Record>,
+    /// Settings as of the start; a reload that differs is reported.
+    pub(crate) started_with: Process,
+    pub(crate) status: StatusCell,
+    pub(crate) view: ViewCell,
+    pub(crate) outlets: Outlets,
+}
+
+/// Where the loop's results go, besides the publisher.
+pub(crate) struct Outlets {
+    /// To the writer of the last good table.
+    pub(crate) last_good: watch::Sender<Option<Unsaved>>,
+    /// To the watcher: which directory to look at.
+    pub(crate) apps_dir: watch::Sender<Option<std::path::PathBuf>>,
+    /// To the API server.
+    pub(crate) api: watch::Sender<ApiSettings>,
+    /// To the follower of tickets.
+    pub(crate) tickets: watch::Sender<Ticket>,
+}
+
+/// What the loop listens to.
+pub(crate) struct Inlets {
+    /// From the API.
+    pub(crate) mutations: mpsc::Receiver<Mutation>,
+    /// From the API and from `Control::reload`; None waits for nothing.
+    pub(crate) reloads: mpsc::Receiver<Option<ReloadReply>>,
+    /// From the watcher.
+    pub(crate) changed: mpsc::Receiver<()>,
+    /// From DNS.
+    pub(crate) told: mpsc::Receiver<Told>,
+    /// Ends the loop when true, or when the sender is gone.
+    pub(crate) stop: watch::Receiver<bool>,
+    /// The API's real address, once bound: part of what is our own.
+    pub(crate) bound: watch::Receiver<Option<ekiden_config::model::Address>>,
+}
+
+/// Work under way outside the loop, at most one of a kind.
+struct Slot<T>(Option<tokio::task::JoinHandle<T>>);
+
+impl<T> Slot<T> {
+    fn is_free(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Waits for the work and frees the slot; waits for ever when there is none. Safe to drop and call again.
+    /// `None` when the work panicked or was cancelled.
+    async fn done(&mut self) -> Option<T> {
+        match &mut self.0 {
+            Some(work) => {
+                let result = work.await;
+                self.0 = None;
+                result.ok()
+            }
+            None => pending().await,
+        }
+    }
+}
+
+impl Plane {
+    /// Publishes the first table. Waits at most [`FIRST_ANSWERS`] for names without a remembered address.
+    pub(crate) async fn open(&mut self, told: &mut mpsc::Receiver<Told>) -> Ticket {
+        self.index_names();
+        let mut unknown: BTreeSet<Arc<str>> = self.clusters_of.keys().cloned().collect();
+        for (name, known) in self.names.known() {
+            if !known.addresses.is_empty() {
+                unknown.remove(name);
+            }
+        }
+        let deadline = Instant::now() + FIRST_ANSWERS;
+        while !unknown.is_empty() {
+            let Ok(Some(answer)) = timeout_at(deadline, told.recv()).await else { break };
+            unknown.remove(&answer.name);
+            self.absorb(answer);
+        }
+        self.settle_all();
+        self.publish_always();
+        self.save();
+        self.ticket.clone()
+    }
+
+    /// Runs until told to stop.
+    pub(crate) async fn run(mut self, mut inlets: Inlets) {
+        let mut building: Slot<Attempt> = Slot(None);
+        let mut waiting: Vec<ReloadReply> = Vec::new();
+        let mut writing = Slot(None);
+        let mut batch: Vec<Mutation> = Vec::new();
+        loop {
+            tokio::select! {
+                () = stopped(&mut inlets.stop) => return,
+                count = inlets.mutations.recv_many(&mut batch, BATCH_MAX), if writing.is_free() => {
+                    if count > 0 {
+                        writing.0 = self.begin(std::mem::take(&mut batch));
+                    }
+                }
+                written = writing.done() => self.finish(written),
+                Some(first) = inlets.told.recv() => {
+                    let mut touched = self.absorb(first);
+                    while touched.len() < ANSWERS_MAX && let Ok(more) = inlets.told.try_recv() {
+                        touched.extend(self.absorb(more));
+                    }
+                    self.settle(&touched);
+                }
+                Some(()) = inlets.changed.recv(), if building.is_free() => building.0 = Some(self.build(false)),
+                Some(reply) = inlets.reloads.recv(), if building.is_free() => {
+                    waiting.extend(reply);
+                    while let Ok(more) = inlets.reloads.try_recv() {
+                        waiting.extend(more);
+                    }
+                    building.0 = Some(self.build(true));
+                }
+                attempt = building.done() => self.take(attempt, std::mem::take(&mut waiting)),
+                Ok(()) = inlets.bound.changed() => {
+                    let bound = inlets.bound.borrow_and_update().clone();
+                    self.bound(bound);
+                }
+            }
+        }
+    }
+}
+
+/// Returns when the value is true or nobody can set it any more.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone: stop as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

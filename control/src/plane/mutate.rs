@@ -1,0 +1,353 @@
+//! Mutations of the API: judged against what is in force, made durable together, applied in one publish.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+
+use ekiden_config::doors::Ticket;
+use ekiden_config::model::{Address, Cluster, Endpoint, Owner};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::Plane;
+use crate::journal::{JournalError, Record};
+use crate::overlay::{ClusterKey, Key};
+use crate::problem::Problem;
+
+/// Most endpoints owned by the API.
+pub(crate) const ENDPOINTS_MAX: usize = 100_000;
+/// Most drain marks.
+pub(crate) const MARKS_MAX: usize = 100_000;
+
+/// A request to change one endpoint.
+#[derive(Debug)]
+pub(crate) struct Mutation {
+    /// Which.
+    pub(crate) key: Key,
+    /// How.
+    pub(crate) change: Change,
+    /// Gets the end: durable and published, or refused with nothing changed.
+    pub(crate) reply: oneshot::Sender<Result<Done, Problem>>,
+}
+
+/// What a mutation does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Makes or replaces the endpoint.
+    Put(Put),
+    /// Takes it away.
+    Delete,
+}
+
+/// Body of a PUT, checked on its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Put {
+    /// Where to connect.
+    pub(crate) address: Option<Address>,
+    /// Relative share; 1 unless given.
+    pub(crate) weight: Option<u16>,
+    /// Failure domain; none unless given.
+    pub(crate) zone: Option<Arc<str>>,
+    /// Gets no new picks; false unless given.
+    pub(crate) drain: Option<bool>,
+}
+
+impl Put {
+    /// Whether it says nothing but `drain`: what any owner's endpoint may be told.
+    fn drain_only(&self) -> Option<bool> {
+        let Put { address: None, weight: None, zone: None, drain } = self else { return None };
+        *drain
+    }
+}
+
+/// A mutation that is durable and published.
+#[derive(Debug, Clone)]
+pub(crate) struct Done {
+    /// Tells when every worker has it.
+    pub(crate) ticket: Ticket,
+}
+
+/// Mutations that wait for the journal.
+#[derive(Debug)]
+pub(super) struct Written {
+    accepted: Vec<oneshot::Sender<Result<Done, Problem>>>,
+    records: Vec<Record>,
+    /// Of these records the last ones are not asked for by anyone waiting.
+    result: Result<(), JournalError>,
+    bytes: u64,
+    compact: bool,
+}
+
+/// Changes judged in this batch and not yet durable.
+#[derive(Default)]
+struct Draft {
+    endpoints: BTreeMap<Key, Option<Arc<Endpoint>>>,
+    marks: BTreeMap<Key, Option<bool>>,
+    added: usize,
+}
+
+impl Draft {
+    fn note(&mut self, record: &Record) {
+        match record {
+            Record::Put(key, endpoint) => drop(self.endpoints.insert(key.clone(), Some(Arc::clone(endpoint)))),
+            Record::Delete(key) => drop(self.endpoints.insert(key.clone(), None)),
+            Record::Mark(key, drain) => drop(self.marks.insert(key.clone(), Some(*drain))),
+            Record::Unmark(key) => drop(self.marks.insert(key.clone(), None)),
+        }
+        self.added += 1;
+    }
+}
+
+/// Whose endpoint an id is now.
+enum Held {
+    /// A file's or DNS's, as written there.
+    Elsewhere(Owner, bool),
+    /// The API's.
+    Api(Arc<Endpoint>),
+    /// Nobody's.
+    Free,
+}
+
+impl Plane {
+    /// Judges a batch and starts its journal write. Refused mutations and those that change nothing are answered at
+    /// once.
+    pub(super) fn begin(&mut self, batch: Vec<Mutation>) -> Option<JoinHandle<Written>> {
+        let mut draft = Draft::default();
+        let (mut records, mut accepted) = (Vec::new(), Vec::new());
+        for mutation in batch {
+            match self.judge(&draft, &mutation) {
+                Err(problem) => answer(mutation.reply, Err(problem)),
+                Ok(None) if records.is_empty() => answer(mutation.reply, Ok(Done { ticket: self.ticket.clone() })),
+                // It repeats a change of this very batch: it is done when that is.
+                Ok(None) => accepted.push(mutation.reply),
+                Ok(Some(record)) => {
+                    draft.note(&record);
+                    records.push(record);
+                    accepted.push(mutation.reply);
+                }
+            }
+        }
+        if records.is_empty() {
+            return None;
+        }
+        let Some(journal) = self.journal.clone() else {
+            let detail = "the run directory cannot be used, so the change would not survive; nothing was changed";
+            for reply in accepted {
+                answer(reply, Err(Problem::new(503, "not_durable", detail)));
+            }
+            return None;
+        };
+        let unmark = self.unmark.clone();
+        Some(spawn_blocking(move || {
+            let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+            let all: Vec<Record> = unmark.into_iter().chain(records.iter().cloned()).collect();
+            let result = journal.append(&all);
+            let (bytes, compact) = (journal.len(), journal.wants_compaction());
+            Written { accepted, records, result, bytes, compact }
+        }))
+    }
+
+    /// Takes the end of a journal write: applies and publishes, or answers that nothing changed.
+    pub(super) fn finish(&mut self, written: Option<Written>) {
+        // A panic of the job dropped the replies with it; the API answers 503 for those.
+        let Some(written) = written else { return };
+        if let Err(error) = &written.result {
+            let (status, code, text) = match error {
+                JournalError::Full(text) => (507, "storage_full", text),
+                JournalError::Failed(text) => (503, "storage_failed", text),
+            };
+            tracing::error!(error = %text, "a change could not be made durable; nothing was changed");
+            self.status.update(|status| status.journal_error = Some(text.clone()));
+            for reply in written.accepted {
+                let detail = format!("the change could not be made durable, nothing was changed: {text}");
+                answer(reply, Err(Problem::new(status, code, detail)));
+            }
+            return;
+        }
+        self.unmark.clear();
+        let mut touched = BTreeSet::new();
+        for record in &written.records {
+            self.overlay.apply(record);
+            touched.insert(record.key().place());
+        }
+        self.settle(&touched);
+        self.status.update(|status| {
+            status.mutations += written.records.len() as u64;
+            status.journal_bytes = written.bytes;
+            status.journal_error = None;
+        });
+        for reply in written.accepted {
+            answer(reply, Ok(Done { ticket: self.ticket.clone() }));
+        }
+        if written.compact {
+            self.compact();
+        }
+    }
+
+    /// Rewrites the journal behind the loop's back; its lock keeps appends in order.
+    fn compact(&self) {
+        if let Some(journal) = self.journal.clone() {
+            spawn_blocking(move || {
+                let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Err(error) = journal.compact() {
+                    tracing::warn!(%error, "the journal could not be rewritten; it goes on growing");
+                }
+            });
+        }
+    }
+
+    /// What a mutation writes to the journal: one record, or nothing when all is as asked already.
+    fn judge(&self, draft: &Draft, mutation: &Mutation) -> Result<Option<Record>, Problem> {
+        let key = &mutation.key;
+        let held = self.held(draft, key);
+        match &mutation.change {
+            Change::Delete => match held? {
+                Held::Api(_) => Ok(Some(Record::Delete(key.clone()))),
+                Held::Elsewhere(owner, _) => Err(owned(owner, key)),
+                Held::Free => {
+                    Err(Problem::new(404, "unknown_endpoint", format!("there is no endpoint {} here", key.id)))
+                }
+            },
+            Change::Put(put) => match (held?, put.drain_only()) {
+                (Held::Elsewhere(_, written), Some(drain)) => self.judge_mark(draft, key, written, drain),
+                (Held::Elsewhere(owner, _), None) => Err(owned(owner, key)),
+                (Held::Api(old), Some(drain)) => {
+                    let endpoint = Endpoint { drain, ..Endpoint::clone(&old) };
+                    Ok((endpoint != *old).then(|| Record::Put(key.clone(), Arc::new(endpoint))))
+                }
+                (Held::Api(old), None) => {
+                    let endpoint = self.endpoint(key, put)?;
+                    Ok((endpoint != *old).then(|| Record::Put(key.clone(), Arc::new(endpoint))))
+                }
+                (Held::Free, _) => {
+                    let endpoint = self.endpoint(key, put)?;
+                    if self.overlay.endpoint_count() + draft.added >= ENDPOINTS_MAX {
+                        return Err(Problem::new(
+                            507,
+                            "too_many_endpoints",
+                            format!("the API owns {ENDPOINTS_MAX} endpoints already, which is the bound"),
+                        ));
+                    }
+                    Ok(Some(Record::Put(key.clone(), Arc::new(endpoint))))
+                }
+            },
+        }
+    }
+
+    fn judge_mark(&self, draft: &Draft, key: &Key, written: bool, drain: bool) -> Result<Option<Record>, Problem> {
+        let mark = draft.marks.get(key).copied().unwrap_or_else(|| self.overlay.mark(key));
+        match mark {
+            Some(mark) if mark == drain => Ok(None),
+            Some(_) if drain == written => Ok(Some(Record::Unmark(key.clone()))),
+            None if drain == written => Ok(None),
+            None if self.overlay.mark_count() + draft.added >= MARKS_MAX => {
+                let detail = format!("there are {MARKS_MAX} drain marks already, which is the bound");
+                Err(Problem::new(507, "too_many_marks", detail))
+            }
+            Some(_) | None => Ok(Some(Record::Mark(key.clone(), drain))),
+        }
+    }
+
+    /// Whose endpoint it is. Errors: unknown app or cluster, unless the API still owns a dormant endpoint there.
+    fn held(&self, draft: &Draft, key: &Key) -> Result<Held, Problem> {
+        let api = || match draft.endpoints.get(key) {
+            Some(drafted) => drafted.clone(),
+            None => self.overlay.endpoint(key).cloned(),
+        };
+        let base = &self.accepted.built.model;
+        let cluster = base.apps.get(&key.app).and_then(|app| app.clusters.get(&key.cluster));
+        let Some(cluster) = cluster else {
+            return match api() {
+                Some(endpoint) => Ok(Held::Api(endpoint)),
+                None if !base.apps.contains_key(&key.app) => {
+                    Err(Problem::new(404, "unknown_app", format!("there is no app {}", key.app)))
+                }
+                None => {
+                    let detail = format!("the app {} has no cluster {}", key.app, key.cluster);
+                    Err(Problem::new(404, "unknown_cluster", detail))
+                }
+            };
+        };
+        if let Some(endpoint) = by_id(cluster, key) {
+            return Ok(Held::Elsewhere(endpoint.owner, endpoint.drain));
+        }
+        if self.is_dns(cluster, key) {
+            return Ok(Held::Elsewhere(Owner::Source, false));
+        }
+        Ok(api().map_or(Held::Free, Held::Api))
+    }
+
+    /// Whether DNS owns the id: an endpoint made from a name, or a name with this id that has no address yet.
+    fn is_dns(&self, cluster: &Cluster, key: &Key) -> bool {
+        let live = self.live.apps.get(&key.app).and_then(|app| app.clusters.get(&key.cluster));
+        cluster.names.iter().any(|name| name.id.as_ref() == Some(&key.id))
+            || live.and_then(|live| by_id(live, key)).is_some_and(|endpoint| endpoint.owner == Owner::Source)
+    }
+
+    fn endpoint(&self, key: &Key, put: &Put) -> Result<Endpoint, Problem> {
+        let Some(address) = put.address.clone() else {
+            let detail = "a new endpoint needs an \"address\"";
+            return Err(Problem::at(422, "missing_address", "/address", detail));
+        };
+        let endpoint = Endpoint {
+            id: key.id.clone(),
+            address,
+            weight: put.weight.unwrap_or(1),
+            zone: put.zone.clone(),
+            drain: put.drain.unwrap_or(false),
+            release: None,
+            owner: Owner::Api,
+        };
+        if self.own.holds(&endpoint) {
+            let detail = format!("{} is this process's own control or telemetry address", endpoint.address);
+            return Err(Problem::at(422, "own_address", "/address", detail));
+        }
+        Ok(endpoint)
+    }
+
+    /// Takes away drain marks whose endpoint no accepted configuration has any more. Called after a reload; apps
+    /// whose newest version was refused keep theirs.
+    pub(super) fn prune_marks(&mut self) {
+        let mut lost = Vec::new();
+        for (place, part) in self.overlay.parts() {
+            for id in part.marks.keys() {
+                let key = Key { app: place.app.clone(), cluster: place.cluster.clone(), id: id.clone() };
+                if !self.may_be_marked(place, &key) {
+                    lost.push(Record::Unmark(key));
+                }
+            }
+        }
+        for record in &lost {
+            self.overlay.apply(record);
+        }
+        self.unmark.extend(lost);
+    }
+
+    fn may_be_marked(&self, place: &ClusterKey, key: &Key) -> bool {
+        if self.accepted.refused.contains(&place.app) {
+            return true;
+        }
+        let base = &self.accepted.built.model;
+        let cluster = base.apps.get(&place.app).and_then(|app| app.clusters.get(&place.cluster));
+        cluster.is_some_and(|cluster| !cluster.names.is_empty() || by_id(cluster, key).is_some())
+    }
+}
+
+fn by_id<'c>(cluster: &'c Cluster, key: &Key) -> Option<&'c Arc<Endpoint>> {
+    let at = cluster.endpoints.binary_search_by(|endpoint| endpoint.id.cmp(&key.id)).ok()?;
+    cluster.endpoints.get(at)
+}
+
+fn owned(owner: Owner, key: &Key) -> Problem {
+    let (code, whose) = match owner {
+        Owner::File => ("owned_by_file", "the configuration file"),
+        Owner::Source => ("owned_by_source", "DNS"),
+        Owner::Api => ("owned_by_api", "the API"),
+    };
+    let detail = format!("the endpoint {} belongs to {whose}; only {{\"drain\": true|false}} may be put here", key.id);
+    Problem::new(409, code, detail)
+}
+
+/// The asker may have gone away; the change stands all the same.
+fn answer(reply: oneshot::Sender<Result<Done, Problem>>, end: Result<Done, Problem>) {
+    let _ = reply.send(end);
+}

@@ -1,0 +1,355 @@
+//! From what is in force to what is published: merging clusters, finding out whether anything changed, publishing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use ekiden_config::doors::{Ticket, Verdict};
+use ekiden_config::model::{Address, App, Cluster, Model};
+use ekiden_config::names::{AppName, ClusterName};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::Plane;
+use crate::api::ApiSettings;
+use crate::dns::asking::Told;
+use crate::last_good::Unsaved;
+use crate::overlay::{ClusterKey, Dormancy, Dormant, merge};
+use crate::own::Own;
+use crate::rundir;
+use crate::settings::{has_side_listener, settings};
+use crate::status::{NameStatus, StatusCell};
+
+/// How long workers may take before the log says so.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// What the API's readers see; replaced whole with each publish.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// What is published.
+    pub(crate) live: Arc<Model>,
+    /// What is written but not served.
+    pub(crate) dormant: BTreeMap<ClusterKey, Arc<Vec<Dormant>>>,
+}
+
+/// Shared place of the newest [`View`].
+#[derive(Debug, Clone)]
+pub(crate) struct ViewCell(Arc<Mutex<Arc<View>>>);
+
+impl ViewCell {
+    /// Nothing published yet.
+    pub(crate) fn new() -> Self {
+        let view = View { live: Arc::new(Model::empty()), dormant: BTreeMap::new() };
+        Self(Arc::new(Mutex::new(Arc::new(view))))
+    }
+
+    /// The newest view.
+    pub(crate) fn read(&self) -> Arc<View> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, view: View) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+}
+
+impl Plane {
+    /// Merges every cluster anew on top of the files and publishes if anything differs. After a reload.
+    pub(super) fn settle_all(&mut self) -> bool {
+        let base = Arc::clone(&self.accepted.built.model);
+        let before = std::mem::take(&mut self.dormant);
+        let mut apps = BTreeMap::new();
+        for (name, app) in &base.apps {
+            let merged = self.merge_app(app);
+            apps.insert(name.clone(), merged);
+        }
+        let orphans: Vec<ClusterKey> =
+            self.overlay.parts().map(|(place, _)| place).filter(|place| !has(&base, place)).cloned().collect();
+        for place in orphans {
+            self.orphan(&place);
+        }
+        self.report_own(&before);
+        let listeners = base.listeners.clone();
+        self.publish_if_changed(Model { listeners, apps })
+    }
+
+    /// Merges the touched clusters only and publishes if anything differs.
+    pub(super) fn settle(&mut self, touched: &BTreeSet<ClusterKey>) -> bool {
+        if touched.is_empty() {
+            return false;
+        }
+        let base = Arc::clone(&self.accepted.built.model);
+        let before = self.dormant.clone();
+        let mut apps = self.live.apps.clone();
+        for place in touched {
+            let Some(cluster) = find(&base, &place.app, &place.cluster) else {
+                self.orphan(place);
+                continue;
+            };
+            let merged = self.merge_cluster(place, cluster);
+            if let Some(app) = apps.get_mut(&place.app)
+                && app.clusters.get(&place.cluster).is_none_or(|old| !Arc::ptr_eq(old, &merged))
+            {
+                let mut clusters = app.clusters.clone();
+                clusters.insert(place.cluster.clone(), merged);
+                *app = Arc::new(App { clusters, ..App::clone(app) });
+            }
+        }
+        self.report_own(&before);
+        let listeners = self.live.listeners.clone();
+        self.publish_if_changed(Model { listeners, apps })
+    }
+
+    fn merge_app(&mut self, base: &Arc<App>) -> Arc<App> {
+        let mut changed = Vec::new();
+        for (name, cluster) in &base.clusters {
+            let place = ClusterKey { app: base.name.clone(), cluster: name.clone() };
+            let merged = self.merge_cluster(&place, cluster);
+            if !Arc::ptr_eq(&merged, cluster) {
+                changed.push((name.clone(), merged));
+            }
+        }
+        if changed.is_empty() {
+            return Arc::clone(base);
+        }
+        let mut clusters = base.clusters.clone();
+        clusters.extend(changed);
+        let merged = App { clusters, ..App::clone(base) };
+        match self.live.apps.get(&base.name) {
+            Some(old) if same_app(old, &merged) => Arc::clone(old),
+            _ => Arc::new(merged),
+        }
+    }
+
+    fn merge_cluster(&mut self, place: &ClusterKey, base: &Arc<Cluster>) -> Arc<Cluster> {
+        let dns = if base.names.is_empty() { Vec::new() } else { self.names.expand(place, &base.names) };
+        let old = find(&self.live, &place.app, &place.cluster);
+        let own = &self.own;
+        let merged = merge(base, dns, self.overlay.part(place), old, &|endpoint| own.holds(endpoint));
+        if merged.dormant.is_empty() {
+            self.dormant.remove(place);
+        } else {
+            self.dormant.insert(place.clone(), Arc::new(merged.dormant));
+        }
+        merged.cluster
+    }
+
+    /// Notes the API endpoints of a cluster that no file has.
+    fn orphan(&mut self, place: &ClusterKey) {
+        let part = self.overlay.part(place);
+        let endpoints = part.into_iter().flat_map(|part| part.endpoints.values());
+        let dormant: Vec<Dormant> =
+            endpoints.map(|endpoint| Dormant { endpoint: Arc::clone(endpoint), why: Dormancy::NoCluster }).collect();
+        if dormant.is_empty() {
+            self.dormant.remove(place);
+        } else {
+            self.dormant.insert(place.clone(), Arc::new(dormant));
+        }
+    }
+
+    /// Says loudly which endpoints were newly left out for being this process's own address.
+    fn report_own(&self, before: &BTreeMap<ClusterKey, Arc<Vec<Dormant>>>) {
+        for (place, dormant) in &self.dormant {
+            for one in dormant.iter().filter(|one| one.why == Dormancy::OwnAddress) {
+                if before.get(place).is_none_or(|old| !old.contains(one)) {
+                    let (app, cluster) = (&place.app, &place.cluster);
+                    let (id, address) = (&one.endpoint.id, &one.endpoint.address);
+                    tracing::error!(%app, %cluster, %id, %address, "endpoint dropped: {}", one.why.words());
+                }
+            }
+        }
+    }
+
+    fn publish_if_changed(&mut self, model: Model) -> bool {
+        let differs = !same_model(&self.live, &model);
+        if differs {
+            self.live = Arc::new(model);
+            self.publish_always();
+        } else {
+            self.show();
+        }
+        differs
+    }
+
+    /// Hands the live Model over and follows its ticket.
+    pub(super) fn publish_always(&mut self) {
+        self.ticket = self.publisher.publish(Arc::clone(&self.live));
+        // The follower may be gone when the process ends.
+        let _ = self.outlets.tickets.send(self.ticket.clone());
+        self.status.update(|status| status.publishes += 1);
+        self.show();
+    }
+
+    /// Makes the newest state visible to the API's readers.
+    fn show(&self) {
+        self.view.replace(View { live: Arc::clone(&self.live), dormant: self.dormant.clone() });
+        let names = self.names.known().filter(|(name, _)| self.clusters_of.contains_key(*name));
+        let dns = names.map(|(name, known)| {
+            let addresses = known.addresses.iter().map(ToString::to_string).collect();
+            let (error, since) = known.failing.clone().unzip();
+            (name.to_string(), NameStatus { addresses, error, failing_since_unix_ms: since })
+        });
+        self.status.update(|status| {
+            status.dns = dns.collect();
+            status.api_endpoints = self.overlay.endpoint_count();
+            status.drain_marks = self.overlay.mark_count();
+        });
+    }
+
+    /// Hands what is in force to the writer of the last good table.
+    pub(super) fn save(&self) {
+        let unsaved = Unsaved {
+            path: rundir::absolute(&self.options.file),
+            accepted: Arc::clone(&self.accepted),
+            names: self.names.clone(),
+        };
+        self.outlets.last_good.send_replace(Some(unsaved));
+    }
+
+    /// Finds out which clusters hold which names, asks for exactly those, and forgets the others.
+    pub(super) fn index_names(&mut self) {
+        let base = &self.accepted.built.model;
+        let mut index: BTreeMap<Arc<str>, BTreeSet<ClusterKey>> = BTreeMap::new();
+        for app in base.apps.values() {
+            for cluster in app.clusters.values() {
+                for name in cluster.names.iter() {
+                    let place = ClusterKey { app: app.name.clone(), cluster: cluster.name.clone() };
+                    index.entry(Arc::clone(&name.name)).or_default().insert(place);
+                }
+            }
+        }
+        let names: BTreeSet<Arc<str>> = index.keys().cloned().collect();
+        self.names.retain(&names, |place| has(base, place));
+        self.asking.follow(&names);
+        self.clusters_of = index;
+    }
+
+    /// Takes a DNS answer in, says loudly what went wrong, and names the clusters it touches.
+    pub(super) fn absorb(&mut self, told: Told) -> BTreeSet<ClusterKey> {
+        let name = told.name;
+        let Some(places) = self.clusters_of.get(&name) else { return BTreeSet::new() };
+        let absorbed = self.names.absorb(&name, told.answer, crate::clock::unix_ms());
+        if let Some(error) = &absorbed.failed {
+            tracing::error!(%name, %error, "DNS: the last addresses are kept");
+        }
+        if absorbed.recovered {
+            tracing::info!(%name, "DNS: the name answers again");
+        }
+        let places = places.clone();
+        if absorbed.changed {
+            self.save();
+            return places;
+        }
+        if absorbed.failed.is_some() || absorbed.recovered {
+            self.show();
+        }
+        BTreeSet::new()
+    }
+
+    /// The API is bound somewhere: that address is our own from now on.
+    pub(super) fn bound(&mut self, bound: Option<Address>) {
+        let mut own = self.own_wanted();
+        own.0.extend(bound);
+        own.0.sort();
+        own.0.dedup();
+        if own != self.own {
+            self.own = own;
+            self.settle_all();
+        }
+    }
+
+    fn own_wanted(&self) -> Own {
+        let built = &self.accepted.built;
+        let wanted = settings(&self.options, &self.started_with, &built.model);
+        Own(wanted.telemetry.into_iter().chain(wanted.control).collect())
+    }
+
+    /// Tells the API server what holds after a change of the files: where to serve, whom to answer.
+    pub(super) fn tell_api(&mut self) {
+        let built = &self.accepted.built;
+        let wanted = settings(&self.options, &self.started_with, &built.model);
+        let token = ApiSettings::read_token(&self.options.file, self.started_with.control_token_file.as_deref());
+        let beside_app = has_side_listener(&built.model);
+        self.outlets.api.send_modify(|api| api.renew(wanted.control, token, beside_app));
+    }
+}
+
+fn find<'m>(model: &'m Model, app: &AppName, cluster: &ClusterName) -> Option<&'m Arc<Cluster>> {
+    model.apps.get(app)?.clusters.get(cluster)
+}
+
+fn has(model: &Model, place: &ClusterKey) -> bool {
+    find(model, &place.app, &place.cluster).is_some()
+}
+
+fn same_app(old: &App, new: &App) -> bool {
+    Arc::ptr_eq(&old.routes, &new.routes)
+        && Arc::ptr_eq(&old.share_hosts_with, &new.share_hosts_with)
+        && old.clusters.len() == new.clusters.len()
+        && old.clusters.iter().zip(&new.clusters).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+}
+
+fn same_model(old: &Model, new: &Model) -> bool {
+    old.listeners.len() == new.listeners.len()
+        && old.apps.len() == new.apps.len()
+        && old.listeners.iter().zip(&new.listeners).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+        && old.apps.iter().zip(&new.apps).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+}
+
+/// Waits for the verdict of a ticket.
+pub(crate) async fn verdict(ticket: &Ticket) -> Verdict {
+    poll_fn(|context| match ticket.poll(context.waker()) {
+        Some(verdict) => Poll::Ready(verdict),
+        None => Poll::Pending,
+    })
+    .await
+}
+
+/// Follows the newest ticket and says loudly how it ended. One task for all publishes: a newer ticket replaces an
+/// older one, whose end it carries.
+pub(crate) async fn follow(mut tickets: watch::Receiver<Ticket>, status: StatusCell) {
+    while tickets.changed().await.is_ok() {
+        let ticket = tickets.borrow_and_update().clone();
+        let mut waited = false;
+        let ended = loop {
+            tokio::select! {
+                ended = timeout(SLOW, verdict(&ticket)) => match ended {
+                    Ok(ended) => break Some(ended),
+                    Err(_) if !waited => {
+                        waited = true;
+                        tracing::warn!(generation = ?ticket.generation(), "not every worker has taken the table yet");
+                    }
+                    Err(_) => {}
+                },
+                newer = tickets.changed() => {
+                    tickets.mark_changed();
+                    if newer.is_err() {
+                        return;
+                    }
+                    break None;
+                }
+            }
+        };
+        if let Some(ended) = ended {
+            note(&status, ended);
+        }
+    }
+}
+
+fn note(status: &StatusCell, ended: Verdict) {
+    let refused_parts: Vec<String> = match &ended {
+        Verdict::Applied { refused, .. } => refused.iter().map(|r| format!("{}: {}", r.part, r.reason)).collect(),
+        Verdict::Rejected { reason } => vec![format!("table: {reason}")],
+    };
+    for part in &refused_parts {
+        tracing::error!(%part, "the router refused a part of the table; its last version serves on");
+    }
+    status.update(|status| {
+        if let Verdict::Applied { generation, .. } = &ended {
+            status.generation = generation.0;
+        }
+        status.refused_parts = refused_parts;
+    });
+}

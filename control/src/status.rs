@@ -1,0 +1,122 @@
+//! What control says about itself: one value, replaced whole, readable from any thread.
+//!
+//! Telemetry makes metrics and `/readyz` of it, the API answers it as `GET /v1/status`. Holds no secret.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+/// Control's state at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Control's thread runs. When false the table in force goes on serving, unchanged.
+    pub running: bool,
+    /// What serves is not what the process file says: it is missing or invalid, and an older version is in force.
+    pub stale: bool,
+    /// Why, for people.
+    pub stale_reason: Option<String>,
+    /// The process file.
+    pub file: String,
+    /// The run directory; none when no place could be used (nothing is durable then).
+    pub run_dir: Option<String>,
+    /// Why the run directory cannot be used.
+    pub run_dir_error: Option<String>,
+    /// Hash of the texts in force.
+    pub source_hash: String,
+    /// Apps whose newest file was refused and which serve their last good version, or nothing if they had none.
+    pub refused_apps: Vec<String>,
+    /// The last reload.
+    pub last_reload: Option<Reload>,
+    /// Reloads since the start by result.
+    pub reloads: ReloadCounts,
+    /// Keys of the process file that changed since the start and need a restart.
+    pub restart_needed: Vec<String>,
+    /// The control API.
+    pub api: ApiStatus,
+    /// DNS names by name.
+    pub dns: BTreeMap<String, NameStatus>,
+    /// Endpoints owned by the API, dormant ones too.
+    pub api_endpoints: usize,
+    /// Drain marks on endpoints that others own.
+    pub drain_marks: usize,
+    /// Size of the journal in bytes.
+    pub journal_bytes: u64,
+    /// Why the last mutation could not be made durable; none once one could.
+    pub journal_error: Option<String>,
+    /// Mutations applied since the start.
+    pub mutations: u64,
+    /// Publishes since the start.
+    pub publishes: u64,
+    /// The generation of the last publish that every worker took.
+    pub generation: u64,
+    /// Parts of the last publish that the router refused, each with its reason.
+    pub refused_parts: Vec<String>,
+    /// When the last good table was saved, in milliseconds since the Unix epoch.
+    pub last_good_unix_ms: Option<u64>,
+    /// Why it could not be saved.
+    pub last_good_error: Option<String>,
+}
+
+/// How a reload went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reload {
+    /// The process file was accepted.
+    pub ok: bool,
+    /// When, in milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+    /// What changed, in one line, or that nothing was taken.
+    pub summary: String,
+    /// Every error and warning, rendered with its source line. At most 100.
+    pub diagnostics: Vec<String>,
+}
+
+/// Reloads by result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ReloadCounts {
+    /// The process file was accepted, with or without a change.
+    pub accepted: u64,
+    /// Accepted, but at least one app was refused. Counted in `accepted` too.
+    pub partial: u64,
+    /// The process file was refused.
+    pub refused: u64,
+}
+
+/// Where the control API is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ApiStatus {
+    /// Where it should be served; none means off.
+    pub wanted: Option<String>,
+    /// Where it is served now; with port 0 the real port.
+    pub bound: Option<String>,
+    /// Why it is not served, or why it refuses every request.
+    pub error: Option<String>,
+}
+
+/// A DNS name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct NameStatus {
+    /// The addresses in force.
+    pub addresses: Vec<String>,
+    /// Why the last question failed.
+    pub error: Option<String>,
+    /// Since when it fails, in milliseconds since the Unix epoch.
+    pub failing_since_unix_ms: Option<u64>,
+}
+
+/// Shared place of the newest [`Status`]. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StatusCell(Arc<Mutex<Arc<Status>>>);
+
+impl StatusCell {
+    /// The newest value.
+    pub(crate) fn read(&self) -> Arc<Status> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the value; readers keep what they have.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut current));
+    }
+}

@@ -1,0 +1,120 @@
+//! Configuration texts of the proxies: one worker, keep-alive on both sides, no logs, limits out of the way.
+//! They are what a careful person would write for this job, with nothing tuned against anybody.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Ekiden's smallest file, with the access log to `log` or off.
+pub(super) fn ekiden(address: SocketAddr, origin: SocketAddr, log: Option<&Path>) -> String {
+    let to = log.map_or_else(|| "off".to_owned(), |path| path.display().to_string());
+    format!(
+        "[access_log]\nto = \"{to}\"\n\n[listener.edge]\naddress = \"{address}\"\n\n\
+         [cluster.web]\nendpoints = [\"{origin}\"]\n\n[[route]]\ncluster = \"web\"\n"
+    )
+}
+
+/// HAProxy. `no strict-limits`: it would ask for twice its connections in descriptors and refuse to start here.
+pub(super) fn haproxy(address: SocketAddr, origin: SocketAddr) -> String {
+    format!(
+        "global
+  nbthread 1
+  maxconn 19000
+  no strict-limits
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout http-keep-alive 60s
+  http-reuse always
+  default_backend origin
+frontend edge
+  bind {address} backlog 4096
+  maxconn 19000
+backend origin
+  server origin {origin}
+"
+    )
+}
+
+/// nginx. Responses never go to temporary files, else the 1 MiB case would measure a disk.
+pub(super) fn nginx(address: SocketAddr, origin: SocketAddr, dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "daemon off;
+user root;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {dir}/nginx.pid;
+error_log {dir}/error.log;
+events {{ worker_connections 19000; }}
+http {{
+  access_log off;
+  keepalive_timeout 600s;
+  keepalive_requests 1000000000;
+  client_body_temp_path {dir}/body;
+  proxy_temp_path {dir}/proxy;
+  fastcgi_temp_path {dir}/fastcgi;
+  uwsgi_temp_path {dir}/uwsgi;
+  scgi_temp_path {dir}/scgi;
+  upstream origin {{
+    server {origin};
+    keepalive 128;
+    keepalive_requests 1000000000;
+    keepalive_timeout 600s;
+  }}
+  server {{
+    listen {address} backlog=4096;
+    location / {{
+      proxy_pass http://origin;
+      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+      proxy_max_temp_file_size 0;
+    }}
+  }}
+}}
+"
+    )
+}
+
+/// Envoy: static, without request ids, statistics of the router and upgrades it would not need.
+pub(super) fn envoy(address: SocketAddr, origin: SocketAddr) -> String {
+    let socket = |at: SocketAddr| {
+        format!("{{ socket_address: {{ address: \"{}\", port_value: {} }} }}", at.ip(), at.port())
+    };
+    let (address, origin) = (socket(address), socket(origin));
+    format!(
+        "static_resources:
+  listeners:
+  - name: edge
+    address: {address}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: edge
+          generate_request_id: false
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: [\"*\"]
+              routes: [{{ match: {{ prefix: \"/\" }}, route: {{ cluster: origin, timeout: 0s }} }}]
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+              dynamic_stats: false
+              suppress_envoy_headers: true
+  clusters:
+  - name: origin
+    type: STATIC
+    connect_timeout: 5s
+    circuit_breakers:
+      thresholds: [{{ max_connections: 100000, max_pending_requests: 100000, max_requests: 100000 }}]
+    load_assignment:
+      cluster_name: origin
+      endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {origin} }} }}] }}]
+"
+    )
+}

@@ -1,0 +1,190 @@
+//! Hands out cells: the same incarnation, route or cluster keeps its cell from table to table.
+//!
+//! Owned by the compiler and used on its thread only; workers see cells, never the registry. It knows the endpoints
+//! of each cluster as of the last compile; an incarnation that is not in the next one leaves the registry and is
+//! returned, to be marked gone. Should it come back later, it gets a fresh cell.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use ekiden_config::model::{Cluster, Endpoint};
+use ekiden_config::names::{AppName, ClusterName, RouteName};
+use rustc_hash::FxHashMap;
+
+use super::{EndpointCell, Incarnation};
+use crate::cluster::EndpointEntry;
+use crate::health::{self, Health};
+use crate::stats::{ClusterCell, RouteCell};
+
+#[derive(Debug)]
+struct ClusterPart {
+    cell: Arc<ClusterCell>,
+    endpoints: Arc<[EndpointEntry]>,
+}
+
+#[derive(Debug, Default)]
+struct AppPart {
+    clusters: FxHashMap<ClusterName, ClusterPart>,
+    routes: FxHashMap<RouteName, Arc<RouteCell>>,
+}
+
+/// All cells of the tables that this compiler makes.
+#[derive(Debug)]
+pub struct CellRegistry {
+    workers: usize,
+    now_unix_ms: u64,
+    apps: FxHashMap<AppName, AppPart>,
+    removed: Vec<Arc<EndpointCell>>,
+}
+
+impl CellRegistry {
+    /// An empty registry for a process with `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self { workers: workers.max(1), now_unix_ms: 0, apps: FxHashMap::default(), removed: Vec::new() }
+    }
+
+    /// The time that new cells and drain marks carry, in milliseconds since the Unix epoch. Set before each compile.
+    pub fn set_now(&mut self, unix_ms: u64) {
+        self.now_unix_ms = unix_ms;
+    }
+
+    /// The cell of a route.
+    pub fn route(&mut self, app: &AppName, route: &RouteName) -> Arc<RouteCell> {
+        let workers = self.workers;
+        let part = self.apps.entry(app.clone()).or_default();
+        let cell = part.routes.entry(route.clone());
+        cell.or_insert_with(|| Arc::new(RouteCell::new(app.clone(), route.clone(), workers))).clone()
+    }
+
+    /// Endpoints with their cells, and the cell of the cluster. Endpoints that were there before and are not any
+    /// more are noted for [`CellRegistry::take_removed`]: call this only for a cluster that will be published.
+    ///
+    /// Both lists are sorted by id, so one walk over both finds every cell: O(old + new), no hashing, and a pointer
+    /// comparison for each endpoint that did not change.
+    pub(crate) fn cluster(
+        &mut self,
+        app: &AppName,
+        cluster: &Cluster,
+    ) -> (Arc<ClusterCell>, Arc<[EndpointEntry]>) {
+        let (workers, now) = (self.workers, self.now_unix_ms);
+        let part = self.apps.entry(app.clone()).or_default();
+        let part = part.clusters.entry(cluster.name.clone()).or_insert_with(|| ClusterPart {
+            cell: Arc::new(ClusterCell::new(app.clone(), cluster.name.clone(), workers)),
+            endpoints: Arc::from([]),
+        });
+        let mut walk = Walk { app, cluster, now, removed: &mut self.removed };
+        part.endpoints = walk.join(&part.endpoints);
+        (part.cell.clone(), part.endpoints.clone())
+    }
+
+    /// Forgets the apps that are not kept, with all their clusters and routes. Called once a compile.
+    pub fn retain_apps(&mut self, keep: impl Fn(&AppName) -> bool) {
+        let removed = &mut self.removed;
+        self.apps.retain(|name, part| {
+            let kept = keep(name);
+            if !kept {
+                part.clusters.values().for_each(|cluster| forget(cluster, removed));
+            }
+            kept
+        });
+    }
+
+    /// Forgets the clusters of an app that are not kept. Called for each app that changed.
+    pub fn retain_clusters(&mut self, app: &AppName, keep: impl Fn(&ClusterName) -> bool) {
+        let removed = &mut self.removed;
+        let Some(part) = self.apps.get_mut(app) else { return };
+        part.clusters.retain(|name, cluster| {
+            let kept = keep(name);
+            if !kept {
+                forget(cluster, removed);
+            }
+            kept
+        });
+    }
+
+    /// Forgets the routes of an app that are not kept. Called for each app whose routes changed.
+    pub fn retain_routes(&mut self, app: &AppName, keep: impl Fn(&RouteName) -> bool) {
+        if let Some(part) = self.apps.get_mut(app) {
+            part.routes.retain(|name, _| keep(name));
+        }
+    }
+
+    /// The cells that left the registry since the last call. They are to be marked gone before the table without
+    /// them is published.
+    pub fn take_removed(&mut self) -> Vec<Arc<EndpointCell>> {
+        std::mem::take(&mut self.removed)
+    }
+}
+
+fn forget(cluster: &ClusterPart, removed: &mut Vec<Arc<EndpointCell>>) {
+    removed.extend(cluster.endpoints.iter().map(|entry| entry.cell.clone()));
+}
+
+/// One walk over the old and the new endpoints of a cluster.
+struct Walk<'a> {
+    app: &'a AppName,
+    cluster: &'a Cluster,
+    now: u64,
+    removed: &'a mut Vec<Arc<EndpointCell>>,
+}
+
+impl Walk<'_> {
+    fn join(&mut self, old: &[EndpointEntry]) -> Arc<[EndpointEntry]> {
+        let mut old = old.iter().peekable();
+        let mut entries = Vec::with_capacity(self.cluster.endpoints.len());
+        for endpoint in self.cluster.endpoints.iter() {
+            let mut cell = None;
+            while let Some(entry) = old.peek() {
+                match order(entry, endpoint) {
+                    Ordering::Less => self.removed.push(entry.cell.clone()),
+                    Ordering::Equal => cell = self.kept(entry, endpoint),
+                    Ordering::Greater => break,
+                }
+                old.next();
+                if cell.is_some() {
+                    break;
+                }
+            }
+            let cell = cell.unwrap_or_else(|| self.fresh(endpoint));
+            cell.set_draining(endpoint.drain, self.now);
+            entries.push(EndpointEntry { endpoint: endpoint.clone(), cell });
+        }
+        self.removed.extend(old.map(|entry| entry.cell.clone()));
+        entries.into()
+    }
+
+    /// The old cell, when the incarnation is the same; else notes it as removed.
+    fn kept(&mut self, old: &EndpointEntry, new: &Arc<Endpoint>) -> Option<Arc<EndpointCell>> {
+        let same = Arc::ptr_eq(&old.endpoint, new)
+            || (old.endpoint.address == new.address && old.endpoint.release == new.release);
+        if !same {
+            self.removed.push(old.cell.clone());
+            return None;
+        }
+        // Without a probe an endpoint is ready; nothing would ever end a failing or starting state.
+        if self.cluster.policy.probe.is_none() {
+            let (health, reason) = health::first(None);
+            old.cell.set_health(health, reason, self.now);
+        }
+        Some(old.cell.clone())
+    }
+
+    fn fresh(&self, endpoint: &Arc<Endpoint>) -> Arc<EndpointCell> {
+        let (health, reason): (Health, &str) = health::first(self.cluster.policy.probe.as_ref());
+        let incarnation = Incarnation {
+            app: self.app.clone(),
+            cluster: self.cluster.name.clone(),
+            id: endpoint.id.clone(),
+            address: endpoint.address.clone(),
+            release: endpoint.release.clone(),
+        };
+        Arc::new(EndpointCell::new(incarnation, health, reason, self.now))
+    }
+}
+
+fn order(old: &EndpointEntry, new: &Arc<Endpoint>) -> Ordering {
+    if Arc::ptr_eq(&old.endpoint, new) { Ordering::Equal } else { old.endpoint.id.cmp(&new.id) }
+}
+
+#[cfg(test)]
+mod tests;

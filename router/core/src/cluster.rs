@@ -1,0 +1,133 @@
+//! A cluster as workers see it: endpoints with their cells, and the ready set that picks are drawn from.
+//!
+//! A table's endpoints never change; only the ready set is replaced, off the workers, when readiness does. Does not
+//! connect, check or wait.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use ekiden_config::doors::EndpointStatus;
+use ekiden_config::model::{Cluster, Endpoint};
+use ekiden_config::names::{AppName, EndpointId};
+
+use crate::cell::{CellRegistry, EndpointCell};
+use crate::pick::ready::ReadySet;
+use crate::stats::ClusterCell;
+
+pub use crate::pick::Pick;
+
+/// An endpoint of a cluster with its live state.
+#[derive(Debug, Clone)]
+pub struct EndpointEntry {
+    /// What the model says of it.
+    pub endpoint: Arc<Endpoint>,
+    /// What is known of it now.
+    pub cell: Arc<EndpointCell>,
+}
+
+/// A cluster of one table.
+#[derive(Debug)]
+pub struct ClusterTable {
+    /// The app that owns it.
+    pub app: AppName,
+    /// What the model says of it.
+    pub cluster: Arc<Cluster>,
+    /// Its endpoints in the order of the model, which is by id. An index into it is good for this table only.
+    pub endpoints: Arc<[EndpointEntry]>,
+    /// Its counts and its round robin cursor, which outlive the table.
+    pub cell: Arc<ClusterCell>,
+    ready: ArcSwap<ReadySet>,
+    /// Held while a ready set is built and stored, so that an older view never replaces a newer one; holds the
+    /// value of the cell's `readiness` count that the set in force was built at. Never locked on a worker.
+    built_at: Mutex<u64>,
+}
+
+impl ClusterTable {
+    /// Compiles a cluster. Takes over the cells of the incarnations that the registry knows and sets their drain
+    /// marks; what is not in `cluster` any more goes to [`CellRegistry::take_removed`]. O(endpoints), no hashing.
+    /// Called by the compiler, once per changed cluster.
+    pub fn new(app: AppName, cluster: Arc<Cluster>, registry: &mut CellRegistry) -> Self {
+        let (cell, endpoints) = registry.cluster(&app, &cluster);
+        let built_at = cell.readiness.load(Ordering::SeqCst);
+        let ready = ReadySet::new(&endpoints, cluster.policy.balance);
+        Self {
+            app,
+            cluster,
+            endpoints,
+            cell,
+            ready: ArcSwap::from_pointee(ready),
+            built_at: Mutex::new(built_at),
+        }
+    }
+
+    /// Chooses an endpoint that is ready now and not among `tried` (indexes into [`ClusterTable::endpoints`]).
+    /// No lock and no allocation; called by workers for each attempt. `random` gives 64 fresh random bits and is
+    /// not called when one endpoint only is ready, nor by round robin unless weights are too many for a sequence.
+    pub fn pick(&self, tried: &[u32], random: &mut dyn FnMut() -> u64) -> Pick {
+        if self.endpoints.is_empty() {
+            return Pick::NoEndpoints;
+        }
+        self.ready.load().pick(&self.endpoints, tried, &self.cell.cursor, random)
+    }
+
+    /// Rebuilds the ready set from the cells. To be called after any change of readiness, drain or gone mark in a
+    /// cell, on the cluster of the table in force; off the workers. O(endpoints): a runner of many checks notes the
+    /// changed clusters and refreshes each once per round.
+    pub fn refresh_ready(&self) {
+        // The count grows before the cells are read: see `catch_up`.
+        let count = self.cell.readiness.fetch_add(1, Ordering::SeqCst) + 1;
+        self.rebuild(count);
+    }
+
+    /// Rebuilds the ready set when a refresh ran, on any table of this cluster, after this one was built. The
+    /// publisher calls it on each new cluster right after the swap: a check that was answered between compile and
+    /// swap refreshed the old table, and the new one would not know. Returns whether it rebuilt.
+    pub fn catch_up(&self) -> bool {
+        let count = self.cell.readiness.load(Ordering::SeqCst);
+        let stale = *self.built_at.lock().unwrap_or_else(PoisonError::into_inner) != count;
+        if stale {
+            self.rebuild(count);
+        }
+        stale
+    }
+
+    fn rebuild(&self, count: u64) {
+        let mut built_at = self.built_at.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ready.store(Arc::new(ReadySet::new(&self.endpoints, self.cluster.policy.balance)));
+        *built_at = (*built_at).max(count);
+    }
+
+    /// Endpoints that the ready set holds; at most a moment behind the cells.
+    pub fn ready_count(&self) -> usize {
+        self.ready.load().len()
+    }
+
+    /// Whether an endpoint that is neither gone nor draining has its first check outstanding, so that a request
+    /// that finds nothing ready had better wait. As of the last refresh; no scan, for workers.
+    pub fn first_check_pending(&self) -> bool {
+        self.ready.load().first_check_pending()
+    }
+
+    /// The index of an endpoint by its id: finds in another table of the same cluster what was tried in this one.
+    pub fn position(&self, id: &EndpointId) -> Option<u32> {
+        let index = self.endpoints.binary_search_by(|entry| entry.endpoint.id.cmp(id)).ok()?;
+        u32::try_from(index).ok()
+    }
+
+    /// The endpoint at an index that [`ClusterTable::pick`] gave.
+    #[inline]
+    pub fn endpoint(&self, index: u32) -> Option<&EndpointEntry> {
+        self.endpoints.get(index as usize)
+    }
+
+    /// Live state of every endpoint, for people and the API. Locks cells: not for workers.
+    pub fn status(&self) -> Vec<EndpointStatus> {
+        self.endpoints.iter().map(|entry| entry.cell.status()).collect()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! The rows: one per cause, each with all that is said about it. `CODES.md` beside the crate is made from them.
+//!
+//! To add a cause, add its row at the end of its section and run the tests of this crate with `EKIDEN_BLESS=1`.
+//! Codes are promises: a row may be added, its code never changed.
+
+use super::Blame::{Client, Endpoint, Nobody, Router};
+use super::Retry::{Never, OtherEndpoint, ReplayIfSafe};
+use super::Row;
+use super::Rule::{Always, ClientSilence};
+
+macro_rules! causes {
+    ($($variant:ident: $code:literal, $rule:expr, $h:literal, $blame:ident, $retry:ident, $proxy:literal, $after:literal,
+        $words:literal, $advice:literal;)*) => {
+        /// What ended a request. A closed list; each has a stable code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Cause {
+            $(#[doc = $words] $variant,)*
+        }
+
+        impl Cause {
+            /// Every cause, in the order of [`Cause::index`].
+            pub const ALL: &'static [Cause] = &[$(Cause::$variant,)*];
+
+            pub(super) const fn row(self) -> Row {
+                match self {
+                    $(Cause::$variant => Row {
+                        code: $code,
+                        rule: $rule,
+                        h_code: $h,
+                        blame: $blame,
+                        retry: $retry,
+                        proxy: $proxy,
+                        retry_after: $after,
+                        words: $words,
+                        advice: $advice,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+// variant: code, status, Heroku code, blame, retry, RFC 9209 error type, Retry-After in seconds, words, advice.
+causes! {
+    // Served.
+    Complete: "complete", Always(0), "", Nobody, Never, "", 0,
+        "The request was served.",
+        "Nothing is to be done.";
+    // The request is refused: it is ambiguous, malformed or beyond a bound.
+    FramingConflict: "framing_conflict", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The request has both Content-Length and Transfer-Encoding.",
+        "Send only one of the two fields.";
+    LengthRepeated: "length_repeated", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The request has more than one Content-Length value.",
+        "Send Content-Length once, with one number.";
+    LengthInvalid: "length_invalid", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "Content-Length is not a plain decimal number in range.",
+        "Send Content-Length as decimal digits only.";
+    TransferEncodingInvalid: "transfer_encoding_invalid", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "Transfer-Encoding is not exactly one `chunked`.",
+        "Send `Transfer-Encoding: chunked` once, or a Content-Length.";
+    TransferEncodingUnsupported: "transfer_encoding_unsupported", Always(501), "H26", Client, Never, "http_request_error", 0,
+        "The request body has a transfer coding other than chunked.",
+        "Send the body chunked or with Content-Length.";
+    TransferEncodingInOldVersion: "transfer_encoding_in_old_version", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "An HTTP/1.0 request has Transfer-Encoding.",
+        "Use HTTP/1.1, or send a Content-Length.";
+    ChunkMalformed: "chunk_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "A chunk of the request body is malformed.",
+        "Send each chunk as a hexadecimal size, CRLF, the data and CRLF.";
+    TrailerMalformed: "trailer_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The trailers of the request are malformed or hold a framing field.",
+        "Send well-formed trailers without framing fields.";
+    LineEndingMalformed: "line_ending_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "A line of the request ends in a bare CR or LF.",
+        "End every line with CRLF.";
+    FieldFolded: "field_folded", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "A header field of the request is folded over two lines.",
+        "Send each field on one line.";
+    FieldMalformed: "field_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "A header line of the request is not `name: value` with a legal name.",
+        "Send a name of token characters, directly followed by a colon.";
+    FieldValueIllegal: "field_value_illegal", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "A header value of the request holds a control character.",
+        "Send visible characters, spaces and tabs only.";
+    HostMissing: "host_missing", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The HTTP/1.1 request has no Host.",
+        "Send a Host field.";
+    HostRepeated: "host_repeated", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The request has more than one Host.",
+        "Send exactly one Host field.";
+    HostIllegal: "host_illegal", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The Host of the request is not a host with an optional port.",
+        "Send a host name or address and, if needed, a port from 1 to 65535.";
+    AuthorityMismatch: "authority_mismatch", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The authority of the request target differs from Host.",
+        "Send the same authority in both, or a target that begins with `/`.";
+    SchemeUnsupported: "scheme_unsupported", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The scheme of the request target is neither http nor https.",
+        "Send an http or https target.";
+    TargetMalformed: "target_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The request target is malformed or holds a fragment.",
+        "Send a path that begins with `/`, without `#`.";
+    RequestLineMalformed: "request_line_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The request line is not method, target and version with one space between them.",
+        "Send `METHOD /path HTTP/1.1`.";
+    VersionUnsupported: "version_unsupported", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The HTTP version of the request line is neither HTTP/1.0 nor HTTP/1.1.",
+        "Use HTTP/1.1.";
+    MethodMalformed: "method_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The request method is not a legal token.",
+        "Send a method of token characters, such as GET.";
+    MethodRefused: "method_refused", Always(405), "H26", Client, Never, "http_request_denied", 0,
+        "The method CONNECT or TRACE is not served here.",
+        "Use another method.";
+    ExpectUnknown: "expect_unknown", Always(417), "H26", Client, Never, "http_request_error", 0,
+        "The request expects something other than 100-continue.",
+        "Leave Expect out, or send `Expect: 100-continue`.";
+    Http2Preface: "http2_preface", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The client speaks HTTP/2 without TLS where only HTTP/1 is served.",
+        "Use HTTP/1.1 on this address.";
+    ConnectionNomination: "connection_nomination", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "Connection names a field that may not be removed on the way.",
+        "Name only hop-by-hop fields in Connection.";
+    UnderscoreField: "underscore_field", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "A field name with `_` would read as a forwarding field.",
+        "Send the field with `-`, or not at all.";
+    RequestLineTooLong: "request_line_too_long", Always(414), "H26", Client, Never, "http_request_error", 0,
+        "The request line is longer than the bound of the listener.",
+        "Shorten the URL, or raise `limits.request_line`.";
+    FieldTooLarge: "field_too_large", Always(431), "H26", Client, Never, "http_request_error", 0,
+        "One header field of the request is larger than the bound of the listener.",
+        "Send smaller fields (often cookies), or raise `limits.field`.";
+    HeadTooLarge: "head_too_large", Always(431), "H26", Client, Never, "http_request_error", 0,
+        "The head of the request is larger than the bound of the listener.",
+        "Send fewer or smaller fields, or raise `limits.head`.";
+    TooManyFields: "too_many_fields", Always(431), "H26", Client, Never, "http_request_error", 0,
+        "The request has more header fields than the bound of the listener.",
+        "Send fewer fields, or raise `limits.fields`.";
+    HeadTimeout: "head_timeout", Always(408), "", Client, Never, "http_request_error", 0,
+        "The request head did not arrive in time.",
+        "Send the whole head at once, or raise `limits.head_deadline`.";
+    BodyTimeout: "body_timeout", Always(408), "H28", Client, Never, "http_request_error", 0,
+        "The client sent nothing of the request body for too long.",
+        "Send the body without long pauses, or raise `limits.body_idle`.";
+    BodyTooLarge: "body_too_large", Always(413), "H26", Client, Never, "http_request_error", 0,
+        "The request body is larger than the bound.",
+        "Send a smaller body, or raise `body_limit`.";
+    BodyTruncated: "body_truncated", Always(400), "H27", Client, Never, "http_request_error", 0,
+        "The client ended the connection inside the request body.",
+        "Send as many bytes as announced.";
+    PathIllegal: "path_illegal", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The path holds `%00`, a raw backslash or a bad escape, or climbs above the root.",
+        "Send a clean path.";
+    PathAmbiguous: "path_ambiguous", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The path selects one route as written and another one when read loosely.",
+        "Send the path without `//`, `%2F`, `%5C` and `;`, or set `loose_path = \"allow\"` on the route.";
+    // No route.
+    NoRoute: "no_route", Always(404), "", Client, Never, "destination_not_found", 0,
+        "No route matches host and path of the request.",
+        "Check host and path; `GET /v1/table` shows the routes.";
+    MethodNotAllowed: "method_not_allowed", Always(405), "", Client, Never, "http_request_denied", 0,
+        "Routes match host and path of the request, and none takes its method.",
+        "Use a method that Allow names.";
+    // No endpoint could be had.
+    NoEndpoints: "no_endpoints", Always(503), "H14", Endpoint, Never, "destination_unavailable", 10,
+        "The cluster has no endpoints.",
+        "Start the app, or add an endpoint.";
+    NoneReady: "none_ready", Always(503), "H10", Endpoint, Never, "destination_unavailable", 5,
+        "No endpoint of the cluster is ready.",
+        "Look at the reasons of its endpoints: their checks fail, or all are draining.";
+    ClusterGone: "cluster_gone", Always(503), "H14", Router, Never, "destination_unavailable", 1,
+        "The cluster was removed while the request waited.",
+        "Try again; the new table decides.";
+    EndpointGone: "endpoint_gone", Always(503), "H14", Router, OtherEndpoint, "destination_unavailable", 1,
+        "The endpoint was removed before the request was sent to it.",
+        "Try again; another endpoint will serve.";
+    QueueFull: "queue_full", Always(503), "H11", Endpoint, Never, "connection_limit_reached", 5,
+        "Too many requests already wait for an endpoint of the cluster.",
+        "Add endpoints, or raise `queue`.";
+    QueueTimeout: "queue_timeout", Always(503), "H20", Endpoint, Never, "destination_unavailable", 5,
+        "No endpoint of the cluster passed its first check in time.",
+        "Make the app start faster, or raise `timeout.connect`.";
+    ConnectRefused: "connect_refused", Always(503), "H21", Endpoint, OtherEndpoint, "connection_refused", 5,
+        "The endpoint refused the connection.",
+        "Check that the app listens on the address of the endpoint.";
+    ConnectTimeout: "connect_timeout", Always(503), "H19", Endpoint, OtherEndpoint, "connection_timeout", 5,
+        "No connection to an endpoint was made in time.",
+        "Check that the endpoint is reachable and not overloaded.";
+    ConnectFailed: "connect_failed", Always(503), "H19", Endpoint, OtherEndpoint, "destination_ip_unroutable", 5,
+        "The endpoint could not be reached.",
+        "Check route, firewall and address of the endpoint.";
+    SocketsExhausted: "sockets_exhausted", Always(503), "H99", Router, Never, "proxy_internal_error", 5,
+        "The router has no descriptor or local port left for a connection.",
+        "Raise the descriptor limit of the router, or run more routers.";
+    SelfAddress: "self_address", Always(503), "H23", Router, OtherEndpoint, "destination_ip_prohibited", 0,
+        "The endpoint is an address of the router itself.",
+        "Give the endpoint the address of the app.";
+    // The endpoint failed the request.
+    SendTimeout: "send_timeout", Always(504), "H15", Endpoint, Never, "connection_write_timeout", 0,
+        "The endpoint read nothing of the request for too long.",
+        "Make the app read the request body, or raise `timeout.idle`.";
+    FirstByteTimeout: "first_byte_timeout", Always(504), "H12", Endpoint, Never, "http_response_timeout", 0,
+        "The endpoint did not begin a response in time.",
+        "Make the app answer faster, or raise `timeout.first_byte`.";
+    ClosedWithoutResponse: "closed_without_response", Always(502), "H13", Endpoint, ReplayIfSafe, "connection_terminated", 0,
+        "The endpoint closed the connection without a response.",
+        "Look for a crash in the log of the app.";
+    ResponseMalformed: "response_malformed", Always(502), "H17", Endpoint, Never, "http_protocol_error", 0,
+        "The response of the endpoint is not valid HTTP.",
+        "Fix the response of the app.";
+    ResponseTooLarge: "response_too_large", Always(502), "H25", Endpoint, Never, "http_response_header_section_size", 0,
+        "The head of the response is larger than the router takes.",
+        "Make the app send fewer or smaller fields (often cookies).";
+    UpstreamReset: "upstream_reset", Always(502), "H18", Endpoint, ReplayIfSafe, "connection_terminated", 0,
+        "The connection to the endpoint broke.",
+        "Look for a crash or restart in the log of the app.";
+    UpstreamTruncated: "upstream_truncated", Always(502), "H18", Endpoint, Never, "http_response_incomplete", 0,
+        "The endpoint ended the response before its announced end.",
+        "Make the app send as many bytes as it announced.";
+    UpstreamIdle: "upstream_idle", Always(504), "H15", Endpoint, Never, "connection_read_timeout", 0,
+        "The endpoint paused for too long inside its response.",
+        "Make the app send without long pauses, or raise `timeout.idle`.";
+    TotalTimeout: "total_timeout", Always(504), "H12", Endpoint, Never, "http_response_timeout", 0,
+        "The request took longer than the route allows in all.",
+        "Make the app answer faster, or raise `timeout.total`.";
+    // The router failed or gave up the request.
+    Drained: "drained", Always(503), "H24", Router, Never, "proxy_internal_response", 1,
+        "The router is stopping and the time for open requests is over.",
+        "Try again; another router will serve, or raise `drain_timeout`.";
+    Overloaded: "overloaded", Always(503), "H22", Router, Never, "connection_limit_reached", 1,
+        "The router serves as many connections as it may.",
+        "Raise `max_connections`, or run more routers.";
+    RewriteTooLarge: "rewrite_too_large", Always(500), "H99", Router, Never, "proxy_configuration_error", 0,
+        "The edits of the route make the head larger than the router sends.",
+        "Shorten the edits of the route.";
+    BackendFailed: "backend_failed", Always(502), "H99", Router, Never, "proxy_internal_error", 0,
+        "The plug-in that was to answer the request failed.",
+        "Look for the error of the plug-in in the log of the router.";
+    Panicked: "panicked", Always(500), "H99", Router, Never, "proxy_internal_error", 0,
+        "The router met an error of its own.",
+        "Report it with the request id; the log of the router holds the details.";
+    // The client left.
+    ClientGone: "client_gone", Always(499), "H27", Client, Never, "", 0,
+        "The client went away before the end of the response.",
+        "Nothing is to be done by the app.";
+    ClientIdle: "client_idle", ClientSilence, "H28", Client, Never, "", 0,
+        "The client neither sent nor read anything for too long.",
+        "Send and read without long pauses.";
+    Dropped: "dropped", Always(499), "H27", Client, Never, "", 0,
+        "The exchange was dropped before its end.",
+        "Nothing is to be done by the app.";
+}

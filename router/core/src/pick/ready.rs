@@ -1,0 +1,146 @@
+//! The ready set: a dense index of the endpoints of a cluster that were ready when it was built, with their weights
+//! folded into how they are drawn.
+//!
+//! Immutable. Rebuilt off the workers when readiness changes; loaded once per attempt.
+
+use std::sync::atomic::AtomicU32;
+
+use ekiden_config::model::Balance;
+
+use super::p2c::Draw;
+use super::round_robin::Order;
+use super::{DRAWS, Pick};
+use crate::cluster::EndpointEntry;
+
+/// One ready endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Index in the cluster's endpoints.
+    pub index: u32,
+    /// Its weight, at least 1.
+    pub weight: u32,
+}
+
+#[derive(Debug)]
+enum Chooser {
+    P2c(Draw),
+    RoundRobin(Order),
+}
+
+/// The ready endpoints of a cluster.
+#[derive(Debug)]
+pub struct ReadySet {
+    members: Box<[Member]>,
+    chooser: Chooser,
+    first_check_pending: bool,
+}
+
+/// What one attempt knows: the endpoints with their cells, and which were tried.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) endpoints: &'a [EndpointEntry],
+    pub(super) tried: &'a [u32],
+}
+
+impl View<'_> {
+    /// Whether the member may get this attempt now.
+    #[inline]
+    pub(super) fn eligible(&self, member: Member) -> bool {
+        !self.tried.contains(&member.index)
+            && self.endpoints.get(member.index as usize).is_some_and(|entry| entry.cell.may_pick())
+    }
+
+    /// Requests the member is serving now.
+    #[inline]
+    pub(super) fn in_flight(&self, member: Member) -> u64 {
+        self.endpoints.get(member.index as usize).map_or(0, |entry| u64::from(entry.cell.in_flight()))
+    }
+}
+
+impl ReadySet {
+    /// Builds the set from the cells as they are now. O(endpoints).
+    pub fn new(endpoints: &[EndpointEntry], balance: Balance) -> Self {
+        let mut first_check_pending = false;
+        let mut members = Vec::new();
+        for (index, entry) in (0u32..).zip(endpoints) {
+            if entry.cell.may_pick() {
+                members.push(Member { index, weight: u32::from(entry.endpoint.weight.max(1)) });
+            } else {
+                first_check_pending |= entry.cell.first_check_pending();
+            }
+        }
+        let chooser = match balance {
+            Balance::P2c => Chooser::P2c(Draw::new(&members)),
+            Balance::RoundRobin => Chooser::RoundRobin(Order::new(&members)),
+        };
+        Self { members: members.into(), chooser, first_check_pending }
+    }
+
+    /// Endpoints in the set.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether the set is empty.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Whether a first check was outstanding when the set was built.
+    pub fn first_check_pending(&self) -> bool {
+        self.first_check_pending
+    }
+
+    /// Chooses a member; see [`crate::cluster::ClusterTable::pick`].
+    pub fn pick(
+        &self,
+        endpoints: &[EndpointEntry],
+        tried: &[u32],
+        cursor: &AtomicU32,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Pick {
+        let view = View { endpoints, tried };
+        if self.members.is_empty() {
+            return Pick::NoneReady;
+        }
+        // One ready endpoint is by far the most common cluster of an ambassador: no randomness, no shared cursor.
+        if let [only] = *self.members {
+            return if view.eligible(only) { Pick::Endpoint(only.index) } else { self.none(view) };
+        }
+        for _ in 0..DRAWS {
+            let drawn = match &self.chooser {
+                Chooser::P2c(draw) => draw.choose(&self.members, view, random),
+                Chooser::RoundRobin(order) => order.choose(&self.members, view, cursor),
+            };
+            if let Some(member) = drawn {
+                return Pick::Endpoint(member.index);
+            }
+        }
+        self.scan(view, random)
+    }
+
+    /// Walks the whole set (not empty) once from a random place and takes the less loaded of the first two that are eligible.
+    fn scan(&self, view: View<'_>, random: &mut dyn FnMut() -> u64) -> Pick {
+        let start = super::p2c::below(self.members.len(), (random() >> 32) as u32);
+        let (head, tail) = self.members.split_at_checked(start).unwrap_or((&[], &self.members));
+        let mut eligible = tail.iter().chain(head).copied().filter(|member| view.eligible(*member));
+        match (eligible.next(), eligible.next()) {
+            (Some(a), Some(b)) => Pick::Endpoint(super::p2c::less_loaded(a, b, view).index),
+            (Some(only), None) => Pick::Endpoint(only.index),
+            (None, _) => self.none(view),
+        }
+    }
+
+    /// Nothing is left: either what was tried is all that is ready, or nothing is.
+    fn none(&self, view: View<'_>) -> Pick {
+        let all = View { tried: &[], ..view };
+        if self.members.iter().any(|member| all.eligible(*member)) {
+            Pick::Exhausted
+        } else {
+            Pick::NoneReady
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! What is counted: the shards of routes, clusters and workers, and the cells that hold a route's or cluster's shards.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use ekiden_config::names::{AppName, ClusterName, RouteName};
+
+use super::{Counter, Gauge, Histogram};
+use crate::outcome::Cause;
+
+/// Places in a `requests` array: 0 for no status, then 1xx to 5xx.
+pub const CLASSES: usize = 6;
+
+/// The place of a status in a `requests` array: 1..=5 by hundreds, 0 for no status or one outside 100..=599.
+pub const fn class(status: u16) -> usize {
+    match status / 100 {
+        1 => 1,
+        2 => 2,
+        3 => 3,
+        4 => 4,
+        5 => 5,
+        _ => 0,
+    }
+}
+
+fn count_status(requests: &[Counter; CLASSES], status: u16) {
+    if let Some(counter) = requests.get(class(status)) {
+        counter.add(1);
+    }
+}
+
+/// One worker's counts of one route.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct RouteShard {
+    /// Ended requests by [`class`] of the status.
+    pub requests: [Counter; CLASSES],
+    /// From the first byte of the request head to the last byte of the response.
+    pub duration: Histogram,
+    /// Bytes read from clients: heads and bodies.
+    pub bytes_in: Counter,
+    /// Bytes written to clients: heads and bodies.
+    pub bytes_out: Counter,
+    /// Requests matched and not ended.
+    pub in_flight: Gauge,
+    /// Responses that the router made itself.
+    pub router_made: Counter,
+}
+
+impl RouteShard {
+    const fn new() -> Self {
+        Self {
+            requests: [const { Counter::new() }; CLASSES],
+            duration: Histogram::new(),
+            bytes_in: Counter::new(),
+            bytes_out: Counter::new(),
+            in_flight: Gauge::new(),
+            router_made: Counter::new(),
+        }
+    }
+
+    /// Counts one ended request by its status. Called by the worker when it records the exchange.
+    #[inline]
+    pub fn ended(&self, status: u16) {
+        count_status(&self.requests, status);
+    }
+}
+
+/// One worker's counts of one cluster.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ClusterShard {
+    /// Ended requests by [`class`] of the status.
+    pub requests: [Counter; CLASSES],
+    /// Requests sent to an endpoint or waiting for one, not ended.
+    pub in_flight: Gauge,
+    /// Tries to have a connection to an endpoint, new or from the pool.
+    pub attempts: Counter,
+    /// Attempts after the first of a request because a connect failed.
+    pub retries: Counter,
+    /// Requests sent a second time because a connection died before the first response byte.
+    pub replays: Counter,
+    /// Connections opened.
+    pub connects: Counter,
+    /// Connects that failed or took too long.
+    pub connect_failures: Counter,
+    /// Requests sent on a connection from the pool.
+    pub reused: Counter,
+    /// Pooled connections found closed when taken out.
+    pub stale: Counter,
+    /// Upstream connections open, idle ones included.
+    pub connections: Gauge,
+    /// Upstream connections idle in the pool.
+    pub idle: Gauge,
+    /// From the start of a connect to its success.
+    pub connect: Histogram,
+    /// From the request fully sent to the first response byte.
+    pub first_byte: Histogram,
+    /// Requests waiting for a first check.
+    pub queued: Gauge,
+    /// Requests refused because the queue was full.
+    pub queue_refused: Counter,
+    /// Requests that left the queue because their time was up.
+    pub queue_timeouts: Counter,
+    /// Bytes written to endpoints.
+    pub bytes_up: Counter,
+    /// Bytes read from endpoints.
+    pub bytes_down: Counter,
+}
+
+impl ClusterShard {
+    const fn new() -> Self {
+        Self {
+            requests: [const { Counter::new() }; CLASSES],
+            in_flight: Gauge::new(),
+            attempts: Counter::new(),
+            retries: Counter::new(),
+            replays: Counter::new(),
+            connects: Counter::new(),
+            connect_failures: Counter::new(),
+            reused: Counter::new(),
+            stale: Counter::new(),
+            connections: Gauge::new(),
+            idle: Gauge::new(),
+            connect: Histogram::new(),
+            first_byte: Histogram::new(),
+            queued: Gauge::new(),
+            queue_refused: Counter::new(),
+            queue_timeouts: Counter::new(),
+            bytes_up: Counter::new(),
+            bytes_down: Counter::new(),
+        }
+    }
+
+    /// Counts one ended request by its status. Called by the worker when it records the exchange.
+    #[inline]
+    pub fn ended(&self, status: u16) {
+        count_status(&self.requests, status);
+    }
+}
+
+/// One worker's counts of itself. Made by the router at start, one per worker.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerShard {
+    /// Ended requests by cause; the place is [`Cause::index`].
+    pub outcomes: [Counter; Cause::COUNT],
+    /// Requests ended.
+    pub requests: Counter,
+    /// Client connections accepted.
+    pub accepted: Counter,
+    /// Client connections closed.
+    pub closed: Counter,
+    /// Client connections open.
+    pub open: Gauge,
+    /// Client connections refused because of the connection bound.
+    pub accept_refused: Counter,
+    /// Access log records dropped because the queue was full.
+    pub log_drops: Counter,
+    /// Parts of old tables dropped on the worker because the queue to the writer was full.
+    pub part_drops: Counter,
+    /// Panics caught.
+    pub panics: Counter,
+    /// Generation of the table this worker has taken.
+    pub generation: Gauge,
+}
+
+impl Default for WorkerShard {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WorkerShard {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self {
+            outcomes: [const { Counter::new() }; Cause::COUNT],
+            requests: Counter::new(),
+            accepted: Counter::new(),
+            closed: Counter::new(),
+            open: Gauge::new(),
+            accept_refused: Counter::new(),
+            log_drops: Counter::new(),
+            part_drops: Counter::new(),
+            panics: Counter::new(),
+            generation: Gauge::new(),
+        }
+    }
+
+    /// Counts one ended request by its cause.
+    #[inline]
+    pub fn ended(&self, cause: Cause) {
+        self.requests.add(1);
+        if let Some(counter) = self.outcomes.get(cause.index()) {
+            counter.add(1);
+        }
+    }
+}
+
+/// Where a worker number outside the range counts; nobody reads it. Only a bug of the router comes here.
+static SPARE_ROUTE: RouteShard = RouteShard::new();
+static SPARE_CLUSTER: ClusterShard = ClusterShard::new();
+
+/// Counts of one route over all tables that hold it. Handed out by the registry; unused it costs no shard.
+#[derive(Debug)]
+pub struct RouteCell {
+    /// The app that owns the route.
+    pub app: AppName,
+    /// The route.
+    pub route: RouteName,
+    workers: u16,
+    shards: OnceLock<Box<[RouteShard]>>,
+}
+
+impl RouteCell {
+    /// A cell without counts for `workers` workers. Called by the registry.
+    pub fn new(app: AppName, route: RouteName, workers: usize) -> Self {
+        Self { app, route, workers: bounded(workers), shards: OnceLock::new() }
+    }
+
+    /// The shard that worker number `worker` writes. The first call of all allocates.
+    #[inline]
+    pub fn shard(&self, worker: usize) -> &RouteShard {
+        let shards = self.shards.get_or_init(|| (0..self.workers).map(|_| RouteShard::new()).collect());
+        shards.get(worker).unwrap_or(&SPARE_ROUTE)
+    }
+
+    /// All shards, none while nothing was counted. Called by telemetry.
+    pub fn shards(&self) -> &[RouteShard] {
+        self.shards.get().map_or(&[], |shards| shards)
+    }
+}
+
+/// Counts and shared cursors of one cluster over all tables that hold it. Handed out by the registry.
+#[derive(Debug)]
+pub struct ClusterCell {
+    /// The app that owns the cluster.
+    pub app: AppName,
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Where round robin stands; shared by all workers, so this one is a read-modify-write.
+    pub cursor: AtomicU32,
+    /// Grows with each rebuild of a ready set of the cluster; see [`crate::cluster::ClusterTable::catch_up`].
+    pub(crate) readiness: AtomicU64,
+    workers: u16,
+    shards: OnceLock<Box<[ClusterShard]>>,
+}
+
+impl ClusterCell {
+    /// A cell without counts for `workers` workers. Called by the registry.
+    pub fn new(app: AppName, cluster: ClusterName, workers: usize) -> Self {
+        Self {
+            app,
+            cluster,
+            cursor: AtomicU32::new(0),
+            readiness: AtomicU64::new(0),
+            workers: bounded(workers),
+            shards: OnceLock::new(),
+        }
+    }
+
+    /// The shard that worker number `worker` writes. The first call of all allocates.
+    #[inline]
+    pub fn shard(&self, worker: usize) -> &ClusterShard {
+        let shards = self.shards.get_or_init(|| (0..self.workers).map(|_| ClusterShard::new()).collect());
+        shards.get(worker).unwrap_or(&SPARE_CLUSTER)
+    }
+
+    /// All shards, none while nothing was counted. Called by telemetry.
+    pub fn shards(&self) -> &[ClusterShard] {
+        self.shards.get().map_or(&[], |shards| shards)
+    }
+}
+
+fn bounded(workers: usize) -> u16 {
+    u16::try_from(workers.max(1)).unwrap_or(u16::MAX)
+}

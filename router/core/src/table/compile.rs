@@ -1,0 +1,188 @@
+//! Makes tables from Models, off the workers. What is pointer-equal in two Models is shared by their tables.
+//!
+//! Owns the registry of cells, so that counters and endpoint states go on from table to table. Publishes nothing and
+//! marks nothing gone; the router does, in that order.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ekiden_config::doors::{Generation, Refusal};
+use ekiden_config::model::{App, HostMatch, Model};
+use ekiden_config::names::AppName;
+use rustc_hash::FxHashSet;
+
+use super::listeners::{Claims, listener_tables};
+use super::routes::{AppPart, AppRoutes};
+use super::{AppTable, Table};
+use crate::cell::{CellRegistry, EndpointCell};
+
+/// What a compile made.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The new table.
+    pub table: Arc<Table>,
+    /// Endpoints of the table before that are not in this one: to be marked gone before it is published.
+    pub removed: Vec<Arc<EndpointCell>>,
+    /// Apps that kept their last good version (or stay out, if they never had one).
+    pub refused: Vec<Refusal>,
+}
+
+/// Makes one table after another, each from the one before. One per process, on the thread that publishes.
+#[derive(Debug)]
+pub struct Compiler {
+    registry: CellRegistry,
+    /// The Model offered last: what the next one is compared with.
+    offered: Arc<Model>,
+    apps: BTreeMap<AppName, AppPart>,
+    refused: BTreeMap<AppName, Refusal>,
+    claims: Claims,
+    free_slots: Vec<u32>,
+    table: Arc<Table>,
+}
+
+/// What changed between two Models, by pointer.
+#[derive(Default)]
+struct Changes<'m> {
+    changed: Vec<&'m Arc<App>>,
+    removed: Vec<AppName>,
+    added: bool,
+}
+
+impl Compiler {
+    /// A compiler for a process with this number of workers, before any Model.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            registry: CellRegistry::new(workers),
+            offered: Arc::new(Model::empty()),
+            apps: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            claims: Claims::default(),
+            free_slots: Vec::new(),
+            table: Arc::new(Table::empty()),
+        }
+    }
+
+    /// Sets the time that new cells carry, in milliseconds since the Unix epoch. Called before each compile.
+    pub fn set_now(&mut self, unix_ms: u64) {
+        self.registry.set_now(unix_ms);
+    }
+
+    /// The table made last.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// Makes the table of a Model.
+    ///
+    /// Cost: one pointer comparison per app; per changed app one per cluster; the endpoints of changed clusters; and
+    /// when routes changed, the app's routes, the rules of the hosts they touch and a copy of the shards these fall into
+    /// (1/256 of a listener's hosts each). A change of endpoints touches no host index.
+    pub fn compile(&mut self, model: &Arc<Model>, generation: Generation) -> Compiled {
+        let offered = std::mem::replace(&mut self.offered, model.clone());
+        let changes = compare(&offered, model);
+        let mut slots = self.table.apps.clone();
+        let mut touched = FxHashSet::default();
+        for name in &changes.removed {
+            self.remove(name, &mut slots, &mut touched);
+        }
+        if !changes.removed.is_empty() {
+            let apps = &self.apps;
+            self.registry.retain_apps(|name| apps.contains_key(name));
+        }
+        for app in changes.changed {
+            self.refused.remove(&app.name);
+            if let Err(refusal) = self.update(app, &mut slots, &mut touched) {
+                self.refused.insert(app.name.clone(), refusal);
+            }
+        }
+        let listeners = listener_tables(model, &self.table.listeners, &self.claims, &touched, &self.apps);
+        let names =
+            if changes.added || !changes.removed.is_empty() || self.apps.len() != self.table.slots.len() {
+                Arc::new(self.apps.iter().map(|(name, part)| (name.clone(), part.slot)).collect())
+            } else {
+                self.table.slots.clone()
+            };
+        let routes = self.apps.values().map(|part| part.routes.clone()).collect();
+        self.table = Arc::new(Table { generation, listeners, apps: slots, slots: names, routes });
+        Compiled {
+            table: self.table.clone(),
+            removed: self.registry.take_removed(),
+            refused: self.refused.values().cloned().collect(),
+        }
+    }
+
+    fn remove(
+        &mut self,
+        name: &AppName,
+        slots: &mut [Option<Arc<AppTable>>],
+        touched: &mut FxHashSet<HostMatch>,
+    ) {
+        self.refused.remove(name);
+        let Some(part) = self.apps.remove(name) else { return };
+        self.claims.update(name, &part.routes, &AppRoutes::default(), true, touched);
+        if let Some(slot) = slots.get_mut(part.slot as usize) {
+            *slot = None;
+            self.free_slots.push(part.slot);
+        }
+    }
+
+    fn update(
+        &mut self,
+        app: &Arc<App>,
+        slots: &mut Vec<Option<Arc<AppTable>>>,
+        touched: &mut FxHashSet<HostMatch>,
+    ) -> Result<(), Refusal> {
+        let before = self.apps.get(&app.name);
+        let slot = match before {
+            Some(part) => part.slot,
+            None => self.free_slots.last().copied().unwrap_or(u32::try_from(slots.len()).unwrap_or(u32::MAX)),
+        };
+        let part = AppPart::new(slot, app, before, &mut self.registry)?;
+        match before {
+            Some(before) => {
+                let all = before.table.app.share_hosts_with != app.share_hosts_with;
+                if all || !Arc::ptr_eq(&before.routes, &part.routes) {
+                    self.claims.update(&app.name, &before.routes, &part.routes, all, touched);
+                }
+            }
+            None => {
+                self.claims.update(&app.name, &AppRoutes::default(), &part.routes, true, touched);
+                self.free_slots.pop();
+            }
+        }
+        match slots.get_mut(slot as usize) {
+            Some(place) => *place = Some(part.table.clone()),
+            None => slots.push(Some(part.table.clone())),
+        }
+        self.apps.insert(app.name.clone(), part);
+        Ok(())
+    }
+}
+
+/// Walks both lists of apps, which are sorted by name, once.
+fn compare<'m>(before: &Model, after: &'m Model) -> Changes<'m> {
+    let mut changes = Changes::default();
+    let mut old = before.apps.iter().peekable();
+    let mut new = after.apps.iter().peekable();
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+        };
+        let was = if order.is_le() { old.next() } else { None };
+        let is = if order.is_ge() { new.next() } else { None };
+        match (was, is) {
+            (Some((_, was)), Some((_, is))) if Arc::ptr_eq(was, is) => {}
+            (Some(_), Some((_, is))) => changes.changed.push(is),
+            (None, Some((_, is))) => {
+                changes.added = true;
+                changes.changed.push(is);
+            }
+            (Some((name, _)), None) => changes.removed.push(name.clone()),
+            (None, None) => {}
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Conditions of a rule beside host, path and method: headers, query parameters and cookies.
+
+use ekiden_config::model::{Route, ValueCondition, ValueTest};
+
+use super::{Facts, Fields};
+use crate::{cookie, query};
+
+/// Whether the route has any such condition; most have none and are not looked at again.
+pub(super) fn any(route: &Route) -> bool {
+    !(route.headers.is_empty() && route.query.is_empty() && route.cookies.is_empty())
+}
+
+/// Whether all conditions of the route hold. No allocation, except for an encoded query value longer than 256 bytes
+/// that is compared with an expression.
+pub(super) fn hold(route: &Route, facts: &Facts<'_>) -> bool {
+    route.headers.iter().all(|condition| header_holds(condition, facts.fields))
+        && route.query.iter().all(|condition| query_holds(condition, facts.query))
+        && route.cookies.iter().all(|condition| cookie_holds(condition, facts.fields))
+}
+
+fn header_holds(condition: &ValueCondition, fields: &dyn Fields) -> bool {
+    let mut found = false;
+    fields.each(&condition.name, &mut |value| {
+        found = bytes_pass(&condition.test, value);
+        !found
+    });
+    found != absent(&condition.test)
+}
+
+fn cookie_holds(condition: &ValueCondition, fields: &dyn Fields) -> bool {
+    let mut found = false;
+    fields.each("cookie", &mut |field| {
+        found = cookie::values(field, &condition.name).any(|value| bytes_pass(&condition.test, value));
+        !found
+    });
+    found != absent(&condition.test)
+}
+
+fn query_holds(condition: &ValueCondition, query: &str) -> bool {
+    let found =
+        query::parameters(query).filter(|(name, _)| query::is_text(name, &condition.name)).any(|(_, raw)| {
+            match &condition.test {
+                ValueTest::Present | ValueTest::Absent => true,
+                ValueTest::Equals(text) => query::is_text(raw, text),
+                ValueTest::Regex(expression) => match query::decoded(raw) {
+                    Some(value) => {
+                        std::str::from_utf8(&value).is_ok_and(|text| expression.regex.is_match(text))
+                    }
+                    None => expression.regex.is_match(raw),
+                },
+            }
+        });
+    found != absent(&condition.test)
+}
+
+/// Whether one value passes; for `Absent`, that there is one is what must not be.
+fn bytes_pass(test: &ValueTest, value: &[u8]) -> bool {
+    match test {
+        ValueTest::Present | ValueTest::Absent => true,
+        ValueTest::Equals(text) => text.as_bytes() == value,
+        ValueTest::Regex(expression) => {
+            std::str::from_utf8(value).is_ok_and(|text| expression.regex.is_match(text))
+        }
+    }
+}
+
+fn absent(test: &ValueTest) -> bool {
+    matches!(test, ValueTest::Absent)
+}

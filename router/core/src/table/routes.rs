@@ -1,0 +1,188 @@
+//! One app's part of a table: its clusters and its route entries, made from the part before where nothing changed.
+
+use std::sync::Arc;
+
+use ekiden_config::doors::Refusal;
+use ekiden_config::model::{Action, App, Forward, HostMatch, Route};
+use ekiden_config::names::RouteName;
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
+
+use super::{AppTable, RouteEntry, Target};
+use crate::cell::CellRegistry;
+use crate::cluster::ClusterTable;
+use crate::split::Side;
+
+/// The compiled rules of one app, and where its hosts are.
+#[derive(Debug, Default)]
+pub(super) struct AppRoutes {
+    /// In file order.
+    pub(super) entries: Vec<Arc<RouteEntry>>,
+    /// Every (host, position), sorted, so that the rules of a host are one run.
+    by_host: Vec<(HostMatch, usize)>,
+}
+
+/// An app as it is in force.
+#[derive(Debug)]
+pub(super) struct AppPart {
+    pub(super) slot: u32,
+    pub(super) table: Arc<AppTable>,
+    pub(super) routes: Arc<AppRoutes>,
+}
+
+impl AppPart {
+    /// Makes the part of an app, reusing the one before. Cost: O(clusters) pointer comparisons, plus the endpoints of
+    /// the clusters that changed, plus the routes when they changed. Nothing is touched when the app is refused.
+    pub(super) fn new(
+        slot: u32,
+        app: &Arc<App>,
+        before: Option<&Self>,
+        registry: &mut CellRegistry,
+    ) -> Result<Self, Refusal> {
+        let same_slots = before.is_some_and(|part| has_same_slots(&part.table, app));
+        let same_routes = before
+            .filter(|part| same_slots && Arc::ptr_eq(&part.table.app.routes, &app.routes))
+            .map(|part| part.routes.clone());
+        if same_routes.is_none() {
+            check(app)?;
+        }
+        let old = before.map(|part| &*part.table);
+        let table =
+            Arc::new(AppTable { app: app.clone(), clusters: clusters(app, old, same_slots, registry) });
+        let routes = same_routes.unwrap_or_else(|| {
+            Arc::new(AppRoutes::new(slot, &table, before.map(|part| &*part.routes), registry))
+        });
+        Ok(Self { slot, table, routes })
+    }
+}
+
+/// A route whose cluster is missing cannot be compiled. `validate` refuses such an app before; if one comes all the same,
+/// it keeps its last good version.
+fn check(app: &App) -> Result<(), Refusal> {
+    for route in app.routes.iter() {
+        for weighted in forward(route).map(|forward| forward.clusters.iter()).into_iter().flatten() {
+            if !app.clusters.contains_key(&weighted.cluster) {
+                return Err(Refusal {
+                    part: format!("app:{}", app.name),
+                    reason: format!(
+                        "route {} forwards to cluster {}, which the app does not have; define it or change the route",
+                        route.name, weighted.cluster
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn forward(route: &Route) -> Option<&Forward> {
+    match &route.action {
+        Action::Forward(forward) => Some(forward),
+        Action::Redirect(_) | Action::Fixed(_) => None,
+    }
+}
+
+/// Whether each cluster stands in the slot it had before.
+fn has_same_slots(before: &AppTable, app: &App) -> bool {
+    before.clusters.len() == app.clusters.len()
+        && before.clusters.iter().zip(app.clusters.keys()).all(|(old, name)| old.cluster.name == *name)
+}
+
+/// The clusters of an app: those that did not change are the ones from before.
+fn clusters(
+    app: &App,
+    before: Option<&AppTable>,
+    same_slots: bool,
+    registry: &mut CellRegistry,
+) -> Vec<Arc<ClusterTable>> {
+    let mut tables = Vec::with_capacity(app.clusters.len());
+    for (slot, (name, cluster)) in app.clusters.iter().enumerate() {
+        let old = match before {
+            Some(before) if same_slots => before.clusters.get(slot),
+            Some(before) => before.cluster(name),
+            None => None,
+        };
+        tables.push(match old {
+            Some(old) if Arc::ptr_eq(&old.cluster, cluster) => old.clone(),
+            Some(_) | None => Arc::new(ClusterTable::new(app.name.clone(), cluster.clone(), registry)),
+        });
+    }
+    if !same_slots && before.is_some() {
+        registry.retain_clusters(&app.name, |name| app.clusters.contains_key(name));
+    }
+    tables
+}
+
+impl AppRoutes {
+    fn new(slot: u32, table: &AppTable, before: Option<&Self>, registry: &mut CellRegistry) -> Self {
+        let app = &table.app;
+        // By address: the entries hold their routes, so an address means one route.
+        let old: FxHashMap<*const Route, &Arc<RouteEntry>> =
+            before.iter().flat_map(|routes| &routes.entries).map(|e| (Arc::as_ptr(&e.route), e)).collect();
+        let mut by_host = Vec::with_capacity(app.routes.len());
+        let mut entries = Vec::with_capacity(app.routes.len());
+        for (position, route) in app.routes.iter().enumerate() {
+            by_host.push((route.host.clone(), position));
+            let target = target(route, table);
+            let entry = match old.get(&Arc::as_ptr(route)) {
+                Some(entry) if entry.target == target && entry.app == slot => (*entry).clone(),
+                Some(_) | None => Arc::new(RouteEntry {
+                    route: route.clone(),
+                    app: slot,
+                    app_name: app.name.clone(),
+                    cell: registry.route(&app.name, &route.name),
+                    target,
+                }),
+            };
+            entries.push(entry);
+        }
+        by_host.sort_unstable();
+        if before.is_some() {
+            let names: FxHashSet<&RouteName> = app.routes.iter().map(|route| &route.name).collect();
+            registry.retain_routes(&app.name, |name| names.contains(name));
+        }
+        Self { entries, by_host }
+    }
+
+    /// The rules on a host in file order, with their positions.
+    pub(super) fn on_host(&self, host: &HostMatch) -> impl Iterator<Item = (usize, &Arc<RouteEntry>)> {
+        let start = self.by_host.partition_point(|(name, _)| name < host);
+        let run = self.by_host.get(start..).unwrap_or(&[]);
+        run.iter()
+            .take_while(move |(name, _)| name == host)
+            .filter_map(|(_, at)| Some((*at, self.entries.get(*at)?)))
+    }
+
+    /// Every host once, in order.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &HostMatch> {
+        self.by_host.chunk_by(|(a, _), (b, _)| a == b).filter_map(|run| run.first()).map(|(host, _)| host)
+    }
+
+    /// Whether both have the same entries, in the same order, on a host.
+    pub(super) fn same_on_host(&self, other: &Self, host: &HostMatch) -> bool {
+        let mine = self.on_host(host).map(|(_, entry)| Arc::as_ptr(entry));
+        mine.eq(other.on_host(host).map(|(_, entry)| Arc::as_ptr(entry)))
+    }
+}
+
+/// What a route leads to; a cluster named twice counts once, with both weights.
+fn target(route: &Route, table: &AppTable) -> Target {
+    let forward = match &route.action {
+        Action::Forward(forward) => forward,
+        Action::Redirect(_) => return Target::Redirect,
+        Action::Fixed(_) => return Target::Fixed,
+    };
+    let mut sides: SmallVec<[Side; 2]> = SmallVec::new();
+    for weighted in &forward.clusters {
+        let weight = u32::from(weighted.weight);
+        if let Some(side) = sides.iter_mut().find(|side| side.cluster == weighted.cluster) {
+            side.weight = side.weight.saturating_add(weight);
+            continue;
+        }
+        let slot = table.clusters.binary_search_by(|table| table.cluster.name.cmp(&weighted.cluster));
+        if let Some(slot) = slot.ok().and_then(|at| u32::try_from(at).ok()) {
+            sides.push(Side::new(slot, weight, weighted.cluster.clone()));
+        }
+    }
+    Target::Clusters(sides)
+}

@@ -1,0 +1,122 @@
+//! The one place where the router makes a response of its own: errors, redirects, fixed responses.
+//!
+//! Every error carries its code in `X-Router-Error` (with the H-code beside it) and `Proxy-Status` (RFC 9209), and a
+//! short body in the form the client accepts. Does not decide outcomes.
+
+use std::fmt::Write;
+
+use ekiden_core::outcome::Outcome;
+
+use crate::clock::put_http_date;
+use crate::exchange::Workspace;
+use crate::exchange::out::{put_decimal, put_field};
+use crate::exchange::response_out::put_connection;
+use crate::head::FieldId;
+use crate::worker::Worker;
+
+/// A response of the router's own.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// Status code.
+    pub status: u16,
+    /// Fields beside those every answer has.
+    pub fields: &'a [(&'a str, &'a str)],
+    /// Media type of the body.
+    pub content_type: &'a str,
+    /// The body.
+    pub body: &'a str,
+}
+
+/// Methods named in `Allow` when the router refuses a method on every route.
+const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// Queues an answer. `keep` says whether the connection stays open.
+pub fn write_answer(worker: &Worker, ws: &mut Workspace, answer: &Answer<'_>, keep: bool) {
+    ws.trace.status = answer.status;
+    ws.trace.router_made = true;
+    let request = &ws.request;
+    let out = ws.client_out.buffer();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    put_decimal(out, u64::from(answer.status));
+    out.push(b' ');
+    out.extend_from_slice(reason(answer.status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    put_http_date(out, worker.clock.unix_us_now() / 1_000_000);
+    for (name, value) in answer.fields {
+        put_field(out, name.as_bytes(), value.as_bytes());
+    }
+    let bodiless = matches!(answer.status, 204 | 304);
+    if !bodiless {
+        put_field(out, b"Content-Type", answer.content_type.as_bytes());
+        out.extend_from_slice(b"Content-Length: ");
+        put_decimal(out, answer.body.len() as u64);
+        out.extend_from_slice(b"\r\n");
+    }
+    put_connection(out, request, keep);
+    out.extend_from_slice(b"\r\n");
+    if !bodiless && !request.is_head {
+        out.extend_from_slice(answer.body.as_bytes());
+    }
+}
+
+/// Queues the answer for an outcome. `allow` is the value of `Allow` for a 405.
+pub fn write_error(worker: &Worker, ws: &mut Workspace, outcome: Outcome, allow: Option<&str>, keep: bool) {
+    let status = outcome.status();
+    let mut code = String::from(outcome.code());
+    if let Some(h_code) = outcome.h_code() {
+        let _ = write!(code, " {h_code}");
+    }
+    let proxy_status = match outcome.proxy_status() {
+        Some(error) => format!("ekiden; error={error}; details=\"{}\"", outcome.code()),
+        None => format!("ekiden; details=\"{}\"", outcome.code()),
+    };
+    let retry_after = outcome.retry_after().map(|seconds| seconds.to_string());
+    let mut fields = vec![("X-Router-Error", code.as_str()), ("Proxy-Status", &proxy_status), ("Cache-Control", "no-store")];
+    if let Some(seconds) = &retry_after {
+        fields.push(("Retry-After", seconds));
+    }
+    if status == 405 {
+        fields.push(("Allow", allow.unwrap_or(ALLOWED_METHODS)));
+    }
+    if !ws.trace.request_id.is_empty() {
+        fields.push(("X-Request-Id", &ws.trace.request_id));
+    }
+    let accept = ws.request.head.known(FieldId::Accept).unwrap_or(b"");
+    let (content_type, body) = error_body(outcome, status, accept, &ws.trace.request_id);
+    let fields: Vec<(String, String)> = fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    write_answer(worker, ws, &Answer { status, fields: &fields, content_type, body: &body }, keep);
+}
+
+fn error_body(outcome: Outcome, status: u16, accept: &[u8], request_id: &str) -> (&'static str, String) {
+    let (title, words, code) = (reason(status), outcome.words(), outcome.code());
+    let h_code = outcome.h_code().unwrap_or("");
+    if mentions(accept, b"text/html") {
+        let body = format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status} {title}</title>\
+             <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em}}\
+             code{{color:#666}}</style><h1>{status} {title}</h1><p>{words}</p><p><code>{code} {h_code} {request_id}</code></p></html>\n"
+        );
+        return ("text/html; charset=utf-8", body);
+    }
+    if mentions(accept, b"json") {
+        let problem = serde_json::json!({
+            "type": "about:blank", "title": title, "status": status, "detail": words,
+            "code": code, "h_code": outcome.h_code(), "request_id": request_id,
+        });
+        return ("application/problem+json", format!("{problem}\n"));
+    }
+    ("text/plain; charset=utf-8", format!("{status} {title}: {words} ({code})\n"))
+}
+
+fn mentions(accept: &[u8], media: &[u8]) -> bool {
+    memchr::memmem::find(&accept.to_ascii_lowercase(), media).is_some()
+}
+
+/// The registered reason phrase of a status the router may send.
+pub fn reason(status: u16) -> &'static str {
+    if status == 499 {
+        return "Client Closed Request";
+    }
+    http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or("Unknown")
+}

@@ -1,0 +1,396 @@
+//! Forwards a request: picks, connects, relays, and tries again where that is safe.
+//!
+//! A failed connect goes to another endpoint. A connection that dies before the first response byte is replaced once,
+//! when the method allows the request to be sent twice or when none of it was written. Does not move bytes (see
+//! `relay`).
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use ekiden_config::model::{Address, Listener};
+use ekiden_core::cluster::{ClusterTable, EndpointEntry, Pick};
+use ekiden_core::edit;
+use ekiden_core::outcome::{Blame, Cause, Phase};
+use ekiden_core::table::RouteEntry;
+
+use crate::exchange::leg::Home;
+use crate::exchange::relay::{Failure, Finish, Relay, Sides};
+use crate::exchange::request_out::write_request;
+use crate::exchange::{After, Workspace, run, trace};
+use crate::pool::Return;
+use crate::stream::Stream;
+use crate::wire::body::Framing;
+use crate::worker::Worker;
+use crate::worker::connection::Connection;
+
+/// Longest rewritten path; a longer one would only be refused by the endpoint.
+const REWRITE_MAX: usize = 64 << 10;
+
+/// One forward: what its attempts share.
+struct Forward<'a> {
+    worker: Rc<Worker>,
+    listener: &'a Listener,
+    entry: Arc<RouteEntry>,
+    cluster: Arc<ClusterTable>,
+    /// Incarnations tried, to translate `tried` when the table changes.
+    tried_uids: smallvec::SmallVec<[u64; 4]>,
+    connect_over_ms: u64,
+    connects: u8,
+    last: Option<Cause>,
+}
+
+/// Serves one request by an endpoint of `cluster`. The record has been written when this returns.
+pub async fn forward(
+    connection: &mut Connection,
+    ws: &mut Workspace,
+    listener: &Listener,
+    entry: Arc<RouteEntry>,
+    cluster: Arc<ClusterTable>,
+) -> After {
+    let worker = Rc::clone(&connection.worker);
+    let started = ws.trace.started.unwrap_or_else(Instant::now);
+    let timeouts = entry.route.timeouts;
+    let at_ms = |wait: Duration| worker.wheel.ms(started) + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
+    let total_ms = timeouts.total.map(at_ms);
+    if edit::rewrites_path(&entry.route) {
+        edit::rewritten_path(&entry.route, &ws.path, &mut ws.scratch);
+        std::mem::swap(&mut ws.path, &mut ws.scratch);
+        if ws.path.len() > REWRITE_MAX {
+            return run::refuse(connection, ws, Cause::RewriteTooLarge, None).await;
+        }
+    }
+    cluster.cell.shard(worker.id).in_flight.add(1);
+    ws.trace.cluster = Some(Arc::clone(&cluster.cell));
+    ws.trace.phase = Phase::Connect;
+    ws.tried.clear();
+    ws.leg.output.clear();
+    let mut forward = Forward {
+        connect_over_ms: at_ms(timeouts.connect).min(total_ms.unwrap_or(u64::MAX)),
+        worker: Rc::clone(&worker),
+        listener,
+        entry,
+        cluster,
+        tried_uids: smallvec::SmallVec::new(),
+        connects: 0,
+        last: None,
+    };
+    let mut relay: Option<Relay> = None;
+    let mut replayed = false;
+    loop {
+        if let Err(cause) = forward.acquire(connection, ws).await {
+            return forward.fail(connection, ws, Failure { cause, begun: false, replayable: false }, relay.is_some()).await;
+        }
+        let now = Instant::now();
+        ws.trace.leg_started = Some(now);
+        ws.trace.phase = Phase::Send;
+        let relay = match &mut relay {
+            Some(relay) => {
+                relay.restart(ws, worker.wheel.ms(now));
+                relay
+            }
+            none => {
+                forward.write_head(ws, started);
+                none.insert(Relay::new(ws, run::body_limit(listener, &forward.entry), worker.wheel.ms(now)))
+            }
+        };
+        let mut sides = Sides {
+            worker: &worker,
+            client: &mut connection.stream,
+            ws,
+            listener,
+            route: &forward.entry.route,
+            total_ms,
+            deadline: &connection.deadline,
+        };
+        match poll_fn(|cx| relay.poll(cx, &mut sides)).await {
+            Ok(finish) => return forward.finish(ws, finish),
+            Err(failure) => {
+                let lost = matches!(failure.cause, Cause::ClosedWithoutResponse | Cause::UpstreamReset);
+                if !(lost && failure.replayable && !replayed && !worker.is_forced()) {
+                    return forward.fail(connection, ws, failure, true).await;
+                }
+                replayed = true;
+                forward.note_replay(ws, failure.cause);
+            }
+        }
+    }
+}
+
+impl Forward<'_> {
+    /// Attaches a connection to the leg: from the pool, or a new one, to an endpoint that may still be used.
+    async fn acquire(&mut self, connection: &mut Connection, ws: &mut Workspace) -> Result<(), Cause> {
+        loop {
+            let worker = &self.worker;
+            let index = match self.cluster.pick(&ws.tried, &mut || worker.random()) {
+                Pick::Endpoint(index) => index,
+                Pick::NoEndpoints => return Err(Cause::NoEndpoints),
+                Pick::Exhausted => return Err(self.last.unwrap_or(Cause::EndpointGone)),
+                Pick::NoneReady if self.cluster.first_check_pending() => {
+                    self.await_first_check(connection, ws).await?;
+                    continue;
+                }
+                Pick::NoneReady => return Err(self.last.unwrap_or(Cause::NoneReady)),
+            };
+            let Some(endpoint) = self.cluster.endpoint(index) else { return Err(Cause::EndpointGone) };
+            let home = Home::enter(&endpoint.cell, &self.cluster.cell, &self.cluster.cluster.policy, worker.id);
+            ws.trace.endpoint = Some(endpoint.endpoint.id.clone());
+            ws.trace.attempts = ws.trace.attempts.saturating_add(1);
+            self.cluster.cell.shard(worker.id).attempts.add(1);
+            // What must not be sent twice goes only where the connection was alive a moment ago.
+            let fresh_only = !ws.request.idempotent;
+            if let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.now_ms(), fresh_only) {
+                ws.trace.connect_us = Some(0);
+                ws.leg.attach(stream, home, true);
+                return Ok(());
+            }
+            if self.connects >= self.entry.route.attempts {
+                return Err(self.last.unwrap_or(Cause::ConnectFailed));
+            }
+            let endpoint = endpoint.clone();
+            if self.connect(ws, index, &endpoint, home).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One connect attempt; false when another endpoint should be tried.
+    async fn connect(
+        &mut self,
+        ws: &mut Workspace,
+        index: u32,
+        endpoint: &EndpointEntry,
+        home: Home,
+    ) -> Result<bool, Cause> {
+        let worker = Rc::clone(&self.worker);
+        let stats = Arc::clone(&self.cluster.cell);
+        if self.connects > 0 {
+            stats.shard(worker.id).retries.add(1);
+        }
+        self.connects += 1;
+        let began = Instant::now();
+        let left = Duration::from_millis(self.connect_over_ms.saturating_sub(worker.wheel.ms(began)));
+        let limit = left.min(self.entry.route.timeouts.connect_try);
+        // Boxed: rare beside reuse, and it would widen every connection's task.
+        let result = Box::pin(connect(&worker, &endpoint.endpoint.address, limit)).await;
+        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let shard = stats.shard(worker.id);
+        if worker.is_forced() {
+            return Err(Cause::Drained);
+        }
+        let failed = match result {
+            Ok(stream) => {
+                shard.connects.add(1);
+                shard.connect.record(took_us);
+                if !endpoint.cell.is_gone() {
+                    shard.connections.add(1);
+                    ws.trace.connect_us = Some(u32::try_from(took_us).unwrap_or(u32::MAX - 1));
+                    ws.leg.attach(stream, home, false);
+                    return Ok(true);
+                }
+                Cause::EndpointGone
+            }
+            Err(cause) => {
+                shard.connect_failures.add(1);
+                endpoint.cell.note_failure();
+                cause
+            }
+        };
+        drop(home);
+        self.last = Some(failed);
+        ws.trace.retry_cause = Some(failed);
+        if failed == Cause::SocketsExhausted {
+            return Err(failed);
+        }
+        if worker.now_ms() >= self.connect_over_ms {
+            return Err(failed);
+        }
+        self.avoid(ws, index, endpoint.cell.uid());
+        self.look_again(ws)?;
+        Ok(false)
+    }
+
+    fn avoid(&mut self, ws: &mut Workspace, index: u32, uid: u64) {
+        ws.tried.push(index);
+        self.tried_uids.push(uid);
+    }
+
+    /// After a wait: the cluster of the current table, with what was tried translated to its indexes.
+    fn look_again(&mut self, ws: &mut Workspace) -> Result<(), Cause> {
+        let now = self.worker.with_table(|table| {
+            table.cluster_named(&self.cluster.app, &self.cluster.cluster.name).cloned()
+        });
+        let now = now.ok_or(Cause::ClusterGone)?;
+        if !Arc::ptr_eq(&now, &self.cluster) {
+            ws.tried.clear();
+            for (index, endpoint) in now.endpoints.iter().enumerate() {
+                if self.tried_uids.contains(&endpoint.cell.uid()) {
+                    ws.tried.push(u32::try_from(index).unwrap_or(u32::MAX));
+                }
+            }
+            self.cluster = now;
+        }
+        Ok(())
+    }
+
+    /// Waits for a change of readiness while a first check is outstanding, in the bounded queue of the cluster.
+    async fn await_first_check(&mut self, connection: &mut Connection, ws: &mut Workspace) -> Result<(), Cause> {
+        let worker = Rc::clone(&self.worker);
+        let stats = Arc::clone(&self.cluster.cell);
+        let shard = stats.shard(worker.id);
+        if shard.queued.value() >= u64::from(self.cluster.cluster.policy.queue) {
+            shard.queue_refused.add(1);
+            ws.trace.phase = Phase::Queue;
+            return Err(Cause::QueueFull);
+        }
+        ws.trace.phase = Phase::Queue;
+        let began = Instant::now();
+        let seen = worker.waiters.changes();
+        let queued = Queued { worker: &worker, stats: &stats };
+        shard.queued.add(1);
+        let over_ms = self.connect_over_ms;
+        let result = poll_fn(|cx| {
+            if worker.is_forced() {
+                return Poll::Ready(Err(Cause::Drained));
+            }
+            if worker.waiters.changes() != seen {
+                return Poll::Ready(Ok(()));
+            }
+            if worker.now_ms() >= over_ms {
+                shard.queue_timeouts.add(1);
+                return Poll::Ready(Err(Cause::QueueTimeout));
+            }
+            worker.waiters.register(cx.waker());
+            connection.deadline.set(over_ms, cx.waker());
+            Poll::Pending
+        })
+        .await;
+        drop(queued);
+        let waited = u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX - 1);
+        ws.trace.queue_us = Some(ws.trace.queue_us.unwrap_or(0).saturating_add(waited));
+        result?;
+        ws.trace.phase = Phase::Connect;
+        self.look_again(ws)
+    }
+
+    fn write_head(&self, ws: &mut Workspace, started: Instant) {
+        let address = match ws.leg.home() {
+            Some(home) => home.cell.incarnation().address.clone(),
+            None => return,
+        };
+        write_request(&self.worker, ws, self.listener, &self.entry, &address, started);
+    }
+
+    fn note_replay(&mut self, ws: &mut Workspace, cause: Cause) {
+        let reused = ws.leg.reused;
+        self.cluster.cell.shard(self.worker.id).replays.add(1);
+        ws.trace.retry_cause = Some(cause);
+        self.last = Some(cause);
+        if let (false, Some(home)) = (reused, ws.leg.home()) {
+            // A new connection died: that is the endpoint's doing, so another one gets the replay.
+            let uid = home.cell.uid();
+            let at = self.cluster.endpoints.iter().position(|endpoint| endpoint.cell.uid() == uid);
+            home.cell.note_failure();
+            if let Some(index) = at.and_then(|index| u32::try_from(index).ok()) {
+                self.avoid(ws, index, uid);
+            }
+        }
+        ws.leg.cut();
+        self.worker.buffers.discard(&mut ws.leg.input);
+        // Its table may be old by now.
+        let _gone_is_found_by_the_pick = self.look_again(ws);
+    }
+
+    /// A complete response: both connections go where they can.
+    fn finish(&self, ws: &mut Workspace, finish: Finish) -> After {
+        self.count_bytes(ws);
+        if finish.keep_upstream {
+            if let Some((stream, home)) = ws.leg.detach() {
+                let back = Return { cell: &home.cell, stats: &home.stats, most: home.pool_most, limit_ms: home.pool_limit_ms };
+                self.worker.pool.put(stream, back, self.worker.now_ms());
+            }
+        } else {
+            ws.leg.cut();
+        }
+        self.clear_leg(ws);
+        trace::end(&self.worker, ws, Cause::Complete);
+        match (finish.keep_client, finish.request_unread) {
+            (true, _) => After::Keep,
+            (false, true) => After::Linger,
+            (false, false) => After::Close,
+        }
+    }
+
+    fn clear_leg(&self, ws: &mut Workspace) {
+        ws.leg.output.clear();
+        self.worker.buffers.discard(&mut ws.leg.input);
+        self.worker.buffers.detach(&mut ws.client_in);
+    }
+
+    fn count_bytes(&self, ws: &Workspace) {
+        let shard = self.cluster.cell.shard(self.worker.id);
+        shard.bytes_up.add(ws.leg.bytes_up);
+        shard.bytes_down.add(ws.leg.bytes_down);
+    }
+
+    /// No complete response: answered where nothing has been sent, truncated where something has.
+    async fn fail(&self, connection: &mut Connection, ws: &mut Workspace, failure: Failure, sent: bool) -> After {
+        self.count_bytes(ws);
+        if failure.cause != Cause::ClientGone && failure.cause.at(ws.trace.phase).blame() == Blame::Endpoint {
+            if let Some(home) = ws.leg.home() {
+                home.cell.note_failure();
+            }
+        }
+        ws.leg.cut();
+        self.clear_leg(ws);
+        if failure.begun {
+            trace::end(&self.worker, ws, failure.cause);
+            return After::Abort;
+        }
+        if sent && ws.request.framing != Framing::None {
+            // Part of the body may be anywhere: the connection cannot go on.
+            ws.request.keep_alive = false;
+        }
+        ws.client_out.clear();
+        run::refuse(connection, ws, failure.cause, None).await
+    }
+}
+
+/// A place in a cluster's queue.
+struct Queued<'a> {
+    worker: &'a Worker,
+    stats: &'a ekiden_core::stats::ClusterCell,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.stats.shard(self.worker.id).queued.sub(1);
+    }
+}
+
+async fn connect(worker: &Worker, address: &Address, limit: Duration) -> Result<Stream, Cause> {
+    if worker.shared.is_own(address) {
+        return Err(Cause::SelfAddress);
+    }
+    match tokio::time::timeout(limit, Stream::connect(address)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(connect_cause(&error)),
+        Err(_) => Err(Cause::ConnectTimeout),
+    }
+}
+
+fn connect_cause(error: &io::Error) -> Cause {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS) => return Cause::SocketsExhausted,
+        _ => {}
+    }
+    match error.kind() {
+        // A unix socket nobody listens on, or whose file is not there yet, is a refusal.
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Cause::ConnectRefused,
+        io::ErrorKind::TimedOut => Cause::ConnectTimeout,
+        _ => Cause::ConnectFailed,
+    }
+}

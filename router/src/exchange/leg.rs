@@ -1,0 +1,198 @@
+//! A leg: one upstream connection with its buffers, as seen by the driver of an exchange.
+//!
+//! Knows how to send what is queued and how to read a response head; the driver decides what to send and what to
+//! do with frames. Several legs can be polled in one task; see the two-leg driver in the tests. Does not pick, connect,
+//! pool or retry.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use ekiden_config::model::ClusterPolicy;
+use ekiden_core::cell::EndpointCell;
+use ekiden_core::outcome::Cause;
+use ekiden_core::stats::ClusterCell;
+
+use crate::buffer::{Buffer, Buffers};
+use crate::exchange::out::Out;
+use crate::stream::Stream;
+use crate::wire::response::{RESPONSE_BOUNDS, ResponseHead};
+use crate::wire::scan::{Found, Scan};
+
+/// Where a leg leads: set when it is attached.
+#[derive(Debug)]
+pub struct Home {
+    /// The incarnation; its in-flight count is held while the leg is attached.
+    pub cell: Arc<EndpointCell>,
+    /// Counts of its cluster.
+    pub stats: Arc<ClusterCell>,
+    /// Idle connections kept for the incarnation.
+    pub pool_most: u32,
+    /// Idle limit, milliseconds.
+    pub pool_limit_ms: u64,
+    /// The cluster's endpoints are routers: keep their error fields.
+    pub peer_router: bool,
+    /// The worker that counts.
+    pub worker: usize,
+}
+
+impl Home {
+    /// Counts the request in at the endpoint; it is counted out when the home is dropped.
+    pub fn enter(cell: &Arc<EndpointCell>, stats: &Arc<ClusterCell>, policy: &ClusterPolicy, worker: usize) -> Self {
+        cell.enter();
+        Self {
+            cell: Arc::clone(cell),
+            stats: Arc::clone(stats),
+            pool_most: policy.pool_idle,
+            pool_limit_ms: u64::try_from(policy.pool_idle_timeout.as_millis()).unwrap_or(u64::MAX),
+            peer_router: policy.peer_router,
+            worker,
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.cell.leave();
+    }
+}
+
+/// One upstream connection of an exchange.
+#[derive(Debug, Default)]
+pub struct Leg {
+    stream: Option<Stream>,
+    home: Option<Home>,
+    /// Bytes received and not yet taken.
+    pub input: Buffer,
+    /// Bytes to send.
+    pub output: Out,
+    scan: Scan,
+    /// The connection came from the pool.
+    pub reused: bool,
+    /// A byte of the response has arrived.
+    pub answered: bool,
+    /// The endpoint closed its side.
+    pub closed: bool,
+    /// Bytes written on this connection.
+    pub bytes_up: u64,
+    /// Bytes read on this connection.
+    pub bytes_down: u64,
+}
+
+impl Leg {
+    /// Takes a connection on. Counts the request in at the endpoint until the leg is detached or dropped.
+    pub fn attach(&mut self, stream: Stream, home: Home, reused: bool) {
+        self.stream = Some(stream);
+        self.home = Some(home);
+        self.scan = Scan::default();
+        self.reused = reused;
+        self.answered = false;
+        self.closed = false;
+        self.bytes_up = 0;
+        self.bytes_down = 0;
+    }
+
+    /// Gives the connection and its home back.
+    pub fn detach(&mut self) -> Option<(Stream, Home)> {
+        Some((self.stream.take()?, self.home.take()?))
+    }
+
+    /// Closes the connection, keeps the buffers.
+    pub fn cut(&mut self) {
+        if self.stream.take().is_some() {
+            if let Some(home) = &self.home {
+                home.stats.shard(home.worker).connections.sub(1);
+            }
+        }
+        self.home = None;
+    }
+
+    /// Whether a connection is attached.
+    pub fn is_attached(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Where the leg leads.
+    pub fn home(&self) -> Option<&Home> {
+        self.home.as_ref()
+    }
+
+    /// Sends what is queued, then is ready.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(stream) = self.stream.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        while self.output.pending() > 0 {
+            let written = ready!(self.output.poll_write(cx, stream, &[]))?;
+            self.bytes_up += written.total as u64;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// One read; zero bytes mean the endpoint closed. Grows the buffer when the body is large.
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>, buffers: &Buffers) -> Poll<io::Result<usize>> {
+        let Some(stream) = self.stream.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        if !buffers.make_room(&mut self.input) {
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
+        let count = ready!(self.input.poll_read(cx, stream))?;
+        self.answered |= count > 0;
+        self.closed |= count == 0;
+        self.bytes_down += count as u64;
+        if self.input.is_full() {
+            buffers.enlarge(&mut self.input);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Parses the next head if it is complete in the input: true when `head` was filled and its bytes taken.
+    pub fn take_head(&mut self, head: &mut ResponseHead, to_head: bool) -> Result<bool, Cause> {
+        let found = self.scan.look(self.input.bytes(), &RESPONSE_BOUNDS).map_err(response_fault)?;
+        let Found::Head(length) = found else { return Ok(false) };
+        head.parse(self.input.bytes().get(..length).unwrap_or(&[]), to_head)?;
+        self.input.consume(length);
+        self.scan = Scan::default();
+        Ok(true)
+    }
+
+    /// The next response head, informational or final: sends, receives, parses.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &Buffers,
+        head: &mut ResponseHead,
+        to_head: bool,
+    ) -> Poll<Result<(), Cause>> {
+        loop {
+            if self.take_head(head, to_head)? {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(self.poll_receive(cx, buffers)) {
+                Ok(0) => return Poll::Ready(Err(self.loss(None))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(self.loss(Some(&error)))),
+            }
+        }
+    }
+
+    /// What the loss of the connection before the end of a head means.
+    pub fn loss(&self, error: Option<&io::Error>) -> Cause {
+        match (self.answered, error) {
+            (false, None) => Cause::ClosedWithoutResponse,
+            (false, Some(_)) | (true, Some(_)) => Cause::UpstreamReset,
+            (true, None) => Cause::UpstreamTruncated,
+        }
+    }
+}
+
+/// Bounds and line endings of a response are the endpoint's fault, not the client's.
+fn response_fault(cause: Cause) -> Cause {
+    match cause {
+        Cause::RequestLineTooLong | Cause::FieldTooLarge | Cause::HeadTooLarge | Cause::TooManyFields => {
+            Cause::ResponseTooLarge
+        }
+        _ => Cause::ResponseMalformed,
+    }
+}

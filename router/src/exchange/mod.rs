@@ -1,0 +1,74 @@
+//! One request from its first byte to its record: read the head, match, act, relay, record.
+//!
+//! An exchange owns one downstream and its legs, all polled in the connection's task. Everything it needs lives in a
+//! [`Workspace`] that is taken when bytes arrive and given back when the connection goes idle, so that steady
+//! requests allocate nothing. Does not accept, pool or publish.
+
+pub mod answer;
+pub mod backend;
+pub mod forward;
+pub mod leg;
+pub mod out;
+pub mod relay;
+pub mod request_out;
+pub mod response_out;
+pub mod run;
+pub mod trace;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ekiden_core::table::RouteEntry;
+
+use crate::buffer::Buffer;
+use crate::exchange::leg::Leg;
+use crate::exchange::out::Out;
+use crate::exchange::trace::Trace;
+use crate::wire::request::RequestHead;
+use crate::wire::response::ResponseHead;
+use crate::worker::ListenerRef;
+
+/// Everything one exchange works on; reused from request to request.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    /// Bytes from the client.
+    pub client_in: Buffer,
+    /// Bytes to the client.
+    pub client_out: Out,
+    /// The request.
+    pub request: RequestHead,
+    /// The response.
+    pub response: ResponseHead,
+    /// The upstream connection.
+    pub leg: Leg,
+    /// Path in normal form, as forwarded.
+    pub path: String,
+    /// Path in loose form, when it has one.
+    pub loose: String,
+    /// Scratch for rewriting.
+    pub scratch: String,
+    /// Endpoints tried for this request.
+    pub tried: Vec<u32>,
+    /// The matched route, held to the end of the exchange whatever the table does.
+    pub route: Option<Arc<RouteEntry>>,
+    /// What the record will say.
+    pub trace: Trace,
+    /// The listener that accepted the connection.
+    pub listener: Option<Rc<ListenerRef>>,
+    /// The client's address; none on a unix socket.
+    pub peer: Option<SocketAddr>,
+}
+
+/// What becomes of the client connection after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Serve the next request.
+    Keep,
+    /// Close; nothing of the client's is unread.
+    Close,
+    /// Close so that the client can still read what was sent, though it may be sending.
+    Linger,
+    /// Close so that the client cannot take what it got for complete.
+    Abort,
+}

@@ -1,0 +1,612 @@
+//! Carries one request up a leg and its response down, both directions in one poll.
+//!
+//! ```text
+//! client_in  --decode-->  leg.output --write--> endpoint          request side:  Sending -> Sent | Broken
+//! client     <--write--   client_out + direct <--decode-- leg.input   response side: Head -> Body -> Done
+//! ```
+//! The response may begin, and end, before the request has been sent. Backpressure is the absence of reading. Whether
+//! a failure is answered, replayed or cuts the client is the driver's to decide (`forward`).
+
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use ekiden_config::model::{Listener, Route};
+use ekiden_core::outcome::{Cause, Phase};
+
+use crate::exchange::Workspace;
+use crate::exchange::out::{put_chunk_size, put_field};
+use crate::exchange::request_out::edits_name;
+use crate::exchange::response_out::{self, Coding, Shape};
+use crate::head::FieldId;
+use crate::stream::Stream;
+use crate::wire::Version;
+use crate::wire::body::{Decoder, Frame};
+use crate::wire::chunked::trailer_fields;
+use crate::wheel::Deadline;
+use crate::worker::Worker;
+
+/// Bytes of a request kept for a replay, head included.
+const REPLAY_MAX: usize = 64 << 10;
+/// Request bytes queued before more are decoded.
+const QUEUE_MAX: usize = 64 << 10;
+/// Data of at most this size is copied next to its framing; larger data is written from where it was read.
+const COPY_MAX: usize = 4 << 10;
+/// Informational responses passed on for one request; an endpoint that sends more is out of order.
+const INFORMATIONAL_MAX: u8 = 16;
+/// How long an endpoint may leave `Expect: 100-continue` unanswered before the router sends the 100 itself, so that
+/// clients which wait for it get exactly one (curl waits as long before it sends anyway).
+const CONTINUE_WAIT_MS: u64 = 1_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RequestSide {
+    /// Body bytes are still to come or to be written.
+    Sending,
+    /// Everything has been written.
+    Sent,
+    /// The endpoint takes no more; its response may still be readable.
+    Broken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ResponseSide {
+    Head,
+    Body,
+    Done,
+}
+
+/// What a blocked relay waits for; decides which deadline counts and what missing it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// Request body bytes from the client.
+    ClientBody,
+    /// The endpoint to take request bytes.
+    EndpointWrite,
+    /// A response byte.
+    EndpointRead,
+    /// The client to take response bytes.
+    ClientWrite,
+}
+
+/// The relay of one attempt.
+#[derive(Debug)]
+pub struct Relay {
+    request: RequestSide,
+    request_decoder: Decoder,
+    request_chunked: bool,
+    request_body_bytes: u64,
+    body_limit: Option<u64>,
+    replayable: bool,
+    response: ResponseSide,
+    response_decoder: Decoder,
+    shape: Shape,
+    direct: usize,
+    direct_tail: bool,
+    informational: u8,
+    continue_at_ms: Option<u64>,
+    head_queued: bool,
+    keep_client: bool,
+    client_closed: bool,
+    progress_ms: u64,
+    request_wait: Wait,
+    response_wait: Wait,
+}
+
+/// How a relay ended short of a complete response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub cause: Cause,
+    /// Part of the final response head may have reached the client: no other answer is possible.
+    pub begun: bool,
+    /// The request may be sent again: all of it is held and the method or what was written allows it.
+    pub replayable: bool,
+}
+
+/// How a complete response leaves the two connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finish {
+    /// The client connection can serve another request.
+    pub keep_client: bool,
+    /// Client bytes of this request are unread.
+    pub request_unread: bool,
+    /// The upstream connection can be pooled.
+    pub keep_upstream: bool,
+}
+
+/// What the relay needs and does not own.
+pub struct Sides<'a> {
+    /// The worker: clock, buffers, drain state.
+    pub worker: &'a Worker,
+    /// The client connection.
+    pub client: &'a mut Stream,
+    /// Buffers, heads and the leg.
+    pub ws: &'a mut Workspace,
+    /// The listener.
+    pub listener: &'a Listener,
+    /// The matched route.
+    pub route: &'a Route,
+    /// Deadline of the whole exchange.
+    pub total_ms: Option<u64>,
+    /// The connection's slot in the wheel.
+    pub deadline: &'a Deadline,
+}
+
+impl Relay {
+    /// A relay whose head has been queued on the leg. `body_bytes` of the body may already stand in `client_in`.
+    pub fn new(ws: &Workspace, body_limit: Option<u64>, now_ms: u64) -> Self {
+        let framing = ws.request.framing;
+        Self {
+            request: RequestSide::Sending,
+            request_decoder: Decoder::new(framing),
+            request_chunked: framing == crate::wire::body::Framing::Chunked,
+            request_body_bytes: 0,
+            body_limit,
+            replayable: true,
+            response: ResponseSide::Head,
+            response_decoder: Decoder::Done,
+            shape: Shape { coding: Coding::Plain, until_close: false },
+            direct: 0,
+            direct_tail: false,
+            informational: 0,
+            continue_at_ms: ws.request.expect_continue.then(|| now_ms + CONTINUE_WAIT_MS),
+            head_queued: false,
+            keep_client: ws.request.keep_alive,
+            client_closed: false,
+            progress_ms: now_ms,
+            request_wait: Wait::EndpointWrite,
+            response_wait: Wait::EndpointRead,
+        }
+    }
+
+    /// Begins again on a new connection with the bytes held.
+    pub fn restart(&mut self, ws: &mut Workspace, now_ms: u64) {
+        ws.leg.output.rewind();
+        self.request = RequestSide::Sending;
+        self.response = ResponseSide::Head;
+        self.progress_ms = now_ms;
+    }
+
+    /// Drives both directions as far as they go. Ready once the response has been written, or on a failure.
+    pub fn poll(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Result<Finish, Failure>> {
+        let moved = (sides.ws.trace.bytes_in, sides.ws.leg.bytes_up, sides.ws.leg.bytes_down, sides.ws.trace.bytes_out);
+        if sides.worker.is_forced() {
+            return Poll::Ready(Err(self.failure(sides, Cause::Drained)));
+        }
+        if self.request == RequestSide::Sending {
+            if let Poll::Ready(Err(cause)) = self.poll_request(cx, sides) {
+                return Poll::Ready(Err(self.failure(sides, cause)));
+            }
+        }
+        match self.poll_response(cx, sides) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(self.finish(sides))),
+            Poll::Ready(Err(cause)) => return Poll::Ready(Err(self.failure(sides, cause))),
+            Poll::Pending => {}
+        }
+        if self.request != RequestSide::Sending && self.poll_client(cx, sides).is_err() {
+            return Poll::Ready(Err(self.failure(sides, Cause::ClientGone)));
+        }
+        let now_ms = sides.worker.now_ms();
+        let after = (sides.ws.trace.bytes_in, sides.ws.leg.bytes_up, sides.ws.leg.bytes_down, sides.ws.trace.bytes_out);
+        if moved != after {
+            self.progress_ms = now_ms;
+        }
+        self.poll_deadline(cx, sides, now_ms)
+    }
+
+    fn failure(&self, sides: &Sides<'_>, cause: Cause) -> Failure {
+        let unanswered = !sides.ws.leg.answered && !self.head_queued;
+        let unwritten = sides.ws.leg.bytes_up == 0;
+        Failure {
+            cause,
+            begun: self.head_queued,
+            replayable: unanswered && self.replayable && (sides.ws.request.idempotent || unwritten),
+        }
+    }
+
+    fn finish(&self, sides: &Sides<'_>) -> Finish {
+        let request_whole = self.request == RequestSide::Sent;
+        Finish {
+            keep_client: self.keep_client && request_whole && !self.client_closed && !self.shape.until_close,
+            request_unread: !request_whole,
+            keep_upstream: request_whole
+                && sides.ws.response.keep_alive
+                && !sides.ws.leg.closed
+                && sides.ws.leg.input.is_empty(),
+        }
+    }
+
+    // ---- request side -----------------------------------------------------------------------------------------
+
+    fn poll_request(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Result<(), Cause>> {
+        loop {
+            if sides.ws.leg.output.pending() > 0 {
+                self.request_wait = Wait::EndpointWrite;
+                match sides.ws.leg.poll_send(cx) {
+                    Poll::Ready(Ok(())) => self.bound_replay(sides),
+                    Poll::Ready(Err(_)) => {
+                        self.request = RequestSide::Broken;
+                        return Poll::Ready(Ok(()));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if self.request_decoder.is_done() {
+                self.request = RequestSide::Sent;
+                sides.ws.trace.sent_at = Some(Instant::now());
+                sides.ws.trace.phase = sides.ws.trace.phase.max(Phase::Wait);
+                return Poll::Ready(Ok(()));
+            }
+            if self.decode_request(sides)? {
+                continue;
+            }
+            self.request_wait = Wait::ClientBody;
+            if !sides.worker.buffers.make_room(&mut sides.ws.client_in) {
+                return Poll::Ready(Err(Cause::ChunkMalformed));
+            }
+            match sides.ws.client_in.poll_read(cx, sides.client) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Cause::BodyTruncated)),
+                Poll::Ready(Ok(_)) => {
+                    if sides.ws.client_in.is_full() {
+                        sides.worker.buffers.enlarge(&mut sides.ws.client_in);
+                    }
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Cause::ClientGone)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Lets go of written bytes that a replay can no longer need or hold.
+    fn bound_replay(&mut self, sides: &mut Sides<'_>) {
+        let output = &mut sides.ws.leg.output;
+        if sides.ws.leg.answered || output.held() > REPLAY_MAX {
+            self.replayable = false;
+            output.release_sent();
+        }
+    }
+
+    /// Decodes request frames into the leg's output; true when bytes were queued or the body ended.
+    fn decode_request(&mut self, sides: &mut Sides<'_>) -> Result<bool, Cause> {
+        let mut produced = false;
+        while sides.ws.leg.output.pending() < QUEUE_MAX {
+            let ws = &mut *sides.ws;
+            let bytes = ws.client_in.bytes();
+            let out = ws.leg.output.buffer();
+            match self.request_decoder.next(bytes)? {
+                Frame::Data { skip, take } => {
+                    ws.trace.bytes_in += (skip + take) as u64;
+                    self.request_body_bytes += take as u64;
+                    if self.body_limit.is_some_and(|limit| self.request_body_bytes > limit) {
+                        return Err(Cause::BodyTooLarge);
+                    }
+                    if self.request_chunked {
+                        put_chunk_size(out, take);
+                    }
+                    out.extend_from_slice(bytes.get(skip..skip + take).unwrap_or(&[]));
+                    if self.request_chunked {
+                        out.extend_from_slice(b"\r\n");
+                    }
+                    ws.client_in.consume(skip + take);
+                    produced = true;
+                }
+                Frame::Trailers { skip, take } => {
+                    out.extend_from_slice(b"0\r\n");
+                    for (name, value) in trailer_fields(bytes.get(skip..skip + take).unwrap_or(&[])) {
+                        if may_trail(name)? && !edits_name(&sides.route.request_headers, name) {
+                            put_field(out, name, value);
+                        }
+                    }
+                    out.extend_from_slice(b"\r\n");
+                    ws.client_in.consume(skip + take);
+                    return Ok(true);
+                }
+                Frame::End { skip } => {
+                    if self.request_chunked {
+                        out.extend_from_slice(b"0\r\n\r\n");
+                    }
+                    ws.client_in.consume(skip);
+                    return Ok(true);
+                }
+                Frame::More { skip } => {
+                    ws.client_in.consume(skip);
+                    return Ok(produced);
+                }
+            }
+            if self.request_decoder.is_done() {
+                return Ok(true);
+            }
+        }
+        Ok(true)
+    }
+
+    // ---- response side ----------------------------------------------------------------------------------------
+
+    fn poll_response(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Result<(), Cause>> {
+        loop {
+            while sides.ws.client_out.pending() > 0 || self.direct > 0 {
+                match self.poll_write_client(cx, sides) {
+                    Poll::Ready(result) => result?,
+                    Poll::Pending => {
+                        self.response_wait = Wait::ClientWrite;
+                        return Poll::Pending;
+                    }
+                }
+            }
+            sides.ws.client_out.clear();
+            if self.response == ResponseSide::Done {
+                return Poll::Ready(Ok(()));
+            }
+            if self.advance_response(sides)? {
+                continue;
+            }
+            if sides.ws.leg.closed {
+                self.end_of_upstream(sides)?;
+                continue;
+            }
+            self.response_wait = Wait::EndpointRead;
+            let first = !sides.ws.leg.answered;
+            match sides.ws.leg.poll_receive(cx, &sides.worker.buffers) {
+                Poll::Ready(Ok(_)) => {
+                    if first && sides.ws.leg.answered {
+                        sides.ws.trace.first_byte_at = Some(Instant::now());
+                        self.continue_at_ms = None;
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    let leg = &sides.ws.leg;
+                    let cause = if self.head_queued { Cause::UpstreamReset } else { leg.loss(Some(&error)) };
+                    return Poll::Ready(Err(cause));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_write_client(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Result<(), Cause>> {
+        let ws = &mut *sides.ws;
+        let direct = ws.leg.input.bytes().get(..self.direct).unwrap_or(&[]);
+        match ws.client_out.poll_write(cx, sides.client, direct) {
+            Poll::Ready(Ok(written)) => {
+                ws.trace.bytes_out += written.total as u64;
+                ws.leg.input.consume(written.direct);
+                self.direct -= written.direct;
+                if self.direct == 0 && ws.client_out.pending() == 0 {
+                    ws.client_out.clear();
+                    if std::mem::take(&mut self.direct_tail) {
+                        ws.client_out.buffer().extend_from_slice(b"\r\n");
+                    }
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(Cause::ClientGone)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Turns received bytes into bytes for the client; true when something was queued or the state moved.
+    fn advance_response(&mut self, sides: &mut Sides<'_>) -> Result<bool, Cause> {
+        match self.response {
+            ResponseSide::Head => {
+                let ws = &mut *sides.ws;
+                if ws.leg.input.is_empty() || !ws.leg.take_head(&mut ws.response, ws.request.is_head)? {
+                    return Ok(false);
+                }
+                self.take_response_head(sides)?;
+                Ok(true)
+            }
+            ResponseSide::Body => self.decode_response(sides),
+            ResponseSide::Done => Ok(true),
+        }
+    }
+
+    fn take_response_head(&mut self, sides: &mut Sides<'_>) -> Result<(), Cause> {
+        if sides.ws.response.is_informational() {
+            return self.take_informational(sides);
+        }
+        let ws = &mut *sides.ws;
+        if let (Some(seconds), Some(home)) = (ws.response.idle_limit, ws.leg.home()) {
+            home.cell.learn_idle_limit(seconds.saturating_mul(1_000));
+        }
+        // An endpoint that answers early with an error will hardly read the rest: tell the client to start anew.
+        let early = self.request == RequestSide::Sending && !self.request_decoder.is_done();
+        self.keep_client &= !(sides.worker.is_draining() || (early && ws.response.status >= 400));
+        let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
+        self.response_decoder = Decoder::new(ws.response.framing);
+        self.shape = response_out::write_response(
+            &mut ws.client_out,
+            &mut ws.response,
+            &ws.request,
+            sides.listener,
+            &sides.route.response_headers,
+            peer_router,
+            self.keep_client && !self.client_closed,
+        );
+        ws.trace.status = ws.response.status;
+        ws.trace.phase = Phase::Relay;
+        self.head_queued = true;
+        self.response = if self.response_decoder.is_done() { ResponseSide::Done } else { ResponseSide::Body };
+        if self.response == ResponseSide::Body {
+            self.decode_response(sides)?;
+        }
+        Ok(())
+    }
+
+    fn take_informational(&mut self, sides: &mut Sides<'_>) -> Result<(), Cause> {
+        let ws = &mut *sides.ws;
+        self.informational += 1;
+        if ws.response.status == 101 || self.informational > INFORMATIONAL_MAX {
+            return Err(Cause::ResponseMalformed);
+        }
+        let continues = ws.response.status == 100;
+        let wanted = if continues { ws.request.expect_continue && self.continue_at_ms.is_some() } else { true };
+        if continues {
+            self.continue_at_ms = None;
+        }
+        if wanted && ws.request.version == Version::Http11 {
+            response_out::write_informational(&mut ws.client_out, &ws.response);
+        }
+        Ok(())
+    }
+
+    fn decode_response(&mut self, sides: &mut Sides<'_>) -> Result<bool, Cause> {
+        let ws = &mut *sides.ws;
+        let chunked = self.shape.coding == Coding::Chunked;
+        let mut produced = false;
+        loop {
+            let bytes = ws.leg.input.bytes();
+            let frame = self.response_decoder.next(bytes).map_err(|_| Cause::ResponseMalformed)?;
+            let out = ws.client_out.buffer();
+            match frame {
+                Frame::Data { skip, take } => {
+                    if chunked {
+                        put_chunk_size(out, take);
+                    }
+                    produced = true;
+                    if take > COPY_MAX {
+                        ws.leg.input.consume(skip);
+                        self.direct = take;
+                        self.direct_tail = chunked;
+                        self.settle_response();
+                        return Ok(true);
+                    }
+                    out.extend_from_slice(bytes.get(skip..skip + take).unwrap_or(&[]));
+                    if chunked {
+                        out.extend_from_slice(b"\r\n");
+                    }
+                    ws.leg.input.consume(skip + take);
+                }
+                Frame::Trailers { skip, take } => {
+                    if chunked {
+                        put_trailers(out, bytes.get(skip..skip + take).unwrap_or(&[]))?;
+                    }
+                    ws.leg.input.consume(skip + take);
+                }
+                Frame::End { skip } => {
+                    if chunked {
+                        out.extend_from_slice(b"0\r\n\r\n");
+                    }
+                    ws.leg.input.consume(skip);
+                }
+                Frame::More { skip } => {
+                    ws.leg.input.consume(skip);
+                    return Ok(produced);
+                }
+            }
+            self.settle_response();
+            if self.response == ResponseSide::Done {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn settle_response(&mut self) {
+        if self.response_decoder.is_done() {
+            self.response = ResponseSide::Done;
+        }
+    }
+
+    /// The endpoint closed: the proper end of a close-delimited body, a loss otherwise.
+    fn end_of_upstream(&mut self, sides: &mut Sides<'_>) -> Result<(), Cause> {
+        if self.response == ResponseSide::Head {
+            return Err(sides.ws.leg.loss(None));
+        }
+        if !self.response_decoder.end_of_stream() {
+            return Err(Cause::UpstreamTruncated);
+        }
+        if self.shape.coding == Coding::Chunked {
+            sides.ws.client_out.buffer().extend_from_slice(b"0\r\n\r\n");
+        }
+        self.response = ResponseSide::Done;
+        Ok(())
+    }
+
+    // ---- client watch and deadlines ---------------------------------------------------------------------------
+
+    /// Watches the client while it has nothing to send for this request: pipelined bytes are kept, a FIN after a
+    /// complete request is remembered, a reset ends the exchange. Costs no system call while nothing is reported.
+    fn poll_client(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Result<(), ()> {
+        while !self.client_closed && self.request == RequestSide::Sent {
+            if sides.ws.client_in.is_full() {
+                return Ok(());
+            }
+            sides.worker.buffers.attach(&mut sides.ws.client_in);
+            match sides.ws.client_in.poll_read(cx, sides.client) {
+                Poll::Ready(Ok(0)) => self.client_closed = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Err(()),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The deadline that counts now, and what missing it means.
+    fn deadline(&self, sides: &Sides<'_>) -> (u64, Cause) {
+        let timeouts = &sides.route.timeouts;
+        let after = |wait: std::time::Duration| self.progress_ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
+        let waits = match (self.request, self.response) {
+            (_, ResponseSide::Body | ResponseSide::Done) => match self.response_wait {
+                Wait::ClientWrite => (after(timeouts.idle), Cause::ClientIdle),
+                Wait::ClientBody | Wait::EndpointWrite | Wait::EndpointRead => (after(timeouts.idle), Cause::UpstreamIdle),
+            },
+            (RequestSide::Sending, ResponseSide::Head) => match self.request_wait {
+                Wait::ClientBody => (after(sides.listener.limits.body_idle), Cause::BodyTimeout),
+                Wait::EndpointWrite | Wait::EndpointRead | Wait::ClientWrite => (after(timeouts.idle), Cause::SendTimeout),
+            },
+            (RequestSide::Sent | RequestSide::Broken, ResponseSide::Head) => {
+                (after(timeouts.first_byte), Cause::FirstByteTimeout)
+            }
+        };
+        match sides.total_ms {
+            Some(total) if total < waits.0 => (total, Cause::TotalTimeout),
+            _ => waits,
+        }
+    }
+
+    fn poll_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_>,
+        now_ms: u64,
+    ) -> Poll<Result<Finish, Failure>> {
+        let (deadline_ms, cause) = self.deadline(sides);
+        if now_ms >= deadline_ms {
+            return Poll::Ready(Err(self.failure(sides, cause)));
+        }
+        let mut wake_ms = deadline_ms;
+        if let Some(at_ms) = self.continue_at_ms {
+            if now_ms >= at_ms {
+                self.continue_at_ms = None;
+                sides.ws.client_out.buffer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                cx.waker().wake_by_ref();
+            } else {
+                wake_ms = wake_ms.min(at_ms);
+            }
+        }
+        sides.deadline.set(wake_ms, cx.waker());
+        Poll::Pending
+    }
+}
+
+/// Appends the last chunk and the trailers of a response, without those that may not stand there.
+fn put_trailers(out: &mut Vec<u8>, section: &[u8]) -> Result<(), Cause> {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailer_fields(section) {
+        if may_trail(name).map_err(|_| Cause::ResponseMalformed)? {
+            put_field(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// Whether a trailer is passed on. Framing fields end the exchange; identity and forwarding fields are dropped.
+fn may_trail(name: &[u8]) -> Result<bool, Cause> {
+    let id = FieldId::of(name);
+    match id {
+        FieldId::ContentLength | FieldId::TransferEncoding | FieldId::Trailer => Err(Cause::TrailerMalformed),
+        FieldId::Host | FieldId::Authorization | FieldId::Cookie | FieldId::SetCookie | FieldId::XRouterError => Ok(false),
+        _ => Ok(!id.is_forwarding() && !id.is_hop_by_hop() && !name.contains(&b'_')),
+    }
+}
+

@@ -1,0 +1,374 @@
+//! The way of one request (DESIGN section 2): head, match, act, record.
+//!
+//! Does not relay (see `forward` and `relay`).
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use ekiden_config::model::{Action, Listener};
+use ekiden_core::cluster::ClusterTable;
+use ekiden_core::outcome::{Blame, Cause, Phase};
+use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
+use ekiden_core::{edit, path, split};
+
+use crate::exchange::answer::{Answer, write_answer, write_error};
+use crate::exchange::backend::{Backend, Fixed, Reply};
+use crate::exchange::out::{put_chunk_size, put_field};
+use crate::exchange::request_out::{choose_request_id, client_address};
+use crate::exchange::response_out::put_connection;
+use crate::exchange::{After, Workspace, answer, forward, out, trace};
+use crate::head::Head;
+use crate::wire::Version;
+use crate::wire::body::Framing;
+use crate::wire::request::{Rules, TargetForm};
+use crate::wire::scan::{Bounds, Found, Scan};
+use crate::worker::Worker;
+use crate::worker::connection::Connection;
+
+impl Fields for Head {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        for value in self.get_all(name.as_bytes()) {
+            if !visit(value) {
+                return;
+            }
+        }
+    }
+}
+
+/// Why there is no head.
+enum NoHead {
+    /// The client closed, or idled, without having sent a byte.
+    Silent,
+    /// The head was refused, or never ended.
+    Refused(Cause),
+}
+
+/// What a matched request calls for.
+enum Decision {
+    Refuse(Cause, Option<String>),
+    Act(Arc<RouteEntry>),
+    Forward(Arc<RouteEntry>, Arc<ClusterTable>),
+}
+
+/// Serves one request. The record has been written when this returns.
+pub async fn exchange(connection: &mut Connection, ws: &mut Workspace) -> After {
+    let worker = std::rc::Rc::clone(&connection.worker);
+    let Some(settings) = worker.with_table(|table| connection.listener.settings(table)) else {
+        return After::Close;
+    };
+    let listener = &settings.listener;
+    match read_head(connection, ws, listener).await {
+        Ok(()) => {}
+        Err(NoHead::Silent) => return After::Close,
+        Err(NoHead::Refused(cause)) => return refuse(connection, ws, cause, None).await,
+    }
+    choose_request_id(&worker, ws);
+    ws.trace.phase = Phase::Match;
+    let decision = worker.with_table(|table| decide(table, connection, ws, &settings));
+    match decision {
+        Decision::Refuse(cause, allow) => refuse(connection, ws, cause, allow).await,
+        Decision::Act(entry) => {
+            enter_route(&worker, ws, &entry);
+            act(connection, ws, &entry).await
+        }
+        Decision::Forward(entry, cluster) => {
+            enter_route(&worker, ws, &entry);
+            forward::forward(connection, ws, listener, entry, cluster).await
+        }
+    }
+}
+
+fn enter_route(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
+    entry.cell.shard(worker.id).in_flight.add(1);
+    ws.trace.counted_in = true;
+    ws.route = Some(Arc::clone(entry));
+}
+
+async fn read_head(connection: &mut Connection, ws: &mut Workspace, listener: &Listener) -> Result<(), NoHead> {
+    let limits = &listener.limits;
+    let bounds = Bounds {
+        first_line: limits.request_line as usize,
+        field: limits.field as usize,
+        head: limits.head as usize,
+        fields: usize::from(limits.fields),
+    };
+    let rules = Rules { fields: usize::from(limits.fields), allow_underscore: listener.allow_underscore };
+    let head_ms = u64::try_from(limits.head_deadline.as_millis()).unwrap_or(u64::MAX);
+    let mut scan = Scan::default();
+    let mut over_ms = None;
+    ws.request.clear();
+    ws.client_out.clear();
+    poll_fn(|cx| poll_head(cx, connection, ws, &mut scan, &bounds, rules, head_ms, &mut over_ms)).await
+}
+
+#[expect(clippy::too_many_arguments, reason = "the captured state of one poll_fn")]
+fn poll_head(
+    cx: &mut Context<'_>,
+    connection: &mut Connection,
+    ws: &mut Workspace,
+    scan: &mut Scan,
+    bounds: &Bounds,
+    rules: Rules,
+    head_ms: u64,
+    over_ms: &mut Option<u64>,
+) -> Poll<Result<(), NoHead>> {
+    let worker = &connection.worker;
+    loop {
+        if !ws.client_in.is_empty() {
+            if !ws.trace.is_open() {
+                let now = Instant::now();
+                ws.trace.begin(now);
+                *over_ms = Some(worker.wheel.ms(now) + head_ms);
+                // One empty line before a request line is forgiven (RFC 9112 section 2.2).
+                if ws.client_in.bytes().starts_with(b"\r\n") {
+                    ws.client_in.consume(2);
+                    continue;
+                }
+            }
+            match scan.look(ws.client_in.bytes(), bounds) {
+                Err(cause) => return Poll::Ready(Err(NoHead::Refused(cause))),
+                Ok(Found::Head(length)) => {
+                    let bytes = ws.client_in.bytes().get(..length).unwrap_or(&[]);
+                    let judged = ws.request.parse(bytes, rules);
+                    ws.trace.bytes_in = length as u64;
+                    ws.client_in.consume(length);
+                    return Poll::Ready(judged.map_err(NoHead::Refused));
+                }
+                Ok(Found::More) => {}
+            }
+        }
+        if !worker.buffers.make_room(&mut ws.client_in) {
+            return Poll::Ready(Err(NoHead::Refused(Cause::HeadTooLarge)));
+        }
+        match ws.client_in.poll_read(cx, &mut connection.stream) {
+            Poll::Ready(Ok(count)) if count > 0 => {}
+            Poll::Ready(_) if ws.trace.is_open() => return Poll::Ready(Err(NoHead::Refused(Cause::ClientGone))),
+            Poll::Ready(_) => return Poll::Ready(Err(NoHead::Silent)),
+            Poll::Pending => {
+                let now_ms = worker.now_ms();
+                if !ws.trace.is_open() && *over_ms == None {
+                    // Reported readable, and yet nothing: wait as if the head had begun.
+                    *over_ms = Some(now_ms + head_ms);
+                }
+                let Some(at_ms) = *over_ms else { return Poll::Pending };
+                if worker.is_forced() {
+                    return Poll::Ready(Err(if ws.trace.is_open() { NoHead::Refused(Cause::Drained) } else { NoHead::Silent }));
+                }
+                if now_ms >= at_ms {
+                    let open = ws.trace.is_open();
+                    return Poll::Ready(Err(if open { NoHead::Refused(Cause::HeadTimeout) } else { NoHead::Silent }));
+                }
+                connection.deadline.set(at_ms, cx.waker());
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// Finds the route and, for a forward, the cluster. Everything here is one look at one table.
+fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: &ListenerTable) -> Decision {
+    ws.trace.generation = table.generation.0;
+    let listener = &settings.listener;
+    ws.path.clear();
+    let mut scratch = std::mem::take(&mut ws.scratch);
+    let raw = if ws.request.form == TargetForm::Asterisk { "/" } else { ws.request.raw_path() };
+    let normal = path::normalize(raw, listener.merge_slashes, &mut scratch).map(|text| ws.path.push_str(text));
+    ws.scratch = scratch;
+    if normal.is_err() {
+        return Decision::Refuse(Cause::PathIllegal, None);
+    }
+    let Some(index) = connection.listener.index(table) else {
+        return Decision::Refuse(Cause::NoRoute, None);
+    };
+    let facts = Facts {
+        host: &ws.request.host,
+        path: &ws.path,
+        loose: path::loose(&ws.path, &mut ws.loose),
+        query: ws.request.query().unwrap_or(""),
+        method: ws.request.method(),
+        fields: &ws.request.head,
+    };
+    let entry = match table.find(index, &facts) {
+        Match::Route(entry) => Arc::clone(entry),
+        Match::NotFound => return Decision::Refuse(Cause::NoRoute, None),
+        Match::MethodNotAllowed(allow) => return Decision::Refuse(Cause::MethodNotAllowed, Some(allow.to_string())),
+        Match::Ambiguous => return Decision::Refuse(Cause::PathAmbiguous, None),
+    };
+    if let (Framing::Length(length), Some(limit)) = (ws.request.framing, body_limit(listener, &entry)) {
+        if length > limit {
+            return Decision::Refuse(Cause::BodyTooLarge, None);
+        }
+    }
+    let Target::Clusters(sides) = &entry.target else { return Decision::Act(entry) };
+    let slot = match sides.as_slice() {
+        [only] => Some(only.slot),
+        _ => split_side(&entry, connection, ws, listener),
+    };
+    match slot.and_then(|slot| table.cluster(entry.app, slot)) {
+        Some(cluster) => {
+            let cluster = Arc::clone(cluster);
+            Decision::Forward(entry, cluster)
+        }
+        None => Decision::Refuse(Cause::ClusterGone, None),
+    }
+}
+
+fn split_side(entry: &RouteEntry, connection: &Connection, ws: &Workspace, listener: &Listener) -> Option<u32> {
+    let Action::Forward(forward) = &entry.route.action else { return None };
+    let client: Option<IpAddr> = client_address(listener, &ws.request.head, connection.peer.map(|peer| peer.ip()));
+    split::side(entry, split::key_hash(forward, &ws.request.head, client))
+}
+
+/// The bound on a request body of this route.
+pub fn body_limit(listener: &Listener, entry: &RouteEntry) -> Option<u64> {
+    entry.route.body_limit.or(listener.limits.body)
+}
+
+/// Whether the connection can go on after an answer that did not read the body.
+fn may_keep(worker: &Worker, ws: &Workspace) -> bool {
+    ws.request.keep_alive && ws.request.framing == Framing::None && !worker.is_draining()
+}
+
+/// Ends the exchange with an error of the router's own.
+pub async fn refuse(connection: &mut Connection, ws: &mut Workspace, cause: Cause, allow: Option<String>) -> After {
+    let worker = std::rc::Rc::clone(&connection.worker);
+    let outcome = cause.at(ws.trace.phase);
+    if matches!(cause, Cause::ClientGone | Cause::Dropped) {
+        trace::end(&worker, ws, cause);
+        return After::Close;
+    }
+    let head_fault = ws.trace.phase <= Phase::Head;
+    let keep = !head_fault && may_keep(&worker, ws) && !(outcome.blame() == Blame::Client && outcome.status() == 400);
+    write_error(&worker, ws, outcome, allow.as_deref(), keep);
+    let written = flush(connection, ws).await;
+    trace::end(&worker, ws, if written { cause } else { Cause::ClientGone });
+    match (written, keep) {
+        (true, true) => After::Keep,
+        (true, false) => After::Linger,
+        (false, _) => After::Close,
+    }
+}
+
+/// Redirects and backends: responses that need no endpoint.
+async fn act(connection: &mut Connection, ws: &mut Workspace, entry: &Arc<RouteEntry>) -> After {
+    let worker = std::rc::Rc::clone(&connection.worker);
+    let keep = may_keep(&worker, ws);
+    let cause = match &entry.route.action {
+        Action::Redirect(redirect) => {
+            let location = edit::redirect_location(redirect, &entry.route.path, &redirect_request(ws));
+            let fields = [("Location", location.as_str())];
+            let body = format!("See {location}\n");
+            let found = Answer { status: redirect.status, fields: &fields, content_type: "text/plain; charset=utf-8", body: &body };
+            write_answer(&worker, ws, &found, keep);
+            if flush(connection, ws).await { Cause::Complete } else { Cause::ClientGone }
+        }
+        Action::Fixed(fixed) => {
+            let reply = Fixed(fixed).start(&ws.request);
+            answer_from_backend(connection, ws, reply, keep).await
+        }
+        Action::Forward(_) => Cause::ClusterGone,
+    };
+    trace::end(&worker, ws, cause);
+    match (cause, keep) {
+        (Cause::Complete, true) => After::Keep,
+        (Cause::Complete, false) => After::Linger,
+        _ => After::Close,
+    }
+}
+
+fn redirect_request(ws: &Workspace) -> edit::RedirectRequest<'_> {
+    edit::RedirectRequest {
+        scheme: "http",
+        host: &ws.request.host,
+        port: ws.request.port,
+        path: &ws.path,
+        query: ws.request.query().unwrap_or(""),
+    }
+}
+
+/// Streams a backend's reply to the client.
+pub async fn answer_from_backend(connection: &mut Connection, ws: &mut Workspace, reply: Reply, keep: bool) -> Cause {
+    let Reply { status, fields, mut body } = reply;
+    let length = body.as_ref().map_or(Some(0), |body| body.length());
+    let chunked = length.is_none() && ws.request.version == Version::Http11;
+    ws.trace.status = status;
+    ws.trace.router_made = true;
+    let head_only = ws.request.is_head || matches!(status, 204 | 304);
+    let out = ws.client_out.buffer();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out::put_decimal(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(answer::reason(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    crate::clock::put_http_date(out, connection.worker.clock.unix_us_now() / 1_000_000);
+    for (name, value) in &fields {
+        put_field(out, name.as_bytes(), value.as_bytes());
+    }
+    match length {
+        Some(length) if status != 204 => put_field(out, b"Content-Length", length.to_string().as_bytes()),
+        None if chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        _ => {}
+    }
+    put_connection(out, &ws.request, keep && (chunked || length.is_some()));
+    out.extend_from_slice(b"\r\n");
+    let mut piece = Vec::new();
+    while let Some(source) = body.as_mut().filter(|_| !head_only) {
+        piece.clear();
+        let more = poll_fn(|cx| source.poll_piece(cx, &mut piece)).await;
+        let out = ws.client_out.buffer();
+        if chunked && !piece.is_empty() {
+            put_chunk_size(out, piece.len());
+        }
+        out.extend_from_slice(&piece);
+        if chunked && !piece.is_empty() {
+            out.extend_from_slice(b"\r\n");
+        }
+        match more {
+            Ok(true) => {}
+            Ok(false) => {
+                out.extend_from_slice(if chunked { b"0\r\n\r\n" } else { b"" });
+                break;
+            }
+            Err(_) => return Cause::BackendFailed,
+        }
+        if !flush(connection, ws).await {
+            return Cause::ClientGone;
+        }
+    }
+    if flush(connection, ws).await { Cause::Complete } else { Cause::ClientGone }
+}
+
+/// Writes what is queued for the client; false when it went away or took nothing for the idle time.
+pub async fn flush(connection: &mut Connection, ws: &mut Workspace) -> bool {
+    let idle_ms = ws.route.as_ref().map_or(FLUSH_IDLE_MS, |entry| {
+        u64::try_from(entry.route.timeouts.idle.as_millis()).unwrap_or(FLUSH_IDLE_MS)
+    });
+    let mut over_ms = connection.worker.now_ms() + idle_ms;
+    poll_fn(|cx| {
+        while ws.client_out.pending() > 0 {
+            match ws.client_out.poll_write(cx, &mut connection.stream, &[]) {
+                Poll::Ready(Ok(written)) => {
+                    ws.trace.bytes_out += written.total as u64;
+                    over_ms = connection.worker.now_ms() + idle_ms;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Pending => {
+                    if connection.worker.is_forced() || connection.worker.now_ms() >= over_ms {
+                        return Poll::Ready(false);
+                    }
+                    connection.deadline.set(over_ms, cx.waker());
+                    return Poll::Pending;
+                }
+            }
+        }
+        ws.client_out.clear();
+        Poll::Ready(true)
+    })
+    .await
+}
+
+/// Idle time of a client that reads an answer no route speaks for.
+const FLUSH_IDLE_MS: u64 = 55_000;

@@ -1,0 +1,100 @@
+//! Active checks of endpoints, on a thread of their own (never on a worker): the plug-in point [`Probe`], the
+//! embedded HTTP and TCP checks, and the [`Prober`] that runs one per endpoint and says what changed. What a row of
+//! verdicts means is core's `health`; who may be picked is core's ready set.
+
+use std::fmt::Write;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ekiden_config::model::{Address, ProbeKind};
+
+mod fake;
+mod http;
+mod prober;
+mod refresh;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
+pub use fake::FakeProbe;
+pub use http::HttpProbe;
+pub use prober::{Hooks, OnChange, Prober};
+pub use tcp::TcpProbe;
+
+/// What one check found; an error is the reason in words for people.
+pub type Verdict = Result<(), String>;
+
+/// A check under way.
+pub type Checking<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+
+/// One way to ask an endpoint whether it can serve.
+///
+/// Contract. Thread: called on the probe thread inside its tokio runtime, for many endpoints at once; never blocks it.
+/// Deadline and cancel: the caller drops the future when the policy's timeout is over or the endpoint is removed;
+/// whatever it opened closes with it. State: none between checks; each check opens a fresh connection. Bounds: reads
+/// at most a stated amount, whatever the endpoint sends. Panic: counts as a failed check, nothing more. Errors: the
+/// reason is one line of at most [`REASON_MAX`] bytes without control characters and names what was asked.
+pub trait Probe: Send + Sync {
+    /// Checks the endpoint at `address` once.
+    fn check<'a>(&'a self, address: &'a Address) -> Checking<'a>;
+}
+
+/// Longest reason, in bytes.
+pub const REASON_MAX: usize = 256;
+
+/// Makes a probe for each kind a policy can name.
+pub type Factory = Arc<dyn Fn(&ProbeKind) -> Arc<dyn Probe> + Send + Sync>;
+
+/// The embedded probes.
+pub fn embedded() -> Factory {
+    Arc::new(|kind| match kind {
+        ProbeKind::Http { path, host, status, body } => {
+            Arc::new(HttpProbe::new(path.clone(), host.clone(), *status, body.clone()))
+        }
+        ProbeKind::Tcp => Arc::new(TcpProbe),
+    })
+}
+
+/// What an I/O error means to a person.
+fn io_words(error: &std::io::Error) -> String {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => "connection refused".to_owned(),
+        Kind::ConnectionReset => "connection reset".to_owned(),
+        Kind::NotFound => "no such socket".to_owned(),
+        Kind::PermissionDenied => "permission denied".to_owned(),
+        Kind::UnexpectedEof => "the connection was closed before the answer ended".to_owned(),
+        Kind::TimedOut => "connection timed out".to_owned(),
+        Kind::HostUnreachable => "host unreachable".to_owned(),
+        Kind::NetworkUnreachable => "network unreachable".to_owned(),
+        _ => one_line(&error.to_string()),
+    }
+}
+
+/// A duration as people write it.
+fn duration_words(duration: Duration) -> String {
+    match u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) {
+        ms if ms >= 1000 && ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
+        ms => format!("{ms} ms"),
+    }
+}
+
+/// Text from outside made fit for a reason: control characters escaped, cut at [`REASON_MAX`] bytes.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars() {
+        if c.is_control() {
+            let _ = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+        if line.len() > REASON_MAX {
+            line.truncate(line.floor_char_boundary(REASON_MAX - 3));
+            line.push_str("...");
+            break;
+        }
+    }
+    line
+}

@@ -1,0 +1,276 @@
+//! Runs the checks: one task per incarnation whose cluster has a probe, all on one thread of their own. Follows the
+//! table: what is new is checked at once, what changed policy is armed anew with its health kept, what left is never
+//! checked again.
+
+use std::future::poll_fn;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ekiden_config::model::{Address, ProbePolicy};
+use ekiden_config::names::{AppName, ClusterName};
+use ekiden_core::cell::EndpointCell;
+use ekiden_core::cluster::{ClusterTable, EndpointEntry};
+use ekiden_core::health::{Health, ProbeState, Transition};
+use ekiden_core::table::{AppTable, Table};
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::refresh::Stale;
+use super::{Factory, Probe, Verdict, duration_words, embedded};
+
+/// Checks under way at once; more wait, and their timeout has not begun.
+pub(super) const CHECKS_MAX: usize = 1000;
+/// First checks that start at once when a table brings many; the next as many follow every [`WAVE_GAP`].
+const WAVE: u32 = 64;
+const WAVE_GAP: Duration = Duration::from_millis(5);
+
+/// Told of a cluster whose ready set was refreshed.
+pub type OnChange = dyn Fn(&AppName, &ClusterName) + Send + Sync;
+
+/// What the prober needs of the router.
+#[derive(Clone)]
+pub struct Hooks {
+    /// The table in force.
+    pub table: Arc<dyn Fn() -> Arc<Table> + Send + Sync>,
+    /// Called on the probe thread after the ready set of a cluster was refreshed; must not block. Wakes the requests
+    /// that wait for a first check.
+    pub on_change: Arc<OnChange>,
+    /// Whether an address is this process's own control or telemetry address; such a one is never connected to.
+    pub is_own: Arc<dyn Fn(&Address) -> bool + Send + Sync>,
+}
+
+/// Holds the probe thread. Dropping it ends the thread and every check under way.
+#[derive(Debug)]
+pub struct Prober {
+    tables: Option<watch::Sender<Arc<Table>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Prober {
+    /// Starts the thread with the embedded probes, on the table in force. `seed` decides the jitter of the intervals.
+    pub fn start(hooks: Hooks, seed: u64) -> io::Result<Self> {
+        Self::start_with(hooks, seed, embedded())
+    }
+
+    /// As [`Prober::start`], with probes of the caller's.
+    pub fn start_with(hooks: Hooks, seed: u64, factory: Factory) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (tables, mut news) = watch::channel((hooks.table)());
+        news.mark_changed();
+        let thread = std::thread::Builder::new().name("ekiden-probe".into()).spawn(move || {
+            runtime.block_on(follow(news, hooks, seed, factory));
+        })?;
+        Ok(Self { tables: Some(tables), thread: Some(thread) })
+    }
+
+    /// Follows another table. Returns at once; a table that was not looked at yet is skipped. Called on each swap,
+    /// after the table is in force.
+    pub fn retable(&self, table: Arc<Table>) {
+        if let Some(tables) = &self.tables {
+            tables.send_replace(table);
+        }
+    }
+
+    /// Ends every check and the thread.
+    pub fn stop(mut self) {
+        self.tables = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn follow(mut tables: watch::Receiver<Arc<Table>>, hooks: Hooks, seed: u64, factory: Factory) {
+    let stale = Arc::new(Stale::default());
+    let refresher = tokio::spawn({
+        let (stale, hooks) = (stale.clone(), hooks.clone());
+        async move { stale.run(&hooks).await }
+    });
+    let shared = Arc::new(Shared { hooks, seed, permits: Semaphore::new(CHECKS_MAX), stale });
+    let mut rounds = Rounds { shared, factory, table: Arc::new(Table::empty()), tasks: FxHashMap::default() };
+    while tables.changed().await.is_ok() {
+        let table = tables.borrow_and_update().clone();
+        rounds.retable(table);
+    }
+    refresher.abort();
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What all checks share.
+struct Shared {
+    hooks: Hooks,
+    seed: u64,
+    permits: Semaphore,
+    stale: Arc<Stale>,
+}
+
+/// One endpoint's running task.
+struct Task {
+    handle: AbortHandle,
+    policy: ProbePolicy,
+}
+
+/// The tasks of the table followed last, by the uid of the cell.
+struct Rounds {
+    shared: Arc<Shared>,
+    factory: Factory,
+    table: Arc<Table>,
+    tasks: FxHashMap<u64, Task>,
+}
+
+impl Rounds {
+    /// Arms and ends tasks for what differs from the last table; unchanged parts are pointer-equal and cost nothing.
+    fn retable(&mut self, next: Arc<Table>) {
+        let last = std::mem::replace(&mut self.table, next.clone());
+        let mut old: FxHashMap<&AppName, &Arc<AppTable>> =
+            last.apps().map(|app| (&app.app.name, app)).collect();
+        let mut armed = 0;
+        for app in next.apps() {
+            let before = old.remove(&app.app.name);
+            if before.is_none_or(|before| !Arc::ptr_eq(before, app)) {
+                self.app(before.map(|app| &**app), app, &mut armed);
+            }
+        }
+        for cluster in old.values().flat_map(|app| &app.clusters) {
+            self.end_all(cluster);
+        }
+    }
+
+    fn app(&mut self, before: Option<&AppTable>, after: &AppTable, armed: &mut u32) {
+        let mut old: FxHashMap<&ClusterName, &Arc<ClusterTable>> =
+            before.iter().flat_map(|app| &app.clusters).map(|table| (&table.cluster.name, table)).collect();
+        for cluster in &after.clusters {
+            let before = old.remove(&cluster.cluster.name);
+            if before.is_none_or(|before| !Arc::ptr_eq(before, cluster)) {
+                self.cluster(before.map(|table| &**table), cluster, armed);
+            }
+        }
+        for cluster in old.values() {
+            self.end_all(cluster);
+        }
+    }
+
+    fn cluster(&mut self, before: Option<&ClusterTable>, after: &ClusterTable, armed: &mut u32) {
+        if let Some(before) = before.filter(|before| before.cluster.policy.probe.is_some()) {
+            let kept: FxHashSet<u64> = after.endpoints.iter().map(|entry| entry.cell.uid()).collect();
+            for entry in before.endpoints.iter().filter(|entry| !kept.contains(&entry.cell.uid())) {
+                self.end(entry);
+            }
+        }
+        match &after.cluster.policy.probe {
+            None => self.end_all(after),
+            Some(policy) => self.arm_all(after, policy, armed),
+        }
+        // A check answered between compile and swap changed a cell this table may not have seen.
+        after.catch_up();
+    }
+
+    fn arm_all(&mut self, cluster: &ClusterTable, policy: &ProbePolicy, armed: &mut u32) {
+        let mut probe: Option<Arc<dyn Probe>> = None;
+        for entry in cluster.endpoints.iter() {
+            let uid = entry.cell.uid();
+            if self.tasks.get(&uid).is_some_and(|task| task.policy == *policy) {
+                continue;
+            }
+            self.end(entry);
+            let probe = probe.get_or_insert_with(|| (self.factory)(&policy.kind)).clone();
+            let watch = Watch {
+                cell: entry.cell.clone(),
+                probe,
+                policy: policy.clone(),
+                shared: self.shared.clone(),
+                random: fastrand::Rng::with_seed(self.shared.seed ^ uid),
+            };
+            let handle = tokio::spawn(watch.run(WAVE_GAP * (*armed / WAVE))).abort_handle();
+            self.tasks.insert(uid, Task { handle, policy: policy.clone() });
+            *armed = armed.saturating_add(1);
+        }
+    }
+
+    fn end_all(&mut self, cluster: &ClusterTable) {
+        if !self.tasks.is_empty() {
+            cluster.endpoints.iter().for_each(|entry| self.end(entry));
+        }
+    }
+
+    fn end(&mut self, entry: &EndpointEntry) {
+        if let Some(task) = self.tasks.remove(&entry.cell.uid()) {
+            task.handle.abort();
+        }
+    }
+}
+
+/// The checks of one endpoint.
+struct Watch {
+    cell: Arc<EndpointCell>,
+    probe: Arc<dyn Probe>,
+    policy: ProbePolicy,
+    shared: Arc<Shared>,
+    random: fastrand::Rng,
+}
+
+impl Watch {
+    async fn run(mut self, delay: Duration) {
+        let (reason, since) = self.cell.reason();
+        let mut state = ProbeState::resume(Some(&self.policy), self.cell.health(), reason, since);
+        let mut next = Instant::now() + delay;
+        loop {
+            tokio::time::sleep_until(next).await;
+            let Ok(permit) = self.shared.permits.acquire().await else { return };
+            next = Instant::now() + self.policy.interval.mul_f64(0.9 + 0.2 * self.random.f64());
+            // The removal is marked before it is acknowledged, and this task hears of it a moment later.
+            if self.cell.is_gone() {
+                return;
+            }
+            let verdict = self.check().await;
+            drop(permit);
+            if let Some(transition) = state.verdict(verdict, unix_ms()) {
+                self.changed(&transition);
+            }
+        }
+    }
+
+    async fn check(&self) -> Verdict {
+        let address = &self.cell.incarnation().address;
+        if (self.shared.hooks.is_own)(address) {
+            return Err(format!("{address} is this router's own control or telemetry address"));
+        }
+        let mut checking = self.probe.check(address);
+        let guarded = poll_fn(|context| {
+            catch_unwind(AssertUnwindSafe(|| checking.as_mut().poll(context)))
+                .unwrap_or_else(|_| Poll::Ready(Err("the probe panicked".to_owned())))
+        });
+        match tokio::time::timeout(self.policy.timeout, guarded).await {
+            Ok(verdict) => verdict,
+            Err(_) => Err(format!("no answer within {}", duration_words(self.policy.timeout))),
+        }
+    }
+
+    fn changed(&self, transition: &Transition) {
+        if !self.cell.apply(transition) || self.cell.is_gone() {
+            return;
+        }
+        let at = self.cell.incarnation();
+        let (from, to, reason) = (transition.from.word(), transition.to.word(), &transition.reason);
+        let (app, cluster, endpoint) = (&at.app, &at.cluster, &at.id);
+        match transition.to {
+            Health::Failing => {
+                tracing::warn!(%app, %cluster, %endpoint, "endpoint {endpoint} from {from} to {to} because {reason}");
+            }
+            Health::Ready | Health::Starting => {
+                tracing::info!(%app, %cluster, %endpoint, "endpoint {endpoint} from {from} to {to} because {reason}");
+            }
+        }
+        self.shared.stale.note(app, cluster);
+    }
+}

@@ -1,0 +1,121 @@
+//! The access record: what one exchange leaves behind when it ends, and its way into the access log.
+//!
+//! A worker fills an [`Access`] at the end of an exchange and hands it to its own [`Recorder`], which copies it into
+//! a single-producer ring: no lock, no allocation, no system call; a full ring drops the record and counts it. One
+//! log thread, the [`Scribe`], drains all rings, formats JSON or Heroku logfmt and writes whole lines to an
+//! [`AccessSink`]. A slow or broken sink costs log lines, never traffic. Does not count metrics and does not choose
+//! what a request's outcome is.
+
+use std::net::SocketAddr;
+
+use ekiden_core::outcome::{Blame, Cause, Outcome};
+
+mod json;
+mod logfmt;
+mod ring;
+mod scribe;
+mod sink;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use ring::{RECORD_MAX, RING_BYTES, Recorder};
+pub use scribe::{LogMeters, Scribe};
+pub use sink::{AccessSink, FileSink, MemorySink, StdoutSink};
+
+/// Stands for "did not happen" in the timings of an [`Access`].
+pub const NONE_US: u32 = u32::MAX;
+
+/// The HTTP version a client spoke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+impl Protocol {
+    /// As it stands in both log formats.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Http10 => "http1.0",
+            Protocol::Http11 => "http1.1",
+        }
+    }
+}
+
+/// One ended exchange, borrowed from it. Texts may be of any length and hold any character: the ring cuts them, the
+/// formats escape them. An empty text means "none" or "never reached".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access<'a> {
+    /// How it ended: who ended it, and where.
+    pub outcome: Outcome,
+    /// Status sent to the client, or that would have been sent (499 when the client went away first).
+    pub status: u16,
+    /// Request method as received.
+    pub method: &'a str,
+    /// Path and query; the path in normal form. Cut after 8 KiB; all other texts after 1 KiB.
+    pub target: &'a str,
+    /// Host without port, lower case.
+    pub host: &'a str,
+    /// The request id, received or made.
+    pub request_id: &'a str,
+    /// Value of `X-Forwarded-For` as sent upstream.
+    pub forwarded_for: &'a str,
+    /// Peer of the client connection; none on a unix socket.
+    pub client: Option<SocketAddr>,
+    /// Listener that accepted it.
+    pub listener: &'a str,
+    /// App of the matched route.
+    pub app: &'a str,
+    /// Matched route.
+    pub route: &'a str,
+    /// Cluster it was forwarded to.
+    pub cluster: &'a str,
+    /// Id of the endpoint that answered, or that was tried last.
+    pub endpoint: &'a str,
+    /// Connect attempts and replays, the first one included; 0 when none was made.
+    pub attempts: u8,
+    /// Why the last attempt but one ended, when there was more than one.
+    pub retry_cause: Option<Cause>,
+    /// Arrival of the head's first byte, microseconds since the Unix epoch.
+    pub started_unix_us: u64,
+    /// Wait for a first check or a free place, microseconds; [`NONE_US`] when it did not wait.
+    pub queue_us: u32,
+    /// Upstream connect, microseconds; 0 on a reused connection, [`NONE_US`] without one.
+    pub connect_us: u32,
+    /// From the request's last byte sent to the first response byte, microseconds, or [`NONE_US`].
+    pub first_byte_us: u32,
+    /// From the start of the upstream exchange to its last byte, microseconds, or [`NONE_US`].
+    pub service_us: u32,
+    /// From the first byte received to the last byte sent, microseconds.
+    pub total_us: u64,
+    /// Bytes received from the client for this request, head and body.
+    pub bytes_in: u64,
+    /// Bytes sent to the client for this response, head and body.
+    pub bytes_out: u64,
+    /// HTTP version of the client side.
+    pub protocol: Protocol,
+    /// Whether the client side was TLS.
+    pub secure: bool,
+    /// Generation of the table that matched it.
+    pub generation: u64,
+    /// The `User-Agent` field.
+    pub user_agent: &'a str,
+}
+
+const INFO: &str = "info";
+
+/// The `at` of both formats: `info` when nobody is to blame and for deliberate states (H80 to H83), `warning` when the
+/// client is, else `error`.
+fn level(outcome: Outcome) -> &'static str {
+    if outcome.h_code().is_some_and(|code| code.starts_with("H8")) {
+        return INFO;
+    }
+    match outcome.blame() {
+        Blame::Nobody => INFO,
+        Blame::Client => "warning",
+        Blame::Router | Blame::Endpoint => "error",
+    }
+}

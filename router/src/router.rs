@@ -1,0 +1,307 @@
+//! The router as one thing: threads started, doors handed out, drain and end.
+//!
+//! Used by the binary and by tests. Does not parse command lines or files.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ekiden_config::doors::{EndpointStatus, Generation, Inspect};
+use ekiden_config::model::{AccessLog, Address};
+use ekiden_config::names::{AppName, ClusterName};
+use ekiden_core::stats::RouteCell;
+use ekiden_core::table::Table;
+
+use crate::listen::Inherited;
+use crate::probe::{Hooks, Prober};
+use crate::record::Scribe;
+use crate::shared::Shared;
+use crate::swap::{Swap, SwapStatus, Swapper};
+use crate::telemetry::{Readiness, Sources, Status, StatusSource, Telemetry, WorkerState};
+use crate::worker::mailbox::Message;
+use crate::worker::thread;
+
+/// Time the log thread has to write what it holds at the end.
+const LOG_DRAIN: Duration = Duration::from_secs(2);
+/// Descriptors kept for logs, probes, control and telemetry.
+const DESCRIPTORS_KEPT: u64 = 256;
+
+/// What a router is started with.
+pub struct Options {
+    /// Worker threads, at least one.
+    pub workers: usize,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// Client connections one worker serves at once; none derives it from the descriptor limit.
+    pub max_connections: Option<u32>,
+    /// Sockets handed over by the service manager.
+    pub inherited: Inherited,
+    /// Called when a worker thread has died; the process must end non-zero.
+    pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
+}
+
+/// What control tells about itself for `/readyz` and metrics.
+#[derive(Debug, Clone, Default)]
+pub struct ControlStatus {
+    /// Why the table in force is not the one asked for.
+    pub stale: Option<String>,
+    /// Reloads taken.
+    pub reloads_ok: u64,
+    /// Reloads refused, in whole or part.
+    pub reloads_failed: u64,
+    /// Time of the last reload taken, milliseconds since the Unix epoch.
+    pub last_reload_unix_ms: u64,
+}
+
+/// A running router.
+pub struct Router {
+    shared: Arc<Shared>,
+    state: Arc<State>,
+    swap: Mutex<Option<Swap>>,
+    scribe: Option<Scribe>,
+    workers: Vec<JoinHandle<()>>,
+    _prober: Arc<Mutex<Option<Prober>>>,
+}
+
+struct State {
+    shared: Arc<Shared>,
+    swap: Arc<Mutex<SwapStatus>>,
+    control: Box<dyn Fn() -> ControlStatus + Send + Sync>,
+    draining: Arc<AtomicBool>,
+}
+
+impl Router {
+    /// Starts workers, log thread, prober and swapper. Nothing is served before the first publish.
+    ///
+    /// # Errors
+    /// When a thread, a runtime or the access log cannot be made.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let workers = options.workers.max(1);
+        let (shared, retired) = Shared::new(workers);
+        let (recorders, scribe) = Scribe::start(&options.access_log, workers)?;
+        let prober: Arc<Mutex<Option<Prober>>> = Arc::default();
+        let for_tables = Arc::clone(&prober);
+        let on_table = Box::new(move |table: &Arc<Table>| {
+            if let Some(prober) = for_tables.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                prober.retable(Arc::clone(table));
+            }
+        });
+        let (swapper, swap, publishes) = Swapper::new(Arc::clone(&shared), options.inherited, on_table);
+        let status = swapper.status();
+        spawn("ekiden-swap", move || swapper.run(publishes))?;
+        spawn("ekiden-retire", move || retired.iter().for_each(drop))?;
+        *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared)?);
+        let bound = options.max_connections.map_or_else(|| connection_bound(workers), u64::from);
+        let mut threads = Vec::with_capacity(workers);
+        for (id, recorder) in recorders.into_iter().enumerate() {
+            let start = thread::Start { id, shared: Arc::clone(&shared), recorder, max_connections: bound };
+            let on_fatal = Arc::clone(&options.on_fatal);
+            threads.push(spawn(&format!("ekiden-worker-{id}"), move || {
+                match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread::run(start))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => on_fatal(format!("worker {id} cannot run: {error}")),
+                    Err(_) => on_fatal(format!("worker {id} panicked")),
+                }
+            })?);
+        }
+        let state = State {
+            shared: Arc::clone(&shared),
+            swap: status,
+            control: Box::new(ControlStatus::default),
+            draining: Arc::default(),
+        };
+        Ok(Self {
+            shared,
+            state: Arc::new(state),
+            swap: Mutex::new(Some(swap)),
+            scribe: Some(scribe),
+            workers: threads,
+            _prober: prober,
+        })
+    }
+
+    /// The down door; the first call gets it.
+    pub fn publisher(&self) -> Option<Swap> {
+        self.swap.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The aside door.
+    pub fn inspect(&self) -> Arc<dyn Inspect> {
+        Arc::clone(&self.state) as Arc<dyn Inspect>
+    }
+
+    /// Tells which addresses control and telemetry are served on.
+    pub fn set_own_addresses(&self, addresses: Vec<Address>) {
+        self.shared.set_own_addresses(addresses);
+    }
+
+    /// Serves metrics and readiness on an address. `control` is asked at each scrape.
+    ///
+    /// # Errors
+    /// When its thread cannot be made; a busy address is retried and no error.
+    pub fn serve_telemetry(
+        &self,
+        address: Address,
+        control: impl Fn() -> ControlStatus + Send + Sync + 'static,
+    ) -> io::Result<Telemetry> {
+        let state = Arc::new(State {
+            shared: Arc::clone(&self.shared),
+            swap: Arc::clone(&self.state.swap),
+            control: Box::new(control),
+            draining: Arc::clone(&self.state.draining),
+        });
+        let (for_table, for_routes) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let Some(scribe) = self.scribe.as_ref() else {
+            return Err(io::Error::other("the router has stopped"));
+        };
+        Telemetry::start(
+            address,
+            Sources {
+                table: Arc::new(move || for_table.table.load_full()),
+                routes: Arc::new(move || route_cells(&for_routes.table.load())),
+                workers: self.shared.places.iter().map(|place| Arc::clone(&place.shard)).collect(),
+                status: Arc::clone(&state) as Arc<dyn StatusSource>,
+                readiness: state,
+                log: scribe.meters(),
+                started: self.shared.started,
+            },
+        )
+    }
+
+    /// Opens the access log again by its path. Called on SIGHUP.
+    pub fn reopen_log(&self) -> bool {
+        self.scribe.as_ref().is_none_or(|scribe| scribe.reopen(LOG_DRAIN))
+    }
+
+    /// Step one of an end: `/readyz` says so, everything else goes on.
+    pub fn announce_drain(&self) {
+        self.state.draining.store(true, Ordering::Release);
+    }
+
+    /// Step two: accept what is queued, close the listeners, end idle connections, finish the rest.
+    pub fn drain(&self) {
+        self.announce_drain();
+        self.shared.tell(|| Message::CloseListeners);
+        self.shared.tell(|| Message::Drain);
+    }
+
+    /// Client connections open now, over all workers.
+    pub fn connections(&self) -> u64 {
+        self.shared.places.iter().map(|place| place.shard.open.value()).sum()
+    }
+
+    /// Waits until no client connection is open and no listener accepts; false when the time is over first or
+    /// `interrupted` says so.
+    pub fn await_idle(&self, within: Duration, interrupted: impl Fn() -> bool) -> bool {
+        let deadline = Instant::now() + within;
+        let mut idle_looks = 0;
+        while Instant::now() < deadline && !interrupted() {
+            // Two looks in a row: a connection may be on its way from the kernel's queue to its task.
+            idle_looks = if self.connections() == 0 { idle_looks + 1 } else { 0 };
+            if idle_looks > 2 {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    /// Last step: ends what is left, stops the workers and writes the log out.
+    pub fn stop(mut self) {
+        self.shared.tell(|| Message::Force);
+        self.await_idle(Duration::from_secs(1), || false);
+        self.shared.tell(|| Message::Stop);
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has been reported by `on_fatal`.
+            let _reported = worker.join();
+        }
+        if let Some(scribe) = self.scribe.take() {
+            scribe.stop(LOG_DRAIN);
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+fn start_prober(shared: &Arc<Shared>) -> io::Result<Prober> {
+    let (for_table, for_change, for_own) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
+    let hooks = Hooks {
+        table: Arc::new(move || for_table.table.load_full()),
+        on_change: Arc::new(move |_, _| for_change.tell(|| Message::Readiness)),
+        is_own: Arc::new(move |address| for_own.is_own(address)),
+    };
+    Prober::start(hooks, fastrand::u64(..))
+}
+
+/// A busy connection costs two descriptors; the rest of the process needs some too.
+fn connection_bound(workers: usize) -> u64 {
+    let limit = descriptor_limit().saturating_sub(DESCRIPTORS_KEPT).max(64);
+    (limit / 2 / workers as u64).max(16)
+}
+
+#[expect(unsafe_code, reason = "getrlimit has no safe form in std")]
+fn descriptor_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live, writable rlimit for the whole call.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;
+    if failed { 1024 } else { limit.rlim_cur }
+}
+
+fn route_cells(table: &Table) -> Vec<Arc<RouteCell>> {
+    table.routes().map(|entry| Arc::clone(&entry.cell)).collect()
+}
+
+impl Inspect for State {
+    fn generation(&self) -> Generation {
+        self.shared.generation()
+    }
+
+    fn endpoints(&self, app: &AppName, cluster: &ClusterName) -> Option<Vec<EndpointStatus>> {
+        self.shared.table.load().cluster_named(app, cluster).map(|cluster| cluster.status())
+    }
+}
+
+impl StatusSource for State {
+    fn status(&self) -> Status {
+        let swap = self.swap.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let control = (self.control)();
+        Status {
+            stale: control.stale,
+            generation: swap.generation,
+            applied_unix_ms: swap.applied_unix_ms,
+            apply_last_us: swap.apply_last_us,
+            applies: swap.applies,
+            reloads_ok: control.reloads_ok,
+            reloads_failed: control.reloads_failed,
+            last_reload_unix_ms: control.last_reload_unix_ms,
+            pending_workers: swap.late,
+        }
+    }
+}
+
+impl Readiness for State {
+    fn workers(&self) -> Vec<WorkerState> {
+        let now_ms = u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let wanted = self.shared.table.load().listeners.len() as u64;
+        (0..self.shared.places.len())
+            .map(|id| {
+                let (beat_ms, accepting) = self.shared.pulse(id);
+                let generation = self.shared.places.get(id).map_or(0, |place| place.shard.generation.value());
+                let accepting = if accepting >= wanted {
+                    Ok(())
+                } else {
+                    Err(format!("accepts on {accepting} of {wanted} listeners"))
+                };
+                WorkerState { generation, accepting, beat_age: Duration::from_millis(now_ms.saturating_sub(beat_ms)) }
+            })
+            .collect()
+    }
+
+    fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}

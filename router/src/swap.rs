@@ -1,0 +1,245 @@
+//! The swapper: takes published Models, compiles them off the workers, swaps the one pointer, and acknowledges.
+//!
+//! Order of one swap: bind new listeners, compile, mark removed endpoints gone, store the table, wake every worker,
+//! wait until each has taken it, close old listeners, end the tickets. A worker that is late is named and keeps the
+//! tickets pending; later publishes go on. Does not validate Models (control did) and does not serve.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ekiden_config::doors::{Generation, Publisher, Refusal, Ticket, Verdict};
+use ekiden_config::model::{Address, Model};
+use ekiden_config::names::ListenerName;
+use ekiden_core::stats::{Histogram, HistogramSnapshot};
+use ekiden_core::table::{Compiler, Table};
+
+use crate::listen::{Inherited, Socket, listen};
+use crate::shared::Shared;
+use crate::worker::mailbox::Message;
+
+/// Time a worker has to take a table before it is named in log and metric.
+const LATE: Duration = Duration::from_secs(1);
+/// Pause between looks at late workers.
+const LATE_LOOK: Duration = Duration::from_millis(20);
+/// Publishes applied in one swap at most; more wait for the next.
+const COALESCE_MAX: usize = 1024;
+
+/// The down door. One exists per router.
+#[derive(Debug)]
+pub struct Swap {
+    publishes: Sender<(Arc<Model>, Ticket)>,
+}
+
+impl Publisher for Swap {
+    fn publish(&mut self, model: Arc<Model>) -> Ticket {
+        let ticket = Ticket::new();
+        if let Err(unsent) = self.publishes.send((model, ticket.clone())) {
+            unsent.0.1.end(Verdict::Rejected { reason: "the router has stopped".into() });
+        }
+        ticket
+    }
+}
+
+/// What the last swaps were like; read by telemetry.
+#[derive(Debug, Clone, Default)]
+pub struct SwapStatus {
+    /// Generation stored last.
+    pub generation: u64,
+    /// When, milliseconds since the Unix epoch.
+    pub applied_unix_ms: u64,
+    /// From publish to the last acknowledgement, microseconds.
+    pub apply_last_us: u64,
+    /// The same over all swaps.
+    pub applies: HistogramSnapshot,
+    /// Workers that are late with the newest generation.
+    pub late: Vec<usize>,
+}
+
+/// Called with each new table once it is in force. Must not block.
+pub type OnTable = Box<dyn Fn(&Arc<Table>) + Send>;
+
+struct Waiting {
+    generation: Generation,
+    since: Instant,
+    tickets: Vec<Ticket>,
+    refused: Vec<Refusal>,
+    named: bool,
+}
+
+/// The swapper's state, on its own thread.
+pub struct Swapper {
+    shared: Arc<Shared>,
+    compiler: Compiler,
+    inherited: Inherited,
+    bound: BTreeMap<ListenerName, Address>,
+    generation: u64,
+    on_table: OnTable,
+    status: Arc<Mutex<SwapStatus>>,
+    applies: Histogram,
+    waiting: Vec<Waiting>,
+}
+
+impl Swapper {
+    /// A swapper and its door. `run` it on a thread of its own.
+    pub fn new(shared: Arc<Shared>, inherited: Inherited, on_table: OnTable) -> (Self, Swap, Publishes) {
+        let (publishes, inbox) = channel();
+        let workers = shared.places.len();
+        let swapper = Self {
+            shared,
+            compiler: Compiler::new(workers),
+            inherited,
+            bound: BTreeMap::new(),
+            generation: 0,
+            on_table,
+            status: Arc::default(),
+            applies: Histogram::new(),
+            waiting: Vec::new(),
+        };
+        (swapper, Swap { publishes }, Publishes(inbox))
+    }
+
+    /// What the last swaps were like.
+    pub fn status(&self) -> Arc<Mutex<SwapStatus>> {
+        Arc::clone(&self.status)
+    }
+
+    /// Applies publishes until the door is dropped.
+    pub fn run(mut self, publishes: Publishes) {
+        loop {
+            let next = if self.waiting.is_empty() {
+                publishes.0.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                publishes.0.recv_timeout(LATE_LOOK)
+            };
+            match next {
+                Ok((model, ticket)) => {
+                    let (mut newest, mut tickets) = (model, vec![ticket]);
+                    while let Some((model, ticket)) =
+                        (tickets.len() < COALESCE_MAX).then(|| publishes.0.try_recv().ok()).flatten()
+                    {
+                        newest = model;
+                        tickets.push(ticket);
+                    }
+                    self.apply(&newest, tickets);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.settle();
+        }
+    }
+
+    fn apply(&mut self, model: &Arc<Model>, tickets: Vec<Ticket>) {
+        let since = Instant::now();
+        self.generation += 1;
+        let generation = Generation(self.generation);
+        let mut refused = Vec::new();
+        let opened = self.bind(model, &mut refused);
+        let compiled = self.compiler.compile(model, generation);
+        refused.extend(compiled.refused);
+        for cell in &compiled.removed {
+            cell.mark_gone();
+        }
+        self.shared.table.store(Arc::clone(&compiled.table));
+        for cluster in compiled.table.all_clusters() {
+            cluster.catch_up();
+        }
+        for ticket in &tickets {
+            ticket.assign(generation);
+        }
+        self.shared.tell(|| Message::Table);
+        for (name, sockets) in opened {
+            for (place, socket) in self.shared.places.iter().zip(sockets) {
+                place.mailbox.send(Message::Listen(name.clone(), socket));
+            }
+        }
+        (self.on_table)(&compiled.table);
+        self.note(|status| {
+            status.generation = generation.0;
+            status.applied_unix_ms = unix_ms();
+        });
+        self.shared.await_taken(generation, LATE);
+        self.unbind(model);
+        self.waiting.push(Waiting { generation, since, tickets, refused, named: false });
+    }
+
+    /// Binds what is new or has moved; a listener that cannot be bound keeps its old socket.
+    fn bind(&mut self, model: &Model, refused: &mut Vec<Refusal>) -> Vec<(ListenerName, Vec<Socket>)> {
+        let mut opened = Vec::new();
+        for (name, listener) in &model.listeners {
+            if self.bound.get(name) == Some(&listener.address) {
+                continue;
+            }
+            match listen(&listener.address, self.shared.places.len(), &self.inherited) {
+                Ok(sockets) => {
+                    self.bound.insert(name.clone(), listener.address.clone());
+                    opened.push((name.clone(), sockets));
+                }
+                Err(error) => {
+                    let kept = match self.bound.get(name) {
+                        Some(old) => format!("; {old} goes on serving"),
+                        None => String::new(),
+                    };
+                    let reason = format!("cannot listen on {}: {error}{kept}", listener.address);
+                    tracing::error!(listener = %name, "{reason}");
+                    refused.push(Refusal { part: format!("listener:{name}"), reason });
+                }
+            }
+        }
+        opened
+    }
+
+    /// Drains the sockets of listeners the Model no longer has.
+    fn unbind(&mut self, model: &Model) {
+        let gone: Vec<ListenerName> =
+            self.bound.keys().filter(|name| !model.listeners.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.bound.remove(&name);
+            self.shared.tell(|| Message::Unlisten(name.clone()));
+        }
+    }
+
+    /// Ends the tickets whose generation every worker has taken; names late workers once.
+    fn settle(&mut self) {
+        let mut late = Vec::new();
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain_mut(|entry| {
+            let behind = self.shared.behind(entry.generation);
+            if behind.is_empty() {
+                let took_us = u64::try_from(entry.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.applies.record(took_us);
+                self.note(|status| status.apply_last_us = took_us);
+                for ticket in entry.tickets.drain(..) {
+                    let refused = entry.refused.clone();
+                    ticket.end(Verdict::Applied { generation: entry.generation, refused });
+                }
+                return false;
+            }
+            if !entry.named {
+                entry.named = true;
+                tracing::error!(generation = %entry.generation, workers = ?behind, "workers are late to take the table");
+            }
+            late = behind;
+            true
+        });
+        self.waiting = waiting;
+        let applies = self.applies.snapshot();
+        self.note(|status| {
+            status.applies = applies;
+            status.late = late;
+        });
+    }
+
+    fn note(&self, change: impl FnOnce(&mut SwapStatus)) {
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The swapper's end of the door.
+pub struct Publishes(Receiver<(Arc<Model>, Ticket)>);
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,252 @@
+//! The deadline wheel of a worker: a deadline is a field, not an armed timer.
+//!
+//! Each connection has a slot; moving a deadline later writes one cell. The slot stands in the bucket of its
+//! earliest deadline so far; when that comes due, the wheel looks at the field and either wakes the task or moves the slot.
+//! Buckets are 10 ms wide, so a task may be woken up to 10 ms late, never early by its own check. A design after
+//! Varghese and Lauck's hashed timing wheel (1987). Does not decide what a missed deadline means.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// Width of a bucket.
+pub const TICK: Duration = Duration::from_millis(10);
+const TICK_MS: u64 = 10;
+/// Buckets in the wheel: 82 s in one turn, longer deadlines go round again.
+const BUCKETS: usize = 8192;
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+#[derive(Debug)]
+struct Slot {
+    deadline_ms: Cell<u64>,
+    scheduled_ms: Cell<u64>,
+    busy: Cell<bool>,
+    generation: Cell<u32>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A slot standing in a bucket. Stale when the slot was freed or is scheduled for another time since.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    index: u32,
+    generation: u32,
+    at_ms: u64,
+}
+
+/// The wheel of one worker.
+#[derive(Debug)]
+pub struct Wheel {
+    epoch: Instant,
+    slots: RefCell<Vec<Rc<Slot>>>,
+    free: RefCell<Vec<u32>>,
+    buckets: RefCell<Vec<Vec<Entry>>>,
+    turned_ms: Cell<u64>,
+    due: RefCell<Vec<Entry>>,
+}
+
+/// A connection's slot; freed when dropped.
+#[derive(Debug)]
+pub struct Deadline {
+    wheel: Rc<Wheel>,
+    index: u32,
+    slot: Rc<Slot>,
+}
+
+impl Wheel {
+    /// An empty wheel whose time begins now.
+    pub fn new(now: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            epoch: now,
+            slots: RefCell::default(),
+            free: RefCell::default(),
+            buckets: RefCell::new(vec![Vec::new(); BUCKETS]),
+            turned_ms: Cell::new(0),
+            due: RefCell::default(),
+        })
+    }
+
+    /// Milliseconds since the wheel began.
+    pub fn ms(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_millis()).unwrap_or(NEVER)
+    }
+
+    /// A slot without a deadline. Called once a connection.
+    pub fn slot(self: &Rc<Self>) -> Deadline {
+        let mut slots = self.slots.borrow_mut();
+        let reused = self.free.borrow_mut().pop().and_then(|i| slots.get(i as usize).map(|s| (i, Rc::clone(s))));
+        let (index, slot) = reused.unwrap_or_else(|| {
+            let slot = Rc::new(Slot {
+                deadline_ms: Cell::new(NEVER),
+                scheduled_ms: Cell::new(NEVER),
+                busy: Cell::new(false),
+                generation: Cell::new(0),
+                waker: RefCell::new(None),
+            });
+            slots.push(Rc::clone(&slot));
+            (slots.len() as u32 - 1, slot)
+        });
+        Deadline { wheel: Rc::clone(self), index, slot }
+    }
+
+    fn schedule(&self, index: u32, slot: &Slot, at_ms: u64) {
+        slot.scheduled_ms.set(at_ms);
+        self.enter(Entry { index, generation: slot.generation.get(), at_ms });
+    }
+
+    fn enter(&self, entry: Entry) {
+        // The bucket after the one that holds the instant, so that the wheel never looks too early.
+        let tick = (entry.at_ms.max(self.turned_ms.get()) / TICK_MS + 1) as usize % BUCKETS;
+        if let Some(bucket) = self.buckets.borrow_mut().get_mut(tick) {
+            bucket.push(entry);
+        }
+    }
+
+    /// Turns to `now`: wakes the tasks whose deadlines have come. Called every tick by the worker.
+    pub fn turn(&self, now: Instant) {
+        let now_ms = self.ms(now);
+        let first = self.turned_ms.get() / TICK_MS + 1;
+        let last = now_ms / TICK_MS;
+        let mut due = self.due.take();
+        for tick in first..=last.min(first + BUCKETS as u64) {
+            if let Some(bucket) = self.buckets.borrow_mut().get_mut(tick as usize % BUCKETS) {
+                due.append(bucket);
+            }
+        }
+        self.turned_ms.set(now_ms);
+        for entry in due.drain(..) {
+            let slot = self.slots.borrow().get(entry.index as usize).cloned();
+            if let Some(slot) = slot {
+                self.look(entry, &slot, now_ms);
+            }
+        }
+        self.due.replace(due);
+    }
+
+    fn look(&self, entry: Entry, slot: &Slot, now_ms: u64) {
+        if slot.generation.get() != entry.generation || slot.scheduled_ms.get() != entry.at_ms {
+            return;
+        }
+        let deadline = slot.deadline_ms.get();
+        if entry.at_ms > now_ms {
+            // More than one turn of the wheel away.
+            self.enter(entry);
+        } else if deadline <= now_ms {
+            slot.scheduled_ms.set(NEVER);
+            if let Some(waker) = slot.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        } else if deadline == NEVER {
+            slot.scheduled_ms.set(NEVER);
+        } else {
+            self.schedule(entry.index, slot, deadline);
+        }
+    }
+
+    /// Wakes every task (`all`) or those inside an exchange. Called on drain and when old tables must be let go.
+    pub fn wake(&self, all: bool) {
+        for slot in self.slots.borrow().iter() {
+            if all || slot.busy.get() {
+                if let Some(waker) = slot.waker.borrow().as_ref() {
+                    waker.wake_by_ref();
+                }
+            }
+        }
+    }
+
+    /// Slots in use.
+    pub fn in_use(&self) -> usize {
+        self.slots.borrow().len() - self.free.borrow().len()
+    }
+}
+
+impl Deadline {
+    /// Sets the deadline and whom to wake. Cheap when it moves later.
+    pub fn set(&self, at_ms: u64, waker: &Waker) {
+        self.slot.deadline_ms.set(at_ms);
+        let mut held = self.slot.waker.borrow_mut();
+        if !held.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *held = Some(waker.clone());
+        }
+        if at_ms < self.slot.scheduled_ms.get() {
+            self.wheel.schedule(self.index, &self.slot, at_ms);
+        }
+    }
+
+    /// Marks whether the connection is inside an exchange.
+    pub fn set_busy(&self, busy: bool) {
+        self.slot.busy.set(busy);
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.slot.generation.set(self.slot.generation.get().wrapping_add(1));
+        self.slot.deadline_ms.set(NEVER);
+        self.slot.scheduled_ms.set(NEVER);
+        self.slot.busy.set(false);
+        self.slot.waker.replace(None);
+        self.wheel.free.borrow_mut().push(self.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Count(AtomicU32);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn wakes_at_the_deadline_and_not_before() {
+        let start = Instant::now();
+        let wheel = Wheel::new(start);
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let slot = wheel.slot();
+        slot.set(500, &waker);
+        slot.set(60_000, &waker);
+        slot.set(1_000, &waker);
+        let mut ms = 0;
+        while ms < 1_000 {
+            wheel.turn(at(ms));
+            assert_eq!(count.0.load(Ordering::Relaxed), 0, "woken at {ms}");
+            ms += 7;
+        }
+        wheel.turn(at(1_010));
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        // Longer than one turn of the wheel.
+        slot.set(1_010 + 200_000, &waker);
+        for ms in (1_010..201_000).step_by(1_000) {
+            wheel.turn(at(ms));
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        wheel.turn(at(201_020));
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_dropped_slot_wakes_nobody_and_is_reused() {
+        let start = Instant::now();
+        let wheel = Wheel::new(start);
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let slot = wheel.slot();
+        slot.set(50, &waker);
+        drop(slot);
+        let slot = wheel.slot();
+        assert_eq!((slot.index, wheel.in_use()), (0, 1));
+        wheel.turn(start + Duration::from_millis(500));
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
+    }
+}

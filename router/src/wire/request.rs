@@ -1,0 +1,403 @@
+//! Parses and judges request heads: what is ambiguous or illegal ends in a [`Cause`], never in a guess.
+//!
+//! The rules are those of RFC 9112 at their strictest; the list stands in the README under "What is refused". Does
+//! not match routes and does not touch the body (`body` does).
+
+use std::mem::MaybeUninit;
+
+use ekiden_core::host;
+use ekiden_core::outcome::Cause;
+use httparse::Status;
+
+use crate::head::{FieldId, Head, Span, tokens};
+use crate::wire::body::Framing;
+use crate::wire::{Version, decimal, is_token, is_value_byte};
+
+/// Most fields a head may have whatever the configuration says; the bound of `HttpLimits::fields`.
+pub const FIELDS_MAX: usize = 1000;
+
+/// Form of the request target (RFC 9112 section 3.2); authority form belongs to CONNECT and is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TargetForm {
+    /// `/path?query`, also what an absolute target is reduced to.
+    #[default]
+    Origin,
+    /// `*` with OPTIONS.
+    Asterisk,
+}
+
+/// What the judge needs to know of the listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Field lines at most (already held by `scan`).
+    pub fields: usize,
+    /// Keep fields with `_` in their name.
+    pub allow_underscore: bool,
+}
+
+/// A request head that has passed every rule. Only [`RequestHead::parse`] fills it.
+#[derive(Debug, Default)]
+pub struct RequestHead {
+    /// Fields, edited in place.
+    pub head: Head,
+    method: Span,
+    target: Span,
+    path: Span,
+    query: Option<Span>,
+    /// Version as received.
+    pub version: Version,
+    /// Form of the target.
+    pub form: TargetForm,
+    /// How the body is framed.
+    pub framing: Framing,
+    /// The client is willing to keep the connection.
+    pub keep_alive: bool,
+    /// `Expect: 100-continue` from a 1.1 client.
+    pub expect_continue: bool,
+    /// Host in lower case without port and final dot; empty for a 1.0 request without Host.
+    pub host: String,
+    /// Port written in the authority.
+    pub port: Option<u16>,
+    /// Method is safe (RFC 9110 section 9.2.1).
+    pub safe: bool,
+    /// Method is idempotent (RFC 9110 section 9.2.2).
+    pub idempotent: bool,
+    /// Method is HEAD.
+    pub is_head: bool,
+    scratch: String,
+}
+
+impl RequestHead {
+    /// The method as received.
+    pub fn method(&self) -> &str {
+        self.head.text(self.method)
+    }
+
+    /// Path and query as received, in origin form; `*` for the asterisk form.
+    pub fn target(&self) -> &str {
+        self.head.text(self.target)
+    }
+
+    /// The path as received, without query; `*` for the asterisk form.
+    pub fn raw_path(&self) -> &str {
+        self.head.text(self.path)
+    }
+
+    /// The query without `?`; `None` when the target has no `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.query.map(|span| self.head.text(span))
+    }
+
+    /// Parses and judges one complete head (`bytes` ends with the empty line). On a refusal the parts parsed so
+    /// far stay readable for the record.
+    pub fn parse(&mut self, bytes: &[u8], rules: Rules) -> Result<(), Cause> {
+        self.clear();
+        let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS_MAX];
+        let slots = storage.get_mut(..rules.fields.min(FIELDS_MAX)).unwrap_or_default();
+        let mut request = httparse::Request::new(&mut []);
+        let parsed = request.parse_with_uninit_headers(bytes, slots);
+        match parsed {
+            Ok(Status::Complete(used)) if used == bytes.len() => {}
+            Ok(_) => return Err(diagnose(bytes)),
+            Err(httparse::Error::TooManyHeaders) => return Err(Cause::TooManyFields),
+            Err(_) => return Err(diagnose(bytes)),
+        }
+        let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+            return Err(Cause::RequestLineMalformed);
+        };
+        self.method = self.head.store(method.as_bytes());
+        self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
+        self.judge_method(method)?;
+        let fields = Fields::collect(&mut self.head, request.headers, rules)?;
+        self.judge_target(method, target)?;
+        self.judge_host(target, &fields)?;
+        self.judge_framing(&fields)?;
+        self.judge_connection()?;
+        self.judge_expect()
+    }
+
+    /// Forgets the last request. Called before a new head is read, so that a refusal shows nothing of it.
+    pub fn clear(&mut self) {
+        self.head.clear();
+        self.host.clear();
+        self.method = Span::default();
+        self.target = Span::default();
+        self.path = Span::default();
+        self.query = None;
+        self.port = None;
+        self.version = Version::Http11;
+        self.form = TargetForm::Origin;
+        self.is_head = false;
+        self.framing = Framing::None;
+        self.keep_alive = false;
+        self.expect_continue = false;
+    }
+
+    fn judge_method(&mut self, method: &str) -> Result<(), Cause> {
+        self.is_head = method == "HEAD";
+        self.safe = matches!(method, "GET" | "HEAD" | "OPTIONS");
+        self.idempotent = self.safe || matches!(method, "PUT" | "DELETE");
+        match method {
+            "CONNECT" | "TRACE" => Err(Cause::MethodRefused),
+            _ if method.len() > METHOD_MAX || !is_token(method.as_bytes()) => Err(Cause::MethodMalformed),
+            _ => Ok(()),
+        }
+    }
+
+    fn judge_target(&mut self, method: &str, target: &str) -> Result<(), Cause> {
+        if !target.bytes().all(|b| (0x21..=0x7e).contains(&b) && b != b'#') {
+            return Err(Cause::TargetMalformed);
+        }
+        if target == "*" {
+            return if method == "OPTIONS" { self.asterisk() } else { Err(Cause::TargetMalformed) };
+        }
+        let origin = if target.starts_with('/') { target } else { split_absolute(target)?.1 };
+        if origin.is_empty() && method == "OPTIONS" {
+            // RFC 9112 section 3.2.4: the last proxy sends `*` for an absolute OPTIONS target without a path.
+            return self.asterisk();
+        }
+        if origin.starts_with('/') {
+            self.target = self.head.store(origin.as_bytes());
+        } else {
+            let slash = self.head.store(b"/");
+            self.target = slash.to(self.head.store(origin.as_bytes()));
+        }
+        match self.head.text(self.target).find('?') {
+            Some(at) => {
+                self.path = self.target.first(at);
+                self.query = Some(self.target.after(at + 1));
+            }
+            None => self.path = self.target,
+        }
+        Ok(())
+    }
+
+    fn asterisk(&mut self) -> Result<(), Cause> {
+        self.target = self.head.store(b"*");
+        self.path = self.target;
+        self.form = TargetForm::Asterisk;
+        Ok(())
+    }
+
+    fn judge_host(&mut self, target: &str, fields: &Fields) -> Result<(), Cause> {
+        match (fields.hosts, self.version) {
+            (0, Version::Http11) => return Err(Cause::HostMissing),
+            (0 | 1, _) => {}
+            _ => return Err(Cause::HostRepeated),
+        }
+        let mut written = None;
+        if let Some(value) = self.head.known(FieldId::Host) {
+            let authority = host::host_of(value, &mut self.scratch).map_err(|_| Cause::HostIllegal)?;
+            self.host.push_str(authority.host);
+            self.port = authority.port;
+            written = Some(authority.port);
+        }
+        if target.starts_with('/') || target == "*" {
+            return Ok(());
+        }
+        let (authority, _) = split_absolute(target)?;
+        let authority = host::host_of(authority.as_bytes(), &mut self.scratch).map_err(|_| Cause::HostIllegal)?;
+        match written {
+            Some(port) if self.host != authority.host || port != authority.port => Err(Cause::AuthorityMismatch),
+            Some(_) => Ok(()),
+            None => {
+                self.host.push_str(authority.host);
+                self.port = authority.port;
+                Ok(())
+            }
+        }
+    }
+
+    fn judge_framing(&mut self, fields: &Fields) -> Result<(), Cause> {
+        if fields.lengths > 0 && fields.codings > 0 {
+            return Err(Cause::FramingConflict);
+        }
+        if fields.codings > 0 {
+            if self.version == Version::Http10 {
+                return Err(Cause::TransferEncodingInOldVersion);
+            }
+            let value = self.head.known(FieldId::TransferEncoding).unwrap_or(b"");
+            judge_transfer_encoding(value, fields.codings)?;
+            self.framing = Framing::Chunked;
+        } else if fields.lengths > 0 {
+            let value = self.head.known(FieldId::ContentLength).unwrap_or(b"");
+            if fields.lengths > 1 || value.contains(&b',') {
+                return Err(Cause::LengthRepeated);
+            }
+            self.framing = Framing::of_length(decimal(value).ok_or(Cause::LengthInvalid)?);
+        }
+        Ok(())
+    }
+
+    fn judge_connection(&mut self) -> Result<(), Cause> {
+        let (mut close, mut keep) = (false, false);
+        for value in self.head.get_all(b"connection") {
+            for token in tokens(value) {
+                close |= token.eq_ignore_ascii_case(b"close");
+                keep |= token.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+        self.keep_alive = !close && (self.version == Version::Http11 || keep);
+        if self.head.has(FieldId::Connection) {
+            self.head.drop_nominated(FieldId::is_protected).map_err(|_| Cause::ConnectionNomination)?;
+        }
+        Ok(())
+    }
+
+    fn judge_expect(&mut self) -> Result<(), Cause> {
+        let mut count = 0;
+        for value in self.head.get_all(b"expect") {
+            count += 1;
+            if count > 1 || !value.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Cause::ExpectUnknown);
+            }
+        }
+        self.expect_continue = count == 1 && self.version == Version::Http11 && self.framing != Framing::None;
+        Ok(())
+    }
+}
+
+/// Longest method accepted (Heroku's bound).
+const METHOD_MAX: usize = 127;
+
+/// Counts of the fields that decide framing and host.
+#[derive(Debug, Default)]
+struct Fields {
+    hosts: usize,
+    lengths: usize,
+    codings: usize,
+}
+
+impl Fields {
+    fn collect(head: &mut Head, headers: &[httparse::Header<'_>], rules: Rules) -> Result<Fields, Cause> {
+        let mut counts = Fields::default();
+        for header in headers {
+            if header.name.is_empty() {
+                return Err(Cause::FieldMalformed);
+            }
+            let value = header.value.trim_ascii();
+            if !value.iter().copied().all(is_value_byte) {
+                return Err(Cause::FieldValueIllegal);
+            }
+            if header.name.contains('_') && !underscore_allowed(header.name, rules)? {
+                continue;
+            }
+            match head.append(header.name.as_bytes(), value) {
+                FieldId::Host => counts.hosts += 1,
+                FieldId::ContentLength => counts.lengths += 1,
+                FieldId::TransferEncoding => counts.codings += 1,
+                _ => {}
+            }
+        }
+        Ok(counts)
+    }
+}
+
+/// A name with `_` reads like one with `-` in CGI-style servers: refused where that would forge identity or
+/// framing, dropped otherwise unless the listener allows it.
+fn underscore_allowed(name: &str, rules: Rules) -> Result<bool, Cause> {
+    let mut dashed = [0_u8; 32];
+    if let Some(text) = dashed.get_mut(..name.len()) {
+        for (to, from) in text.iter_mut().zip(name.bytes()) {
+            *to = if from == b'_' { b'-' } else { from };
+        }
+        let id = FieldId::of(text);
+        if id.is_forwarding() || matches!(id, FieldId::ContentLength | FieldId::TransferEncoding) {
+            return Err(Cause::UnderscoreField);
+        }
+    }
+    Ok(rules.allow_underscore)
+}
+
+/// Splits `http://authority/rest` into authority and rest (which may be empty or begin with `?`).
+fn split_absolute(target: &str) -> Result<(&str, &str), Cause> {
+    let Some((scheme, rest)) = target.split_once("://") else {
+        return Err(Cause::TargetMalformed);
+    };
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        let named = scheme.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+        return Err(if named { Cause::SchemeUnsupported } else { Cause::TargetMalformed });
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, origin) = rest.split_at(end);
+    Ok((authority, origin))
+}
+
+/// Exactly one `chunked` passes; another coding is 501, anything else 400.
+fn judge_transfer_encoding(value: &[u8], count: usize) -> Result<(), Cause> {
+    if count == 1 && value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let mut others = false;
+    for token in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+        let name = token.split(|b| *b == b';').next().unwrap_or(b"").trim_ascii();
+        if !is_token(name) {
+            return Err(Cause::TransferEncodingInvalid);
+        }
+        others |= !name.eq_ignore_ascii_case(b"chunked");
+    }
+    Err(if others && count == 1 { Cause::TransferEncodingUnsupported } else { Cause::TransferEncodingInvalid })
+}
+
+/// Names the fault in a head the parser refused. Off the plain path: walks the lines again.
+fn diagnose(bytes: &[u8]) -> Cause {
+    let mut lines = bytes.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let first = lines.next().unwrap_or(b"");
+    if first == b"PRI * HTTP/2.0" {
+        return Cause::Http2Preface;
+    }
+    if let Some(cause) = diagnose_request_line(first) {
+        return cause;
+    }
+    for line in lines {
+        if let Some(cause) = diagnose_field(line) {
+            return cause;
+        }
+    }
+    Cause::RequestLineMalformed
+}
+
+fn diagnose_request_line(line: &[u8]) -> Option<Cause> {
+    if line.contains(&b'\r') {
+        return Some(Cause::LineEndingMalformed);
+    }
+    let parts: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+    let [method, target, version] = parts.as_slice() else {
+        return Some(Cause::RequestLineMalformed);
+    };
+    if !is_token(method) {
+        return Some(if method.is_empty() { Cause::RequestLineMalformed } else { Cause::MethodMalformed });
+    }
+    if target.is_empty() {
+        return Some(Cause::RequestLineMalformed);
+    }
+    if !matches!(*version, b"HTTP/1.1" | b"HTTP/1.0") {
+        return Some(Cause::VersionUnsupported);
+    }
+    target.iter().any(|b| !(0x21..=0x7e).contains(b)).then_some(Cause::TargetMalformed)
+}
+
+fn diagnose_field(line: &[u8]) -> Option<Cause> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Some(Cause::FieldFolded);
+    }
+    if line.is_empty() {
+        return None;
+    }
+    let Some(colon) = line.iter().position(|b| *b == b':') else {
+        return Some(if line.contains(&b'\r') { Cause::LineEndingMalformed } else { Cause::FieldMalformed });
+    };
+    let (name, value) = line.split_at(colon);
+    if !is_token(name) {
+        return Some(if name.contains(&b'\r') { Cause::LineEndingMalformed } else { Cause::FieldMalformed });
+    }
+    if value.contains(&b'\r') {
+        return Some(Cause::LineEndingMalformed);
+    }
+    value.iter().any(|b| !is_value_byte(*b)).then_some(Cause::FieldValueIllegal)
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

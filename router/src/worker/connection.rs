@@ -1,0 +1,170 @@
+//! A client connection: idle, one exchange after the other, then closed.
+//!
+//! Idle it holds its socket and its slot in the wheel, nothing else; a workspace is taken when bytes have been reported.
+//! Does not know what an exchange does.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use ekiden_core::outcome::Cause;
+use tokio::io::AsyncWrite;
+
+use crate::exchange::{After, Workspace, run, trace};
+use crate::stream::Stream;
+use crate::wheel::Deadline;
+use crate::worker::{ListenerRef, OpenConnection, Worker};
+
+/// How long and how much of a client's unread bytes are swallowed after the last response, so that it can read that
+/// response before a reset (RFC 9112 section 9.6).
+const LINGER_MS: u64 = 2_000;
+const LINGER_BYTES: usize = 1 << 20;
+
+/// A client connection.
+pub struct Connection {
+    /// Its worker.
+    pub worker: Rc<Worker>,
+    /// The listener that accepted it.
+    pub listener: Rc<ListenerRef>,
+    /// The socket.
+    pub stream: Stream,
+    /// The client's address.
+    pub peer: Option<SocketAddr>,
+    /// Its slot in the wheel.
+    pub deadline: Deadline,
+    keepalive_ms: u64,
+    _open: OpenConnection,
+}
+
+/// A workspace in use. Dropped with an exchange open (the task panicked or was ended), it leaves the record.
+struct Busy {
+    worker: Rc<Worker>,
+    ws: Option<Box<Workspace>>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let Some(mut ws) = self.ws.take() else { return };
+        if ws.trace.is_open() {
+            let cause = if std::thread::panicking() {
+                self.worker.shard.panics.add(1);
+                Cause::Panicked
+            } else {
+                Cause::Dropped
+            };
+            trace::end(&self.worker, &mut ws, cause);
+        }
+        ws.leg.cut();
+        ws.leg.output.clear();
+        ws.client_out.clear();
+        ws.listener = None;
+        let buffers = &self.worker.buffers;
+        buffers.discard(&mut ws.client_in);
+        buffers.discard(&mut ws.leg.input);
+        self.worker.give_workspace(ws);
+    }
+}
+
+enum Idle {
+    Readable,
+    Over,
+}
+
+/// Serves one client connection to its end. Spawned by `accept`.
+pub async fn serve(
+    worker: Rc<Worker>,
+    listener: Rc<ListenerRef>,
+    stream: Stream,
+    peer: Option<SocketAddr>,
+    open: OpenConnection,
+) {
+    let deadline = worker.wheel.slot();
+    let keepalive_ms = worker.with_table(|table| {
+        let settings = listener.settings(table);
+        settings.map_or(60_000, |s| u64::try_from(s.listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000))
+    });
+    let mut connection = Connection { worker, listener, stream, peer, deadline, keepalive_ms, _open: open };
+    while let Idle::Readable = connection.idle().await {
+        connection.deadline.set_busy(true);
+        let after = connection.busy().await;
+        connection.deadline.set_busy(false);
+        match after {
+            After::Keep => {}
+            After::Close => return,
+            After::Linger => return connection.linger().await,
+            After::Abort => return connection.abort(),
+        }
+    }
+}
+
+impl Connection {
+    /// Waits for bytes with nothing held.
+    async fn idle(&mut self) -> Idle {
+        let over_ms = self.worker.now_ms() + self.keepalive_ms;
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = self.stream.poll_readable(cx) {
+                return Poll::Ready(if result.is_ok() { Idle::Readable } else { Idle::Over });
+            }
+            if self.worker.is_draining() || self.worker.now_ms() >= over_ms {
+                return Poll::Ready(Idle::Over);
+            }
+            self.deadline.set(over_ms, cx.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Runs exchanges until nothing of the client's is left over.
+    async fn busy(&mut self) -> After {
+        let mut busy = Busy { worker: Rc::clone(&self.worker), ws: Some(self.worker.take_workspace()) };
+        let Some(ws) = busy.ws.as_deref_mut() else { return After::Close };
+        ws.listener = Some(Rc::clone(&self.listener));
+        ws.peer = self.peer;
+        loop {
+            let after = run::exchange(self, ws).await;
+            if after != After::Keep || ws.client_in.is_empty() {
+                return after;
+            }
+        }
+    }
+
+    /// Ends our side, then swallows what the client still sends.
+    async fn linger(&mut self) {
+        let over_ms = self.worker.now_ms() + LINGER_MS;
+        let worker = Rc::clone(&self.worker);
+        let mut buffer = crate::buffer::Buffer::default();
+        let mut swallowed = 0;
+        let mut shut = false;
+        worker.buffers.attach(&mut buffer);
+        poll_fn(|cx| {
+            if !shut {
+                shut = Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
+            }
+            while let Poll::Ready(read) = buffer.poll_read(cx, &mut self.stream) {
+                let count: usize = read.unwrap_or(0);
+                buffer.consume(count);
+                swallowed += count;
+                if count == 0 || swallowed > LINGER_BYTES {
+                    return Poll::Ready(());
+                }
+            }
+            if worker.is_forced() || worker.now_ms() >= over_ms {
+                return Poll::Ready(());
+            }
+            self.deadline.set(over_ms, cx.waker());
+            Poll::Pending
+        })
+        .await;
+        worker.buffers.discard(&mut buffer);
+    }
+
+    /// Closes with a reset, so that a body that is delimited by the close cannot be taken for complete.
+    fn abort(&self) {
+        if let Stream::Tcp(stream) = &self.stream {
+            let _: io::Result<()> = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+}

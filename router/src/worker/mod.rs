@@ -1,0 +1,276 @@
+//! A worker: one OS thread, one single-threaded runtime, one of everything hot.
+//!
+//! A connection lives and dies on its worker. What other threads want from a worker goes through its mailbox, which
+//! is looked at when the worker is woken for it. Does not accept (see `accept`), serve (see `connection`) or publish (see
+//! `swap`).
+
+pub mod accept;
+pub mod connection;
+pub mod mailbox;
+pub mod thread;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use ekiden_config::names::ListenerName;
+use ekiden_core::stats::WorkerShard;
+use ekiden_core::table::{ListenerTable, Table};
+
+use crate::buffer::Buffers;
+use crate::clock::Clock;
+use crate::exchange::Workspace;
+use crate::pool::Pool;
+use crate::record::Recorder;
+use crate::shared::Shared;
+use crate::wheel::Wheel;
+
+/// Workspaces kept when no connection is busy.
+const WORKSPACES_KEPT: usize = 512;
+
+/// Everything hot of one worker.
+pub struct Worker {
+    /// Its number, from 0.
+    pub id: usize,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Its counts.
+    pub shard: Arc<WorkerShard>,
+    /// Deadlines of its connections.
+    pub wheel: Rc<Wheel>,
+    /// Unused read buffers.
+    pub buffers: Buffers,
+    /// Idle upstream connections.
+    pub pool: Pool,
+    /// Time of day.
+    pub clock: Clock,
+    /// Its end of the access log.
+    pub recorder: RefCell<Recorder>,
+    /// Requests that wait for a first check.
+    pub waiters: Waiters,
+    /// Most client connections it serves at once.
+    pub max_connections: u64,
+    table: RefCell<Arc<Table>>,
+    workspaces: RefCell<Vec<Box<Workspace>>>,
+    rng: RefCell<fastrand::Rng>,
+    phase: Cell<DrainPhase>,
+    accepting: Cell<usize>,
+    room: RefCell<Vec<Waker>>,
+}
+
+/// How far a worker's drain has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DrainPhase {
+    /// Serving.
+    Serving,
+    /// Finishing what is in flight; idle connections close.
+    Draining,
+    /// Out of time: everything ends now.
+    Forced,
+}
+
+impl Worker {
+    /// A worker that serves nothing yet. Called on its own thread.
+    pub fn new(id: usize, shared: Arc<Shared>, shard: Arc<WorkerShard>, recorder: Recorder, max_connections: u64) -> Rc<Self> {
+        let table = shared.table.load_full();
+        Rc::new(Self {
+            id,
+            shard,
+            wheel: Wheel::new(Instant::now()),
+            buffers: Buffers::default(),
+            pool: Pool::new(id),
+            clock: Clock::default(),
+            recorder: RefCell::new(recorder),
+            waiters: Waiters::default(),
+            max_connections,
+            table: RefCell::new(table),
+            workspaces: RefCell::default(),
+            rng: RefCell::new(fastrand::Rng::new()),
+            phase: Cell::new(DrainPhase::Serving),
+            accepting: Cell::new(0),
+            room: RefCell::default(),
+            shared,
+        })
+    }
+
+    /// Milliseconds on the worker's wheel now.
+    pub fn now_ms(&self) -> u64 {
+        self.wheel.ms(Instant::now())
+    }
+
+    /// Runs `look` with the worker's table. Nothing may wait inside.
+    pub fn with_table<T>(&self, look: impl FnOnce(&Table) -> T) -> T {
+        look(&self.table.borrow())
+    }
+
+    /// Takes the table in force, tells so, and lets go of what belongs to endpoints that have left.
+    pub fn take_table(&self) {
+        let table = self.shared.table.load_full();
+        if table.generation <= self.table.borrow().generation {
+            return;
+        }
+        let generation = table.generation;
+        let old = self.table.replace(table);
+        self.shared.retire(old, &self.shard);
+        self.shard.generation.set(generation.0);
+        self.pool.sweep(self.now_ms());
+        self.shared.taken(self.id, generation);
+    }
+
+    /// A random number for picks.
+    pub fn random(&self) -> u64 {
+        self.rng.borrow_mut().u64(..)
+    }
+
+    /// Appends a random UUID (version 4).
+    pub fn random_uuid(&self, out: &mut String) {
+        let bits = self.rng.borrow_mut().u128(..);
+        let bits = (bits & !(0xf << 76) & !(0b11 << 62)) | (4 << 76) | (0b10 << 62);
+        for at in 0..32 {
+            if matches!(at, 8 | 12 | 16 | 20) {
+                out.push('-');
+            }
+            let digit = (bits >> (124 - at * 4)) as usize & 0xf;
+            out.push(char::from(b"0123456789abcdef".get(digit).copied().unwrap_or(b'0')));
+        }
+    }
+
+    /// A workspace, reused when there is one.
+    pub fn take_workspace(&self) -> Box<Workspace> {
+        self.workspaces.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a workspace back.
+    pub fn give_workspace(&self, ws: Box<Workspace>) {
+        let mut kept = self.workspaces.borrow_mut();
+        if kept.len() < WORKSPACES_KEPT {
+            kept.push(ws);
+        }
+    }
+
+    /// Whether new requests should be the last of their connections.
+    pub fn is_draining(&self) -> bool {
+        self.phase.get() >= DrainPhase::Draining
+    }
+
+    /// Whether everything must end now.
+    pub fn is_forced(&self) -> bool {
+        self.phase.get() == DrainPhase::Forced
+    }
+
+    /// Moves the drain on and wakes every connection to see it.
+    pub fn enter_phase(&self, phase: DrainPhase) {
+        if phase > self.phase.get() {
+            self.phase.set(phase);
+            self.wheel.wake(true);
+            self.waiters.wake();
+            self.wake_room();
+        }
+    }
+
+    /// Counts an open client connection; the count ends when the guard is dropped.
+    pub fn open_connection(self: &Rc<Self>) -> OpenConnection {
+        self.shard.accepted.add(1);
+        self.shard.open.add(1);
+        OpenConnection(Rc::clone(self))
+    }
+
+    /// Client connections open.
+    pub fn open_connections(&self) -> u64 {
+        self.shard.open.value()
+    }
+
+    /// Accept tasks that are accepting.
+    pub fn accepting(&self) -> &Cell<usize> {
+        &self.accepting
+    }
+
+    /// Waits for a place below the connection bound.
+    pub fn await_room(&self, waker: &Waker) {
+        self.room.borrow_mut().push(waker.clone());
+    }
+
+    fn wake_room(&self) {
+        for waker in self.room.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+/// An open client connection, counted while this lives.
+pub struct OpenConnection(Rc<Worker>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.shard.closed.add(1);
+        self.0.shard.open.sub(1);
+        self.0.wake_room();
+    }
+}
+
+/// Tasks that wait for a change of readiness.
+#[derive(Debug, Default)]
+pub struct Waiters {
+    changes: Cell<u64>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl Waiters {
+    /// Number of changes so far; a waiter is done when it has grown.
+    pub fn changes(&self) -> u64 {
+        self.changes.get()
+    }
+
+    /// Wakes the task at the next change.
+    pub fn register(&self, waker: &Waker) {
+        let mut wakers = self.wakers.borrow_mut();
+        if !wakers.iter().any(|held| held.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+
+    /// A change of readiness, of the table or of the drain.
+    pub fn wake(&self) {
+        self.changes.set(self.changes.get() + 1);
+        for waker in self.wakers.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The listener that accepted a connection, by name; its place in the table is looked up once a generation.
+#[derive(Debug)]
+pub struct ListenerRef {
+    /// Its name.
+    pub name: ListenerName,
+    place: Cell<Option<(u64, u32)>>,
+    last: RefCell<Option<Arc<ListenerTable>>>,
+}
+
+impl ListenerRef {
+    /// A reference to a listener.
+    pub fn new(name: ListenerName) -> Rc<Self> {
+        Rc::new(Self { name, place: Cell::new(None), last: RefCell::new(None) })
+    }
+
+    /// Its index in the table; `None` when the table no longer has it.
+    pub fn index(&self, table: &Table) -> Option<u32> {
+        match self.place.get() {
+            Some((generation, index)) if generation == table.generation.0 => Some(index),
+            _ => {
+                let index = table.listener(&self.name)?;
+                self.place.set(Some((table.generation.0, index)));
+                self.last.replace(table.listeners.get(index as usize).cloned());
+                Some(index)
+            }
+        }
+    }
+
+    /// The listener's settings in the table, or the last known ones.
+    pub fn settings(&self, table: &Table) -> Option<Arc<ListenerTable>> {
+        self.index(table);
+        self.last.borrow().clone()
+    }
+}
