@@ -63,8 +63,9 @@ pub fn build(input: Input<'_>) -> Result<Built, Vec<Diagnostic>> {
     world.apps.extend(input.apps.iter().map(|(name, _)| name.clone()));
     let raw = read::<RawProcess>(&mut main, input.main);
     let process = raw.as_ref().map(|raw| validate::process(raw, &mut world, &mut main));
-    let default =
-        raw.as_ref().map(|raw| validate::app(AppName::default_app(), &AppParts::from(raw), &world, &mut main));
+    let default = raw
+        .as_ref()
+        .map(|raw| validate::app(AppName::default_app(), &AppParts::from(raw), &world, &mut main));
     let main_failed = main.failed();
     let mut parts = vec![Part { name: AppName::default_app(), reports: vec![main], checked: default }];
     // Apps are checked even when the process file is not valid, so that one run shows everything; but without
@@ -108,7 +109,12 @@ fn app_part<'s>(name: &AppName, sources: &[&'s Source], world: &World) -> Part<'
         let checked = raw.map(|raw| validate::app(name.clone(), &AppParts::from(&raw), world, &mut report));
         if *name == AppName::default_app() {
             let help = "the top level of the process file is the app `default`; name the file otherwise";
-            report.error_help(Span::default(), "reserved_app", "an app file may not be named `default`", help);
+            report.error_help(
+                Span::default(),
+                "reserved_app",
+                "an app file may not be named `default`",
+                help,
+            );
         } else if sources.len() > 1 {
             let message = format!("{} files are the app `{name}`", sources.len());
             report.error_help(Span::default(), "duplicate_app", message, "leave one of them");

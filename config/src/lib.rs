@@ -19,11 +19,11 @@ pub mod doors;
 pub mod hosts;
 pub mod model;
 pub mod names;
-pub mod schema;
 mod raw;
+pub mod schema;
+pub mod source;
 #[cfg(test)]
 mod tests;
-pub mod source;
 mod tree;
 mod validate;
 

@@ -196,7 +196,9 @@ pub struct PathRegex {
 impl PartialEq for PathMatch {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (PathMatch::Prefix(a), PathMatch::Prefix(b)) | (PathMatch::Exact(a), PathMatch::Exact(b)) => a == b,
+            (PathMatch::Prefix(a), PathMatch::Prefix(b)) | (PathMatch::Exact(a), PathMatch::Exact(b)) => {
+                a == b
+            }
             (PathMatch::Regex(a), PathMatch::Regex(b)) => a.text == b.text,
             (PathMatch::Prefix(_), PathMatch::Exact(_) | PathMatch::Regex(_))
             | (PathMatch::Exact(_), PathMatch::Prefix(_) | PathMatch::Regex(_))

@@ -43,7 +43,9 @@ impl FromStr for AddressFlag {
         }
         match parse(text) {
             Ok(Target::Address(address)) => Ok(AddressFlag::At(address)),
-            Ok(Target::Name { .. }) | Err(_) => Err(format!("{text:?} is neither off, IP:PORT nor unix:/path")),
+            Ok(Target::Name { .. }) | Err(_) => {
+                Err(format!("{text:?} is neither off, IP:PORT nor unix:/path"))
+            }
         }
     }
 }

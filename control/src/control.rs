@@ -84,7 +84,11 @@ impl Control {
     /// Starts control on what [`crate::load()`] found, and returns when the first table is handed to the publisher:
     /// at once, or at most a second later when DNS names have to be asked first. A run directory that cannot be
     /// used is loud and leaves control without durability; one that another process holds is an error.
-    pub fn start(loaded: Loaded, publisher: Box<dyn Publisher>, inspect: Arc<dyn Inspect>) -> Result<Self, StartError> {
+    pub fn start(
+        loaded: Loaded,
+        publisher: Box<dyn Publisher>,
+        inspect: Arc<dyn Inspect>,
+    ) -> Result<Self, StartError> {
         let resolve = Arc::new(SystemResolve::new(loaded.options.resolver));
         Self::start_with(loaded, publisher, inspect, resolve)
     }
@@ -116,7 +120,8 @@ impl Control {
         };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || start.run(runtime));
         let thread = thread.map_err(no_thread)?;
-        let first = opened.recv().map_err(|_| StartError::NoThread("it ended at once; see the log".to_owned()))?;
+        let first =
+            opened.recv().map_err(|_| StartError::NoThread("it ended at once; see the log".to_owned()))?;
         Ok(Self { first, status: StatusReader(status), reloads, stop, thread: Some(thread) })
     }
 
@@ -267,7 +272,18 @@ impl Start {
 
     async fn serve(self) {
         self.first_status();
-        let Start { loaded, state, publisher, inspect, resolve, status, reloads, reload_inlet, stopped, first } = self;
+        let Start {
+            loaded,
+            state,
+            publisher,
+            inspect,
+            resolve,
+            status,
+            reloads,
+            reload_inlet,
+            stopped,
+            first,
+        } = self;
         let State { run_dir, journal, overlay } = state;
         let (told_outlet, mut told) = mpsc::channel::<Told>(ANSWERS_MAX);
         let (mutation_outlet, mutations) = mpsc::channel(MUTATIONS_MAX);
@@ -282,7 +298,8 @@ impl Start {
         let ticket = plane.open(&mut told).await;
         // The starter waits for this; if it does not any more, the stop flag is on its way.
         let _ = first.send(ticket);
-        let api = Arc::new(Api { mutations: mutation_outlet, reloads, view, inspect, status: status.clone() });
+        let api =
+            Arc::new(Api { mutations: mutation_outlet, reloads, view, inspect, status: status.clone() });
         tokio::spawn(watch(file, tasks.apps_dir, look, changed_outlet));
         tokio::spawn(follow(tasks.tickets, status.clone()));
         let server = tokio::spawn(api::serve(api, tasks.api, bound_outlet, stopped.clone()));
@@ -337,8 +354,12 @@ fn outlets(loaded: &Loaded) -> (Outlets, Tasks) {
     let (apps_dir_outlet, apps_dir) = watch::channel(loaded.accepted.built.apps_dir.clone());
     let (api_outlet, api) = watch::channel(settings);
     let (tickets_outlet, tickets) = watch::channel(Ticket::new());
-    let outlets =
-        Outlets { last_good: last_good_outlet, apps_dir: apps_dir_outlet, api: api_outlet, tickets: tickets_outlet };
+    let outlets = Outlets {
+        last_good: last_good_outlet,
+        apps_dir: apps_dir_outlet,
+        api: api_outlet,
+        tickets: tickets_outlet,
+    };
     (outlets, Tasks { last_good, apps_dir, api, tickets })
 }
 

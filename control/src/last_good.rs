@@ -128,7 +128,8 @@ impl LastGood {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("{}: {error}", file.display())),
         };
-        let saved: Self = serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", file.display()))?;
+        let saved: Self =
+            serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", file.display()))?;
         if saved.version != VERSION {
             return Err(format!("{} has the unknown version {}", file.display(), saved.version));
         }
@@ -172,7 +173,11 @@ impl LastGood {
 
 /// Writes the newest value, at most one a second; writes a last time when the sender is gone. Errors are loud in
 /// log and status and tried again.
-pub(crate) async fn write_behind(dir: PathBuf, mut newest: watch::Receiver<Option<Unsaved>>, status: StatusCell) {
+pub(crate) async fn write_behind(
+    dir: PathBuf,
+    mut newest: watch::Receiver<Option<Unsaved>>,
+    status: StatusCell,
+) {
     let mut failed = false;
     loop {
         let more = tokio::select! {

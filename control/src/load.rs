@@ -52,7 +52,12 @@ pub(crate) struct Attempt {
 
 /// Reads the files and builds. `before` is what serves now, `tried` the texts of the last attempt: when they are
 /// the same again nothing is built.
-pub(crate) fn attempt(file: &Path, before: Option<&Accepted>, hosts: &HostOwners, tried: Option<&Sources>) -> Attempt {
+pub(crate) fn attempt(
+    file: &Path,
+    before: Option<&Accepted>,
+    hosts: &HostOwners,
+    tried: Option<&Sources>,
+) -> Attempt {
     let mut reads = 0;
     loop {
         reads += 1;
@@ -134,6 +139,8 @@ pub(crate) fn accept(
     let refused_texts = input.apps.iter().filter(|(_, source)| wrong.contains(source.file.as_str()));
     let mut refused: BTreeSet<AppName> = refused_texts.map(|(app, _)| app.clone()).collect();
     refused.extend(sources.unreadable.iter().cloned());
+    // An app file may not be named `default`; the app of that name is the process file's, and fine.
+    refused.remove(&AppName::default_app());
     let in_force = input.apps.iter().filter_map(|(app, source)| {
         if !refused.contains(app) {
             return Some((app.clone(), source.clone()));
@@ -276,7 +283,8 @@ pub fn load(options: Options) -> Result<Loaded, Refused> {
                 let note = note(&options, &found);
                 return Err(Refused { diagnostics, note });
             };
-            let age = crate::clock::unix_ms().saturating_sub(saved.map_or(0, |saved| saved.saved_unix_ms)) / 1000;
+            let age =
+                crate::clock::unix_ms().saturating_sub(saved.map_or(0, |saved| saved.saved_unix_ms)) / 1000;
             let why = format!(
                 "{} cannot be used; the last good table made from it, saved {age} s ago, is served",
                 options.file.display()
@@ -286,7 +294,16 @@ pub fn load(options: Options) -> Result<Loaded, Refused> {
         None => return Err(Refused { diagnostics: Vec::new(), note: None }),
     };
     let settings = settings(&options, &accepted.built.process, &accepted.built.model);
-    Ok(Loaded { options, accepted, tried: first.sources, look: first.look, names, stale, diagnostics, settings })
+    Ok(Loaded {
+        options,
+        accepted,
+        tried: first.sources,
+        look: first.look,
+        names,
+        stale,
+        diagnostics,
+        settings,
+    })
 }
 
 /// One attempt; when it refuses an app and there is a last good table, once more on top of that.
@@ -305,7 +322,9 @@ fn note(options: &Options, found: &Result<Option<LastGood>, String>) -> Option<S
     match found {
         Err(error) => Some(format!("the last good table cannot be read: {error}")),
         Ok(None) => None,
-        Ok(Some(_)) if options.strict => Some("there is a last good table, but --strict forbids it".to_owned()),
+        Ok(Some(_)) if options.strict => {
+            Some("there is a last good table, but --strict forbids it".to_owned())
+        }
         Ok(Some(_)) => Some("there is a last good table, but it no longer builds".to_owned()),
     }
 }

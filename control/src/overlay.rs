@@ -63,10 +63,13 @@ impl Overlay {
         let part = self.clusters.entry(place.clone()).or_default();
         match record {
             Record::Put(_, endpoint) => {
-                self.endpoints += usize::from(part.endpoints.insert(id.clone(), Arc::clone(endpoint)).is_none());
+                self.endpoints +=
+                    usize::from(part.endpoints.insert(id.clone(), Arc::clone(endpoint)).is_none());
             }
             Record::Delete(_) => self.endpoints -= usize::from(part.endpoints.remove(id).is_some()),
-            Record::Mark(_, drain) => self.marks += usize::from(part.marks.insert(id.clone(), *drain).is_none()),
+            Record::Mark(_, drain) => {
+                self.marks += usize::from(part.marks.insert(id.clone(), *drain).is_none())
+            }
             Record::Unmark(_) => self.marks -= usize::from(part.marks.remove(id).is_some()),
         }
         if part.endpoints.is_empty() && part.marks.is_empty() {
@@ -154,34 +157,45 @@ pub(crate) fn merge(
     old: Option<&Arc<Cluster>>,
     own: &dyn Fn(&Endpoint) -> bool,
 ) -> Merged {
-    let mut taken: BTreeMap<EndpointId, Arc<Endpoint>> = BTreeMap::new();
     let mut dormant = Vec::new();
+    let mut keep = |endpoint: &Arc<Endpoint>, why: Option<Dormancy>| {
+        let why = if own(endpoint) { Some(Dormancy::OwnAddress) } else { why };
+        dormant.extend(why.map(|why| Dormant { endpoint: Arc::clone(endpoint), why }));
+        why.is_none()
+    };
+    let mut endpoints: Vec<Arc<Endpoint>> =
+        base.endpoints.iter().filter(|one| keep(one, None)).cloned().collect();
+    let mut added: BTreeMap<EndpointId, Arc<Endpoint>> = BTreeMap::new();
     let api = part.into_iter().flat_map(|part| part.endpoints.values().cloned());
-    for endpoint in base.endpoints.iter().cloned().chain(dns).chain(api) {
-        if own(&endpoint) {
-            dormant.push(Dormant { endpoint, why: Dormancy::OwnAddress });
-        } else if taken.contains_key(&endpoint.id) {
-            dormant.push(Dormant { endpoint, why: Dormancy::Shadowed });
-        } else {
-            taken.insert(endpoint.id.clone(), endpoint);
+    for endpoint in dns.into_iter().chain(api) {
+        let taken = at(&endpoints, &endpoint.id).is_some() || added.contains_key(&endpoint.id);
+        if keep(&endpoint, taken.then_some(Dormancy::Shadowed)) {
+            added.insert(endpoint.id.clone(), kept(old, endpoint));
         }
+    }
+    if !added.is_empty() {
+        // Both are sorted; the sort finds the two runs and merges them.
+        endpoints.extend(added.into_values());
+        endpoints.sort_by(|a, b| a.id.cmp(&b.id));
     }
     for (id, drain) in part.into_iter().flat_map(|part| &part.marks) {
-        if let Some(endpoint) = taken.get_mut(id).filter(|endpoint| endpoint.drain != *drain) {
+        let found = at(&endpoints, id).and_then(|at| endpoints.get_mut(at));
+        if let Some(endpoint) = found.filter(|endpoint| endpoint.drain != *drain) {
             let marked = Endpoint { drain: *drain, ..Endpoint::clone(endpoint) };
-            *endpoint = Arc::new(marked);
+            *endpoint = kept(old, Arc::new(marked));
         }
     }
-    let endpoints: Vec<_> = taken.into_values().map(|endpoint| kept(old, endpoint)).collect();
     Merged { cluster: reused(base, endpoints, old), dormant }
+}
+
+/// Where an id stands in a list sorted by id.
+fn at(endpoints: &[Arc<Endpoint>], id: &EndpointId) -> Option<usize> {
+    endpoints.binary_search_by(|endpoint| endpoint.id.cmp(id)).ok()
 }
 
 /// The old pointer when the endpoint did not change.
 fn kept(old: Option<&Arc<Cluster>>, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {
-    let before = old.and_then(|cluster| {
-        let at = cluster.endpoints.binary_search_by(|known| known.id.cmp(&endpoint.id)).ok()?;
-        cluster.endpoints.get(at)
-    });
+    let before = old.and_then(|cluster| cluster.endpoints.get(at(&cluster.endpoints, &endpoint.id)?));
     match before {
         Some(before) if **before == *endpoint => Arc::clone(before),
         _ => endpoint,
@@ -206,3 +220,6 @@ fn reused(base: &Arc<Cluster>, endpoints: Vec<Arc<Endpoint>>, old: Option<&Arc<C
         _ => Arc::new(Cluster { endpoints: Arc::new(endpoints), ..Cluster::clone(base) }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,9 +16,9 @@ impl Own {
     /// Whether connecting to the endpoint would reach this process's control or telemetry socket.
     pub(crate) fn holds(&self, endpoint: &Endpoint) -> bool {
         self.0.iter().any(|own| {
-            is_own(&endpoint.address, own, &[]) || wildcard_of(own, &endpoint.address).is_some_and(|ip| {
-                is_own(&endpoint.address, own, &[ip]) && is_local(ip)
-            })
+            is_own(&endpoint.address, own, &[])
+                || wildcard_of(own, &endpoint.address)
+                    .is_some_and(|ip| is_own(&endpoint.address, own, &[ip]) && is_local(ip))
         })
     }
 }
@@ -26,7 +26,9 @@ impl Own {
 /// The endpoint's IP when only the machine's interfaces can tell: same port, own side bound to the wildcard.
 fn wildcard_of(own: &Address, endpoint: &Address) -> Option<IpAddr> {
     match (own, endpoint) {
-        (Address::Tcp(own), Address::Tcp(to)) if own.port() == to.port() && own.ip().is_unspecified() => Some(to.ip()),
+        (Address::Tcp(own), Address::Tcp(to)) if own.port() == to.port() && own.ip().is_unspecified() => {
+            Some(to.ip())
+        }
         (Address::Tcp(_) | Address::Unix(_), Address::Tcp(_) | Address::Unix(_)) => None,
     }
 }

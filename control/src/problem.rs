@@ -40,7 +40,9 @@ impl Problem {
             "detail": self.detail,
         });
         if let Some(members) = body.as_object_mut() {
-            members.extend(self.pointer.iter().map(|pointer| ("pointer".to_owned(), Value::from(pointer.as_str()))));
+            members.extend(
+                self.pointer.iter().map(|pointer| ("pointer".to_owned(), Value::from(pointer.as_str()))),
+            );
             members.extend(self.more.clone());
         }
         body

@@ -85,7 +85,10 @@ impl RunDir {
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
         // The pid is a hint for people; a full disk must not stop the start here.
-        let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        let _ = lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()));
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -144,7 +147,8 @@ mod tests {
 
     #[test]
     fn the_state_directory_follows_the_environment() {
-        let rows: [(&[(&str, &str)], bool, Option<&str>); 6] = [
+        type Vars = &'static [(&'static str, &'static str)];
+        let rows: [(Vars, bool, Option<&str>); 6] = [
             (&[("STATE_DIRECTORY", "/s/a:/s/b"), ("HOME", "/h")], true, Some("/s/a")),
             (&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")], false, Some("/x/ekiden")),
             (&[("HOME", "/h")], false, Some("/h/.local/state/ekiden")),
@@ -153,7 +157,9 @@ mod tests {
             (&[], false, None),
         ];
         for (vars, root, want) in rows {
-            let var = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
+            let var = |name: &str| {
+                vars.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+            };
             assert_eq!(state_dir(&var, root), want.map(PathBuf::from), "{vars:?}");
         }
     }

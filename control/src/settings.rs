@@ -10,7 +10,8 @@ use crate::address::AddressFlag;
 use crate::rundir;
 
 /// Where the API is served unless told otherwise.
-const CONTROL_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
+const CONTROL_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
 /// Name of the API's socket in the run directory.
 const CONTROL_SOCKET: &str = "control.sock";
 
@@ -70,7 +71,9 @@ pub(crate) fn settings(options: &Options, process: &Process, model: &Model) -> S
     };
     let control = match (&options.control, &process.control) {
         (AddressFlag::Off, _) | (AddressFlag::FromFile, ControlAddress::Off) => None,
-        (AddressFlag::At(address), _) | (AddressFlag::FromFile, ControlAddress::At(address)) => Some(address.clone()),
+        (AddressFlag::At(address), _) | (AddressFlag::FromFile, ControlAddress::At(address)) => {
+            Some(address.clone())
+        }
         (AddressFlag::FromFile, ControlAddress::Default) => by_default(),
     };
     let telemetry = match &options.telemetry {

@@ -71,13 +71,20 @@ pub(crate) fn read_main(file: &Path) -> Result<Source, Box<Diagnostic>> {
     let source = read(file)?;
     if source.text.trim().is_empty() {
         let help = "start with a [listener.NAME], a [cluster.NAME] and a [[route]]";
-        return Err(Box::new(finding(Severity::Error, "empty_file", file, "the file is empty".to_owned(), help)));
+        return Err(Box::new(finding(
+            Severity::Error,
+            "empty_file",
+            file,
+            "the file is empty".to_owned(),
+            help,
+        )));
     }
     Ok(source)
 }
 
 fn read(file: &Path) -> Result<Source, Box<Diagnostic>> {
-    let error = |code, message: String, help| Err(Box::new(finding(Severity::Error, code, file, message, help)));
+    let error =
+        |code, message: String, help| Err(Box::new(finding(Severity::Error, code, file, message, help)));
     let Some(format) = Format::of_path(file) else {
         return error(
             "unknown_extension",
@@ -91,11 +98,19 @@ fn read(file: &Path) -> Result<Source, Box<Diagnostic>> {
             return error("missing_file", "the file does not exist".to_owned(), "check the path");
         }
         Err(cause) => {
-            return error("unreadable_file", format!("the file cannot be read: {cause}"), "check its permissions");
+            return error(
+                "unreadable_file",
+                format!("the file cannot be read: {cause}"),
+                "check its permissions",
+            );
         }
     };
     if bytes.len() > TEXT_MAX {
-        return error("file_too_large", format!("the file has more than {TEXT_MAX} bytes"), "split it into apps");
+        return error(
+            "file_too_large",
+            format!("the file has more than {TEXT_MAX} bytes"),
+            "split it into apps",
+        );
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source { file: file.display().to_string(), text, format }),
@@ -147,16 +162,7 @@ fn read_app(path: &Path, into: &mut Sources) {
             return;
         }
     };
-    if let Some(at) = into.apps.iter().position(|(app, _)| *app == name) {
-        // Neither is guessed to be the right one.
-        let (_, other) = into.apps.remove(at);
-        let message = format!("the app {name} has two files, this one and {}", other.file);
-        into.diagnostics.push(finding(Severity::Error, "duplicate_app", path, message, "remove one of them"));
-        into.unreadable.push(name);
-        return;
-    }
     match read(path) {
-        Ok(_) if into.unreadable.contains(&name) => {}
         Ok(source) => into.apps.push((name, source)),
         Err(diagnostic) => {
             into.diagnostics.push(*diagnostic);

@@ -68,7 +68,12 @@ pub(crate) fn look(file: &Path, apps_dir: Option<&Path>) -> Look {
 
 /// Looks for ever; sends one message per settled change. Ends when the receiver is gone. `apps_dir` follows the
 /// table in force.
-pub(crate) async fn watch(file: PathBuf, apps_dir: watch::Receiver<Option<PathBuf>>, first: Look, changed: mpsc::Sender<()>) {
+pub(crate) async fn watch(
+    file: PathBuf,
+    apps_dir: watch::Receiver<Option<PathBuf>>,
+    first: Look,
+    changed: mpsc::Sender<()>,
+) {
     let mut known = first;
     let seen = async || {
         let (file, dir) = (file.clone(), apps_dir.borrow().clone());

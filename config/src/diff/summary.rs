@@ -69,7 +69,8 @@ fn route_words(old: &[std::sync::Arc<Route>], new: &[std::sync::Arc<Route>]) -> 
     let by_name: std::collections::BTreeMap<_, _> = old.iter().map(|route| (&route.name, route)).collect();
     let added = new.iter().filter(|route| !by_name.contains_key(&route.name)).count();
     let kept = new.len() - added;
-    let changed = new.iter().filter(|route| by_name.get(&route.name).is_some_and(|old| *old != *route)).count();
+    let changed =
+        new.iter().filter(|route| by_name.get(&route.name).is_some_and(|old| *old != *route)).count();
     let removed = old.len().saturating_sub(kept);
     if added + changed + removed == 0 {
         return "order".to_owned();

@@ -23,7 +23,8 @@ impl TryFrom<BTreeMap<String, String>> for HostOwners {
     type Error = NameError;
 
     fn try_from(map: BTreeMap<String, String>) -> Result<Self, NameError> {
-        let owners = map.into_iter().map(|(host, app)| Ok((host, AppName::new(&app)?))).collect::<Result<_, _>>()?;
+        let owners =
+            map.into_iter().map(|(host, app)| Ok((host, AppName::new(&app)?))).collect::<Result<_, _>>()?;
         Ok(Self { owners })
     }
 }

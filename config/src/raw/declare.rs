@@ -15,7 +15,8 @@ macro_rules! tables {
         $(#[doc = $about])+
         #[derive(Debug, Clone)]
         pub(crate) struct $name {
-            /// Where the table stands.
+            /// Where the table stands. Not every table is pointed at as a whole.
+            #[allow(dead_code)]
             pub(crate) span: $crate::source::Span,
             /// No error was found inside; checks across keys make sense only then.
             pub(crate) clean: bool,
@@ -41,10 +42,10 @@ macro_rules! tables {
                 _: $crate::raw::read::Bound,
                 report: &mut $crate::diagnostic::Report<'_>,
             ) -> Option<Self> {
-                const KEYS: &[(&str, bool)] = &[$( (stringify!($key), $crate::raw::read::is_required($default)) ),+];
-                let entries = $crate::raw::read::entries(node, $title, KEYS, report)?;
+                const KEYS: &[(&str, bool)] = &[$( (stringify!($key), $crate::raw::table::is_required($default)) ),+];
+                let entries = $crate::raw::table::entries(node, $title, KEYS, report)?;
                 let before = report.errors();
-                let missing = $crate::raw::read::missing(node, entries, $title, KEYS, report);
+                let missing = $crate::raw::table::missing(node, entries, $title, KEYS, report);
                 let mut raw = Self { span: node.span, clean: true, $( $key: None ),+ };
                 for entry in entries {
                     match entry.key.as_str() {
@@ -52,7 +53,7 @@ macro_rules! tables {
                             let bound = tables!(@bound $type $(, $min, $max)?);
                             raw.$key = <$type as $crate::raw::read::Raw>::read(&entry.node, bound, report);
                         } )+
-                        _ => $crate::raw::read::unknown_key(entry, $title, KEYS, report),
+                        _ => $crate::raw::table::unknown_key(entry, $title, KEYS, report),
                     }
                 }
                 raw.clean = !missing && report.errors() == before;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::declare::tables;
 use super::quantity::Bytes;
-use super::read::{Map, Off, Raw, Spanned, Status, TextOr, Word, Words};
+use super::read::{Map, Off, Raw, Spanned, TextOr, Word, Words};
+use super::scalar::Status;
 use super::shape::Shape;
 use crate::model::{Balance, LogFormat, LoosePath, Role};
 
@@ -21,15 +22,18 @@ impl Words for Role {
 }
 
 impl Words for Balance {
-    const WORDS: &'static [(&'static str, Self)] = &[("p2c", Balance::P2c), ("round_robin", Balance::RoundRobin)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("p2c", Balance::P2c), ("round_robin", Balance::RoundRobin)];
 }
 
 impl Words for LoosePath {
-    const WORDS: &'static [(&'static str, Self)] = &[("refuse", LoosePath::Refuse), ("allow", LoosePath::Allow)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("refuse", LoosePath::Refuse), ("allow", LoosePath::Allow)];
 }
 
 impl Words for LogFormat {
-    const WORDS: &'static [(&'static str, Self)] = &[("json", LogFormat::Json), ("logfmt", LogFormat::Logfmt)];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("json", LogFormat::Json), ("logfmt", LogFormat::Logfmt)];
 }
 
 /// Whether a key belongs to the process file.
@@ -126,7 +130,7 @@ tables! {
         /// Longest silence inside a request body.
         body_idle: Duration = "\"55s\"" in 10, DAY;
         /// Largest request body, in bytes; 413 beyond.
-        body: Off<Bytes> = "\"off\"" in 0, 1 << 50;
+        body: Off<Bytes> = "\"off\"" in 0, 1 << 40;
     }
 
     /// A group of endpoints under one policy.
@@ -228,7 +232,7 @@ tables! {
         /// What to do when the path, read loosely (`%2F`, `//`, `;`), would select another rule: `refuse` or `allow`.
         loose_path: Word<LoosePath> = "\"refuse\"";
         /// Largest request body, in bytes; 413 beyond.
-        body_limit: Bytes = "that of the listener" in 0, 1 << 50;
+        body_limit: Bytes = "that of the listener" in 0, 1 << 40;
     }
 
     /// A path condition in its long form; one of the keys.
@@ -350,4 +354,3 @@ tables! {
         to: Spanned<String> = "\"stdout\"" in 1, 4096;
     }
 }
-

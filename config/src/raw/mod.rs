@@ -7,9 +7,13 @@ mod declare;
 mod keys;
 mod quantity;
 mod read;
+mod scalar;
 mod shape;
+mod table;
 
 pub(crate) use keys::*;
 pub(crate) use quantity::{Bytes, duration_words, size_words};
-pub(crate) use read::{Map, Off, Raw, Spanned, Status, TextOr, Word, nearest, shown};
+pub(crate) use read::{Map, Off, Raw, Spanned, TextOr};
+pub(crate) use scalar::{Status, shown};
 pub(crate) use shape::{KeyShape, Shape, TableShape};
+pub(crate) use table::{missing_listener, nearest};

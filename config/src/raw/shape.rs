@@ -54,6 +54,6 @@ pub(crate) struct KeyShape {
 impl KeyShape {
     /// Whether the key must be written.
     pub(crate) fn required(&self) -> bool {
-        super::read::is_required(self.default)
+        super::table::is_required(self.default)
     }
 }

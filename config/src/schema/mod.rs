@@ -41,7 +41,9 @@ fn def_name(table: &TableShape) -> String {
     let words: Vec<&str> = table
         .title
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|word| !word.is_empty() && !matches!(*word, "NAME" | "a" | "an" | "the" | "file" | "item" | "of"))
+        .filter(|word| {
+            !word.is_empty() && !matches!(*word, "NAME" | "a" | "an" | "the" | "file" | "item" | "of")
+        })
         .collect();
     words.join("_")
 }
@@ -72,7 +74,9 @@ fn shape_schema(shape: &Shape, defs: &mut BTreeMap<String, Value>) -> Value {
         Shape::Text { min, max } => json!({ "type": "string", "minLength": min, "maxLength": max }),
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
-        Shape::Duration { .. } => json!({ "type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$" }),
+        Shape::Duration { .. } => {
+            json!({ "type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$" })
+        }
         Shape::Size { min, max } => json!({ "anyOf": [
             { "type": "integer", "minimum": min, "maximum": max },
             { "type": "string", "pattern": "^[0-9]+ ?(B|kB|KB|MB|GB|KiB|MiB|GiB)?$" },
@@ -106,22 +110,24 @@ fn shape_schema(shape: &Shape, defs: &mut BTreeMap<String, Value>) -> Value {
 fn describe(key: &KeyShape) -> String {
     let mut text = flat(key.doc);
     if let Some(bounds) = bounds(&key.shape) {
-        text.push_str(&format!(" {bounds}."));
+        text.push_str(&format!(" Allowed: {bounds}."));
     }
-    text.push_str(&if key.required() { " Required.".to_owned() } else { format!(" Default: {}.", key.default) });
+    text.push_str(&if key.required() {
+        " Required.".to_owned()
+    } else {
+        format!(" Default: {}.", key.default)
+    });
     text
 }
 
-/// Unit and bounds in words, where a shape has them.
+/// Bounds in words, where a shape has them.
 fn bounds(shape: &Shape) -> Option<String> {
     match shape {
-        Shape::Count { min, max } => Some(format!("Integer, {min} to {max}")),
-        Shape::Duration { min, max } => {
-            Some(format!("Duration, {} to {}", duration_words(*min), duration_words(*max)))
-        }
-        Shape::Size { min, max } => Some(format!("Size, {} to {}", size_words(*min), size_words(*max))),
-        Shape::Text { max, .. } => Some(format!("At most {}", size_words(*max))),
-        Shape::List { max, .. } => Some(format!("At most {max}")),
+        Shape::Count { min, max } => Some(format!("{min} to {max}")),
+        Shape::Duration { min, max } => Some(format!("{} to {}", duration_words(*min), duration_words(*max))),
+        Shape::Size { min, max } => Some(format!("{} to {}", size_words(*min), size_words(*max))),
+        Shape::Text { max, .. } => Some(format!("at most {max} bytes")),
+        Shape::List { max, .. } => Some(format!("at most {max}")),
         Shape::Either(shapes) => shapes.iter().find_map(bounds),
         Shape::Flag | Shape::Words(_) | Shape::Status | Shape::Map(_) | Shape::Table(_) => None,
     }

@@ -54,11 +54,16 @@ fn section(table: &TableShape, page: &mut String) {
     for key in &table.keys {
         let kind = kind(&key.shape);
         let kind = match bounds(&key.shape) {
-            Some(bounds) => format!("{kind}; {}", bounds.to_lowercase().replace("kib", "KiB").replace("mib", "MiB")),
+            Some(bounds) => format!("{kind}; {bounds}"),
             None => kind,
         };
-        let default = if key.required() { "**required**".to_owned() } else { key.default.replace('|', "\\|") };
-        page.push_str(&format!("| `{}` | {kind} | {default} | {} |\n", key.key, flat(key.doc).replace('|', "\\|")));
+        let default =
+            if key.required() { "**required**".to_owned() } else { key.default.replace('|', "\\|") };
+        page.push_str(&format!(
+            "| `{}` | {kind} | {default} | {} |\n",
+            key.key,
+            flat(key.doc).replace('|', "\\|")
+        ));
     }
 }
 
@@ -67,8 +72,8 @@ fn kind(shape: &Shape) -> String {
         Shape::Text { .. } => "text".to_owned(),
         Shape::Flag => "`true` or `false`".to_owned(),
         Shape::Count { .. } => "number".to_owned(),
-        Shape::Duration { .. } => "time".to_owned(),
-        Shape::Size { .. } => "bytes".to_owned(),
+        Shape::Duration { .. } => "duration".to_owned(),
+        Shape::Size { .. } => "size".to_owned(),
         Shape::Words(words) => {
             words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(" or ")
         }

@@ -64,12 +64,11 @@ fn process_settings() {
         ("[listener.b]\naddress = \"127.0.0.1:0\"", &[("bad_address", 4, 12)]),
         ("[listener.b]\naddress = \"unix:relative\"", &[("bad_address", 4, 12)]),
         ("[listener.b]\nrole = \"edge\"", &[("missing_key", 3, 1)]),
-        ("[listener.\"a b\"]\naddress = \"127.0.0.1:1\"", &[("bad_name", 3, 11)]),
-        ("[listener.o]\naddress = \"127.0.0.1:1\"\nrole = \"outbound\"\n[control]\naddress = \"127.0.0.1:9902\"", &[(
-            "control_needs_token",
-            7,
-            12,
-        )]),
+        ("[listener.\"a b\"]\naddress = \"127.0.0.1:1\"", &[("bad_name", 3, 12)]),
+        (
+            "[listener.o]\naddress = \"127.0.0.1:1\"\nrole = \"outbound\"\n[control]\naddress = \"127.0.0.1:9902\"",
+            &[("control_needs_token", 7, 12)],
+        ),
         ("[control]\naddress = \"0.0.0.0:9902\"", &[("control_open", 4, 12)]),
         ("[control]\nhosts = [\"a:1\"]", &[("bad_host", 4, 11)]),
         ("[access_log]\nto = \"stdot\"", &[("unknown_value", 4, 7)]),
@@ -156,9 +155,15 @@ fn routes() {
         ("cluster = \"web\"\nsplit = {}", &[("one_of", 7, 9)]),
         ("cluster = \"web\"\nattempts = 11", &[("out_of_range", 7, 12)]),
         ("cluster = \"web\"\nloose_path = \"alow\"", &[("unknown_value", 7, 15)]),
-        ("cluster = \"web\"\ntimeout = { connect = \"1s\", connect_try = \"2s\" }", &[("timeout_conflict", 7, 44)]),
+        (
+            "cluster = \"web\"\ntimeout = { connect = \"1s\", connect_try = \"2s\" }",
+            &[("timeout_conflict", 7, 44)],
+        ),
         ("cluster = \"web\"\ntimeout = { first-byte = \"1s\" }", &[("unknown_key", 7, 13)]),
-        ("cluster = \"web\"\npath = { exact = \"/a\" }\nrewrite = { prefix = \"/b\" }", &[("needs_prefix", 8, 23)]),
+        (
+            "cluster = \"web\"\npath = { exact = \"/a\" }\nrewrite = { prefix = \"/b\" }",
+            &[("needs_prefix", 8, 23)],
+        ),
         ("cluster = \"web\"\nrewrite = { host = \"a b\" }", &[("bad_host", 7, 21)]),
         ("cluster = \"web\"\nrequest_headers = { set = { Host = \"x\" } }", &[("protected_field", 7, 29)]),
         ("cluster = \"web\"\nrequest_headers = { remove = [\"TE\"] }", &[("protected_field", 7, 32)]),
@@ -177,11 +182,10 @@ fn routes() {
         ("respond = { status = 600 }", &[("out_of_range", 6, 22)]),
         ("respond = { status = 204, body = \"x\" }", &[("no_meaning", 6, 35)]),
         ("cluster = \"web\"\nname = \"a b\"", &[("bad_name", 7, 9)]),
-        ("cluster = \"web\"\nname = \"x\"\n[[route]]\ncluster = \"web\"\npath = \"/b\"\nname = \"x\"", &[(
-            "duplicate_route",
-            11,
-            9,
-        )]),
+        (
+            "cluster = \"web\"\nname = \"x\"\n[[route]]\ncluster = \"web\"\npath = \"/b\"\nname = \"x\"",
+            &[("duplicate_route", 11, 9)],
+        ),
         ("cluster = \"web\"\n[[route]]\ncluster = \"web\"\npath = \"/\"", &[("unreachable_route", 7, 1)]),
     ];
     for (lines, want) in rows {
@@ -283,7 +287,8 @@ error[unknown_cluster]: there is no cluster `w\u{e9}b`
 
 #[test]
 fn a_long_line_is_cut_around_the_caret() {
-    let text = format!("{{\"a\": \"{}\", \"listener\": 7, \"b\": \"{}\"}}", "x".repeat(5000), "y".repeat(5000));
+    let text =
+        format!("{{\"a\": \"{}\", \"listener\": 7, \"b\": \"{}\"}}", "x".repeat(5000), "y".repeat(5000));
     let found = build_one(&source("a.json", &text, Format::Json)).unwrap_err();
     let at = found.iter().find(|d| d.code == "wrong_type").unwrap();
     assert!(at.source_line.chars().count() <= crate::diagnostic::LINE_MAX);
@@ -300,9 +305,8 @@ fn findings_are_bounded() {
 
 #[test]
 fn too_many_regexes() {
-    let routes: String = (0..1001)
-        .map(|i| format!("[[route]]\npath = {{ regex = \"/{i}\" }}\nrespond = {{}}\n"))
-        .collect();
+    let routes: String =
+        (0..1001).map(|i| format!("[[route]]\npath = {{ regex = \"/{i}\" }}\nrespond = {{}}\n")).collect();
     assert_eq!(codes(&found(&routes)), ["too_many_regexes"]);
 }
 

@@ -37,7 +37,8 @@ impl<'t> Reader<'t> {
     fn unexpected(&self, wanted: &str) -> SyntaxError {
         let found = self.rest().chars().next();
         let width = found.map_or(0, char::len_utf8);
-        let found = found.map_or_else(|| "the end of the text".to_owned(), |c| format!("`{}`", c.escape_default()));
+        let found =
+            found.map_or_else(|| "the end of the text".to_owned(), |c| format!("`{}`", c.escape_default()));
         SyntaxError::new(Span::new(self.at, self.at + width), format!("expected {wanted}, found {found}"))
     }
 
@@ -185,7 +186,10 @@ impl<'t> Reader<'t> {
                 '\\' => text.push(self.escape()?),
                 c if c < ' ' => {
                     let span = Span::new(self.at - 1, self.at);
-                    return Err(SyntaxError::new(span, "a control character stands in a text; write it as \\u00XX"));
+                    return Err(SyntaxError::new(
+                        span,
+                        "a control character stands in a text; write it as \\u00XX",
+                    ));
                 }
                 c => text.push(c),
             }
@@ -220,18 +224,24 @@ impl<'t> Reader<'t> {
         }
         self.at += 1;
         let second = self.four(start)?;
-        let low = second.checked_sub(0xdc00).filter(|low| *low < 0x400).ok_or_else(|| self.bad_escape(start))?;
+        let low =
+            second.checked_sub(0xdc00).filter(|low| *low < 0x400).ok_or_else(|| self.bad_escape(start))?;
         char::from_u32(0x10000 + ((first - 0xd800) << 10) + low).ok_or_else(|| self.bad_escape(start))
     }
 
     fn four(&mut self, start: usize) -> Result<u32, SyntaxError> {
-        let digits = self.text.get(self.at + 1..self.at + 5).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
-        let number = digits.and_then(|d| u32::from_str_radix(d, 16).ok()).ok_or_else(|| self.bad_escape(start))?;
+        let digits =
+            self.text.get(self.at + 1..self.at + 5).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+        let number =
+            digits.and_then(|d| u32::from_str_radix(d, 16).ok()).ok_or_else(|| self.bad_escape(start))?;
         self.at += 5;
         Ok(number)
     }
 
     fn bad_escape(&self, start: usize) -> SyntaxError {
-        SyntaxError::new(Span::new(start, self.at), "not a character: \\u needs four hexadecimal digits, pairs whole")
+        SyntaxError::new(
+            Span::new(start, self.at),
+            "not a character: \\u needs four hexadecimal digits, pairs whole",
+        )
     }
 }

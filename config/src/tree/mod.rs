@@ -70,7 +70,12 @@ impl SyntaxError {
 
     fn duplicate(key: &str, span: Span) -> Self {
         let help = "leave one of the two".to_owned();
-        Self { span, code: "duplicate_key", message: format!("the key `{key}` stands twice"), help: Some(help) }
+        Self {
+            span,
+            code: "duplicate_key",
+            message: format!("the key `{key}` stands twice"),
+            help: Some(help),
+        }
     }
 
     fn too_deep(span: Span) -> Self {

@@ -46,7 +46,8 @@ fn explain(text: &str, error: &Error) -> SyntaxError {
     match &error.kind {
         ErrorKind::DuplicateKey { key, first } => {
             found = SyntaxError::duplicate(key, span);
-            found.help = Some(format!("it stands first in line {}; leave one of the two", line_of(first.start)));
+            found.help =
+                Some(format!("it stands first in line {}; leave one of the two", line_of(first.start)));
         }
         ErrorKind::DuplicateTable { name, first } => {
             found = SyntaxError::duplicate(name, span);

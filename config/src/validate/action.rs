@@ -65,7 +65,11 @@ fn only_forward(scope: &mut Scope<'_, '_>, raw: &RawRoute) {
     }
 }
 
-fn cluster_name(scope: &mut Scope<'_, '_>, text: &Spanned<String>, around: &Around<'_>) -> Option<ClusterName> {
+fn cluster_name(
+    scope: &mut Scope<'_, '_>,
+    text: &Spanned<String>,
+    around: &Around<'_>,
+) -> Option<ClusterName> {
     let found = around.clusters.get(text.value.as_str()).cloned();
     if found.is_none() {
         let known = around.clusters.iter().map(ClusterName::as_str);
@@ -144,7 +148,11 @@ fn split(scope: &mut Scope<'_, '_>, raw: Option<&TextOr<RawSplit>>) -> Option<Sp
             (None, Some(text)) => Some(SplitKey::Cookie(Arc::from(text.value.as_str()))),
             _ => {
                 if raw.clean {
-                    scope.report.error(raw.span, "one_of", "a split has exactly one of `header` and `cookie`");
+                    scope.report.error(
+                        raw.span,
+                        "one_of",
+                        "a split has exactly one of `header` and `cookie`",
+                    );
                 }
                 None
             }
@@ -156,7 +164,12 @@ fn split(scope: &mut Scope<'_, '_>, raw: Option<&TextOr<RawSplit>>) -> Option<Sp
 fn new_prefix(scope: &mut Scope<'_, '_>, text: &Spanned<String>, around: &Around<'_>) -> Option<Arc<str>> {
     if let Some(PathMatch::Exact(_) | PathMatch::Regex(_)) = around.path {
         let message = "a prefix can be replaced only where the path is a prefix";
-        scope.report.error_help(text.span, "needs_prefix", message, "write the route's `path` as a plain text");
+        scope.report.error_help(
+            text.span,
+            "needs_prefix",
+            message,
+            "write the route's `path` as a plain text",
+        );
     }
     scope.accept(text.span, path::prefix(&text.value))
 }
@@ -184,11 +197,23 @@ fn redirect(scope: &mut Scope<'_, '_>, raw: &RawRedirect, around: &Around<'_>) -
     }
     if raw.clean && raw.scheme.is_none() && raw.host.is_none() && raw.path.is_none() && raw.prefix.is_none() {
         let help = "write at least one of `scheme`, `host`, `path` and `prefix`";
-        scope.report.error_help(raw.span, "redirect_to_itself", "the redirect leads to the same URL again", help);
+        scope.report.error_help(
+            raw.span,
+            "redirect_to_itself",
+            "the redirect leads to the same URL again",
+            help,
+        );
     }
     let strip_query = raw.strip_query.unwrap_or(false);
     let status = u16::try_from(status).ok()?;
-    (raw.clean && scope.report.errors() == before).then_some(Redirect { status, scheme, host, path, prefix, strip_query })
+    (raw.clean && scope.report.errors() == before).then_some(Redirect {
+        status,
+        scheme,
+        host,
+        path,
+        prefix,
+        strip_query,
+    })
 }
 
 fn respond(scope: &mut Scope<'_, '_>, raw: &RawRespond) -> Option<FixedResponse> {

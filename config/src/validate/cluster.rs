@@ -27,7 +27,8 @@ pub(super) fn cluster(
         endpoint(scope, written, &mut places);
     }
     let probe = raw.probe.as_ref().map(|raw| probe(scope, raw));
-    if raw.clean && places.endpoints.is_empty() && places.names.is_empty() && scope.report.errors() == before {
+    if raw.clean && places.endpoints.is_empty() && places.names.is_empty() && scope.report.errors() == before
+    {
         let message = format!("the cluster `{name}` has no endpoints");
         let help = "every request to it is answered with 503 until the API adds one";
         scope.report.warning(key.span, "empty_cluster", message, help);
@@ -93,9 +94,8 @@ fn place(scope: &mut Scope<'_, '_>, text: &Spanned<String>, raw: Option<&RawEndp
 
 /// Parses an address text.
 pub(super) fn target(text: &str) -> Result<Target, Fault> {
-    address::parse(text).map_err(|error| {
-        Fault::new("bad_address", format!("`{}` {error}", shown(text))).help(error.advice())
-    })
+    address::parse(text)
+        .map_err(|error| Fault::new("bad_address", format!("`{}` {error}", shown(text))).help(error.advice()))
 }
 
 fn fixed(
@@ -152,7 +152,8 @@ fn endpoint_id(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<Endp
     match EndpointId::new(&text.value) {
         Ok(id) => Some(id),
         Err(error) => {
-            let help = "an id is 1 to 128 visible characters without \" \\ ? # %; give one with `id = \"...\"`";
+            let help =
+                "an id is 1 to 128 visible characters without \" \\ ? # %; give one with `id = \"...\"`";
             let message = format!("the endpoint id `{}` {error}", shown(&text.value));
             scope.report.error_help(text.span, "bad_name", message, help);
             None

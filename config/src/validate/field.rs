@@ -77,7 +77,11 @@ pub(super) fn edits(scope: &mut Scope<'_, '_>, raw: Option<&RawEdits>) -> Header
 }
 
 /// A name, as written, with its value.
-fn pair(scope: &mut Scope<'_, '_>, key: &Spanned<String>, text: &Spanned<String>) -> Option<(Arc<str>, Arc<str>)> {
+fn pair(
+    scope: &mut Scope<'_, '_>,
+    key: &Spanned<String>,
+    text: &Spanned<String>,
+) -> Option<(Arc<str>, Arc<str>)> {
     let name = scope.accept(key.span, edited_name(&key.value));
     let value = scope.accept(text.span, value(&text.value));
     name.zip(value).map(|(_, value)| (Arc::from(key.value.as_str()), value))

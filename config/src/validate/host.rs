@@ -27,12 +27,17 @@ pub(super) fn host(text: &str) -> Result<HostMatch, Fault> {
 
 /// Reads a host with an optional port, for rewrites and redirects. The stored form keeps the port.
 pub(super) fn authority(text: &str) -> Result<Arc<str>, Fault> {
-    let port_at = text.rfind(':').filter(|at| !text.ends_with(']') && (text.starts_with('[') || text.find(':') == Some(*at)));
+    let port_at = text
+        .rfind(':')
+        .filter(|at| !text.ends_with(']') && (text.starts_with('[') || text.find(':') == Some(*at)));
     let Some((host, port)) = port_at.and_then(|at| text.split_at_checked(at)) else {
         return plain(text, text).map(Arc::from);
     };
     let digits = port.trim_start_matches(':');
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) || digits.parse::<u16>().unwrap_or(0) == 0 {
+    if digits.is_empty()
+        || !digits.bytes().all(|b| b.is_ascii_digit())
+        || digits.parse::<u16>().unwrap_or(0) == 0
+    {
         return Err(bad(text).help("the port is a number from 1 to 65535"));
     }
     Ok(Arc::from(format!("{}:{digits}", plain(text, host)?)))
@@ -67,7 +72,11 @@ pub(super) fn plain(whole: &str, host: &str) -> Result<String, Fault> {
         return Ok(host);
     }
     let fault = bad(whole);
-    Err(if host.contains('*') { fault.help("`*` stands only as the whole first label: `*.example.com`") } else { fault })
+    Err(if host.contains('*') {
+        fault.help("`*` stands only as the whole first label: `*.example.com`")
+    } else {
+        fault
+    })
 }
 
 fn bad(text: &str) -> Fault {

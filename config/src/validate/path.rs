@@ -15,7 +15,11 @@ pub(super) fn literal(text: &str) -> Result<Arc<str>, Fault> {
     }
     if let Some(c) = text.chars().find(|c| matches!(c, '?' | '#' | '\\') || c.is_control()) {
         let fault = bad(text, &format!("holds the character {c:?}"));
-        return Err(if c == '?' { fault.help("conditions on the query are written as `query = { name = \"value\" }`") } else { fault });
+        return Err(if c == '?' {
+            fault.help("conditions on the query are written as `query = { name = \"value\" }`")
+        } else {
+            fault
+        });
     }
     let normal = normal_form(text)?;
     if let Some(segment) = normal.split('/').find(|segment| matches!(*segment, "." | "..")) {
@@ -46,7 +50,9 @@ fn normal_form(text: &str) -> Result<String, Fault> {
             let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
             let pair = digit(bytes.next()).zip(digit(bytes.next()));
             let Some(decoded) = pair.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) else {
-                return Err(bad(text, "holds a `%` without two hexadecimal digits").help("write `%25` for a `%`"));
+                return Err(
+                    bad(text, "holds a `%` without two hexadecimal digits").help("write `%25` for a `%`")
+                );
             };
             if decoded == 0 {
                 return Err(bad(text, "holds `%00`, which is refused in every request"));

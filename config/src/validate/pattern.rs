@@ -39,7 +39,8 @@ fn anchored(text: &str) -> Result<Arc<PathRegex>, Fault> {
 }
 
 fn compile(text: &str) -> Result<Regex, Fault> {
-    let built = RegexBuilder::new(text).size_limit(COMPILED_MAX).dfa_size_limit(CACHE_MAX).nest_limit(50).build();
+    let built =
+        RegexBuilder::new(text).size_limit(COMPILED_MAX).dfa_size_limit(CACHE_MAX).nest_limit(50).build();
     built.map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => {
             let message = format!("the regular expression needs more than {} KiB", COMPILED_MAX >> 10);
@@ -60,7 +61,8 @@ mod tests {
     #[test]
     fn only_whole_matches_count() {
         let compiled = anchored("/a|/b+").unwrap();
-        for (text, matches) in [("/a", true), ("/bb", true), ("/ab", false), ("/a\n", false), ("x/a", false)] {
+        for (text, matches) in [("/a", true), ("/bb", true), ("/ab", false), ("/a\n", false), ("x/a", false)]
+        {
             assert_eq!(compiled.regex.is_match(text), matches, "{text:?}");
         }
         assert!(!anchored("(?m)/a").unwrap().regex.is_match("/a\n/b"));

@@ -13,7 +13,7 @@ use crate::model::{
     AccessLog, Address, ControlAddress, HttpLimits, Listener, LogFormat, LogTarget, Process, Role,
 };
 use crate::names::ListenerName;
-use crate::raw::{Off, RawAccessLog, RawLimits, RawListener, RawProcess, Spanned, shown};
+use crate::raw::{Off, RawAccessLog, RawLimits, RawListener, RawProcess, Spanned, missing_listener, shown};
 use crate::source::Span;
 
 use ipnet::IpNet;
@@ -38,7 +38,7 @@ pub(crate) fn process(raw: &RawProcess, world: &mut World, report: &mut Report<'
     let mut sockets = Sockets::default();
     let written = raw.listener.as_ref().map(|map| map.0.as_slice()).unwrap_or_default();
     if raw.listener.is_some() && written.is_empty() {
-        scope.report.error(raw.span.first(), "missing_listener", "there is no listener");
+        missing_listener(raw.span, scope.report);
     }
     let mut listeners = BTreeMap::new();
     for (key, raw) in written {
@@ -96,7 +96,8 @@ fn listener(
         sockets.bind(scope, text.span, &address, format!("listener `{name}`"));
         Some(address)
     });
-    let trust = raw.trust.iter().flatten().filter_map(|text| scope.accept(text.span, network(&text.value))).collect();
+    let trust =
+        raw.trust.iter().flatten().filter_map(|text| scope.accept(text.span, network(&text.value))).collect();
     let via = raw.via.as_ref().and_then(|text| scope.accept(text.span, pseudonym(&text.value)));
     if !raw.clean || scope.report.errors() > before {
         return None;
@@ -115,7 +116,8 @@ fn listener(
 }
 
 fn network(text: &str) -> Result<IpNet, Fault> {
-    let net: Option<IpNet> = text.parse().ok().or_else(|| text.parse().ok().map(|ip: std::net::IpAddr| ip.into()));
+    let net: Option<IpNet> =
+        text.parse().ok().or_else(|| text.parse().ok().map(|ip: std::net::IpAddr| ip.into()));
     let Some(net) = net else {
         return Err(Fault::new("bad_network", format!("`{}` is not an address or network", shown(text)))
             .help("write \"10.0.0.0/8\", \"fd00::/8\" or \"10.0.0.1\""));
@@ -193,7 +195,8 @@ fn control(
     {
         let help = "add `token_file`, or use \"unix:/path\"";
         if ambassador {
-            let message = "a TCP control address beside inbound or outbound listeners needs `control.token_file`";
+            let message =
+                "a TCP control address beside inbound or outbound listeners needs `control.token_file`";
             scope.report.error_help(text.span, "control_needs_token", message, help);
         } else if !tcp.ip().is_loopback() {
             let message = "the control API is reachable from outside and has no token";

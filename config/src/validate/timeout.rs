@@ -15,8 +15,14 @@ pub(super) fn over(scope: &mut Scope<'_, '_>, below: Timeouts, raw: Option<&RawT
         Some(one) => {
             timeouts.connect_try = one.value;
             if one.value > timeouts.connect {
-                let message = format!("one connect attempt may not last longer than all: {:?}", timeouts.connect);
-                scope.report.error_help(one.span, "timeout_conflict", message, "raise `connect`, or lower it");
+                let message =
+                    format!("one connect attempt may not last longer than all: {:?}", timeouts.connect);
+                scope.report.error_help(
+                    one.span,
+                    "timeout_conflict",
+                    message,
+                    "raise `connect`, or lower it",
+                );
             }
         }
         None => timeouts.connect_try = timeouts.connect_try.min(timeouts.connect),

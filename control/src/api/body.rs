@@ -86,7 +86,12 @@ pub(super) fn parse_put(body: &[u8]) -> Result<Put, Problem> {
     let mut seen: Vec<&str> = Vec::new();
     for (name, value) in &members.0 {
         if seen.contains(&name.as_str()) {
-            return Err(Problem::at(400, "repeated_member", &pointer(name), format!("{name:?} stands there twice")));
+            return Err(Problem::at(
+                400,
+                "repeated_member",
+                &pointer(name),
+                format!("{name:?} stands there twice"),
+            ));
         }
         seen.push(name);
         member(&mut put, name, value)?;
@@ -103,7 +108,8 @@ fn pointer(name: &str) -> String {
 }
 
 fn member(put: &mut Put, name: &str, value: &Value) -> Result<(), Problem> {
-    let wrong = |what: &str| Err(Problem::at(422, "bad_value", &pointer(name), format!("{name:?} must be {what}")));
+    let wrong =
+        |what: &str| Err(Problem::at(422, "bad_value", &pointer(name), format!("{name:?} must be {what}")));
     match (name, value) {
         ("address", Value::String(text)) => match parse_address(text) {
             Ok(address) => put.address = Some(address),
@@ -127,12 +133,18 @@ fn member(put: &mut Put, name: &str, value: &Value) -> Result<(), Problem> {
 }
 
 fn unknown(name: &str) -> Problem {
-    let near = MEMBERS.iter().find(|known| strsim::damerau_levenshtein(known, &name.to_ascii_lowercase()) <= 2);
+    let near =
+        MEMBERS.iter().find(|known| strsim::damerau_levenshtein(known, &name.to_ascii_lowercase()) <= 2);
     let hint = match near {
         Some(known) => format!("did you mean {known:?}?"),
         None => format!("known are {}", MEMBERS.join(", ")),
     };
-    Problem::at(422, "unknown_member", &pointer(name), format!("{name:?} is not a member of an endpoint; {hint}"))
+    Problem::at(
+        422,
+        "unknown_member",
+        &pointer(name),
+        format!("{name:?} is not a member of an endpoint; {hint}"),
+    )
 }
 
 #[cfg(test)]
@@ -153,7 +165,12 @@ mod tests {
             ("{}", 422, "missing_address", Some("/address")),
             (r#"{"address":1}"#, 422, "bad_value", Some("/address")),
             (r#"{"address":"web:80"}"#, 422, "bad_address", Some("/address")),
-            (r#"{"address":"127.0.0.1:1","address":"127.0.0.1:2"}"#, 400, "repeated_member", Some("/address")),
+            (
+                r#"{"address":"127.0.0.1:1","address":"127.0.0.1:2"}"#,
+                400,
+                "repeated_member",
+                Some("/address"),
+            ),
             (r#"{"weight":0}"#, 422, "bad_value", Some("/weight")),
             (r#"{"weight":1001}"#, 422, "bad_value", Some("/weight")),
             (r#"{"weight":1.5}"#, 422, "bad_value", Some("/weight")),
@@ -163,7 +180,11 @@ mod tests {
         ];
         for (body, status, code, pointer) in rows {
             let problem = parse_put(body.as_bytes()).unwrap_err();
-            assert_eq!((problem.status, problem.code, problem.pointer.as_deref()), (status, code, pointer), "{body}");
+            assert_eq!(
+                (problem.status, problem.code, problem.pointer.as_deref()),
+                (status, code, pointer),
+                "{body}"
+            );
         }
         assert!(parse_put(br#"{"adress":"x"}"#).unwrap_err().detail.contains("did you mean \"address\"?"));
     }

@@ -20,7 +20,8 @@ const CARRIED: [&str; 4] = ["origin", "x-forwarded-for", "forwarded", "via"];
 pub(super) fn check<B>(settings: &ApiSettings, tcp: bool, request: &Request<B>) -> Result<(), Problem> {
     check_host(settings, request)?;
     if let Some(field) = CARRIED.iter().find(|field| request.headers().contains_key(**field)) {
-        let detail = format!("a request with the field {field:?} came through a browser or a proxy; ask directly");
+        let detail =
+            format!("a request with the field {field:?} came through a browser or a proxy; ask directly");
         return Err(Problem::new(403, "carried_request", detail));
     }
     match &settings.token {
@@ -60,7 +61,10 @@ fn is_allowed(settings: &ApiSettings, authority: &Authority) -> bool {
     let host = host.strip_suffix('.').unwrap_or(&host);
     host == "localhost"
         || literal.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
-        || settings.hosts.iter().any(|known| known.eq_ignore_ascii_case(host) || **known == *authority.as_str())
+        || settings
+            .hosts
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(host) || **known == *authority.as_str())
 }
 
 /// `Authorization: Bearer TOKEN`, compared in constant time.
@@ -71,7 +75,11 @@ fn check_token(fields: &HeaderMap, secret: &[u8]) -> Result<(), Problem> {
     });
     match given {
         Some(given) if bool::from(given.ct_eq(secret)) => Ok(()),
-        Some(_) => Err(Problem::new(401, "wrong_token", "the bearer token is not the one in control.token_file")),
-        None => Err(Problem::new(401, "missing_token", "send the token of control.token_file as a bearer token")),
+        Some(_) => {
+            Err(Problem::new(401, "wrong_token", "the bearer token is not the one in control.token_file"))
+        }
+        None => {
+            Err(Problem::new(401, "missing_token", "send the token of control.token_file as a bearer token"))
+        }
     }
 }

@@ -7,8 +7,6 @@ mod body;
 mod guard;
 mod listen;
 mod routes;
-#[cfg(test)]
-mod tests;
 mod views;
 
 use std::convert::Infallible;
@@ -83,7 +81,8 @@ impl ApiSettings {
     pub(crate) fn read_token(config: &Path, file: Option<&Path>) -> Result<Token, String> {
         let Some(file) = file else { return Ok(Token::None) };
         let path = config.parent().unwrap_or_else(|| Path::new("")).join(file);
-        let text = fs::read(&path).map_err(|error| format!("control.token_file {}: {error}", path.display()))?;
+        let text =
+            fs::read(&path).map_err(|error| format!("control.token_file {}: {error}", path.display()))?;
         let token = text.trim_ascii();
         if token.len() < TOKEN_MIN {
             let place = path.display();
@@ -232,14 +231,22 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, mut closing: watch::Receiver<bool>) {
+    async fn run(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        mut closing: watch::Receiver<bool>,
+    ) {
         let Connection { api, rules, tcp } = self;
         let service = service_fn(move |request| {
             let (api, rules) = (Arc::clone(&api), rules.borrow().clone());
             async move { Ok::<_, Infallible>(routes::answer(&api, &rules, tcp, request).await) }
         });
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_headers(FIELDS_MAX).half_close(true);
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_MAX)
+            .max_headers(FIELDS_MAX)
+            .half_close(true);
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             // Errors here are a client's: gone, too slow, not HTTP. hyper answered what could be answered.

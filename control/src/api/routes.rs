@@ -11,6 +11,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENT
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::{Api, ApiSettings, body, guard, views};
@@ -86,14 +87,10 @@ async fn route(api: &Arc<Api>, request: Request<Incoming>) -> Answer {
     let method = request.method().clone();
     let reads = method == Method::GET || method == Method::HEAD;
     let body = body::read(request).await?;
-    let ok = |value| Ok((StatusCode::OK, value));
+    if reads && thing != Thing::Reload {
+        return view(Arc::clone(api), thing).await;
+    }
     match (&thing, method) {
-        (Thing::Table, _) if reads => ok(views::table(api)),
-        (Thing::Status, _) if reads => views::status(api).map(|value| (StatusCode::OK, value)),
-        (Thing::Apps, _) if reads => ok(views::apps(api)),
-        (Thing::App(app), _) if reads => views::app(api, app).map(|value| (StatusCode::OK, value)),
-        (Thing::Endpoints(place), _) if reads => views::endpoints(api, place).map(|value| (StatusCode::OK, value)),
-        (Thing::Endpoint(key), _) if reads => views::endpoint(api, key).map(|value| (StatusCode::OK, value)),
         (Thing::Endpoint(key), Method::PUT) => mutate(api, key, Change::Put(body::parse_put(&body)?)).await,
         (Thing::Endpoint(key), Method::DELETE) => mutate(api, key, Change::Delete).await,
         (Thing::Reload, Method::POST) => reload(api).await,
@@ -105,9 +102,24 @@ async fn route(api: &Arc<Api>, request: Request<Incoming>) -> Answer {
     }
 }
 
+/// Answers what only reads. A large table takes a while to write, so not on the control loop's thread.
+async fn view(api: Arc<Api>, thing: Thing) -> Answer {
+    let made = spawn_blocking(move || match &thing {
+        Thing::Table => Ok(views::table(&api)),
+        Thing::Status => views::status(&api),
+        Thing::Apps => Ok(views::apps(&api)),
+        Thing::App(app) => views::app(&api, app),
+        Thing::Endpoints(place) => views::endpoints(&api, place),
+        Thing::Endpoint(key) => views::endpoint(&api, key),
+        Thing::Reload => Err(Problem::new(405, "wrong_method", "a reload is not read")),
+    });
+    made.await.map_err(|_| gone())?.map(|value| (StatusCode::OK, value))
+}
+
 /// Reads a path. Segments are decoded after they are cut, so an id may hold an encoded `/`.
 fn thing(path: &str) -> Result<Thing, Problem> {
-    let unknown = || Problem::new(404, "unknown_path", format!("there is nothing at {path}; start at /v1/status"));
+    let unknown =
+        || Problem::new(404, "unknown_path", format!("there is nothing at {path}; start at /v1/status"));
     let segments: Vec<&str> = path.strip_prefix("/v1/").ok_or_else(unknown)?.split('/').collect();
     match segments.as_slice() {
         ["table"] => Ok(Thing::Table),
@@ -201,7 +213,8 @@ async fn applied(api: &Api, ticket: &Ticket, part: Option<&str>, mut more: Value
         Ok(Verdict::Applied { generation, refused }) => {
             match refused.iter().find(|refusal| part.is_some_and(|part| refusal.part == part)) {
                 Some(refusal) => {
-                    let detail = format!("the change is recorded, but the router refused it: {}", refusal.reason);
+                    let detail =
+                        format!("the change is recorded, but the router refused it: {}", refusal.reason);
                     Err(Problem::new(503, "not_applied", detail))
                 }
                 None => Ok((StatusCode::OK, with(Some(generation), false))),

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use ekiden_config::doors::EndpointStatus;
-use ekiden_config::model::{Action, App, Balance, Cluster, Endpoint, HostMatch, Owner, PathMatch, Role, Route};
+use ekiden_config::model::{
+    Action, App, Balance, Cluster, Endpoint, HostMatch, Owner, PathMatch, Role, Route,
+};
 use ekiden_config::names::{AppName, EndpointId};
 use serde_json::{Value, json};
 
@@ -26,9 +28,12 @@ pub(super) fn table(api: &Api) -> Value {
     });
     let listeners: Vec<Value> = listeners.collect();
     let apps: Vec<Value> = view.live.apps.values().map(|app| app_view(api, &view, app)).collect();
-    let live = |place: &ClusterKey| view.live.apps.get(&place.app).is_some_and(|a| a.clusters.contains_key(&place.cluster));
+    let live = |place: &ClusterKey| {
+        view.live.apps.get(&place.app).is_some_and(|a| a.clusters.contains_key(&place.cluster))
+    };
     let orphans = view.dormant.iter().filter(|(place, _)| !live(place));
-    let dormant: Vec<Value> = orphans.flat_map(|(place, all)| all.iter().map(|one| orphan_view(place, one))).collect();
+    let dormant: Vec<Value> =
+        orphans.flat_map(|(place, all)| all.iter().map(|one| orphan_view(place, one))).collect();
     json!({
         "generation": api.inspect.generation().0,
         "stale": status.stale,
@@ -40,7 +45,8 @@ pub(super) fn table(api: &Api) -> Value {
 
 /// `GET /v1/status`.
 pub(super) fn status(api: &Api) -> Result<Value, Problem> {
-    serde_json::to_value(&*api.status.read()).map_err(|error| Problem::new(503, "no_status", error.to_string()))
+    serde_json::to_value(&*api.status.read())
+        .map_err(|error| Problem::new(503, "no_status", error.to_string()))
 }
 
 /// `GET /v1/apps`: names and sizes.
@@ -78,7 +84,8 @@ pub(super) fn app(api: &Api, name: &AppName) -> Result<Value, Problem> {
 pub(super) fn endpoints(api: &Api, place: &ClusterKey) -> Result<Value, Problem> {
     let view = api.view.read();
     let dormant = dormant_of(&view, place);
-    let Some(cluster) = view.live.apps.get(&place.app).and_then(|app| app.clusters.get(&place.cluster)) else {
+    let Some(cluster) = view.live.apps.get(&place.app).and_then(|app| app.clusters.get(&place.cluster))
+    else {
         if dormant.is_empty() {
             return Err(absent(&view, place));
         }

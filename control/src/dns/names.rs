@@ -58,7 +58,8 @@ impl Names {
         known: impl IntoIterator<Item = (Arc<str>, BTreeSet<IpAddr>)>,
         chosen: impl IntoIterator<Item = ((ClusterKey, EndpointId), IpAddr)>,
     ) {
-        let fresh = known.into_iter().map(|(name, addresses)| (name, Known { addresses, ..Known::default() }));
+        let fresh =
+            known.into_iter().map(|(name, addresses)| (name, Known { addresses, ..Known::default() }));
         self.known.extend(fresh);
         self.chosen.extend(chosen);
     }
@@ -73,14 +74,23 @@ impl Names {
         self.chosen.iter()
     }
 
-    /// Forgets names that no cluster holds any more.
-    pub(crate) fn retain(&mut self, names: &BTreeSet<Arc<str>>, has_cluster: impl Fn(&ClusterKey) -> bool) {
+    /// Forgets names that no cluster holds any more. `has` says whether a cluster has a name with this id.
+    pub(crate) fn retain(
+        &mut self,
+        names: &BTreeSet<Arc<str>>,
+        has: impl Fn(&ClusterKey, &EndpointId) -> bool,
+    ) {
         self.known.retain(|name, _| names.contains(name));
-        self.chosen.retain(|(place, _), _| has_cluster(place));
+        self.chosen.retain(|(place, id), _| has(place, id));
     }
 
     /// Takes an answer or a failure in.
-    pub(crate) fn absorb(&mut self, name: &Arc<str>, answer: Result<Answer, ResolveError>, now_ms: u64) -> Absorbed {
+    pub(crate) fn absorb(
+        &mut self,
+        name: &Arc<str>,
+        answer: Result<Answer, ResolveError>,
+        now_ms: u64,
+    ) -> Absorbed {
         let known = self.known.entry(Arc::clone(name)).or_default();
         let answer = match answer {
             Ok(answer) if answer.addresses.is_empty() => Err(ResolveError::NoAddress),

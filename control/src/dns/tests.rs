@@ -36,7 +36,11 @@ fn without_an_id_each_record_is_an_endpoint_and_order_means_nothing() {
     let text: Arc<str> = "web.test".into();
     assert!(served(&mut names, &web).is_empty(), "unresolved: empty");
     assert!(names.absorb(&text, answer(&["10.0.0.2", "10.0.0.1", "::1"]), 1).changed);
-    let want = ["web.test/10.0.0.1:80 10.0.0.1:80", "web.test/10.0.0.2:80 10.0.0.2:80", "web.test/[::1]:80 [::1]:80"];
+    let want = [
+        "web.test/10.0.0.1:80 10.0.0.1:80",
+        "web.test/10.0.0.2:80 10.0.0.2:80",
+        "web.test/[::1]:80 [::1]:80",
+    ];
     assert_eq!(served(&mut names, &web), want);
     assert!(!names.absorb(&text, answer(&["::1", "10.0.0.1", "10.0.0.2"]), 2).changed);
     assert!(names.absorb(&text, answer(&["10.0.0.2"]), 3).changed);
@@ -63,8 +67,12 @@ fn every_failure_keeps_the_last_addresses() {
     let (mut names, web) = (Names::default(), [name(None, "web.test")]);
     let text: Arc<str> = "web.test".into();
     names.absorb(&text, answer(&["10.0.0.1"]), 1);
-    let failures =
-        [Err(ResolveError::NoSuchName), Err(ResolveError::NoAddress), Err(ResolveError::Failed("x".into())), answer(&[])];
+    let failures = [
+        Err(ResolveError::NoSuchName),
+        Err(ResolveError::NoAddress),
+        Err(ResolveError::Failed("x".into())),
+        answer(&[]),
+    ];
     for (at, failure) in failures.into_iter().enumerate() {
         let absorbed = names.absorb(&text, failure, 10 + at as u64);
         assert!(!absorbed.changed && absorbed.failed.is_some());
@@ -81,9 +89,14 @@ fn a_family_that_could_not_be_asked_keeps_its_addresses() {
     let mut names = Names::default();
     let text: Arc<str> = "web.test".into();
     names.absorb(&text, answer(&["10.0.0.1", "::1"]), 1);
-    let half = Answer { addresses: vec!["10.0.0.9".parse().unwrap()], ttl: Duration::ZERO, unknown: Some(Family::V6) };
+    let half = Answer {
+        addresses: vec!["10.0.0.9".parse().unwrap()],
+        ttl: Duration::ZERO,
+        unknown: Some(Family::V6),
+    };
     names.absorb(&text, Ok(half), 2);
-    let known: Vec<String> = names.known().next().unwrap().1.addresses.iter().map(ToString::to_string).collect();
+    let known: Vec<String> =
+        names.known().next().unwrap().1.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(known, ["10.0.0.9", "::1"]);
 }
 
@@ -101,7 +114,13 @@ fn two_ports_and_long_names_make_ids_of_their_own() {
 
 #[test]
 fn asks_again_by_ttl_within_bounds_and_ever_slower_after_failures() {
-    let ttl = |secs| Ok(Answer { addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], ttl: Duration::from_secs(secs), unknown: None });
+    let ttl = |secs| {
+        Ok(Answer {
+            addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            ttl: Duration::from_secs(secs),
+            unknown: None,
+        })
+    };
     for (secs, want) in [(0, 1), (30, 30), (86_400, 300)] {
         assert_eq!(next_ask(&ttl(secs), 0), Duration::from_secs(want));
     }
@@ -141,7 +160,11 @@ async fn the_system_resolver_asks_a_real_server() {
     let mut addresses: Vec<String> = answer.addresses.iter().map(ToString::to_string).collect();
     addresses.sort();
     assert_eq!(addresses, ["10.9.8.1", "10.9.8.2"]);
-    assert!(answer.ttl > Duration::from_secs(35) && answer.ttl <= Duration::from_secs(42), "{:?}", answer.ttl);
+    assert!(
+        answer.ttl > Duration::from_secs(35) && answer.ttl <= Duration::from_secs(42),
+        "{:?}",
+        answer.ttl
+    );
     assert_eq!(answer.unknown, None, "no AAAA record is an answer");
     assert_eq!(resolve.resolve("nobody.test".into()).await, Err(ResolveError::NoSuchName));
     let local = resolve.resolve("localhost".into()).await.unwrap();

@@ -95,7 +95,10 @@ impl Journal {
                 Ok(_) => format!("a copy is kept at {}", aside.display()),
                 Err(error) => format!("and it could not be copied aside: {error}"),
             };
-            format!("{} is {what}; the records before that are in force, the rest is ignored; {saved}", path.display())
+            format!(
+                "{} is {what}; the records before that are in force, the rest is ignored; {saved}",
+                path.display()
+            )
         });
         let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&path)?;
         let mut journal = Journal {
@@ -141,7 +144,8 @@ impl Journal {
         }
         if let Err(error) = self.write(&block) {
             // Whatever part of the block got to the file must not come back at the next start.
-            self.broken = self.file.set_len(self.len).and_then(|()| self.file.sync_all()).is_err() || self.broken;
+            self.broken =
+                self.file.set_len(self.len).and_then(|()| self.file.sync_all()).is_err() || self.broken;
             return Err(self.error(&error));
         }
         self.len += block.len() as u64;
@@ -216,7 +220,8 @@ impl Live {
             Record::Mark(key, _) => ((key.clone(), true), true),
             Record::Unmark(key) => ((key.clone(), true), false),
         };
-        let before = if kept { self.payloads.insert(slot, payload.to_vec()) } else { self.payloads.remove(&slot) };
+        let before =
+            if kept { self.payloads.insert(slot, payload.to_vec()) } else { self.payloads.remove(&slot) };
         self.bytes -= before.map_or(0, |old| frame::size(&old));
         self.bytes += if kept { frame::size(payload) } else { 0 };
     }

@@ -83,7 +83,8 @@ fn a_flipped_bit_never_yields_a_wrong_record() {
     let dir = tempfile::tempdir().unwrap();
     let steps = written(dir.path());
     let (whole, last) = steps.last().unwrap();
-    let payloads: Vec<Vec<u8>> = frame::split(whole).payloads.iter().map(|payload| payload.to_vec()).collect();
+    let payloads: Vec<Vec<u8>> =
+        frame::split(whole).payloads.iter().map(|payload| payload.to_vec()).collect();
     for at in 0..whole.len() {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = whole.clone();
@@ -130,7 +131,10 @@ fn a_failed_write_changes_nothing_now_or_later() {
         assert_eq!(matches!(error, JournalError::Full(_)), full, "{error:?}");
         assert_eq!(open(dir.path()).overlay, before);
         opened.journal.append(&[put("c", code as u16)]).unwrap();
-        assert_eq!(open(dir.path()).overlay.endpoint_count(), before.endpoint_count() + usize::from(code == 28));
+        assert_eq!(
+            open(dir.path()).overlay.endpoint_count(),
+            before.endpoint_count() + usize::from(code == 28)
+        );
     }
 }
 

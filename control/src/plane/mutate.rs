@@ -88,7 +88,9 @@ struct Draft {
 impl Draft {
     fn note(&mut self, record: &Record) {
         match record {
-            Record::Put(key, endpoint) => drop(self.endpoints.insert(key.clone(), Some(Arc::clone(endpoint)))),
+            Record::Put(key, endpoint) => {
+                drop(self.endpoints.insert(key.clone(), Some(Arc::clone(endpoint))))
+            }
             Record::Delete(key) => drop(self.endpoints.insert(key.clone(), None)),
             Record::Mark(key, drain) => drop(self.marks.insert(key.clone(), Some(*drain))),
             Record::Unmark(key) => drop(self.marks.insert(key.clone(), None)),
@@ -116,7 +118,9 @@ impl Plane {
         for mutation in batch {
             match self.judge(&draft, &mutation) {
                 Err(problem) => answer(mutation.reply, Err(problem)),
-                Ok(None) if records.is_empty() => answer(mutation.reply, Ok(Done { ticket: self.ticket.clone() })),
+                Ok(None) if records.is_empty() => {
+                    answer(mutation.reply, Ok(Done { ticket: self.ticket.clone() }))
+                }
                 // It repeats a change of this very batch: it is done when that is.
                 Ok(None) => accepted.push(mutation.reply),
                 Ok(Some(record)) => {
@@ -130,7 +134,8 @@ impl Plane {
             return None;
         }
         let Some(journal) = self.journal.clone() else {
-            let detail = "the run directory cannot be used, so the change would not survive; nothing was changed";
+            let detail =
+                "the run directory cannot be used, so the change would not survive; nothing was changed";
             for reply in accepted {
                 answer(reply, Err(Problem::new(503, "not_durable", detail)));
             }
@@ -203,9 +208,11 @@ impl Plane {
             Change::Delete => match held? {
                 Held::Api(_) => Ok(Some(Record::Delete(key.clone()))),
                 Held::Elsewhere(owner, _) => Err(owned(owner, key)),
-                Held::Free => {
-                    Err(Problem::new(404, "unknown_endpoint", format!("there is no endpoint {} here", key.id)))
-                }
+                Held::Free => Err(Problem::new(
+                    404,
+                    "unknown_endpoint",
+                    format!("there is no endpoint {} here", key.id),
+                )),
             },
             Change::Put(put) => match (held?, put.drain_only()) {
                 (Held::Elsewhere(_, written), Some(drain)) => self.judge_mark(draft, key, written, drain),
@@ -233,7 +240,13 @@ impl Plane {
         }
     }
 
-    fn judge_mark(&self, draft: &Draft, key: &Key, written: bool, drain: bool) -> Result<Option<Record>, Problem> {
+    fn judge_mark(
+        &self,
+        draft: &Draft,
+        key: &Key,
+        written: bool,
+        drain: bool,
+    ) -> Result<Option<Record>, Problem> {
         let mark = draft.marks.get(key).copied().unwrap_or_else(|| self.overlay.mark(key));
         match mark {
             Some(mark) if mark == drain => Ok(None),
@@ -343,7 +356,8 @@ fn owned(owner: Owner, key: &Key) -> Problem {
         Owner::Source => ("owned_by_source", "DNS"),
         Owner::Api => ("owned_by_api", "the API"),
     };
-    let detail = format!("the endpoint {} belongs to {whose}; only {{\"drain\": true|false}} may be put here", key.id);
+    let detail =
+        format!("the endpoint {} belongs to {whose}; only {{\"drain\": true|false}} may be put here", key.id);
     Problem::new(409, code, detail)
 }
 

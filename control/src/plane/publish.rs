@@ -31,7 +31,7 @@ pub(crate) struct View {
     /// What is published.
     pub(crate) live: Arc<Model>,
     /// What is written but not served.
-    pub(crate) dormant: BTreeMap<ClusterKey, Arc<Vec<Dormant>>>,
+    pub(crate) dormant: BTreeMap<ClusterKey, Arc<[Dormant]>>,
 }
 
 /// Shared place of the newest [`View`].
@@ -65,8 +65,13 @@ impl Plane {
             let merged = self.merge_app(app);
             apps.insert(name.clone(), merged);
         }
-        let orphans: Vec<ClusterKey> =
-            self.overlay.parts().map(|(place, _)| place).filter(|place| !has(&base, place)).cloned().collect();
+        let orphans: Vec<ClusterKey> = self
+            .overlay
+            .parts()
+            .map(|(place, _)| place)
+            .filter(|place| !has(&base, place))
+            .cloned()
+            .collect();
         for place in orphans {
             self.orphan(&place);
         }
@@ -131,7 +136,7 @@ impl Plane {
         if merged.dormant.is_empty() {
             self.dormant.remove(place);
         } else {
-            self.dormant.insert(place.clone(), Arc::new(merged.dormant));
+            self.dormant.insert(place.clone(), Arc::from(merged.dormant));
         }
         merged.cluster
     }
@@ -140,17 +145,18 @@ impl Plane {
     fn orphan(&mut self, place: &ClusterKey) {
         let part = self.overlay.part(place);
         let endpoints = part.into_iter().flat_map(|part| part.endpoints.values());
-        let dormant: Vec<Dormant> =
-            endpoints.map(|endpoint| Dormant { endpoint: Arc::clone(endpoint), why: Dormancy::NoCluster }).collect();
+        let dormant: Vec<Dormant> = endpoints
+            .map(|endpoint| Dormant { endpoint: Arc::clone(endpoint), why: Dormancy::NoCluster })
+            .collect();
         if dormant.is_empty() {
             self.dormant.remove(place);
         } else {
-            self.dormant.insert(place.clone(), Arc::new(dormant));
+            self.dormant.insert(place.clone(), Arc::from(dormant));
         }
     }
 
     /// Says loudly which endpoints were newly left out for being this process's own address.
-    fn report_own(&self, before: &BTreeMap<ClusterKey, Arc<Vec<Dormant>>>) {
+    fn report_own(&self, before: &BTreeMap<ClusterKey, Arc<[Dormant]>>) {
         for (place, dormant) in &self.dormant {
             for one in dormant.iter().filter(|one| one.why == Dormancy::OwnAddress) {
                 if before.get(place).is_none_or(|old| !old.contains(one)) {
@@ -221,7 +227,10 @@ impl Plane {
             }
         }
         let names: BTreeSet<Arc<str>> = index.keys().cloned().collect();
-        self.names.retain(&names, |place| has(base, place));
+        self.names.retain(&names, |place, id| {
+            let cluster = find(base, &place.app, &place.cluster);
+            cluster.is_some_and(|cluster| cluster.names.iter().any(|name| name.id.as_ref() == Some(id)))
+        });
         self.asking.follow(&names);
         self.clusters_of = index;
     }
@@ -270,7 +279,8 @@ impl Plane {
     pub(super) fn tell_api(&mut self) {
         let built = &self.accepted.built;
         let wanted = settings(&self.options, &self.started_with, &built.model);
-        let token = ApiSettings::read_token(&self.options.file, self.started_with.control_token_file.as_deref());
+        let token =
+            ApiSettings::read_token(&self.options.file, self.started_with.control_token_file.as_deref());
         let beside_app = has_side_listener(&built.model);
         self.outlets.api.send_modify(|api| api.renew(wanted.control, token, beside_app));
     }
@@ -340,7 +350,9 @@ pub(crate) async fn follow(mut tickets: watch::Receiver<Ticket>, status: StatusC
 
 fn note(status: &StatusCell, ended: Verdict) {
     let refused_parts: Vec<String> = match &ended {
-        Verdict::Applied { refused, .. } => refused.iter().map(|r| format!("{}: {}", r.part, r.reason)).collect(),
+        Verdict::Applied { refused, .. } => {
+            refused.iter().map(|r| format!("{}: {}", r.part, r.reason)).collect()
+        }
         Verdict::Rejected { reason } => vec![format!("table: {reason}")],
     };
     for part in &refused_parts {

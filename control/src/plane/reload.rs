@@ -101,6 +101,8 @@ impl Plane {
 
     /// The process file is not taken: what serves goes on, loudly.
     fn refuse(&mut self, diagnostics: &[Diagnostic]) -> Problem {
+        // The token may have been renewed all the same.
+        self.tell_api();
         log(diagnostics);
         let file = self.options.file.display().to_string();
         let errors = diagnostics.iter().filter(|found| found.is_error()).count();

@@ -9,9 +9,7 @@ use std::sync::{Arc, PoisonError};
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::health::Health;
 use ekiden_core::outcome::Cause;
-use ekiden_core::stats::{
-    CLASSES, ClusterShard, Counter, Gauge, Histogram, HistogramSnapshot, RouteCell, WorkerShard,
-};
+use ekiden_core::stats::{CLASSES, ClusterShard, Counter, Gauge, Histogram, HistogramSnapshot, WorkerShard};
 use ekiden_core::table::Table;
 
 use super::family::{self, Family};
@@ -28,7 +26,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     let table = (state.sources.table)();
     let mut families = vec![build_info()];
     families.extend(workers(max, &state.sources.workers));
-    families.extend(routes(max, &(state.sources.routes)()));
+    families.extend(routes(max, &table));
     families.extend(clusters(max, &table));
     families.extend(endpoints(max, &table));
     families.extend(publishing::table(&state.sources.status.status()));
@@ -125,7 +123,7 @@ fn workers(max: usize, workers: &[Arc<WorkerShard>]) -> Vec<Family> {
     families
 }
 
-fn routes(max: usize, cells: &[Arc<RouteCell>]) -> Vec<Family> {
+fn routes(max: usize, table: &Table) -> Vec<Family> {
     let counters = |name, help| Family::counters(max, name, help);
     let mut requests = counters("ekiden_requests_total", "Ended requests by route and status class.");
     let mut made = counters("ekiden_router_responses_total", "Responses that the router made itself.");
@@ -138,7 +136,7 @@ fn routes(max: usize, cells: &[Arc<RouteCell>]) -> Vec<Family> {
         "ekiden_request_duration_seconds",
         "From the first byte of a request to the last byte of its response.",
     );
-    for cell in cells {
+    for cell in table.routes().map(|entry| &entry.cell) {
         let shards = cell.shards();
         if shards.is_empty() {
             continue;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ekiden_core::stats::{HistogramSnapshot, RouteCell, WorkerShard};
+use ekiden_core::stats::{HistogramSnapshot, WorkerShard};
 use ekiden_core::table::Table;
 
 use crate::record::LogMeters;
@@ -82,8 +82,6 @@ pub trait Readiness: Send + Sync {
 pub struct Sources {
     /// The table in force.
     pub table: Arc<dyn Fn() -> Arc<Table> + Send + Sync>,
-    /// The counts of every route in force, each once.
-    pub routes: Arc<dyn Fn() -> Vec<Arc<RouteCell>> + Send + Sync>,
     /// The shard of each worker.
     pub workers: Vec<Arc<WorkerShard>>,
     /// The state of publishing.

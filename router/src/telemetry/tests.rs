@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use ekiden_config::doors::Generation;
 use ekiden_config::model::{
-    Address, App, Balance, Cluster, ClusterPolicy, Endpoint, Model, Owner, ProbeKind, ProbePolicy,
+    Action, Address, App, Balance, Cluster, ClusterPolicy, Endpoint, FixedResponse, HeaderEdits, HostMatch,
+    LoosePath, Model, Owner, PathMatch, ProbeKind, ProbePolicy, Route, Timeouts,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, RouteName};
 use ekiden_core::stats::{RouteCell, WorkerShard};
@@ -50,15 +51,41 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         endpoints: Arc::new((0..endpoints).map(endpoint).collect()),
         names: Arc::default(),
     };
+    let routes = ["home", "unused"].map(|name| Arc::new(route(name)));
     let app = App {
         name: AppName::default_app(),
-        routes: Arc::default(),
+        routes: Arc::new(routes.to_vec()),
         clusters: BTreeMap::from([(name, Arc::new(cluster))]),
         share_hosts_with: Arc::default(),
     };
     let model =
         Model { listeners: BTreeMap::new(), apps: BTreeMap::from([(AppName::default_app(), Arc::new(app))]) };
     Compiler::new(2).compile(&Arc::new(model), Generation(3)).table
+}
+
+/// A route that answers by itself.
+fn route(name: &str) -> Route {
+    Route {
+        name: RouteName::new(name).unwrap(),
+        listeners: None,
+        host: HostMatch::Any,
+        path: PathMatch::Exact(format!("/{name}").into()),
+        methods: Vec::new(),
+        headers: Vec::new(),
+        query: Vec::new(),
+        cookies: Vec::new(),
+        action: Action::Fixed(FixedResponse {
+            status: 200,
+            content_type: "text/plain".into(),
+            body: "".into(),
+        }),
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        timeouts: Timeouts::default(),
+        attempts: 1,
+        loose_path: LoosePath::Refuse,
+        body_limit: None,
+    }
 }
 
 /// The rest of the process, as a test wants it to look.
@@ -92,13 +119,12 @@ fn worker() -> WorkerState {
     WorkerState { generation: 3, accepting: Ok(()), beat_age: Duration::ZERO }
 }
 
-/// Sources over a table, with one route, two workers and a log that lost one record.
+/// Sources over a table with two workers, what the rest says, and the counts of the route `home`.
 fn sources(table: Arc<Table>) -> (Sources, Arc<World>, Arc<RouteCell>) {
     let world = Arc::new(World::default());
     world.0.lock().unwrap().workers = vec![worker(), worker()];
-    let route = Arc::new(RouteCell::new(AppName::default_app(), RouteName::new("home").unwrap(), 2));
-    let unused = Arc::new(RouteCell::new(AppName::default_app(), RouteName::new("unused").unwrap(), 2));
-    let routes = vec![route.clone(), unused];
+    let home = table.routes().map(|entry| &entry.cell).find(|cell| cell.route.as_str() == "home");
+    let home = home.unwrap().clone();
     let log = ekiden_config::model::AccessLog {
         format: ekiden_config::model::LogFormat::Json,
         to: ekiden_config::model::LogTarget::Off,
@@ -106,12 +132,11 @@ fn sources(table: Arc<Table>) -> (Sources, Arc<World>, Arc<RouteCell>) {
     let (_, scribe): (Vec<Recorder>, _) = Scribe::start(&log, 2).unwrap();
     let sources = Sources {
         table: Arc::new(move || table.clone()),
-        routes: Arc::new(move || routes.clone()),
         workers: vec![Arc::new(WorkerShard::new()), Arc::new(WorkerShard::new())],
         status: world.clone(),
         readiness: world.clone(),
         log: scribe.meters(),
         started: Instant::now(),
     };
-    (sources, world, route)
+    (sources, world, home)
 }

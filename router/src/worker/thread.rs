@@ -70,7 +70,6 @@ async fn sweep(worker: Rc<Worker>) {
         seconds.tick().await;
         worker.clock.correct();
         worker.pool.sweep(worker.now_ms());
-        worker.shard.log_drops.add(worker.recorder.borrow().dropped().saturating_sub(worker.shard.log_drops.value()));
         worker.shared.beat(worker.id, worker.accepting().get());
     }
 }

@@ -1,5 +1,8 @@
 //! Addresses as people write them, and whether an address is the process's own.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -61,7 +64,9 @@ impl AddressError {
         match self {
             AddressError::NoPort | AddressError::BadPort => "write \"127.0.0.1:3000\" or \"name:3000\"",
             AddressError::BareIpv6 | AddressError::BadIpv6 => "write \"[::1]:3000\"",
-            AddressError::BadName => "write \"127.0.0.1:3000\", \"[::1]:3000\", \"name:3000\" or \"unix:/path\"",
+            AddressError::BadName => {
+                "write \"127.0.0.1:3000\", \"[::1]:3000\", \"name:3000\" or \"unix:/path\""
+            }
             AddressError::BadUnixPath => "write \"unix:/run/app.sock\"",
             AddressError::Url => "leave the scheme and the path away: \"127.0.0.1:3000\"",
         }
@@ -74,8 +79,13 @@ pub const UNIX_PATH_MAX: usize = 107;
 /// Reads `IP:PORT`, `[v6]:PORT`, `unix:/path` or `name:PORT`. Called by validation and by the API of control.
 pub fn parse(text: &str) -> Result<Target, AddressError> {
     if let Some(path) = text.strip_prefix("unix:") {
-        let good = path.starts_with('/') && path.len() <= UNIX_PATH_MAX && !path.chars().any(char::is_control);
-        return if good { Ok(Target::Address(Address::Unix(Arc::from(path)))) } else { Err(AddressError::BadUnixPath) };
+        let good =
+            path.starts_with('/') && path.len() <= UNIX_PATH_MAX && !path.chars().any(char::is_control);
+        return if good {
+            Ok(Target::Address(Address::Unix(Arc::from(path))))
+        } else {
+            Err(AddressError::BadUnixPath)
+        };
     }
     if text.contains("://") {
         return Err(AddressError::Url);
@@ -140,7 +150,8 @@ fn reaches(target: IpAddr, bound: IpAddr, local: &[IpAddr]) -> bool {
         return true;
     }
     // Connecting to the wildcard goes to loopback.
-    let here = target.is_loopback() || target.is_unspecified() || local.iter().any(|ip| ip.to_canonical() == target);
+    let here =
+        target.is_loopback() || target.is_unspecified() || local.iter().any(|ip| ip.to_canonical() == target);
     if bound.is_unspecified() {
         // [::] takes IPv4 too on a dual-stack socket; 0.0.0.0 never takes IPv6, except the IPv6 wildcard target.
         return here && (bound.is_ipv6() || target.is_ipv4() || target.is_unspecified());
@@ -154,9 +165,8 @@ pub fn overlaps(a: &Address, b: &Address) -> bool {
         (Address::Unix(a), Address::Unix(b)) => a == b,
         (Address::Tcp(a), Address::Tcp(b)) => {
             let (ip_a, ip_b) = (a.ip().to_canonical(), b.ip().to_canonical());
-            let covers = |wide: IpAddr, narrow: IpAddr| {
-                wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
-            };
+            let covers =
+                |wide: IpAddr, narrow: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4());
             a.port() == b.port() && (ip_a == ip_b || covers(ip_a, ip_b) || covers(ip_b, ip_a))
         }
         (Address::Unix(_), Address::Tcp(_)) | (Address::Tcp(_), Address::Unix(_)) => false,
