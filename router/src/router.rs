@@ -178,6 +178,14 @@ impl Router {
         self.state.draining.store(true, Ordering::Release);
     }
 
+    /// Goes on accepting for a while after the announcement, so that balancers can look at `/readyz` first.
+    pub fn await_grace(&self, grace: Duration, interrupted: impl Fn() -> bool) {
+        let end = Instant::now() + grace;
+        while Instant::now() < end && !interrupted() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Step two: accept what is queued, close the listeners, end idle connections, finish the rest.
     pub fn drain(&self) {
         self.announce_drain();

@@ -137,6 +137,7 @@ impl Swapper {
         let generation = Generation(self.generation);
         let mut refused = Vec::new();
         let opened = self.bind(model, &mut refused);
+        self.compiler.set_now(unix_ms());
         let compiled = self.compiler.compile(model, generation);
         refused.extend(compiled.refused);
         for cell in &compiled.removed {

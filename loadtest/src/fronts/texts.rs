@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// Ekiden's smallest file, with the access log to `log` or off.
+/// Ekiden's smallest file, with the access log to `log` or off, and room for as many connections as the peers get.
 pub(super) fn ekiden(address: SocketAddr, origin: SocketAddr, log: Option<&Path>) -> String {
     let to = log.map_or_else(|| "off".to_owned(), |path| path.display().to_string());
     format!(
-        "[access_log]\nto = \"{to}\"\n\n[listener.edge]\naddress = \"{address}\"\n\n\
+        "max_connections = 19000\n\n[access_log]\nto = \"{to}\"\n\n[listener.edge]\naddress = \"{address}\"\n\n\
          [cluster.web]\nendpoints = [\"{origin}\"]\n\n[[route]]\ncluster = \"web\"\n"
     )
 }

@@ -1,23 +1,45 @@
-//! The command line.
-use std::sync::Arc;
-use std::time::Duration;
-use ekiden_config::doors::Publisher;
-fn main() {
-    let path = std::env::args().nth(2).unwrap();
-    let text = std::fs::read_to_string(&path).unwrap();
-    let source = ekiden_config::Source { file: path, text, format: ekiden_config::Format::Toml };
-    let built = match ekiden_config::build(ekiden_config::Input { main: &source, apps: &[], previous: None, hosts: &Default::default() }) {
-        Ok(b) => b,
-        Err(d) => { for x in d { eprintln!("{x:?}"); } std::process::exit(1) }
-    };
-    let router = ekiden_router::Router::start(ekiden_router::Options {
-        workers: built.process.workers.unwrap_or(1) as usize,
-        access_log: built.process.access_log.clone(),
-        max_connections: None,
-        inherited: Default::default(),
-        on_fatal: Arc::new(|m| { eprintln!("{m}"); std::process::exit(70) }),
-    }).unwrap();
-    let mut p = router.publisher().unwrap();
-    println!("{:?}", p.publish(built.model).wait(Duration::from_secs(5)));
-    std::thread::park();
+//! The `ekiden` command: reads the command line and calls the one module a command has.
+//!
+//! Has no logic of its own: what runs is control's and the router's.
+
+mod check;
+mod cli;
+mod demo;
+mod descriptors;
+mod exit;
+mod logging;
+mod run;
+mod signals;
+mod start;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Schema => print(&format!("{:#}\n", ekiden_config::schema())),
+        Command::Version(arguments) => print(&cli::version(&arguments)),
+        Command::Demo(arguments) => demo::demo(&arguments),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ekiden", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+/// Writes to standard output; a reader that has had enough (`| head`) is no failure.
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }

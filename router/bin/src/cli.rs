@@ -1,0 +1,131 @@
+//! The command line: commands, flags, help and examples.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ekiden_control::AddressFlag;
+
+/// An L7 router and service-mesh data plane.
+#[derive(Debug, Parser)]
+#[command(name = "ekiden", version, about, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ekiden demo                        three small origins and a router in front; prints the URLs to open
+  ekiden check ekiden.toml           every error of a configuration, with its place
+  ekiden run ekiden.toml             serve; edit the file and it is applied without a blip
+  curl -s localhost:9901/metrics     what it did
+  curl -s localhost:9902/v1/table    what it serves
+
+Exit codes: 0 ended as asked, 1 invalid configuration, 2 wrong usage, 3 an address is taken,
+4 the run directory is in use, 5 the system refused a resource, 70 a worker died.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a configuration until told to stop
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Check a configuration and print every error
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Print the version
+    Version(Version),
+    /// Run three origins and a router in one process, and swap their table while you watch
+    Demo(Demo),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  ekiden completions bash > /etc/bash_completion.d/ekiden")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  ekiden run ekiden.toml
+  ekiden run ekiden.toml --workers 2 --telemetry 0.0.0.0:9901
+  ekiden run ekiden.toml --control unix:/run/ekiden/control.sock --run-dir /run/ekiden
+
+Signals: SIGHUP reloads the configuration and reopens the access log; SIGTERM and SIGINT finish what
+is in flight and end (a second one ends now).";
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The configuration: TOML, or YAML or JSON by its extension
+    pub file: PathBuf,
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+    /// Where metrics and readiness are served: IP:PORT, unix:PATH or off [default: 127.0.0.1:9901]
+    #[arg(long, value_name = "ADDRESS", default_value = None)]
+    pub telemetry: Option<AddressFlag>,
+    /// Where the control API is served: IP:PORT, unix:PATH or off [default: 127.0.0.1:9902]
+    #[arg(long, value_name = "ADDRESS", default_value = None)]
+    pub control: Option<AddressFlag>,
+    /// Where state is kept [default: the state directory plus a hash of the file's path]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Never start from the last good table when the file is missing or invalid
+    #[arg(long)]
+    pub strict: bool,
+    /// Name server to ask for DNS endpoints instead of the system's
+    #[arg(long, value_name = "IP:PORT", hide_short_help = true)]
+    pub resolver: Option<std::net::SocketAddr>,
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  ekiden check ekiden.toml
+  ekiden check ekiden.toml --format json | jq .
+
+Exits with 0 when the configuration can be served, with 1 when not.";
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The configuration
+    pub file: PathBuf,
+    /// How findings are printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One JSON array
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Version {
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Port of the router; telemetry and control take the next two [default: 8080]
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// End by itself after this many seconds [default: run until Ctrl-C]
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u64>,
+}
+
+/// The text of `ekiden version`.
+pub fn version(arguments: &Version) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    if arguments.json {
+        let object = serde_json::json!({ "name": "ekiden", "version": version });
+        return format!("{object}\n");
+    }
+    format!("ekiden {version}\n")
+}

@@ -1,0 +1,137 @@
+//! `ekiden run`: load, start, serve until told to end, drain.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ekiden_control::{AddressFlag, Loaded, Options};
+use ekiden_router::listen::Inherited;
+use sd_notify::NotifyState;
+
+use crate::cli::Run;
+use crate::signals::{Asked, Signals};
+use crate::start::{Running, start};
+use crate::{descriptors, exit, logging};
+
+/// Serves a configuration until the process is told to end.
+pub fn run(arguments: &Run) -> ExitCode {
+    // First of all, while no other thread and no other descriptor is there.
+    let inherited = Inherited::from_environment();
+    logging::install();
+    descriptors::raise_limit();
+    let loaded = match ekiden_control::load(options(arguments)) {
+        Ok(loaded) => loaded,
+        Err(refused) => {
+            eprintln!("{refused}");
+            return exit::invalid();
+        }
+    };
+    for diagnostic in loaded.diagnostics() {
+        eprintln!("{diagnostic}\n");
+    }
+    let announcement = announcement(&loaded);
+    let (timeout, grace) = (loaded.process().drain_timeout, loaded.process().drain_grace);
+    let running = match start(loaded, arguments.workers, inherited) {
+        Ok(running) => running,
+        Err(failed) => {
+            eprintln!("error: {}", failed.reason);
+            return failed.code;
+        }
+    };
+    eprintln!("{announcement}");
+    notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+    serve(running, grace, timeout)
+}
+
+fn options(arguments: &Run) -> Options {
+    Options {
+        file: arguments.file.clone(),
+        telemetry: arguments.telemetry.clone().unwrap_or(AddressFlag::FromFile),
+        control: arguments.control.clone().unwrap_or(AddressFlag::FromFile),
+        run_dir: arguments.run_dir.clone(),
+        strict: arguments.strict,
+        resolver: arguments.resolver,
+    }
+}
+
+/// What a person wants to see first: what serves, where, and where to look.
+fn announcement(loaded: &Loaded) -> String {
+    let model = loaded.model();
+    let mut lines = vec![format!(
+        "ekiden {} serves {} routes to {} endpoints",
+        env!("CARGO_PKG_VERSION"),
+        model.route_count(),
+        model.endpoint_count()
+    )];
+    for listener in model.listeners.values() {
+        lines.push(format!("  listener {:<12} {}", listener.name.as_str(), listener.address));
+    }
+    let shown = |address: &Option<ekiden_config::model::Address>| match address {
+        Some(ekiden_config::model::Address::Tcp(address)) => format!("http://{address}"),
+        Some(unix) => unix.to_string(),
+        None => "off".to_owned(),
+    };
+    let settings = loaded.settings();
+    lines.push(format!("  telemetry             {}  /metrics /readyz /livez", shown(&settings.telemetry)));
+    lines.push(format!("  control               {}  /v1/table", shown(&settings.control)));
+    if let Some(dir) = &settings.run_dir {
+        lines.push(format!("  state                 {}", dir.display()));
+    }
+    if let Some(reason) = loaded.stale() {
+        lines.push(format!("  STALE: the last good table serves, because {reason}"));
+    }
+    lines.join("\n")
+}
+
+/// Tells the service manager; without one this does nothing.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
+}
+
+fn serve(running: Running, grace: Duration, timeout: Duration) -> ExitCode {
+    let Running { router, control, telemetry } = running;
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime for signals: {error}");
+            return exit::system();
+        }
+    };
+    let mut signals = match runtime.block_on(async { Signals::listen() }) {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("error: signals cannot be listened to: {error}");
+            return exit::system();
+        }
+    };
+    while runtime.block_on(signals.next()) == Asked::Reload {
+        tracing::info!("SIGHUP: reloading the configuration and reopening the access log");
+        router.reopen_log();
+        control.reload();
+    }
+    tracing::info!("ending: finishing what is in flight");
+    notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+    router.announce_drain();
+    let now = Arc::new(AtomicBool::new(false));
+    let again = Arc::clone(&now);
+    // Ends with the process: it only waits for the second signal.
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            while signals.next().await != Asked::End {}
+            again.store(true, Ordering::Release);
+        });
+    });
+    let interrupted = || now.load(Ordering::Acquire);
+    router.await_grace(grace, interrupted);
+    router.drain();
+    if !router.await_idle(timeout, interrupted) {
+        tracing::warn!(connections = router.connections(), "ending with requests in flight");
+    }
+    control.stop();
+    drop(telemetry);
+    router.stop();
+    ExitCode::SUCCESS
+}

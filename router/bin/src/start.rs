@@ -1,0 +1,98 @@
+//! Joins the planes: a router, control above it, telemetry beside it. Shared by `run` and `demo`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ekiden_config::doors::Verdict;
+use ekiden_control::{Control, Loaded, StartError};
+use ekiden_router::listen::Inherited;
+use ekiden_router::telemetry::Telemetry;
+use ekiden_router::{ControlStatus, Options, Router};
+
+use crate::exit;
+
+/// Longest wait for the first table to be taken by the workers.
+const FIRST_TABLE: Duration = Duration::from_secs(10);
+
+/// The running whole.
+pub struct Running {
+    /// The data plane.
+    pub router: Router,
+    /// The control plane.
+    pub control: Control,
+    /// Metrics and readiness, unless off.
+    pub telemetry: Option<Telemetry>,
+}
+
+/// Why nothing runs: a text for people and the exit code.
+#[derive(Debug)]
+pub struct Failed {
+    /// What went wrong and what to do.
+    pub reason: String,
+    /// How the process ends.
+    pub code: ExitCode,
+}
+
+fn failed(reason: impl Into<String>, code: ExitCode) -> Failed {
+    Failed { reason: reason.into(), code }
+}
+
+/// Starts everything and waits until the first table serves.
+pub fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) -> Result<Running, Failed> {
+    let process = loaded.process().clone();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = workers.or(process.workers).map_or(cores, usize::from);
+    let router = Router::start(Options {
+        workers,
+        access_log: process.access_log,
+        max_connections: process.max_connections,
+        inherited,
+        on_fatal: Arc::new(|reason| {
+            tracing::error!("{reason}");
+            std::process::exit(exit::FATAL);
+        }),
+    })
+    .map_err(|error| failed(format!("the router could not start: {error}"), exit::system()))?;
+    router.set_own_addresses(loaded.own_addresses());
+    let telemetry_address = loaded.settings().telemetry.clone();
+    let Some(publisher) = router.publisher() else {
+        return Err(failed("the router gave no publisher", exit::system()));
+    };
+    let control = Control::start(loaded, Box::new(publisher), router.inspect()).map_err(|error| {
+        let code = match &error {
+            StartError::InUse(_) => exit::run_dir(),
+            StartError::NoThread(_) => exit::system(),
+        };
+        failed(error.to_string(), code)
+    })?;
+    match control.first().wait(FIRST_TABLE) {
+        Some(Verdict::Applied { refused, .. }) => {
+            let listeners: Vec<&str> = refused
+                .iter()
+                .filter(|refusal| refusal.part.starts_with("listener:"))
+                .map(|refusal| refusal.reason.as_str())
+                .collect();
+            if !listeners.is_empty() {
+                return Err(failed(listeners.join("\n"), exit::address()));
+            }
+        }
+        Some(Verdict::Rejected { reason }) => return Err(failed(reason, exit::system())),
+        None => return Err(failed("the workers did not take the first table within 10 s", exit::system())),
+    }
+    let reader = control.status_reader();
+    let status = move || {
+        let status = reader.read();
+        ControlStatus {
+            stale: status.stale_reason.clone(),
+            reloads_ok: status.reloads.accepted,
+            reloads_failed: status.reloads.partial + status.reloads.refused,
+            last_reload_unix_ms: status.last_reload.as_ref().map_or(0, |reload| reload.unix_ms),
+        }
+    };
+    let telemetry = telemetry_address
+        .map(|address| router.serve_telemetry(address, status))
+        .transpose()
+        .map_err(|error| failed(format!("telemetry could not start: {error}"), exit::system()))?;
+    Ok(Running { router, control, telemetry })
+}
