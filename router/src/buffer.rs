@@ -2,7 +2,7 @@
 //!
 //! An idle connection holds no buffer. Does not parse.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -89,18 +89,72 @@ impl Buffer {
     }
 }
 
+/// Spare things that are used again, and given up when nobody has needed them for a while.
+#[derive(Debug)]
+pub struct Spares<T> {
+    kept: RefCell<Vec<T>>,
+    least: Cell<usize>,
+    most: usize,
+}
+
+impl<T> Spares<T> {
+    /// None yet; at most `most` are kept.
+    pub const fn new(most: usize) -> Self {
+        Self { kept: RefCell::new(Vec::new()), least: Cell::new(0), most }
+    }
+
+    /// One of them.
+    pub fn take(&self) -> Option<T> {
+        let mut kept = self.kept.borrow_mut();
+        let one = kept.pop();
+        self.least.set(self.least.get().min(kept.len()));
+        one
+    }
+
+    /// Keeps one more, or drops it when there are enough.
+    pub fn give(&self, one: T) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() < self.most {
+            kept.push(one);
+        }
+    }
+
+    /// Drops half of those that were never needed since the last call; returns how many. Called every second, so that
+    /// memory comes back within seconds of a burst and steady traffic never allocates.
+    pub fn trim(&self) -> usize {
+        let mut kept = self.kept.borrow_mut();
+        let unneeded = self.least.replace(kept.len());
+        let dropped = unneeded.div_ceil(2).min(kept.len());
+        let left = kept.len() - dropped;
+        kept.truncate(left);
+        self.least.set(left);
+        dropped
+    }
+}
+
 /// A worker's unused buffers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Buffers {
-    small: RefCell<Vec<Box<[u8]>>>,
-    large: RefCell<Vec<Box<[u8]>>>,
+    small: Spares<Box<[u8]>>,
+    large: Spares<Box<[u8]>>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self { small: Spares::new(KEPT_SMALL), large: Spares::new(KEPT_LARGE) }
+    }
 }
 
 impl Buffers {
+    /// Gives unneeded buffers up; returns how many bytes.
+    pub fn trim(&self) -> usize {
+        self.small.trim() * SMALL + self.large.trim() * LARGE
+    }
+
     /// Gives storage to a buffer that has none.
     pub fn attach(&self, buffer: &mut Buffer) {
         if !buffer.is_attached() {
-            buffer.data = self.small.borrow_mut().pop().unwrap_or_else(|| vec![0; SMALL].into_boxed_slice());
+            buffer.data = self.small.take().unwrap_or_else(|| vec![0; SMALL].into_boxed_slice());
         }
     }
 
@@ -109,7 +163,7 @@ impl Buffers {
         if buffer.capacity() >= LARGE {
             return;
         }
-        let mut data = self.large.borrow_mut().pop().unwrap_or_else(|| vec![0; LARGE].into_boxed_slice());
+        let mut data = self.large.take().unwrap_or_else(|| vec![0; LARGE].into_boxed_slice());
         let length = buffer.len();
         if let Some(target) = data.get_mut(..length) {
             target.copy_from_slice(buffer.bytes());
@@ -143,14 +197,10 @@ impl Buffers {
     }
 
     fn keep(&self, data: Box<[u8]>) {
-        let (store, bound) = match data.len() {
-            SMALL => (&self.small, KEPT_SMALL),
-            LARGE => (&self.large, KEPT_LARGE),
-            _ => return,
-        };
-        let mut store = store.borrow_mut();
-        if store.len() < bound {
-            store.push(data);
+        match data.len() {
+            SMALL => self.small.give(data),
+            LARGE => self.large.give(data),
+            _ => {}
         }
     }
 }
@@ -176,6 +226,22 @@ mod tests {
         buffer.consume(SMALL);
         buffers.detach(&mut buffer);
         assert!(!buffer.is_attached());
-        assert_eq!((buffers.small.borrow().len(), buffers.large.borrow().len()), (1, 1));
+        assert_eq!((buffers.small.kept.borrow().len(), buffers.large.kept.borrow().len()), (1, 1));
+    }
+
+    #[test]
+    fn spares_that_nobody_needs_are_given_up_and_needed_ones_stay() {
+        let spares = Spares::new(100);
+        for number in 0..64 {
+            spares.give(number);
+        }
+        spares.trim();
+        for _ in 0..20 {
+            // Ten are in use at a time.
+            let used: Vec<_> = (0..10).map(|_| spares.take().unwrap()).collect();
+            used.into_iter().for_each(|one| spares.give(one));
+            spares.trim();
+        }
+        assert_eq!(spares.kept.borrow().len(), 10);
     }
 }

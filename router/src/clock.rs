@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 #[derive(Debug)]
 pub struct Clock {
     pair: Cell<(Instant, u64)>,
+    turn: Cell<Instant>,
 }
 
 fn system_us() -> u64 {
@@ -17,7 +18,8 @@ fn system_us() -> u64 {
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { pair: Cell::new((Instant::now(), system_us())) }
+        let now = Instant::now();
+        Self { pair: Cell::new((now, system_us())), turn: Cell::new(now) }
     }
 }
 
@@ -25,6 +27,19 @@ impl Clock {
     /// Reads both clocks again. Called once a second, so that steps of the wall clock are followed.
     pub fn correct(&self) {
         self.pair.set((Instant::now(), system_us()));
+    }
+
+    /// Reads the monotonic clock, and keeps the reading for the rest of this turn.
+    pub fn read(&self) -> Instant {
+        let now = Instant::now();
+        self.turn.set(now);
+        now
+    }
+
+    /// The reading of this turn: the last [`Clock::read`]. Each poll of a task reads once, when it has been woken; what it
+    /// does before it waits again takes microseconds, and a reading costs as much as parsing a field.
+    pub fn turn(&self) -> Instant {
+        self.turn.get()
     }
 
     /// Microseconds since the Unix epoch at an instant.
@@ -36,9 +51,9 @@ impl Clock {
         }
     }
 
-    /// Microseconds since the Unix epoch now.
+    /// Microseconds since the Unix epoch in this turn.
     pub fn unix_us_now(&self) -> u64 {
-        self.unix_us(Instant::now())
+        self.unix_us(self.turn())
     }
 }
 

@@ -16,7 +16,7 @@ use ekiden_core::table::Table;
 use crate::listen::Inherited;
 use crate::probe::{Hooks, Prober};
 use crate::record::Scribe;
-use crate::shared::Shared;
+use crate::shared::{Shared, retire_all};
 use crate::swap::{Swap, SwapStatus, Swapper};
 use crate::telemetry::{Readiness, Sources, Status, StatusSource, Telemetry, WorkerState};
 use crate::worker::mailbox::Message;
@@ -90,7 +90,7 @@ impl Router {
         let (swapper, swap, publishes) = Swapper::new(Arc::clone(&shared), options.inherited, on_table);
         let status = swapper.status();
         spawn("ekiden-swap", move || swapper.run(publishes))?;
-        spawn("ekiden-retire", move || retired.iter().for_each(drop))?;
+        spawn("ekiden-retire", move || retire_all(&retired))?;
         *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared)?);
         let bound = options.max_connections.map_or_else(|| connection_bound(workers), u64::from);
         let mut threads = Vec::with_capacity(workers);

@@ -41,12 +41,43 @@ pub struct Shared {
     pub started: Instant,
     own: Mutex<Arc<Vec<Address>>>,
     taken: (Mutex<()>, Condvar),
-    retired: SyncSender<Arc<Table>>,
+    retired: SyncSender<Retired>,
 }
+
+/// Work for the thread that drops things.
+#[derive(Debug)]
+pub enum Retired {
+    /// An old table.
+    Table(Arc<Table>),
+    /// Much was freed: give memory back to the system.
+    Heap,
+}
+
+/// Drops what the workers hand over. Runs on a thread of its own until the last sender is gone.
+pub fn retire_all(arrivals: &Receiver<Retired>) {
+    for arrival in arrivals {
+        match arrival {
+            Retired::Table(table) => drop(table),
+            Retired::Heap => give_memory_back(),
+        }
+    }
+}
+
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "glibc keeps freed memory until asked; there is no safe form of the question")]
+fn give_memory_back() {
+    // SAFETY: malloc_trim takes no pointer, may be called from any thread at any time, and touches free memory only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_memory_back() {}
 
 impl Shared {
     /// State for a number of workers, and the end at which old tables arrive to be dropped.
-    pub fn new(workers: usize) -> (Arc<Self>, Receiver<Arc<Table>>) {
+    pub fn new(workers: usize) -> (Arc<Self>, Receiver<Retired>) {
         let (retired, retirement) = sync_channel(RETIRED_MAX);
         let place = || Place {
             mailbox: Mailbox::default(),
@@ -119,9 +150,15 @@ impl Shared {
 
     /// Hands an old table to the thread that drops it; when that is behind, drops it here and counts.
     pub fn retire(&self, table: Arc<Table>, shard: &WorkerShard) {
-        if self.retired.try_send(table).is_err() {
+        if self.retired.try_send(Retired::Table(table)).is_err() {
             shard.part_drops.add(1);
         }
+    }
+
+    /// Asks for free memory to be given back to the system, off the workers. Dropped when the thread is busy: it is asked
+    /// again.
+    pub fn trim_heap(&self) {
+        let _asked_again_later = self.retired.try_send(Retired::Heap);
     }
 
     /// A worker's loop has turned.

@@ -43,6 +43,18 @@ struct Forward<'a> {
     last: Option<Cause>,
 }
 
+/// What [`Forward::step`] came to.
+enum Step {
+    /// A pooled connection is attached to the leg.
+    Attached,
+    /// There is no endpoint to be had.
+    Failed(Cause),
+    /// A first check is outstanding.
+    Wait,
+    /// This endpoint needs a new connection.
+    Connect(u32, EndpointEntry, Home),
+}
+
 /// Serves one request by an endpoint of `cluster`. The record has been written when this returns.
 pub async fn forward(
     connection: &mut Connection,
@@ -52,7 +64,7 @@ pub async fn forward(
     cluster: Arc<ClusterTable>,
 ) -> After {
     let worker = Rc::clone(&connection.worker);
-    let started = ws.trace.started.unwrap_or_else(Instant::now);
+    let started = ws.trace.started.unwrap_or_else(|| worker.clock.turn());
     let timeouts = entry.route.timeouts;
     let at_ms = |wait: Duration| worker.wheel.ms(started) + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
     let total_ms = timeouts.total.map(at_ms);
@@ -60,7 +72,7 @@ pub async fn forward(
         edit::rewritten_path(&entry.route, &ws.path, &mut ws.scratch);
         std::mem::swap(&mut ws.path, &mut ws.scratch);
         if ws.path.len() > REWRITE_MAX {
-            return run::refuse(connection, ws, Cause::RewriteTooLarge, None).await;
+            return Box::pin(run::refuse(connection, ws, Cause::RewriteTooLarge, None)).await;
         }
     }
     cluster.cell.shard(worker.id).in_flight.add(1);
@@ -81,10 +93,17 @@ pub async fn forward(
     let mut relay: Option<Relay> = None;
     let mut replayed = false;
     loop {
-        if let Err(cause) = forward.acquire(connection, ws).await {
-            return forward.fail(connection, ws, Failure { cause, begun: false, replayable: false }, relay.is_some()).await;
+        let acquired = match forward.step(ws) {
+            Step::Attached => Ok(()),
+            Step::Failed(cause) => Err(cause),
+            // Boxed, as is every path off the plain one: it would widen the task of each connection, idle ones too.
+            slow @ (Step::Wait | Step::Connect(..)) => Box::pin(forward.acquire(connection, ws, slow)).await,
+        };
+        if let Err(cause) = acquired {
+            let failure = Failure { cause, begun: false, replayable: false };
+            return Box::pin(forward.fail(connection, ws, failure, relay.is_some())).await;
         }
-        let now = Instant::now();
+        let now = worker.clock.turn();
         ws.trace.leg_started = Some(now);
         ws.trace.phase = Phase::Send;
         let relay = match &mut relay {
@@ -111,7 +130,7 @@ pub async fn forward(
             Err(failure) => {
                 let lost = matches!(failure.cause, Cause::ClosedWithoutResponse | Cause::UpstreamReset);
                 if !(lost && failure.replayable && !replayed && !worker.is_forced()) {
-                    return forward.fail(connection, ws, failure, true).await;
+                    return Box::pin(forward.fail(connection, ws, failure, true)).await;
                 }
                 replayed = true;
                 forward.note_replay(ws, failure.cause);
@@ -121,39 +140,49 @@ pub async fn forward(
 }
 
 impl Forward<'_> {
-    /// Attaches a connection to the leg: from the pool, or a new one, to an endpoint that may still be used.
-    async fn acquire(&mut self, connection: &mut Connection, ws: &mut Workspace) -> Result<(), Cause> {
+    /// Picks an endpoint and attaches a pooled connection to it, or says what has to be waited for.
+    fn step(&mut self, ws: &mut Workspace) -> Step {
+        let worker = &self.worker;
+        let index = match self.cluster.pick(&ws.tried, &mut || worker.random()) {
+            Pick::Endpoint(index) => index,
+            Pick::NoEndpoints => return Step::Failed(Cause::NoEndpoints),
+            Pick::NoneReady | Pick::Exhausted if self.cluster.first_check_pending() => return Step::Wait,
+            Pick::NoneReady => return Step::Failed(self.last.unwrap_or(Cause::NoneReady)),
+            Pick::Exhausted => return Step::Failed(self.last.unwrap_or(Cause::EndpointGone)),
+        };
+        let Some(endpoint) = self.cluster.endpoint(index) else { return Step::Failed(Cause::EndpointGone) };
+        let home = Home::enter(&endpoint.cell, &self.cluster.cell, &self.cluster.cluster.policy, worker.id);
+        ws.trace.endpoint = Some(endpoint.endpoint.id.clone());
+        ws.trace.attempts = ws.trace.attempts.saturating_add(1);
+        self.cluster.cell.shard(worker.id).attempts.add(1);
+        // What must not be sent twice goes only where the connection was alive a moment ago.
+        let fresh_only = !ws.request.idempotent;
+        if let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.turn_ms(), fresh_only) {
+            ws.trace.connect_us = Some(0);
+            ws.leg.attach(stream, home, true);
+            return Step::Attached;
+        }
+        if self.connects >= self.entry.route.attempts {
+            return Step::Failed(self.last.unwrap_or(Cause::ConnectFailed));
+        }
+        Step::Connect(index, endpoint.clone(), home)
+    }
+
+    /// Goes on until a connection is attached: connects, waits for first checks, picks again.
+    async fn acquire(&mut self, connection: &mut Connection, ws: &mut Workspace, first: Step) -> Result<(), Cause> {
+        let mut step = first;
         loop {
-            let worker = &self.worker;
-            let index = match self.cluster.pick(&ws.tried, &mut || worker.random()) {
-                Pick::Endpoint(index) => index,
-                Pick::NoEndpoints => return Err(Cause::NoEndpoints),
-                Pick::Exhausted => return Err(self.last.unwrap_or(Cause::EndpointGone)),
-                Pick::NoneReady if self.cluster.first_check_pending() => {
-                    self.await_first_check(connection, ws).await?;
-                    continue;
+            match step {
+                Step::Attached => return Ok(()),
+                Step::Failed(cause) => return Err(cause),
+                Step::Wait => self.await_first_check(connection, ws).await?,
+                Step::Connect(index, endpoint, home) => {
+                    if self.connect(ws, index, &endpoint, home).await? {
+                        return Ok(());
+                    }
                 }
-                Pick::NoneReady => return Err(self.last.unwrap_or(Cause::NoneReady)),
-            };
-            let Some(endpoint) = self.cluster.endpoint(index) else { return Err(Cause::EndpointGone) };
-            let home = Home::enter(&endpoint.cell, &self.cluster.cell, &self.cluster.cluster.policy, worker.id);
-            ws.trace.endpoint = Some(endpoint.endpoint.id.clone());
-            ws.trace.attempts = ws.trace.attempts.saturating_add(1);
-            self.cluster.cell.shard(worker.id).attempts.add(1);
-            // What must not be sent twice goes only where the connection was alive a moment ago.
-            let fresh_only = !ws.request.idempotent;
-            if let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.now_ms(), fresh_only) {
-                ws.trace.connect_us = Some(0);
-                ws.leg.attach(stream, home, true);
-                return Ok(());
             }
-            if self.connects >= self.entry.route.attempts {
-                return Err(self.last.unwrap_or(Cause::ConnectFailed));
-            }
-            let endpoint = endpoint.clone();
-            if self.connect(ws, index, &endpoint, home).await? {
-                return Ok(());
-            }
+            step = self.step(ws);
         }
     }
 
@@ -171,12 +200,11 @@ impl Forward<'_> {
             stats.shard(worker.id).retries.add(1);
         }
         self.connects += 1;
-        let began = Instant::now();
+        let began = worker.clock.read();
         let left = Duration::from_millis(self.connect_over_ms.saturating_sub(worker.wheel.ms(began)));
         let limit = left.min(self.entry.route.timeouts.connect_try);
-        // Boxed: rare beside reuse, and it would widen every connection's task.
-        let result = Box::pin(connect(&worker, &endpoint.endpoint.address, limit)).await;
-        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let result = connect(&worker, &endpoint.endpoint.address, limit).await;
+        let took_us = u64::try_from((worker.clock.read() - began).as_micros()).unwrap_or(u64::MAX);
         let shard = stats.shard(worker.id);
         if worker.is_forced() {
             return Err(Cause::Drained);
@@ -247,7 +275,7 @@ impl Forward<'_> {
             return Err(Cause::QueueFull);
         }
         ws.trace.phase = Phase::Queue;
-        let began = Instant::now();
+        let began = worker.clock.read();
         let seen = worker.waiters.changes();
         let queued = Queued { worker: &worker, stats: &stats };
         shard.queued.add(1);
@@ -269,7 +297,7 @@ impl Forward<'_> {
         })
         .await;
         drop(queued);
-        let waited = u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX - 1);
+        let waited = u32::try_from((worker.clock.read() - began).as_micros()).unwrap_or(u32::MAX - 1);
         ws.trace.queue_us = Some(ws.trace.queue_us.unwrap_or(0).saturating_add(waited));
         result?;
         ws.trace.phase = Phase::Connect;
@@ -310,7 +338,7 @@ impl Forward<'_> {
         if finish.keep_upstream {
             if let Some((stream, home)) = ws.leg.detach() {
                 let back = Return { cell: &home.cell, stats: &home.stats, most: home.pool_most, limit_ms: home.pool_limit_ms };
-                self.worker.pool.put(stream, back, self.worker.now_ms());
+                self.worker.pool.put(stream, back, self.worker.turn_ms());
             }
         } else {
             ws.leg.cut();

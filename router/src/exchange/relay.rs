@@ -8,7 +8,6 @@
 //! a failure is answered, replayed or cuts the client is the driver's to decide (`forward`).
 
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use ekiden_config::model::{Listener, Route};
 use ekiden_core::outcome::{Cause, Phase};
@@ -86,6 +85,7 @@ pub struct Relay {
     head_queued: bool,
     keep_client: bool,
     client_closed: bool,
+    woken: bool,
     progress_ms: u64,
     request_wait: Wait,
     response_wait: Wait,
@@ -152,6 +152,7 @@ impl Relay {
             head_queued: false,
             keep_client: ws.request.keep_alive,
             client_closed: false,
+            woken: false,
             progress_ms: now_ms,
             request_wait: Wait::EndpointWrite,
             response_wait: Wait::EndpointRead,
@@ -163,11 +164,15 @@ impl Relay {
         ws.leg.output.rewind();
         self.request = RequestSide::Sending;
         self.response = ResponseSide::Head;
+        self.woken = false;
         self.progress_ms = now_ms;
     }
 
     /// Drives both directions as far as they go. Ready once the response has been written, or on a failure.
     pub fn poll(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Result<Finish, Failure>> {
+        if std::mem::replace(&mut self.woken, true) {
+            sides.worker.clock.read();
+        }
         let moved = (sides.ws.trace.bytes_in, sides.ws.leg.bytes_up, sides.ws.leg.bytes_down, sides.ws.trace.bytes_out);
         if sides.worker.is_forced() {
             return Poll::Ready(Err(self.failure(sides, Cause::Drained)));
@@ -185,7 +190,7 @@ impl Relay {
         if self.request != RequestSide::Sending && self.poll_client(cx, sides).is_err() {
             return Poll::Ready(Err(self.failure(sides, Cause::ClientGone)));
         }
-        let now_ms = sides.worker.now_ms();
+        let now_ms = sides.worker.turn_ms();
         let after = (sides.ws.trace.bytes_in, sides.ws.leg.bytes_up, sides.ws.leg.bytes_down, sides.ws.trace.bytes_out);
         if moved != after {
             self.progress_ms = now_ms;
@@ -232,7 +237,7 @@ impl Relay {
             }
             if self.request_decoder.is_done() {
                 self.request = RequestSide::Sent;
-                sides.ws.trace.sent_at = Some(Instant::now());
+                sides.ws.trace.sent_at = Some(sides.worker.clock.turn());
                 sides.ws.trace.phase = sides.ws.trace.phase.max(Phase::Wait);
                 return Poll::Ready(Ok(()));
             }
@@ -348,7 +353,7 @@ impl Relay {
             match sides.ws.leg.poll_receive(cx, &sides.worker.buffers) {
                 Poll::Ready(Ok(_)) => {
                     if first && sides.ws.leg.answered {
-                        sides.ws.trace.first_byte_at = Some(Instant::now());
+                        sides.ws.trace.first_byte_at = Some(sides.worker.clock.turn());
                         self.continue_at_ms = None;
                     }
                 }

@@ -6,7 +6,6 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use ekiden_config::model::{Action, Listener};
 use ekiden_core::cluster::ClusterTable;
@@ -63,16 +62,16 @@ pub async fn exchange(connection: &mut Connection, ws: &mut Workspace) -> After 
     match read_head(connection, ws, listener).await {
         Ok(()) => {}
         Err(NoHead::Silent) => return After::Close,
-        Err(NoHead::Refused(cause)) => return refuse(connection, ws, cause, None).await,
+        Err(NoHead::Refused(cause)) => return Box::pin(refuse(connection, ws, cause, None)).await,
     }
     choose_request_id(&worker, ws);
     ws.trace.phase = Phase::Match;
     let decision = worker.with_table(|table| decide(table, connection, ws, &settings));
     match decision {
-        Decision::Refuse(cause, allow) => refuse(connection, ws, cause, allow).await,
+        Decision::Refuse(cause, allow) => Box::pin(refuse(connection, ws, cause, allow)).await,
         Decision::Act(entry) => {
             enter_route(&worker, ws, &entry);
-            act(connection, ws, &entry).await
+            Box::pin(act(connection, ws, &entry)).await
         }
         Decision::Forward(entry, cluster) => {
             enter_route(&worker, ws, &entry);
@@ -119,7 +118,7 @@ fn poll_head(
     loop {
         if !ws.client_in.is_empty() {
             if !ws.trace.is_open() {
-                let now = Instant::now();
+                let now = worker.clock.turn();
                 ws.trace.begin(now);
                 *over_ms = Some(worker.wheel.ms(now) + head_ms);
                 // One empty line before a request line is forgiven (RFC 9112 section 2.2).

@@ -84,7 +84,7 @@ fn micros(from: Option<Instant>, to: Option<Instant>) -> u32 {
 /// Ends the exchange: counts it and hands its record to the log. Ignored when it has ended already.
 pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
     let Some(started) = ws.trace.started.take() else { return };
-    let now = Instant::now();
+    let now = worker.clock.turn();
     let outcome = cause.at(ws.trace.phase);
     let total_us = u64::try_from(now.saturating_duration_since(started).as_micros()).unwrap_or(u64::MAX);
     let status = if ws.trace.status != 0 { ws.trace.status } else { outcome.status() };

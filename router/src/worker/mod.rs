@@ -19,7 +19,7 @@ use ekiden_config::names::ListenerName;
 use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::{ListenerTable, Table};
 
-use crate::buffer::Buffers;
+use crate::buffer::{Buffers, Spares};
 use crate::clock::Clock;
 use crate::exchange::Workspace;
 use crate::pool::Pool;
@@ -29,6 +29,8 @@ use crate::wheel::Wheel;
 
 /// Workspaces kept when no connection is busy.
 const WORKSPACES_KEPT: usize = 512;
+/// Freed bytes from which the allocator is asked to give memory back to the system.
+const TRIM_BYTES: usize = 256 << 10;
 
 /// Everything hot of one worker.
 pub struct Worker {
@@ -53,7 +55,7 @@ pub struct Worker {
     /// Most client connections it serves at once.
     pub max_connections: u64,
     table: RefCell<Arc<Table>>,
-    workspaces: RefCell<Vec<Box<Workspace>>>,
+    workspaces: Spares<Box<Workspace>>,
     rng: RefCell<fastrand::Rng>,
     phase: Cell<DrainPhase>,
     accepting: Cell<usize>,
@@ -86,7 +88,7 @@ impl Worker {
             waiters: Waiters::default(),
             max_connections,
             table: RefCell::new(table),
-            workspaces: RefCell::default(),
+            workspaces: Spares::new(WORKSPACES_KEPT),
             rng: RefCell::new(fastrand::Rng::new()),
             phase: Cell::new(DrainPhase::Serving),
             accepting: Cell::new(0),
@@ -95,9 +97,14 @@ impl Worker {
         })
     }
 
-    /// Milliseconds on the worker's wheel now.
+    /// Milliseconds on the worker's wheel now; reads the clock.
     pub fn now_ms(&self) -> u64 {
-        self.wheel.ms(Instant::now())
+        self.wheel.ms(self.clock.read())
+    }
+
+    /// Milliseconds on the worker's wheel in this turn; does not read the clock.
+    pub fn turn_ms(&self) -> u64 {
+        self.wheel.ms(self.clock.turn())
     }
 
     /// Runs `look` with the worker's table. Nothing may wait inside.
@@ -109,6 +116,9 @@ impl Worker {
     pub fn take_table(&self) {
         let table = self.shared.table.load_full();
         if table.generation <= self.table.borrow().generation {
+            // A worker that started after the table was stored has had it from the beginning: say so all the same.
+            self.shard.generation.set(table.generation.0);
+            self.shared.taken(self.id, table.generation);
             return;
         }
         let generation = table.generation;
@@ -139,14 +149,19 @@ impl Worker {
 
     /// A workspace, reused when there is one.
     pub fn take_workspace(&self) -> Box<Workspace> {
-        self.workspaces.borrow_mut().pop().unwrap_or_default()
+        self.workspaces.take().unwrap_or_default()
     }
 
     /// Takes a workspace back.
     pub fn give_workspace(&self, ws: Box<Workspace>) {
-        let mut kept = self.workspaces.borrow_mut();
-        if kept.len() < WORKSPACES_KEPT {
-            kept.push(ws);
+        self.workspaces.give(ws);
+    }
+
+    /// Gives up what nobody has needed for a second; asks for the heap to be trimmed when that was much.
+    pub fn trim(&self) {
+        let freed = self.buffers.trim() + self.workspaces.trim() * size_of::<Workspace>();
+        if freed >= TRIM_BYTES {
+            self.shared.trim_heap();
         }
     }
 

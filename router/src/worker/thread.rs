@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ekiden_config::names::ListenerName;
 use ekiden_core::stats::WorkerShard;
@@ -21,6 +21,8 @@ use crate::worker::{DrainPhase, ListenerRef, Worker};
 
 /// Time between sweeps of the pool and corrections of the clock.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Connections closed within one sweep from which the heap is given back: a crowd has left.
+const CLOSED_MANY: u64 = 5_000;
 
 /// What a worker is started with.
 #[derive(Debug)]
@@ -59,17 +61,24 @@ async fn tick(worker: Rc<Worker>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        worker.wheel.turn(Instant::now());
+        worker.wheel.turn(worker.clock.read());
     }
 }
 
 async fn sweep(worker: Rc<Worker>) {
     let mut seconds = tokio::time::interval(SWEEP);
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut closed_before = 0;
     loop {
         seconds.tick().await;
         worker.clock.correct();
         worker.pool.sweep(worker.now_ms());
+        worker.trim();
+        let closed = worker.shard.closed.value();
+        if closed.saturating_sub(closed_before) >= CLOSED_MANY {
+            worker.shared.trim_heap();
+        }
+        closed_before = closed;
         worker.shared.beat(worker.id, worker.accepting().get());
     }
 }
