@@ -106,7 +106,10 @@ impl FieldId {
             23 => &[("x-forwarded-client-cert", XForwardedClientCert)],
             _ => return Other,
         };
-        candidates.iter().find(|(text, _)| name.eq_ignore_ascii_case(text.as_bytes())).map_or(Other, |(_, id)| *id)
+        // The first letter tells nearly all others apart before a whole comparison.
+        let first = name.first().map(u8::to_ascii_lowercase);
+        let is = |text: &str| text.as_bytes().first().copied() == first && name.eq_ignore_ascii_case(text.as_bytes());
+        candidates.iter().find(|(text, _)| is(text)).map_or(Other, |(_, id)| *id)
     }
 
     /// The lower-case name of a known id; empty for `Other`.
@@ -152,6 +155,18 @@ impl Span {
     /// The bytes of the span in `buffer`; empty when out of bounds.
     pub fn of(self, buffer: &[u8]) -> &[u8] {
         buffer.get(self.start as usize..self.end as usize).unwrap_or(&[])
+    }
+
+    /// The text of the span in `text`; empty when out of bounds.
+    pub fn text(self, text: &str) -> &str {
+        text.get(self.start as usize..self.end as usize).unwrap_or("")
+    }
+
+    /// The span of what is appended to `text` by `append`.
+    pub fn appended(text: &mut String, append: &str) -> Span {
+        let start = text.len() as u32;
+        text.push_str(append);
+        Span { start, end: text.len() as u32 }
     }
 
     /// Length in bytes.

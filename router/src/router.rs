@@ -173,9 +173,11 @@ impl Router {
         self.scribe.as_ref().is_none_or(|scribe| scribe.reopen(LOG_DRAIN))
     }
 
-    /// Step one of an end: `/readyz` says so, everything else goes on.
+    /// Step one of an end: `/readyz` says so, and responses tell their clients to come back on a new connection, so that
+    /// few are left when idle ones are closed.
     pub fn announce_drain(&self) {
         self.state.draining.store(true, Ordering::Release);
+        self.shared.tell(|| Message::Leave);
     }
 
     /// Goes on accepting for a while after the announcement, so that balancers can look at `/readyz` first.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use ekiden_config::model::Address;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connected stream.
@@ -46,11 +46,14 @@ impl Stream {
         self.poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
-    /// Looks with a system call whether the peer has closed or sent bytes nobody asked for.
+    /// Looks with a system call whether the peer has closed or sent bytes nobody asked for. Not through the runtime's
+    /// `try_io`, which makes no call while nothing is reported: what has not been reported yet is what this is for.
     pub fn peeked_dead(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit(); 1];
-        let Stream::Tcp(stream) = self else { return false };
-        let peeked = stream.try_io(Interest::READABLE, || socket2::SockRef::from(stream).peek(&mut byte));
+        let peeked = match self {
+            Stream::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            Stream::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+        };
         match peeked {
             Ok(_) => true,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
@@ -99,5 +102,24 @@ impl AsyncWrite for Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// The close is in the kernel and the event loop has not turned since: only a system call can see it.
+    #[tokio::test]
+    async fn a_peek_sees_what_has_not_been_reported() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        let (ours, theirs) = tokio::join!(Stream::connect(&address), listener.accept());
+        let (ours, (theirs, _)) = (ours.unwrap(), theirs.unwrap());
+        assert!(!ours.peeked_dead());
+        drop(theirs);
+        assert!(!ours.reported_readable());
+        assert!(ours.peeked_dead());
     }
 }

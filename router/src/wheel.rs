@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Width of a bucket.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -38,7 +38,6 @@ struct Entry {
 /// The wheel of one worker.
 #[derive(Debug)]
 pub struct Wheel {
-    epoch: Instant,
     slots: RefCell<Vec<Rc<Slot>>>,
     free: RefCell<Vec<u32>>,
     buckets: RefCell<Vec<Vec<Entry>>>,
@@ -55,21 +54,15 @@ pub struct Deadline {
 }
 
 impl Wheel {
-    /// An empty wheel whose time begins now.
-    pub fn new(now: Instant) -> Rc<Self> {
+    /// An empty wheel at time 0. Times are milliseconds of the worker's clock.
+    pub fn new() -> Rc<Self> {
         Rc::new(Self {
-            epoch: now,
             slots: RefCell::default(),
             free: RefCell::default(),
             buckets: RefCell::new(vec![Vec::new(); BUCKETS]),
             turned_ms: Cell::new(0),
             due: RefCell::default(),
         })
-    }
-
-    /// Milliseconds since the wheel began.
-    pub fn ms(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_millis()).unwrap_or(NEVER)
     }
 
     /// A slot without a deadline. Called once a connection.
@@ -103,9 +96,8 @@ impl Wheel {
         }
     }
 
-    /// Turns to `now`: wakes the tasks whose deadlines have come. Called every tick by the worker.
-    pub fn turn(&self, now: Instant) {
-        let now_ms = self.ms(now);
+    /// Turns to a time: wakes the tasks whose deadlines have come. Called every tick by the worker.
+    pub fn turn(&self, now_ms: u64) {
         let first = self.turned_ms.get() / TICK_MS + 1;
         let last = now_ms / TICK_MS;
         let mut due = self.due.take();
@@ -208,37 +200,34 @@ mod tests {
 
     #[test]
     fn wakes_at_the_deadline_and_not_before() {
-        let start = Instant::now();
-        let wheel = Wheel::new(start);
+        let wheel = Wheel::new();
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        let at = |ms: u64| start + Duration::from_millis(ms);
         let slot = wheel.slot();
         slot.set(500, &waker);
         slot.set(60_000, &waker);
         slot.set(1_000, &waker);
         let mut ms = 0;
         while ms < 1_000 {
-            wheel.turn(at(ms));
+            wheel.turn(ms);
             assert_eq!(count.0.load(Ordering::Relaxed), 0, "woken at {ms}");
             ms += 7;
         }
-        wheel.turn(at(1_010));
+        wheel.turn(1_010);
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         // Longer than one turn of the wheel.
         slot.set(1_010 + 200_000, &waker);
         for ms in (1_010..201_000).step_by(1_000) {
-            wheel.turn(at(ms));
+            wheel.turn(ms);
         }
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
-        wheel.turn(at(201_020));
+        wheel.turn(201_020);
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
     }
 
     #[test]
     fn a_dropped_slot_wakes_nobody_and_is_reused() {
-        let start = Instant::now();
-        let wheel = Wheel::new(start);
+        let wheel = Wheel::new();
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         let slot = wheel.slot();
@@ -246,7 +235,7 @@ mod tests {
         drop(slot);
         let slot = wheel.slot();
         assert_eq!((slot.index, wheel.in_use()), (0, 1));
-        wheel.turn(start + Duration::from_millis(500));
+        wheel.turn(500);
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
     }
 }

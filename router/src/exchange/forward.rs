@@ -9,7 +9,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ekiden_config::model::{Address, Listener};
 use ekiden_core::cluster::{ClusterTable, EndpointEntry, Pick};
@@ -17,6 +17,7 @@ use ekiden_core::edit;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::table::RouteEntry;
 
+use crate::clock::Moment;
 use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
@@ -41,6 +42,7 @@ struct Forward<'a> {
     connect_over_ms: u64,
     connects: u8,
     last: Option<Cause>,
+    replayed: bool,
 }
 
 /// What [`Forward::step`] came to.
@@ -66,7 +68,7 @@ pub async fn forward(
     let worker = Rc::clone(&connection.worker);
     let started = ws.trace.started.unwrap_or_else(|| worker.clock.turn());
     let timeouts = entry.route.timeouts;
-    let at_ms = |wait: Duration| worker.wheel.ms(started) + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
+    let at_ms = |wait: Duration| started.ms() + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
     let total_ms = timeouts.total.map(at_ms);
     if edit::rewrites_path(&entry.route) {
         edit::rewritten_path(&entry.route, &ws.path, &mut ws.scratch);
@@ -89,9 +91,9 @@ pub async fn forward(
         tried_uids: smallvec::SmallVec::new(),
         connects: 0,
         last: None,
+        replayed: false,
     };
     let mut relay: Option<Relay> = None;
-    let mut replayed = false;
     loop {
         let acquired = match forward.step(ws) {
             Step::Attached => Ok(()),
@@ -108,12 +110,12 @@ pub async fn forward(
         ws.trace.phase = Phase::Send;
         let relay = match &mut relay {
             Some(relay) => {
-                relay.restart(ws, worker.wheel.ms(now));
+                relay.restart(ws, now.ms());
                 relay
             }
             none => {
                 forward.write_head(ws, started);
-                none.insert(Relay::new(ws, run::body_limit(listener, &forward.entry), worker.wheel.ms(now)))
+                none.insert(Relay::new(ws, run::body_limit(listener, &forward.entry), now.ms()))
             }
         };
         let mut sides = Sides {
@@ -129,11 +131,15 @@ pub async fn forward(
             Ok(finish) => return forward.finish(ws, finish),
             Err(failure) => {
                 let lost = matches!(failure.cause, Cause::ClosedWithoutResponse | Cause::UpstreamReset);
-                if !(lost && failure.replayable && !replayed && !worker.is_forced()) {
+                // An endpoint removed before the first byte was written has had no attempt.
+                let barred = failure.cause == Cause::EndpointGone;
+                if !failure.replayable || worker.is_forced() || !(barred || (lost && !forward.replayed)) {
                     return Box::pin(forward.fail(connection, ws, failure, true)).await;
                 }
-                replayed = true;
-                forward.note_replay(ws, failure.cause);
+                if !barred {
+                    forward.note_replay(ws);
+                }
+                forward.begin_again(ws, failure.cause);
             }
         }
     }
@@ -146,7 +152,7 @@ impl Forward<'_> {
         let index = match self.cluster.pick(&ws.tried, &mut || worker.random()) {
             Pick::Endpoint(index) => index,
             Pick::NoEndpoints => return Step::Failed(Cause::NoEndpoints),
-            Pick::NoneReady | Pick::Exhausted if self.cluster.first_check_pending() => return Step::Wait,
+            Pick::NoneReady | Pick::Exhausted if self.may_change(ws) => return Step::Wait,
             Pick::NoneReady => return Step::Failed(self.last.unwrap_or(Cause::NoneReady)),
             Pick::Exhausted => return Step::Failed(self.last.unwrap_or(Cause::EndpointGone)),
         };
@@ -157,15 +163,24 @@ impl Forward<'_> {
         self.cluster.cell.shard(worker.id).attempts.add(1);
         // What must not be sent twice goes only where the connection was alive a moment ago.
         let fresh_only = !ws.request.idempotent;
-        if let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.turn_ms(), fresh_only) {
-            ws.trace.connect_us = Some(0);
-            ws.leg.attach(stream, home, true);
-            return Step::Attached;
+        // What killed one pooled connection may have killed them all unseen, so a replay takes a new one.
+        if !self.replayed {
+            if let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.turn_ms(), fresh_only) {
+                ws.trace.connect_us = Some(0);
+                ws.leg.attach(stream, home, true);
+                return Step::Attached;
+            }
         }
         if self.connects >= self.entry.route.attempts {
             return Step::Failed(self.last.unwrap_or(Cause::ConnectFailed));
         }
         Step::Connect(index, endpoint.clone(), home)
+    }
+
+    /// Whether a wait may bring an endpoint: a first check is outstanding; or the ready set holds endpoints that were not
+    /// tried and may not be picked, so that a swap or a check stands between its mark and its message to this worker.
+    fn may_change(&self, ws: &Workspace) -> bool {
+        self.cluster.first_check_pending() || self.cluster.ready_count() > ws.tried.len()
     }
 
     /// Goes on until a connection is attached: connects, waits for first checks, picks again.
@@ -201,10 +216,10 @@ impl Forward<'_> {
         }
         self.connects += 1;
         let began = worker.clock.read();
-        let left = Duration::from_millis(self.connect_over_ms.saturating_sub(worker.wheel.ms(began)));
+        let left = Duration::from_millis(self.connect_over_ms.saturating_sub(began.ms()));
         let limit = left.min(self.entry.route.timeouts.connect_try);
         let result = connect(&worker, &endpoint.endpoint.address, limit).await;
-        let took_us = u64::try_from((worker.clock.read() - began).as_micros()).unwrap_or(u64::MAX);
+        let took_us = worker.clock.read().us_since(began);
         let shard = stats.shard(worker.id);
         if worker.is_forced() {
             return Err(Cause::Drained);
@@ -297,14 +312,14 @@ impl Forward<'_> {
         })
         .await;
         drop(queued);
-        let waited = u32::try_from((worker.clock.read() - began).as_micros()).unwrap_or(u32::MAX - 1);
+        let waited = u32::try_from(worker.clock.read().us_since(began)).unwrap_or(u32::MAX - 1);
         ws.trace.queue_us = Some(ws.trace.queue_us.unwrap_or(0).saturating_add(waited));
         result?;
         ws.trace.phase = Phase::Connect;
         self.look_again(ws)
     }
 
-    fn write_head(&self, ws: &mut Workspace, started: Instant) {
+    fn write_head(&self, ws: &mut Workspace, started: Moment) {
         let address = match ws.leg.home() {
             Some(home) => home.cell.incarnation().address.clone(),
             None => return,
@@ -312,11 +327,11 @@ impl Forward<'_> {
         write_request(&self.worker, ws, self.listener, &self.entry, &address, started);
     }
 
-    fn note_replay(&mut self, ws: &mut Workspace, cause: Cause) {
-        let reused = ws.leg.reused;
+    /// Counts the one replay, and keeps it from an endpoint at fault.
+    fn note_replay(&mut self, ws: &mut Workspace) {
+        self.replayed = true;
         self.cluster.cell.shard(self.worker.id).replays.add(1);
-        ws.trace.retry_cause = Some(cause);
-        self.last = Some(cause);
+        let reused = ws.leg.reused;
         if let (false, Some(home)) = (reused, ws.leg.home()) {
             // A new connection died: that is the endpoint's doing, so another one gets the replay.
             let uid = home.cell.uid();
@@ -326,6 +341,13 @@ impl Forward<'_> {
                 self.avoid(ws, index, uid);
             }
         }
+    }
+
+    /// Gives the connection up for another one.
+    fn begin_again(&mut self, ws: &mut Workspace, cause: Cause) {
+        ws.trace.retry_cause = Some(cause);
+        self.last = Some(cause);
+        self.count_bytes(ws);
         ws.leg.cut();
         self.worker.buffers.discard(&mut ws.leg.input);
         // Its table may be old by now.
@@ -345,7 +367,8 @@ impl Forward<'_> {
         }
         self.clear_leg(ws);
         trace::end(&self.worker, ws, Cause::Complete);
-        match (finish.keep_client, finish.request_unread) {
+        // A close with bytes unread is a reset, which can overtake the end of the response.
+        match (finish.keep_client, finish.request_unread || !ws.client_in.is_empty()) {
             (true, _) => After::Keep,
             (false, true) => After::Linger,
             (false, false) => After::Close,

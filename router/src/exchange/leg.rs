@@ -94,6 +94,7 @@ impl Leg {
 
     /// Gives the connection and its home back.
     pub fn detach(&mut self) -> Option<(Stream, Home)> {
+        self.forget_counts();
         Some((self.stream.take()?, self.home.take()?))
     }
 
@@ -105,6 +106,13 @@ impl Leg {
             }
         }
         self.home = None;
+        self.forget_counts();
+    }
+
+    /// A connection's bytes are counted once: a next exchange that never attaches one has none.
+    fn forget_counts(&mut self) {
+        self.bytes_up = 0;
+        self.bytes_down = 0;
     }
 
     /// Whether a connection is attached.
@@ -115,6 +123,11 @@ impl Leg {
     /// Where the leg leads.
     pub fn home(&self) -> Option<&Home> {
         self.home.as_ref()
+    }
+
+    /// Whether nothing has been written and the endpoint was removed: the request must not begin there.
+    pub fn is_barred(&self) -> bool {
+        self.bytes_up == 0 && self.home.as_ref().is_some_and(|home| home.cell.is_gone())
     }
 
     /// Sends what is queued, then is ready.

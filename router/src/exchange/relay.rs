@@ -9,7 +9,7 @@
 
 use std::task::{Context, Poll};
 
-use ekiden_config::model::{Listener, Route};
+use ekiden_config::model::{HeaderEdits, Listener, Route};
 use ekiden_core::outcome::{Cause, Phase};
 
 use crate::exchange::Workspace;
@@ -83,6 +83,7 @@ pub struct Relay {
     informational: u8,
     continue_at_ms: Option<u64>,
     head_queued: bool,
+    head_written: bool,
     keep_client: bool,
     client_closed: bool,
     woken: bool,
@@ -150,6 +151,7 @@ impl Relay {
             informational: 0,
             continue_at_ms: ws.request.expect_continue.then(|| now_ms + CONTINUE_WAIT_MS),
             head_queued: false,
+            head_written: false,
             keep_client: ws.request.keep_alive,
             client_closed: false,
             woken: false,
@@ -203,9 +205,17 @@ impl Relay {
         let unwritten = sides.ws.leg.bytes_up == 0;
         Failure {
             cause,
-            begun: self.head_queued,
+            begun: self.begun(sides, cause),
             replayable: unanswered && self.replayable && (sides.ws.request.idempotent || unwritten),
         }
+    }
+
+    /// Whether the client may hold part of a message that another answer would garble: bytes of the final head, or a
+    /// torn informational one. One that does not read would not read another answer either.
+    fn begun(&self, sides: &Sides<'_>, cause: Cause) -> bool {
+        let out = &sides.ws.client_out;
+        let torn = out.sent() > 0 && out.pending() > 0;
+        self.head_written || torn || cause == Cause::ClientIdle
     }
 
     fn finish(&self, sides: &Sides<'_>) -> Finish {
@@ -225,6 +235,9 @@ impl Relay {
     fn poll_request(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Result<(), Cause>> {
         loop {
             if sides.ws.leg.output.pending() > 0 {
+                if sides.ws.leg.is_barred() {
+                    return Poll::Ready(Err(Cause::EndpointGone));
+                }
                 self.request_wait = Wait::EndpointWrite;
                 match sides.ws.leg.poll_send(cx) {
                     Poll::Ready(Ok(())) => self.bound_replay(sides),
@@ -354,7 +367,6 @@ impl Relay {
                 Poll::Ready(Ok(_)) => {
                     if first && sides.ws.leg.answered {
                         sides.ws.trace.first_byte_at = Some(sides.worker.clock.turn());
-                        self.continue_at_ms = None;
                     }
                 }
                 Poll::Ready(Err(error)) => {
@@ -373,6 +385,7 @@ impl Relay {
         match ws.client_out.poll_write(cx, sides.client, direct) {
             Poll::Ready(Ok(written)) => {
                 ws.trace.bytes_out += written.total as u64;
+                self.head_written = self.head_queued;
                 ws.leg.input.consume(written.direct);
                 self.direct -= written.direct;
                 if self.direct == 0 && ws.client_out.pending() == 0 {
@@ -412,9 +425,11 @@ impl Relay {
         if let (Some(seconds), Some(home)) = (ws.response.idle_limit, ws.leg.home()) {
             home.cell.learn_idle_limit(seconds.saturating_mul(1_000));
         }
-        // An endpoint that answers early with an error will hardly read the rest: tell the client to start anew.
+        self.continue_at_ms = None;
+        // An endpoint that answers early may not read the rest, and then the connection cannot go on: say so now, as it
+        // is too late once the response has ended.
         let early = self.request == RequestSide::Sending && !self.request_decoder.is_done();
-        self.keep_client &= !(sides.worker.is_draining() || (early && ws.response.status >= 400));
+        self.keep_client &= !(sides.worker.is_leaving() || early);
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         self.response_decoder = Decoder::new(ws.response.framing);
         self.shape = response_out::write_response(
@@ -443,10 +458,8 @@ impl Relay {
             return Err(Cause::ResponseMalformed);
         }
         let continues = ws.response.status == 100;
-        let wanted = if continues { ws.request.expect_continue && self.continue_at_ms.is_some() } else { true };
-        if continues {
-            self.continue_at_ms = None;
-        }
+        // The wait for a 100 stands until the client has one.
+        let wanted = !continues || self.continue_at_ms.take().is_some();
         if wanted && ws.request.version == Version::Http11 {
             response_out::write_informational(&mut ws.client_out, &ws.response);
         }
@@ -482,7 +495,8 @@ impl Relay {
                 }
                 Frame::Trailers { skip, take } => {
                     if chunked {
-                        put_trailers(out, bytes.get(skip..skip + take).unwrap_or(&[]))?;
+                        let section = bytes.get(skip..skip + take).unwrap_or(&[]);
+                        put_trailers(out, section, &sides.route.response_headers)?;
                     }
                     ws.leg.input.consume(skip + take);
                 }
@@ -552,6 +566,10 @@ impl Relay {
         let waits = match (self.request, self.response) {
             (_, ResponseSide::Body | ResponseSide::Done) => match self.response_wait {
                 Wait::ClientWrite => (after(timeouts.idle), Cause::ClientIdle),
+                // An endpoint that waits for the rest of the request is not the one that is late.
+                Wait::EndpointRead if self.request == RequestSide::Sending && self.request_wait == Wait::ClientBody => {
+                    (after(timeouts.idle), Cause::ClientIdle)
+                }
                 Wait::ClientBody | Wait::EndpointWrite | Wait::EndpointRead => (after(timeouts.idle), Cause::UpstreamIdle),
             },
             (RequestSide::Sending, ResponseSide::Head) => match self.request_wait {
@@ -594,10 +612,10 @@ impl Relay {
 }
 
 /// Appends the last chunk and the trailers of a response, without those that may not stand there.
-fn put_trailers(out: &mut Vec<u8>, section: &[u8]) -> Result<(), Cause> {
+fn put_trailers(out: &mut Vec<u8>, section: &[u8], edits: &HeaderEdits) -> Result<(), Cause> {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailer_fields(section) {
-        if may_trail(name).map_err(|_| Cause::ResponseMalformed)? {
+        if may_trail(name).map_err(|_| Cause::ResponseMalformed)? && !edits_name(edits, name) {
             put_field(out, name, value);
         }
     }

@@ -3,12 +3,12 @@
 //! Forwarding fields from a peer that is not trusted are dropped and set anew. Does not decide where to send.
 
 use std::net::IpAddr;
-use std::time::Instant;
 
 use ekiden_config::model::{Address, HeaderEdits, Listener};
 use ekiden_core::edit;
 use ekiden_core::table::RouteEntry;
 
+use crate::clock::Moment;
 use crate::exchange::Workspace;
 use crate::exchange::out::{put_decimal, put_field};
 use crate::head::{FieldId, Head, tokens};
@@ -38,10 +38,16 @@ pub fn edits_name(edits: &HeaderEdits, name: &[u8]) -> bool {
         || edits.add.iter().any(|(n, _)| is(n))
 }
 
+/// Whether the edits set this field, so that the value in the head is the operator's and not the client's.
+fn sets(edits: &HeaderEdits, id: FieldId) -> bool {
+    edits.set.iter().any(|(name, _)| FieldId::of(name.as_bytes()) == id)
+}
+
 /// The client: the peer, or the first address from the right of `X-Forwarded-For` that is not a trusted proxy.
 /// Unreadable entries end the walk at the last readable one.
 pub fn client_address(listener: &Listener, head: &Head, peer: Option<IpAddr>) -> Option<IpAddr> {
-    let peer = peer?;
+    // A listener on `[::]` sees IPv4 clients as mapped addresses; networks are written in their own family.
+    let peer = peer?.to_canonical();
     if listener.trust.is_empty() || !listener.trusts(peer) {
         return Some(peer);
     }
@@ -54,6 +60,7 @@ pub fn client_address(listener: &Listener, head: &Head, peer: Option<IpAddr>) ->
         let Some(address) = std::str::from_utf8(entry).ok().and_then(|text| text.parse::<IpAddr>().ok()) else {
             break;
         };
+        let address = address.to_canonical();
         client = address;
         if !listener.trusts(address) {
             break;
@@ -82,10 +89,11 @@ pub fn write_request(
     listener: &Listener,
     entry: &RouteEntry,
     address: &Address,
-    started: Instant,
+    started: Moment,
 ) {
-    let trusted = ws.peer.is_some_and(|peer| listener.trusts(peer.ip()));
-    apply_edits(&mut ws.request.head, &entry.route.request_headers);
+    let trusted = ws.peer.is_some_and(|peer| listener.trusts(peer.ip().to_canonical()));
+    let edits = &entry.route.request_headers;
+    apply_edits(&mut ws.request.head, edits);
     let rewritten_host = edit::rewritten_host(&entry.route);
     let request = &ws.request;
     let out = ws.leg.output.buffer();
@@ -114,7 +122,7 @@ pub fn write_request(
             FieldId::Via => true,
             FieldId::Trailer => request.framing == Framing::Chunked,
             _ if id.is_hop_by_hop() => false,
-            _ if id.is_forwarding() => trusted,
+            _ if id.is_forwarding() => trusted || sets(edits, id),
             _ => true,
         };
         if pass {
@@ -132,7 +140,7 @@ pub fn write_request(
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     put_field(out, b"X-Request-Id", ws.trace.request_id.as_bytes());
-    write_forwarding(worker, ws, listener, trusted, started);
+    write_forwarding(worker, ws, listener, edits, trusted, started);
     ws.leg.output.buffer().extend_from_slice(b"\r\n");
 }
 
@@ -164,7 +172,14 @@ fn put_peer(out: &mut String, peer: Option<std::net::SocketAddr>) {
     }
 }
 
-fn write_forwarding(worker: &Worker, ws: &mut Workspace, listener: &Listener, trusted: bool, started: Instant) {
+fn write_forwarding(
+    worker: &Worker,
+    ws: &mut Workspace,
+    listener: &Listener,
+    edits: &HeaderEdits,
+    trusted: bool,
+    started: Moment,
+) {
     let head = &ws.request.head;
     ws.scratch.clear();
     put_peer(&mut ws.scratch, ws.peer);
@@ -179,7 +194,7 @@ fn write_forwarding(worker: &Worker, ws: &mut Workspace, listener: &Listener, tr
     chain.push_str(peer);
     let out = ws.leg.output.buffer();
     put_field(out, b"X-Forwarded-For", chain.as_bytes());
-    let keep = |id| trusted && head.has(id);
+    let keep = |id| (trusted && head.has(id)) || sets(edits, id);
     if !keep(FieldId::XForwardedProto) {
         out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
     }

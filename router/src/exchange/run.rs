@@ -120,7 +120,7 @@ fn poll_head(
             if !ws.trace.is_open() {
                 let now = worker.clock.turn();
                 ws.trace.begin(now);
-                *over_ms = Some(worker.wheel.ms(now) + head_ms);
+                *over_ms = Some(now.ms() + head_ms);
                 // One empty line before a request line is forgiven (RFC 9112 section 2.2).
                 if ws.client_in.bytes().starts_with(b"\r\n") {
                     ws.client_in.consume(2);
@@ -153,7 +153,7 @@ fn poll_head(
                     *over_ms = Some(now_ms + head_ms);
                 }
                 let Some(at_ms) = *over_ms else { return Poll::Pending };
-                if worker.is_forced() {
+                if worker.is_forced() || (worker.is_draining() && !ws.trace.is_open()) {
                     return Poll::Ready(Err(if ws.trace.is_open() { NoHead::Refused(Cause::Drained) } else { NoHead::Silent }));
                 }
                 if now_ms >= at_ms {
@@ -180,6 +180,8 @@ fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: 
         return Decision::Refuse(Cause::PathIllegal, None);
     }
     let Some(index) = connection.listener.index(table) else {
+        // The listener was removed: its clients had better come back another way.
+        ws.request.keep_alive = false;
         return Decision::Refuse(Cause::NoRoute, None);
     };
     let facts = Facts {
@@ -228,7 +230,7 @@ pub fn body_limit(listener: &Listener, entry: &RouteEntry) -> Option<u64> {
 
 /// Whether the connection can go on after an answer that did not read the body.
 fn may_keep(worker: &Worker, ws: &Workspace) -> bool {
-    ws.request.keep_alive && ws.request.framing == Framing::None && !worker.is_draining()
+    ws.request.keep_alive && ws.request.framing == Framing::None && !worker.is_leaving()
 }
 
 /// Ends the exchange with an error of the router's own.

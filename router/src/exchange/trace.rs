@@ -4,12 +4,12 @@
 //! future is dropped. Does not format (see `record`).
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use ekiden_config::names::EndpointId;
 use ekiden_core::outcome::{Cause, Outcome, Phase};
 use ekiden_core::stats::ClusterCell;
 
+use crate::clock::Moment;
 use crate::exchange::Workspace;
 use crate::record::{Access, NONE_US, Protocol};
 use crate::wire::Version;
@@ -19,7 +19,7 @@ use crate::worker::Worker;
 #[derive(Debug, Default)]
 pub struct Trace {
     /// When the first byte of the head was seen; none when no exchange is open.
-    pub started: Option<Instant>,
+    pub started: Option<Moment>,
     /// How far it came.
     pub phase: Phase,
     /// Generation of the table that matched.
@@ -39,11 +39,11 @@ pub struct Trace {
     /// Connect time of the last attempt.
     pub connect_us: Option<u32>,
     /// When the leg was attached.
-    pub leg_started: Option<Instant>,
+    pub leg_started: Option<Moment>,
     /// When the request was fully sent.
-    pub sent_at: Option<Instant>,
+    pub sent_at: Option<Moment>,
     /// When the first response byte came.
-    pub first_byte_at: Option<Instant>,
+    pub first_byte_at: Option<Moment>,
     /// Bytes from the client, head and body.
     pub bytes_in: u64,
     /// Bytes to the client.
@@ -60,7 +60,7 @@ pub struct Trace {
 
 impl Trace {
     /// Begins a record.
-    pub fn begin(&mut self, now: Instant) {
+    pub fn begin(&mut self, now: Moment) {
         let (request_id, forwarded_for) = (std::mem::take(&mut self.request_id), std::mem::take(&mut self.forwarded_for));
         *self = Trace { started: Some(now), request_id, forwarded_for, ..Trace::default() };
         self.phase = Phase::Head;
@@ -74,9 +74,9 @@ impl Trace {
     }
 }
 
-fn micros(from: Option<Instant>, to: Option<Instant>) -> u32 {
+fn micros(from: Option<Moment>, to: Option<Moment>) -> u32 {
     match (from, to) {
-        (Some(from), Some(to)) => u32::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(NONE_US - 1),
+        (Some(from), Some(to)) => u32::try_from(to.us_since(from)).unwrap_or(NONE_US - 1),
         _ => NONE_US,
     }
 }
@@ -86,7 +86,7 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
     let Some(started) = ws.trace.started.take() else { return };
     let now = worker.clock.turn();
     let outcome = cause.at(ws.trace.phase);
-    let total_us = u64::try_from(now.saturating_duration_since(started).as_micros()).unwrap_or(u64::MAX);
+    let total_us = now.us_since(started);
     let status = if ws.trace.status != 0 { ws.trace.status } else { outcome.status() };
     count(worker, ws, cause, status, total_us);
     if worker.recorder.borrow().is_on() {
@@ -127,8 +127,8 @@ fn record(
     ws: &Workspace,
     outcome: Outcome,
     status: u16,
-    started: Instant,
-    now: Instant,
+    started: Moment,
+    now: Moment,
     total_us: u64,
 ) {
     let trace = &ws.trace;

@@ -20,6 +20,7 @@ const TARGET_MAX: usize = 8 << 10;
 const TEXT_MAX: usize = 1 << 10;
 /// Stands behind a text that was cut.
 pub(super) const CUT_MARK: &str = "...[cut]";
+/// Texts of a record.
 const TEXTS: usize = 11;
 const WORDS: usize = 14;
 /// Size of the largest record, in bytes.
@@ -75,34 +76,40 @@ impl Recorder {
     }
 }
 
-fn cut(text: &str, max: usize) -> (&str, &str) {
-    if text.len() <= max {
-        return (text, "");
+/// Appends a text, cut to its bound; returns the bytes appended.
+#[inline]
+fn put(out: &mut Vec<u8>, text: &str, max: usize) -> u64 {
+    if text.len() > max {
+        return put_cut(out, text, max);
     }
-    (text.get(..text.floor_char_boundary(max)).unwrap_or(""), CUT_MARK)
+    out.extend_from_slice(text.as_bytes());
+    text.len() as u64
 }
 
-fn size((text, mark): (&str, &str)) -> u64 {
-    (text.len() + mark.len()) as u64
+#[cold]
+fn put_cut(out: &mut Vec<u8>, text: &str, max: usize) -> u64 {
+    let kept = text.get(..text.floor_char_boundary(max)).unwrap_or("");
+    out.extend_from_slice(kept.as_bytes());
+    out.extend_from_slice(CUT_MARK.as_bytes());
+    (kept.len() + CUT_MARK.len()) as u64
 }
 
 /// Writes the byte form of a record into `out`, replacing what it held. Never grows `out` beyond [`RECORD_MAX`].
 fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
-    let texts: [(&str, &str); TEXTS] = [
-        cut(access.target, TARGET_MAX),
-        cut(access.method, TEXT_MAX),
-        cut(access.host, TEXT_MAX),
-        cut(access.request_id, TEXT_MAX),
-        cut(access.forwarded_for, TEXT_MAX),
-        cut(access.listener, TEXT_MAX),
-        cut(access.app, TEXT_MAX),
-        cut(access.route, TEXT_MAX),
-        cut(access.cluster, TEXT_MAX),
-        cut(access.endpoint, TEXT_MAX),
-        cut(access.user_agent, TEXT_MAX),
-    ];
-    let [t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10] = texts.map(size);
-    let total = (WORDS * 8) as u64 + t0 + t1 + t2 + t3 + t4 + t5 + t6 + t7 + t8 + t9 + t10;
+    out.clear();
+    out.extend_from_slice(&[0; WORDS * 8]);
+    let t0 = put(out, access.target, TARGET_MAX);
+    let t1 = put(out, access.method, TEXT_MAX);
+    let t2 = put(out, access.host, TEXT_MAX);
+    let t3 = put(out, access.request_id, TEXT_MAX);
+    let t4 = put(out, access.forwarded_for, TEXT_MAX);
+    let t5 = put(out, access.listener, TEXT_MAX);
+    let t6 = put(out, access.app, TEXT_MAX);
+    let t7 = put(out, access.route, TEXT_MAX);
+    let t8 = put(out, access.cluster, TEXT_MAX);
+    let t9 = put(out, access.endpoint, TEXT_MAX);
+    let t10 = put(out, access.user_agent, TEXT_MAX);
+    let total = out.len() as u64;
     let (ip, port, has_client) = match access.client {
         Some(SocketAddr::V4(v4)) => (u128::from(v4.ip().to_ipv6_mapped()), v4.port(), HAS_CLIENT),
         Some(SocketAddr::V6(v6)) => (u128::from(*v6.ip()), v6.port(), HAS_CLIENT),
@@ -134,13 +141,8 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
         t5 | t6 << 16 | t7 << 32 | t8 << 48,
         t9 | t10 << 16,
     ];
-    out.clear();
-    out.extend_from_slice(words.map(u64::to_le_bytes).as_flattened());
-    for (text, mark) in texts {
-        out.extend_from_slice(text.as_bytes());
-        if !mark.is_empty() {
-            out.extend_from_slice(mark.as_bytes());
-        }
+    if let Some(fixed) = out.first_chunk_mut::<{ WORDS * 8 }>() {
+        fixed.copy_from_slice(words.map(u64::to_le_bytes).as_flattened());
     }
 }
 

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use ekiden_core::host;
 use ekiden_core::outcome::Cause;
 use httparse::Status;
+use memchr::memchr;
 
 use crate::head::{FieldId, Head, Span, tokens};
 use crate::wire::body::Framing;
@@ -40,6 +41,8 @@ pub struct Rules {
 pub struct RequestHead {
     /// Fields, edited in place.
     pub head: Head,
+    /// Method and target, kept as text so that they are checked once.
+    line: String,
     method: Span,
     target: Span,
     path: Span,
@@ -70,22 +73,22 @@ pub struct RequestHead {
 impl RequestHead {
     /// The method as received.
     pub fn method(&self) -> &str {
-        self.head.text(self.method)
+        self.method.text(&self.line)
     }
 
     /// Path and query as received, in origin form; `*` for the asterisk form.
     pub fn target(&self) -> &str {
-        self.head.text(self.target)
+        self.target.text(&self.line)
     }
 
     /// The path as received, without query; `*` for the asterisk form.
     pub fn raw_path(&self) -> &str {
-        self.head.text(self.path)
+        self.path.text(&self.line)
     }
 
     /// The query without `?`; `None` when the target has no `?`.
     pub fn query(&self) -> Option<&str> {
-        self.query.map(|span| self.head.text(span))
+        self.query.map(|span| span.text(&self.line))
     }
 
     /// Parses and judges one complete head (`bytes` ends with the empty line). On a refusal the parts parsed so
@@ -105,7 +108,7 @@ impl RequestHead {
         let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
             return Err(Cause::RequestLineMalformed);
         };
-        self.method = self.head.store(method.as_bytes());
+        self.method = Span::appended(&mut self.line, method);
         self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
         self.judge_method(method)?;
         let fields = Fields::collect(&mut self.head, request.headers, rules)?;
@@ -119,6 +122,7 @@ impl RequestHead {
     /// Forgets the last request. Called before a new head is read, so that a refusal shows nothing of it.
     pub fn clear(&mut self) {
         self.head.clear();
+        self.line.clear();
         self.host.clear();
         self.method = Span::default();
         self.target = Span::default();
@@ -157,12 +161,12 @@ impl RequestHead {
             return self.asterisk();
         }
         if origin.starts_with('/') {
-            self.target = self.head.store(origin.as_bytes());
+            self.target = Span::appended(&mut self.line, origin);
         } else {
-            let slash = self.head.store(b"/");
-            self.target = slash.to(self.head.store(origin.as_bytes()));
+            let slash = Span::appended(&mut self.line, "/");
+            self.target = slash.to(Span::appended(&mut self.line, origin));
         }
-        match self.head.text(self.target).find('?') {
+        match memchr(b'?', self.target().as_bytes()) {
             Some(at) => {
                 self.path = self.target.first(at);
                 self.query = Some(self.target.after(at + 1));
@@ -173,7 +177,7 @@ impl RequestHead {
     }
 
     fn asterisk(&mut self) -> Result<(), Cause> {
-        self.target = self.head.store(b"*");
+        self.target = Span::appended(&mut self.line, "*");
         self.path = self.target;
         self.form = TargetForm::Asterisk;
         Ok(())

@@ -109,7 +109,9 @@ impl ResponseHead {
         }
         let bodiless = to_head || self.status < 200 || self.status == 204 || self.status == 304;
         self.framing = if bodiless {
-            if !to_head && self.status != 304 && (codings > 0 || length.unwrap_or(0) > 0) {
+            // A 304 may tell the length that a 200 would have.
+            let lengthy = self.status != 304 && length.unwrap_or(0) > 0;
+            if !to_head && (codings > 0 || lengthy) {
                 // It announces a body that cannot be: bytes may follow, so the connection must not be reused.
                 self.keep_alive = false;
             }
@@ -154,6 +156,7 @@ mod tests {
             ("HTTP/1.1 204 No\r\n\r\n", false, Framing::None, true),
             ("HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", false, Framing::None, false),
             ("HTTP/1.1 304 No\r\nContent-Length: 5\r\n\r\n", false, Framing::None, true),
+            ("HTTP/1.1 304 No\r\nTransfer-Encoding: chunked\r\n\r\n", false, Framing::None, false),
             ("HTTP/1.1 103 Early\r\nLink: x\r\n\r\n", false, Framing::None, true),
             ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n", false, Framing::Length(3), false),
             ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\n", false, Framing::Length(3), true),

@@ -23,6 +23,8 @@ pub enum Message {
     Unlisten(ListenerName),
     /// Close every listening socket, after accepting what is queued.
     CloseListeners,
+    /// The end is announced: let each connection end with its next response.
+    Leave,
     /// Finish what is in flight, close idle connections.
     Drain,
     /// End everything now.

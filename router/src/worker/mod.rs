@@ -13,7 +13,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
 
 use ekiden_config::names::ListenerName;
 use ekiden_core::stats::WorkerShard;
@@ -67,6 +66,8 @@ pub struct Worker {
 pub enum DrainPhase {
     /// Serving.
     Serving,
+    /// The end is announced: clients are told to go elsewhere after their next response, and nobody is cut off.
+    Leaving,
     /// Finishing what is in flight; idle connections close.
     Draining,
     /// Out of time: everything ends now.
@@ -80,7 +81,7 @@ impl Worker {
         Rc::new(Self {
             id,
             shard,
-            wheel: Wheel::new(Instant::now()),
+            wheel: Wheel::new(),
             buffers: Buffers::default(),
             pool: Pool::new(id),
             clock: Clock::default(),
@@ -99,12 +100,12 @@ impl Worker {
 
     /// Milliseconds on the worker's wheel now; reads the clock.
     pub fn now_ms(&self) -> u64 {
-        self.wheel.ms(self.clock.read())
+        self.clock.read().ms()
     }
 
     /// Milliseconds on the worker's wheel in this turn; does not read the clock.
     pub fn turn_ms(&self) -> u64 {
-        self.wheel.ms(self.clock.turn())
+        self.clock.turn().ms()
     }
 
     /// Runs `look` with the worker's table. Nothing may wait inside.
@@ -166,6 +167,11 @@ impl Worker {
     }
 
     /// Whether new requests should be the last of their connections.
+    pub fn is_leaving(&self) -> bool {
+        self.phase.get() >= DrainPhase::Leaving
+    }
+
+    /// Whether idle connections should close.
     pub fn is_draining(&self) -> bool {
         self.phase.get() >= DrainPhase::Draining
     }

@@ -61,7 +61,7 @@ async fn tick(worker: Rc<Worker>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        worker.wheel.turn(worker.clock.read());
+        worker.wheel.turn(worker.now_ms());
     }
 }
 
@@ -118,6 +118,7 @@ async fn obey(worker: &Rc<Worker>) {
                     // Let the accept tasks take what the kernel has queued before anyone counts connections.
                     tokio::task::yield_now().await;
                 }
+                Message::Leave => worker.enter_phase(DrainPhase::Leaving),
                 Message::Drain => worker.enter_phase(DrainPhase::Draining),
                 Message::Force => worker.enter_phase(DrainPhase::Forced),
                 Message::Stop => return,

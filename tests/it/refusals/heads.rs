@@ -264,6 +264,18 @@ fn garbage_after_a_good_request_is_answered_after_it() {
 }
 
 #[test]
+fn an_empty_line_before_a_request_may_come_in_pieces() {
+    let origin = origin();
+    let router = serve(&origin, "");
+    let mut client = router.client();
+    for piece in ["\r", "\n", "GET /good HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        client.send(piece);
+        assert!(piece.len() > 1 || client.is_quiet(std::time::Duration::from_millis(30)), "after {piece:?}");
+    }
+    assert_eq!(client.response().text(), "good");
+}
+
+#[test]
 fn what_looks_odd_and_is_legal_passes() {
     let origin = ekiden_tests::Echo::start("one");
     let router = serve(origin.origin(), "");

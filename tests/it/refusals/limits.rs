@@ -116,11 +116,20 @@ fn the_second_head_has_the_same_deadline() {
 fn an_idle_connection_closes_without_a_word() {
     let origin = origin();
     let router = serve(&origin, "limits = { keepalive_idle = \"200ms\" }");
-    let mut silent = router.client();
+    let began = Instant::now();
+    assert_eq!(router.client().read(false), Err(Lost::Closed), "never a byte");
+    assert!(began.elapsed() < Duration::from_secs(5), "closed late: never a byte: {:?}", began.elapsed());
     let mut served = router.client();
-    assert_eq!(served.get("a", "/good").text(), "good");
+    for _ in 0..3 {
+        assert_eq!(served.get("a", "/good").text(), "good");
+    }
     assert_eq!(served.rest(), b"", "idle after a response");
-    assert_eq!(silent.read(false), Err(Lost::Closed), "never a byte");
+    assert!(began.elapsed() < Duration::from_secs(5), "closed late: idle after a response: {:?}", began.elapsed());
+    let mut pipelined = router.client();
+    pipelined.send("GET /good HTTP/1.1\r\nHost: a\r\n\r\nGET /good HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((pipelined.response().status, pipelined.response().status), (200, 200));
+    assert_eq!(pipelined.rest(), b"", "idle after two responses");
+    assert!(began.elapsed() < Duration::from_secs(5), "closed late: idle after two responses: {:?}", began.elapsed());
 }
 
 #[test]
