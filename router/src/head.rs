@@ -279,14 +279,19 @@ impl Head {
     /// Every value of a field, in order.
     pub fn get_all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let id = FieldId::of(name);
-        self.iter()
-            .filter(move |(field, text, _)| *field == id && (id != FieldId::Other || text.eq_ignore_ascii_case(name)))
-            .map(|(_, _, value)| value)
+        self.fields
+            .iter()
+            .filter(move |field| {
+                field.live
+                    && field.id == id
+                    && (id != FieldId::Other || field.name.of(&self.buffer).eq_ignore_ascii_case(name))
+            })
+            .map(|field| field.value.of(&self.buffer))
     }
 
     /// The first value of a known field.
     pub fn known(&self, id: FieldId) -> Option<&[u8]> {
-        self.iter().find(|(field, _, _)| *field == id).map(|(_, _, value)| value)
+        self.fields.iter().find(|field| field.live && field.id == id).map(|field| field.value.of(&self.buffer))
     }
 
     /// Live fields in order: id, name as received, value.

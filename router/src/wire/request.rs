@@ -234,6 +234,10 @@ impl RequestHead {
     }
 
     fn judge_connection(&mut self) -> Result<(), Cause> {
+        if !self.head.has(FieldId::Connection) {
+            self.keep_alive = self.version == Version::Http11;
+            return Ok(());
+        }
         let (mut close, mut keep) = (false, false);
         for value in self.head.get_all(b"connection") {
             for token in tokens(value) {
@@ -242,13 +246,13 @@ impl RequestHead {
             }
         }
         self.keep_alive = !close && (self.version == Version::Http11 || keep);
-        if self.head.has(FieldId::Connection) {
-            self.head.drop_nominated(FieldId::is_protected).map_err(|_| Cause::ConnectionNomination)?;
-        }
-        Ok(())
+        self.head.drop_nominated(FieldId::is_protected).map_err(|_| Cause::ConnectionNomination)
     }
 
     fn judge_expect(&mut self) -> Result<(), Cause> {
+        if !self.head.has(FieldId::Expect) {
+            return Ok(());
+        }
         let mut count = 0;
         for value in self.head.get_all(b"expect") {
             count += 1;
