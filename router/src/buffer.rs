@@ -74,7 +74,11 @@ impl Buffer {
     }
 
     /// One read into the free space. `Ready(Ok(0))` is end of stream; the caller has made sure there is space.
-    pub fn poll_read<S: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Poll<io::Result<usize>> {
+    pub fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+    ) -> Poll<io::Result<usize>> {
         if self.is_full() {
             self.compact();
         }

@@ -89,11 +89,22 @@ impl FieldId {
             6 => &[("accept", Accept), ("cookie", Cookie), ("expect", Expect)],
             7 => &[("trailer", Trailer), ("upgrade", Upgrade)],
             9 => &[("forwarded", Forwarded)],
-            10 => &[("connection", Connection), ("user-agent", UserAgent), ("set-cookie", SetCookie), ("keep-alive", KeepAlive)],
+            10 => &[
+                ("connection", Connection),
+                ("user-agent", UserAgent),
+                ("set-cookie", SetCookie),
+                ("keep-alive", KeepAlive),
+            ],
             11 => &[("client-cert", ClientCert)],
-            12 => &[("content-type", ContentType), ("x-request-id", XRequestId), ("proxy-status", ProxyStatus)],
+            12 => {
+                &[("content-type", ContentType), ("x-request-id", XRequestId), ("proxy-status", ProxyStatus)]
+            }
             13 => &[("authorization", Authorization)],
-            14 => &[("content-length", ContentLength), ("x-router-error", XRouterError), ("http2-settings", Http2Settings)],
+            14 => &[
+                ("content-length", ContentLength),
+                ("x-router-error", XRouterError),
+                ("http2-settings", Http2Settings),
+            ],
             15 => &[("x-forwarded-for", XForwardedFor), ("x-request-start", XRequestStart)],
             16 => &[
                 ("x-forwarded-host", XForwardedHost),
@@ -108,7 +119,9 @@ impl FieldId {
         };
         // The first letter tells nearly all others apart before a whole comparison.
         let first = name.first().map(u8::to_ascii_lowercase);
-        let is = |text: &str| text.as_bytes().first().copied() == first && name.eq_ignore_ascii_case(text.as_bytes());
+        let is = |text: &str| {
+            text.as_bytes().first().copied() == first && name.eq_ignore_ascii_case(text.as_bytes())
+        };
         candidates.iter().find(|(text, _)| is(text)).map_or(Other, |(_, id)| *id)
     }
 
@@ -122,8 +135,16 @@ impl FieldId {
         use FieldId::*;
         matches!(
             self,
-            XForwardedFor | XForwardedProto | XForwardedPort | XForwardedHost | XRequestId | XRequestStart | Forwarded | Via
-                | ClientCert | XForwardedClientCert
+            XForwardedFor
+                | XForwardedProto
+                | XForwardedPort
+                | XForwardedHost
+                | XRequestId
+                | XRequestStart
+                | Forwarded
+                | Via
+                | ClientCert
+                | XForwardedClientCert
         )
     }
 
@@ -132,7 +153,14 @@ impl FieldId {
         use FieldId::*;
         matches!(
             self,
-            Connection | KeepAlive | ProxyConnection | ProxyAuthenticate | ProxyAuthorization | Te | TransferEncoding | Upgrade
+            Connection
+                | KeepAlive
+                | ProxyConnection
+                | ProxyAuthenticate
+                | ProxyAuthorization
+                | Te
+                | TransferEncoding
+                | Upgrade
                 | Http2Settings
         )
     }
@@ -140,7 +168,8 @@ impl FieldId {
     /// Fields a `Connection` field may not nominate: dropping them would change meaning or identity.
     pub fn is_protected(self) -> bool {
         use FieldId::*;
-        self.is_forwarding() || matches!(self, Host | ContentLength | TransferEncoding | Authorization | Cookie)
+        self.is_forwarding()
+            || matches!(self, Host | ContentLength | TransferEncoding | Authorization | Cookie)
     }
 }
 
@@ -291,7 +320,10 @@ impl Head {
 
     /// The first value of a known field.
     pub fn known(&self, id: FieldId) -> Option<&[u8]> {
-        self.fields.iter().find(|field| field.live && field.id == id).map(|field| field.value.of(&self.buffer))
+        self.fields
+            .iter()
+            .find(|field| field.live && field.id == id)
+            .map(|field| field.value.of(&self.buffer))
     }
 
     /// Live fields in order: id, name as received, value.
@@ -335,7 +367,9 @@ impl Head {
                 }
                 let buffer = &self.buffer;
                 for other in &mut self.fields {
-                    if other.id == id && (id != FieldId::Other || other.name.of(buffer).eq_ignore_ascii_case(name)) {
+                    if other.id == id
+                        && (id != FieldId::Other || other.name.of(buffer).eq_ignore_ascii_case(name))
+                    {
                         other.live = false;
                     }
                 }
@@ -350,7 +384,9 @@ impl Head {
 pub struct Nomination(pub FieldId);
 
 fn is_connection_option(name: &[u8]) -> bool {
-    [&b"close"[..], b"keep-alive", b"upgrade", b"te", b"connection"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    [&b"close"[..], b"keep-alive", b"upgrade", b"te", b"connection"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn trimmed(mut span: Span, buffer: &[u8]) -> Span {
@@ -407,7 +443,15 @@ mod tests {
         assert_eq!(head.drop_nominated(FieldId::is_protected), Ok(()));
         assert!(head.get(b"X-Hop").is_none());
         assert!(head.get(b"x-stay").is_some());
-        for bad in ["Host", "content-length", "Transfer-Encoding", "cookie", "authorization", "x-forwarded-for", "via"] {
+        for bad in [
+            "Host",
+            "content-length",
+            "Transfer-Encoding",
+            "cookie",
+            "authorization",
+            "x-forwarded-for",
+            "via",
+        ] {
             let mut head = Head::default();
             head.append(b"Connection", format!("close,{bad}").as_bytes());
             assert!(head.drop_nominated(FieldId::is_protected).is_err(), "{bad}");

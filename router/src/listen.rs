@@ -122,7 +122,8 @@ fn prepare(socket: &socket2::Socket) -> io::Result<()> {
 }
 
 fn bind(address: SockAddr, share: bool) -> io::Result<socket2::Socket> {
-    let socket = socket2::Socket::new(address.domain(), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let socket =
+        socket2::Socket::new(address.domain(), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if share {
         socket.set_reuse_port(true)?;

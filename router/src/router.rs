@@ -300,7 +300,11 @@ impl Readiness for State {
                 } else {
                     Err(format!("accepts on {accepting} of {wanted} listeners"))
                 };
-                WorkerState { generation, accepting, beat_age: Duration::from_millis(now_ms.saturating_sub(beat_ms)) }
+                WorkerState {
+                    generation,
+                    accepting,
+                    beat_age: Duration::from_millis(now_ms.saturating_sub(beat_ms)),
+                }
             })
             .collect()
     }

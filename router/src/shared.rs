@@ -184,7 +184,8 @@ fn reaches(target: &Address, mine: &Address) -> bool {
         (Address::Tcp(target), Address::Tcp(mine)) => {
             let (to, at) = (target.ip().to_canonical(), mine.ip().to_canonical());
             let local = to.is_loopback() || to.is_unspecified() || crate::listen::is_local(to);
-            target.port() == mine.port() && (to == at || (at.is_unspecified() && local) || (to.is_unspecified() && at.is_loopback()))
+            target.port() == mine.port()
+                && (to == at || (at.is_unspecified() && local) || (to.is_unspecified() && at.is_loopback()))
         }
         (Address::Unix(target), Address::Unix(mine)) => target == mine,
         (Address::Tcp(_), Address::Unix(_)) | (Address::Unix(_), Address::Tcp(_)) => false,
@@ -199,7 +200,11 @@ mod tests {
     fn own_addresses_are_found_behind_wildcards() {
         let (shared, _retired) = Shared::new(1);
         let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
-        shared.set_own_addresses(vec![tcp("0.0.0.0:9901"), tcp("127.0.0.1:9902"), Address::Unix("/run/x".into())]);
+        shared.set_own_addresses(vec![
+            tcp("0.0.0.0:9901"),
+            tcp("127.0.0.1:9902"),
+            Address::Unix("/run/x".into()),
+        ]);
         for (address, own) in [
             ("127.0.0.1:9901", true),
             ("127.0.0.9:9901", true),

@@ -68,7 +68,8 @@ impl Wheel {
     /// A slot without a deadline. Called once a connection.
     pub fn slot(self: &Rc<Self>) -> Deadline {
         let mut slots = self.slots.borrow_mut();
-        let reused = self.free.borrow_mut().pop().and_then(|i| slots.get(i as usize).map(|s| (i, Rc::clone(s))));
+        let reused =
+            self.free.borrow_mut().pop().and_then(|i| slots.get(i as usize).map(|s| (i, Rc::clone(s))));
         let (index, slot) = reused.unwrap_or_else(|| {
             let slot = Rc::new(Slot {
                 deadline_ms: Cell::new(NEVER),

@@ -86,7 +86,8 @@ impl Client {
     /// # Panics
     /// When nobody listens.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("connect to {address}: {error}"));
+        let stream =
+            TcpStream::connect(address).unwrap_or_else(|error| panic!("connect to {address}: {error}"));
         Self::over(stream)
     }
 
@@ -227,7 +228,8 @@ impl Client {
         };
         loop {
             let size = self.line().map_err(|l| lost(l, &response.body))?;
-            let size = usize::from_str_radix(&size, 16).map_err(|_| Lost::Malformed(format!("chunk size {size:?}")))?;
+            let size = usize::from_str_radix(&size, 16)
+                .map_err(|_| Lost::Malformed(format!("chunk size {size:?}")))?;
             if size == 0 {
                 break;
             }
@@ -277,7 +279,10 @@ impl Client {
             match self.fill() {
                 Ok(true) => {}
                 Ok(false) => return std::mem::take(&mut self.held),
-                Err(lost) => panic!("the connection stays open: {lost:?}, held {:?}", String::from_utf8_lossy(&self.held)),
+                Err(lost) => panic!(
+                    "the connection stays open: {lost:?}, held {:?}",
+                    String::from_utf8_lossy(&self.held)
+                ),
             }
         }
     }
@@ -301,7 +306,8 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 }
 
 fn parse(head: &[u8]) -> Result<Response, Lost> {
-    let text = String::from_utf8(head.to_vec()).map_err(|_| Lost::Malformed("head is not UTF-8".to_owned()))?;
+    let text =
+        String::from_utf8(head.to_vec()).map_err(|_| Lost::Malformed("head is not UTF-8".to_owned()))?;
     let malformed = || Lost::Malformed(text.clone());
     let mut lines = text.strip_suffix("\r\n\r\n").ok_or_else(malformed)?.split("\r\n");
     let first = lines.next().ok_or_else(malformed)?;

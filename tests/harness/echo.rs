@@ -76,7 +76,9 @@ fn answer(conn: &mut Conn, name: &str, request: &Received, turn: u64) {
         )
     } else {
         let length = body.len();
-        format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body_sent}")
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body_sent}"
+        )
     };
     conn.send(text);
 }
@@ -94,7 +96,11 @@ impl Seen {
 
     /// Every value of a request field.
     pub fn all(&self, name: &str) -> Vec<String> {
-        self.pairs("fields").into_iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v).collect()
+        self.pairs("fields")
+            .into_iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v)
+            .collect()
     }
 
     /// The values of a request field, joined; none when it was not sent.

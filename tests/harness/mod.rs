@@ -38,7 +38,9 @@ pub fn until_true(what: &str, mut ask: impl FnMut() -> bool) {
 /// Bytes that are different at every place of a period which is no power of two, so that a lost, doubled or moved
 /// piece is seen.
 pub fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| u8::try_from(at % 251).unwrap_or(0) ^ u8::try_from((at / 251) % 241).unwrap_or(0)).collect()
+    (0..length)
+        .map(|at| u8::try_from(at % 251).unwrap_or(0) ^ u8::try_from((at / 251) % 241).unwrap_or(0))
+        .collect()
 }
 
 /// A hash of bytes, the same in every process of one build.

@@ -71,9 +71,11 @@ impl Origin {
 
     /// Starts one on a given address.
     pub fn on(address: &str, serve: impl Fn(&mut Conn) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("origin on {address}: {error}"));
+        let listener =
+            TcpListener::bind(address).unwrap_or_else(|error| panic!("origin on {address}: {error}"));
         let address = listener.local_addr().unwrap();
-        let (log, stop, serve) = (Arc::new(Log::default()), Arc::new(AtomicBool::new(false)), Arc::new(serve));
+        let (log, stop, serve) =
+            (Arc::new(Log::default()), Arc::new(AtomicBool::new(false)), Arc::new(serve));
         let (for_accept, for_stop) = (Arc::clone(&log), Arc::clone(&stop));
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -99,7 +101,11 @@ impl Origin {
 
     /// An origin that answers every request with 200 and this body.
     pub fn hello(body: &'static str) -> Self {
-        Self::start(move |conn| while let Some(request) = conn.request() { conn.answer(&request, body) })
+        Self::start(move |conn| {
+            while let Some(request) = conn.request() {
+                conn.answer(&request, body)
+            }
+        })
     }
 
     /// Connections taken so far.
@@ -109,7 +115,8 @@ impl Origin {
 
     /// Bytes received on a connection (from 1).
     pub fn received(&self, number: usize) -> Vec<u8> {
-        self.log.with(|records| records.get(number - 1).map(|record| record.received.clone()).unwrap_or_default())
+        self.log
+            .with(|records| records.get(number - 1).map(|record| record.received.clone()).unwrap_or_default())
     }
 
     /// Waits until the router's side of a connection has ended and the script has seen it.

@@ -17,7 +17,9 @@ const COUNT: u16 = 20_000;
 pub fn free_port() -> u16 {
     static NEXT: OnceLock<AtomicU16> = OnceLock::new();
     // Test processes that run at the same time begin at different places.
-    let next = NEXT.get_or_init(|| AtomicU16::new(u16::try_from(std::process::id() * 97 % u32::from(COUNT)).unwrap_or(0)));
+    let next = NEXT.get_or_init(|| {
+        AtomicU16::new(u16::try_from(std::process::id() * 97 % u32::from(COUNT)).unwrap_or(0))
+    });
     for _ in 0..COUNT {
         let port = FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

@@ -120,7 +120,9 @@ impl Ekiden {
         thread::spawn(move || {
             let mut piece = [0; 4096];
             while let Ok(count @ 1..) = pipe.read(&mut piece) {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&piece[..count]));
+                kept.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push_str(&String::from_utf8_lossy(&piece[..count]));
             }
         });
         Self { child, setup, telemetry, control, errors }
@@ -193,9 +195,15 @@ impl Ekiden {
     pub fn control_with(&self, method: &str, path: &str, fields: &str, body: &str) -> Response {
         let address = self.control;
         let host = if fields.contains("Host:") { String::new() } else { format!("Host: {address}\r\n") };
-        let typed = if body.is_empty() || fields.contains("Content-Type:") { "" } else { "Content-Type: application/json\r\n" };
+        let typed = if body.is_empty() || fields.contains("Content-Type:") {
+            ""
+        } else {
+            "Content-Type: application/json\r\n"
+        };
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\n{host}{fields}{typed}Content-Length: {length}\r\n\r\n{body}");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\n{host}{fields}{typed}Content-Length: {length}\r\n\r\n{body}"
+        );
         Client::connect(address).ask(head)
     }
 

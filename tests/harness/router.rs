@@ -43,7 +43,11 @@ pub trait Served {
         let path = self.setup().log();
         until(&format!("{count} lines in the access log"), || {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let lines: Vec<String> = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect();
+            let lines: Vec<String> = text
+                .split_inclusive('\n')
+                .filter_map(|line| line.strip_suffix('\n'))
+                .map(str::to_owned)
+                .collect();
             (lines.len() >= count).then_some(lines)
         })
     }
@@ -51,7 +55,10 @@ pub trait Served {
     /// The records of the access log once there are at least this many.
     fn records(&self, count: usize) -> Vec<Value> {
         let lines = self.log_lines(count);
-        lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+        lines
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect()
     }
 }
 
@@ -145,5 +152,7 @@ fn build(text: &str) -> ekiden_config::Built {
     let source = Source { file: "ekiden.toml".to_owned(), text: text.to_owned(), format: Format::Toml };
     let hosts = HostOwners::default();
     let built = ekiden_config::build(Input { main: &source, apps: &[], previous: None, hosts: &hosts });
-    built.unwrap_or_else(|all| panic!("refused:\n{}", all.iter().map(|d| format!("{d}\n")).collect::<String>()))
+    built.unwrap_or_else(|all| {
+        panic!("refused:\n{}", all.iter().map(|d| format!("{d}\n")).collect::<String>())
+    })
 }

@@ -5,3 +5,5 @@
 //! `nginx` a real endpoint, `arch` looks at the manifests.
 
 mod refusals;
+mod relay;
+mod upstream_faults;

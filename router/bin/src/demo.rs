@@ -51,13 +51,20 @@ fn play(arguments: &Demo) -> Result<(), Stop> {
     std::fs::create_dir_all(&dir)?;
     let file = dir.join("demo.toml");
     std::fs::write(&file, configuration(arguments.port, &origins))?;
-    let at = |offset: u16| AddressFlag::At(ekiden_config::model::Address::Tcp(loopback(arguments.port.saturating_add(offset))));
-    let options =
-        Options { file, telemetry: at(1), control: at(2), run_dir: Some(dir.join("state")), ..Options::default() };
+    let at = |offset: u16| {
+        AddressFlag::At(ekiden_config::model::Address::Tcp(loopback(arguments.port.saturating_add(offset))))
+    };
+    let options = Options {
+        file,
+        telemetry: at(1),
+        control: at(2),
+        run_dir: Some(dir.join("state")),
+        ..Options::default()
+    };
     let loaded = ekiden_control::load(options)
         .map_err(|refused| Stop { reason: refused.to_string(), code: exit::invalid() })?;
-    let running =
-        start(loaded, Some(2), Inherited::default()).map_err(|failed| Stop { reason: failed.reason, code: failed.code })?;
+    let running = start(loaded, Some(2), Inherited::default())
+        .map_err(|failed| Stop { reason: failed.reason, code: failed.code })?;
     println!("{}", greeting(arguments.port));
     let end = arguments.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     swap_until(end, arguments.port, &origins);
@@ -74,7 +81,9 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 fn configuration(port: u16, origins: &[(&str, SocketAddr)]) -> String {
-    let mut text = format!("[listener.edge]\naddress = \"127.0.0.1:{port}\"\n\n[access_log]\nto = \"off\"\n\n[cluster.web]\n");
+    let mut text = format!(
+        "[listener.edge]\naddress = \"127.0.0.1:{port}\"\n\n[access_log]\nto = \"off\"\n\n[cluster.web]\n"
+    );
     text.push_str("probe = { path = \"/healthz\" }\nbalance = \"round_robin\"\nendpoints = [\n");
     for (name, address) in origins.iter().take(2) {
         let _ = writeln!(text, "  {{ id = \"{name}\", address = \"{address}\" }},");
@@ -103,8 +112,11 @@ fn swap_until(end: Option<Instant>, port: u16, origins: &[(&str, SocketAddr)]) {
     let path = format!("/v1/apps/default/clusters/web/endpoints/{name}");
     let mut joined = false;
     while end.is_none_or(|end| Instant::now() < end) {
-        let (method, body) =
-            if joined { ("DELETE", String::new()) } else { ("PUT", format!("{{\"address\": \"{address}\"}}")) };
+        let (method, body) = if joined {
+            ("DELETE", String::new())
+        } else {
+            ("PUT", format!("{{\"address\": \"{address}\"}}"))
+        };
         let answer = call(control, method, &path, &body).unwrap_or_else(|error| error.to_string());
         joined = !joined;
         println!("{method} {path} -> {}", answer.lines().last().unwrap_or("").trim());

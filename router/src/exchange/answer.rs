@@ -71,7 +71,11 @@ pub fn write_error(worker: &Worker, ws: &mut Workspace, outcome: Outcome, allow:
         None => format!("ekiden; details=\"{}\"", outcome.code()),
     };
     let retry_after = outcome.retry_after().map(|seconds| seconds.to_string());
-    let mut fields = vec![("X-Router-Error", code.as_str()), ("Proxy-Status", &proxy_status), ("Cache-Control", "no-store")];
+    let mut fields = vec![
+        ("X-Router-Error", code.as_str()),
+        ("Proxy-Status", &proxy_status),
+        ("Cache-Control", "no-store"),
+    ];
     if let Some(seconds) = &retry_after {
         fields.push(("Retry-After", seconds));
     }
@@ -83,7 +87,8 @@ pub fn write_error(worker: &Worker, ws: &mut Workspace, outcome: Outcome, allow:
     }
     let accept = ws.request.head.known(FieldId::Accept).unwrap_or(b"");
     let (content_type, body) = error_body(outcome, status, accept, &ws.trace.request_id);
-    let fields: Vec<(String, String)> = fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    let fields: Vec<(String, String)> =
+        fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     write_answer(worker, ws, &Answer { status, fields: &fields, content_type, body: &body }, keep);
 }

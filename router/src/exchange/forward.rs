@@ -130,16 +130,9 @@ pub async fn forward(
         match poll_fn(|cx| relay.poll(cx, &mut sides)).await {
             Ok(finish) => return forward.finish(ws, finish),
             Err(failure) => {
-                let lost = matches!(failure.cause, Cause::ClosedWithoutResponse | Cause::UpstreamReset);
-                // An endpoint removed before the first byte was written has had no attempt.
-                let barred = failure.cause == Cause::EndpointGone;
-                if !failure.replayable || worker.is_forced() || !(barred || (lost && !forward.replayed)) {
+                if !forward.begin_again(ws, failure) {
                     return Box::pin(forward.fail(connection, ws, failure, true)).await;
                 }
-                if !barred {
-                    forward.note_replay(ws);
-                }
-                forward.begin_again(ws, failure.cause);
             }
         }
     }
@@ -164,12 +157,12 @@ impl Forward<'_> {
         // What must not be sent twice goes only where the connection was alive a moment ago.
         let fresh_only = !ws.request.idempotent;
         // What killed one pooled connection may have killed them all unseen, so a replay takes a new one.
-        if !self.replayed {
-            if let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.turn_ms(), fresh_only) {
-                ws.trace.connect_us = Some(0);
-                ws.leg.attach(stream, home, true);
-                return Step::Attached;
-            }
+        if !self.replayed
+            && let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.turn_ms(), fresh_only)
+        {
+            ws.trace.connect_us = Some(0);
+            ws.leg.attach(stream, home, true);
+            return Step::Attached;
         }
         if self.connects >= self.entry.route.attempts {
             return Step::Failed(self.last.unwrap_or(Cause::ConnectFailed));
@@ -184,7 +177,12 @@ impl Forward<'_> {
     }
 
     /// Goes on until a connection is attached: connects, waits for first checks, picks again.
-    async fn acquire(&mut self, connection: &mut Connection, ws: &mut Workspace, first: Step) -> Result<(), Cause> {
+    async fn acquire(
+        &mut self,
+        connection: &mut Connection,
+        ws: &mut Workspace,
+        first: Step,
+    ) -> Result<(), Cause> {
         let mut step = first;
         loop {
             match step {
@@ -263,9 +261,9 @@ impl Forward<'_> {
 
     /// After a wait: the cluster of the current table, with what was tried translated to its indexes.
     fn look_again(&mut self, ws: &mut Workspace) -> Result<(), Cause> {
-        let now = self.worker.with_table(|table| {
-            table.cluster_named(&self.cluster.app, &self.cluster.cluster.name).cloned()
-        });
+        let now = self
+            .worker
+            .with_table(|table| table.cluster_named(&self.cluster.app, &self.cluster.cluster.name).cloned());
         let now = now.ok_or(Cause::ClusterGone)?;
         if !Arc::ptr_eq(&now, &self.cluster) {
             ws.tried.clear();
@@ -280,7 +278,11 @@ impl Forward<'_> {
     }
 
     /// Waits for a change of readiness while a first check is outstanding, in the bounded queue of the cluster.
-    async fn await_first_check(&mut self, connection: &mut Connection, ws: &mut Workspace) -> Result<(), Cause> {
+    async fn await_first_check(
+        &mut self,
+        connection: &mut Connection,
+        ws: &mut Workspace,
+    ) -> Result<(), Cause> {
         let worker = Rc::clone(&self.worker);
         let stats = Arc::clone(&self.cluster.cell);
         let shard = stats.shard(worker.id);
@@ -343,15 +345,25 @@ impl Forward<'_> {
         }
     }
 
-    /// Gives the connection up for another one.
-    fn begin_again(&mut self, ws: &mut Workspace, cause: Cause) {
-        ws.trace.retry_cause = Some(cause);
-        self.last = Some(cause);
+    /// Gives the connection up for another one, if the request may be sent again; false when it may not.
+    fn begin_again(&mut self, ws: &mut Workspace, failure: Failure) -> bool {
+        let lost = matches!(failure.cause, Cause::ClosedWithoutResponse | Cause::UpstreamReset);
+        // An endpoint removed before the first byte was written has had no attempt.
+        let barred = failure.cause == Cause::EndpointGone;
+        if !failure.replayable || self.worker.is_forced() || !(barred || (lost && !self.replayed)) {
+            return false;
+        }
+        if lost {
+            self.note_replay(ws);
+        }
+        ws.trace.retry_cause = Some(failure.cause);
+        self.last = Some(failure.cause);
         self.count_bytes(ws);
         ws.leg.cut();
         self.worker.buffers.discard(&mut ws.leg.input);
         // Its table may be old by now.
         let _gone_is_found_by_the_pick = self.look_again(ws);
+        true
     }
 
     /// A complete response: both connections go where they can.
@@ -359,7 +371,12 @@ impl Forward<'_> {
         self.count_bytes(ws);
         if finish.keep_upstream {
             if let Some((stream, home)) = ws.leg.detach() {
-                let back = Return { cell: &home.cell, stats: &home.stats, most: home.pool_most, limit_ms: home.pool_limit_ms };
+                let back = Return {
+                    cell: &home.cell,
+                    stats: &home.stats,
+                    most: home.pool_most,
+                    limit_ms: home.pool_limit_ms,
+                };
                 self.worker.pool.put(stream, back, self.worker.turn_ms());
             }
         } else {
@@ -388,7 +405,13 @@ impl Forward<'_> {
     }
 
     /// No complete response: answered where nothing has been sent, truncated where something has.
-    async fn fail(&self, connection: &mut Connection, ws: &mut Workspace, failure: Failure, sent: bool) -> After {
+    async fn fail(
+        &self,
+        connection: &mut Connection,
+        ws: &mut Workspace,
+        failure: Failure,
+        sent: bool,
+    ) -> After {
         self.count_bytes(ws);
         if failure.cause != Cause::ClientGone && failure.cause.at(ws.trace.phase).blame() == Blame::Endpoint {
             if let Some(home) = ws.leg.home() {
@@ -435,7 +458,9 @@ async fn connect(worker: &Worker, address: &Address, limit: Duration) -> Result<
 
 fn connect_cause(error: &io::Error) -> Cause {
     match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS) => return Cause::SocketsExhausted,
+        Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS) => {
+            return Cause::SocketsExhausted;
+        }
         _ => {}
     }
     match error.kind() {

@@ -38,7 +38,12 @@ pub struct Home {
 
 impl Home {
     /// Counts the request in at the endpoint; it is counted out when the home is dropped.
-    pub fn enter(cell: &Arc<EndpointCell>, stats: &Arc<ClusterCell>, policy: &ClusterPolicy, worker: usize) -> Self {
+    pub fn enter(
+        cell: &Arc<EndpointCell>,
+        stats: &Arc<ClusterCell>,
+        policy: &ClusterPolicy,
+        worker: usize,
+    ) -> Self {
         cell.enter();
         Self {
             cell: Arc::clone(cell),

@@ -130,7 +130,9 @@ mod tests {
 
     #[test]
     fn chunk_sizes_are_plain_hex() {
-        for (size, text) in [(0, "0\r\n"), (9, "9\r\n"), (16, "10\r\n"), (255, "ff\r\n"), (1 << 20, "100000\r\n")] {
+        for (size, text) in
+            [(0, "0\r\n"), (9, "9\r\n"), (16, "10\r\n"), (255, "ff\r\n"), (1 << 20, "100000\r\n")]
+        {
             let mut out = Vec::new();
             put_chunk_size(&mut out, size);
             assert_eq!(out, text.as_bytes());

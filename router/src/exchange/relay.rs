@@ -18,10 +18,10 @@ use crate::exchange::request_out::edits_name;
 use crate::exchange::response_out::{self, Coding, Shape};
 use crate::head::FieldId;
 use crate::stream::Stream;
+use crate::wheel::Deadline;
 use crate::wire::Version;
 use crate::wire::body::{Decoder, Frame};
 use crate::wire::chunked::trailer_fields;
-use crate::wheel::Deadline;
 use crate::worker::Worker;
 
 /// Bytes of a request kept for a replay, head included.
@@ -175,7 +175,12 @@ impl Relay {
         if std::mem::replace(&mut self.woken, true) {
             sides.worker.clock.read();
         }
-        let moved = (sides.ws.trace.bytes_in, sides.ws.leg.bytes_up, sides.ws.leg.bytes_down, sides.ws.trace.bytes_out);
+        let moved = (
+            sides.ws.trace.bytes_in,
+            sides.ws.leg.bytes_up,
+            sides.ws.leg.bytes_down,
+            sides.ws.trace.bytes_out,
+        );
         if sides.worker.is_forced() {
             return Poll::Ready(Err(self.failure(sides, Cause::Drained)));
         }
@@ -193,7 +198,12 @@ impl Relay {
             return Poll::Ready(Err(self.failure(sides, Cause::ClientGone)));
         }
         let now_ms = sides.worker.turn_ms();
-        let after = (sides.ws.trace.bytes_in, sides.ws.leg.bytes_up, sides.ws.leg.bytes_down, sides.ws.trace.bytes_out);
+        let after = (
+            sides.ws.trace.bytes_in,
+            sides.ws.leg.bytes_up,
+            sides.ws.leg.bytes_down,
+            sides.ws.trace.bytes_out,
+        );
         if moved != after {
             self.progress_ms = now_ms;
         }
@@ -562,19 +572,27 @@ impl Relay {
     /// The deadline that counts now, and what missing it means.
     fn deadline(&self, sides: &Sides<'_>) -> (u64, Cause) {
         let timeouts = &sides.route.timeouts;
-        let after = |wait: std::time::Duration| self.progress_ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
+        let after = |wait: std::time::Duration| {
+            self.progress_ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2)
+        };
         let waits = match (self.request, self.response) {
             (_, ResponseSide::Body | ResponseSide::Done) => match self.response_wait {
                 Wait::ClientWrite => (after(timeouts.idle), Cause::ClientIdle),
                 // An endpoint that waits for the rest of the request is not the one that is late.
-                Wait::EndpointRead if self.request == RequestSide::Sending && self.request_wait == Wait::ClientBody => {
+                Wait::EndpointRead
+                    if self.request == RequestSide::Sending && self.request_wait == Wait::ClientBody =>
+                {
                     (after(timeouts.idle), Cause::ClientIdle)
                 }
-                Wait::ClientBody | Wait::EndpointWrite | Wait::EndpointRead => (after(timeouts.idle), Cause::UpstreamIdle),
+                Wait::ClientBody | Wait::EndpointWrite | Wait::EndpointRead => {
+                    (after(timeouts.idle), Cause::UpstreamIdle)
+                }
             },
             (RequestSide::Sending, ResponseSide::Head) => match self.request_wait {
                 Wait::ClientBody => (after(sides.listener.limits.body_idle), Cause::BodyTimeout),
-                Wait::EndpointWrite | Wait::EndpointRead | Wait::ClientWrite => (after(timeouts.idle), Cause::SendTimeout),
+                Wait::EndpointWrite | Wait::EndpointRead | Wait::ClientWrite => {
+                    (after(timeouts.idle), Cause::SendTimeout)
+                }
             },
             (RequestSide::Sent | RequestSide::Broken, ResponseSide::Head) => {
                 (after(timeouts.first_byte), Cause::FirstByteTimeout)
@@ -628,8 +646,11 @@ fn may_trail(name: &[u8]) -> Result<bool, Cause> {
     let id = FieldId::of(name);
     match id {
         FieldId::ContentLength | FieldId::TransferEncoding | FieldId::Trailer => Err(Cause::TrailerMalformed),
-        FieldId::Host | FieldId::Authorization | FieldId::Cookie | FieldId::SetCookie | FieldId::XRouterError => Ok(false),
+        FieldId::Host
+        | FieldId::Authorization
+        | FieldId::Cookie
+        | FieldId::SetCookie
+        | FieldId::XRouterError => Ok(false),
         _ => Ok(!id.is_forwarding() && !id.is_hop_by_hop() && !name.contains(&b'_')),
     }
 }
-

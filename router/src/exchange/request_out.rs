@@ -57,7 +57,8 @@ pub fn client_address(listener: &Listener, head: &Head, peer: Option<IpAddr>) ->
         entries.extend(tokens(value));
     }
     for entry in entries.iter().rev() {
-        let Some(address) = std::str::from_utf8(entry).ok().and_then(|text| text.parse::<IpAddr>().ok()) else {
+        let Some(address) = std::str::from_utf8(entry).ok().and_then(|text| text.parse::<IpAddr>().ok())
+        else {
             break;
         };
         let address = address.to_canonical();

@@ -35,8 +35,12 @@ impl Shape {
     pub fn of(framing: Framing, version: Version) -> Self {
         match (framing, version) {
             (Framing::None | Framing::Length(_), _) => Shape { coding: Coding::Plain, until_close: false },
-            (Framing::Chunked | Framing::Close, Version::Http11) => Shape { coding: Coding::Chunked, until_close: false },
-            (Framing::Chunked | Framing::Close, Version::Http10) => Shape { coding: Coding::Plain, until_close: true },
+            (Framing::Chunked | Framing::Close, Version::Http11) => {
+                Shape { coding: Coding::Chunked, until_close: false }
+            }
+            (Framing::Chunked | Framing::Close, Version::Http10) => {
+                Shape { coding: Coding::Plain, until_close: true }
+            }
         }
     }
 }

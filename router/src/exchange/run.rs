@@ -86,7 +86,11 @@ fn enter_route(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
     ws.route = Some(Arc::clone(entry));
 }
 
-async fn read_head(connection: &mut Connection, ws: &mut Workspace, listener: &Listener) -> Result<(), NoHead> {
+async fn read_head(
+    connection: &mut Connection,
+    ws: &mut Workspace,
+    listener: &Listener,
+) -> Result<(), NoHead> {
     let limits = &listener.limits;
     let bounds = Bounds {
         first_line: limits.request_line as usize,
@@ -144,7 +148,9 @@ fn poll_head(
         }
         match ws.client_in.poll_read(cx, &mut connection.stream) {
             Poll::Ready(Ok(count)) if count > 0 => {}
-            Poll::Ready(_) if ws.trace.is_open() => return Poll::Ready(Err(NoHead::Refused(Cause::ClientGone))),
+            Poll::Ready(_) if ws.trace.is_open() => {
+                return Poll::Ready(Err(NoHead::Refused(Cause::ClientGone)));
+            }
             Poll::Ready(_) => return Poll::Ready(Err(NoHead::Silent)),
             Poll::Pending => {
                 let now_ms = worker.now_ms();
@@ -154,11 +160,19 @@ fn poll_head(
                 }
                 let Some(at_ms) = *over_ms else { return Poll::Pending };
                 if worker.is_forced() || (worker.is_draining() && !ws.trace.is_open()) {
-                    return Poll::Ready(Err(if ws.trace.is_open() { NoHead::Refused(Cause::Drained) } else { NoHead::Silent }));
+                    return Poll::Ready(Err(if ws.trace.is_open() {
+                        NoHead::Refused(Cause::Drained)
+                    } else {
+                        NoHead::Silent
+                    }));
                 }
                 if now_ms >= at_ms {
                     let open = ws.trace.is_open();
-                    return Poll::Ready(Err(if open { NoHead::Refused(Cause::HeadTimeout) } else { NoHead::Silent }));
+                    return Poll::Ready(Err(if open {
+                        NoHead::Refused(Cause::HeadTimeout)
+                    } else {
+                        NoHead::Silent
+                    }));
                 }
                 connection.deadline.set(at_ms, cx.waker());
                 return Poll::Pending;
@@ -174,7 +188,8 @@ fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: 
     ws.path.clear();
     let mut scratch = std::mem::take(&mut ws.scratch);
     let raw = if ws.request.form == TargetForm::Asterisk { "/" } else { ws.request.raw_path() };
-    let normal = path::normalize(raw, listener.merge_slashes, &mut scratch).map(|text| ws.path.push_str(text));
+    let normal =
+        path::normalize(raw, listener.merge_slashes, &mut scratch).map(|text| ws.path.push_str(text));
     ws.scratch = scratch;
     if normal.is_err() {
         return Decision::Refuse(Cause::PathIllegal, None);
@@ -195,7 +210,9 @@ fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: 
     let entry = match table.find(index, &facts) {
         Match::Route(entry) => Arc::clone(entry),
         Match::NotFound => return Decision::Refuse(Cause::NoRoute, None),
-        Match::MethodNotAllowed(allow) => return Decision::Refuse(Cause::MethodNotAllowed, Some(allow.to_string())),
+        Match::MethodNotAllowed(allow) => {
+            return Decision::Refuse(Cause::MethodNotAllowed, Some(allow.to_string()));
+        }
         Match::Ambiguous => return Decision::Refuse(Cause::PathAmbiguous, None),
     };
     if let (Framing::Length(length), Some(limit)) = (ws.request.framing, body_limit(listener, &entry)) {
@@ -217,9 +234,15 @@ fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: 
     }
 }
 
-fn split_side(entry: &RouteEntry, connection: &Connection, ws: &Workspace, listener: &Listener) -> Option<u32> {
+fn split_side(
+    entry: &RouteEntry,
+    connection: &Connection,
+    ws: &Workspace,
+    listener: &Listener,
+) -> Option<u32> {
     let Action::Forward(forward) = &entry.route.action else { return None };
-    let client: Option<IpAddr> = client_address(listener, &ws.request.head, connection.peer.map(|peer| peer.ip()));
+    let client: Option<IpAddr> =
+        client_address(listener, &ws.request.head, connection.peer.map(|peer| peer.ip()));
     split::side(entry, split::key_hash(forward, &ws.request.head, client))
 }
 
@@ -234,7 +257,12 @@ fn may_keep(worker: &Worker, ws: &Workspace) -> bool {
 }
 
 /// Ends the exchange with an error of the router's own.
-pub async fn refuse(connection: &mut Connection, ws: &mut Workspace, cause: Cause, allow: Option<String>) -> After {
+pub async fn refuse(
+    connection: &mut Connection,
+    ws: &mut Workspace,
+    cause: Cause,
+    allow: Option<String>,
+) -> After {
     let worker = std::rc::Rc::clone(&connection.worker);
     let outcome = cause.at(ws.trace.phase);
     if matches!(cause, Cause::ClientGone | Cause::Dropped) {
@@ -242,7 +270,9 @@ pub async fn refuse(connection: &mut Connection, ws: &mut Workspace, cause: Caus
         return After::Close;
     }
     let head_fault = ws.trace.phase <= Phase::Head;
-    let keep = !head_fault && may_keep(&worker, ws) && !(outcome.blame() == Blame::Client && outcome.status() == 400);
+    let keep = !head_fault
+        && may_keep(&worker, ws)
+        && !(outcome.blame() == Blame::Client && outcome.status() == 400);
     write_error(&worker, ws, outcome, allow.as_deref(), keep);
     let written = flush(connection, ws).await;
     trace::end(&worker, ws, if written { cause } else { Cause::ClientGone });
@@ -262,7 +292,12 @@ async fn act(connection: &mut Connection, ws: &mut Workspace, entry: &Arc<RouteE
             let location = edit::redirect_location(redirect, &entry.route.path, &redirect_request(ws));
             let fields = [("Location", location.as_str())];
             let body = format!("See {location}\n");
-            let found = Answer { status: redirect.status, fields: &fields, content_type: "text/plain; charset=utf-8", body: &body };
+            let found = Answer {
+                status: redirect.status,
+                fields: &fields,
+                content_type: "text/plain; charset=utf-8",
+                body: &body,
+            };
             write_answer(&worker, ws, &found, keep);
             if flush(connection, ws).await { Cause::Complete } else { Cause::ClientGone }
         }
@@ -291,7 +326,12 @@ fn redirect_request(ws: &Workspace) -> edit::RedirectRequest<'_> {
 }
 
 /// Streams a backend's reply to the client.
-pub async fn answer_from_backend(connection: &mut Connection, ws: &mut Workspace, reply: Reply, keep: bool) -> Cause {
+pub async fn answer_from_backend(
+    connection: &mut Connection,
+    ws: &mut Workspace,
+    reply: Reply,
+    keep: bool,
+) -> Cause {
     let Reply { status, fields, mut body } = reply;
     let length = body.as_ref().map_or(Some(0), |body| body.length());
     let chunked = length.is_none() && ws.request.version == Version::Http11;

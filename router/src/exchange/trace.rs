@@ -61,7 +61,8 @@ pub struct Trace {
 impl Trace {
     /// Begins a record.
     pub fn begin(&mut self, now: Moment) {
-        let (request_id, forwarded_for) = (std::mem::take(&mut self.request_id), std::mem::take(&mut self.forwarded_for));
+        let (request_id, forwarded_for) =
+            (std::mem::take(&mut self.request_id), std::mem::take(&mut self.forwarded_for));
         *self = Trace { started: Some(now), request_id, forwarded_for, ..Trace::default() };
         self.phase = Phase::Head;
         self.request_id.clear();
@@ -134,38 +135,36 @@ fn record(
     let trace = &ws.trace;
     let route = ws.route.as_deref();
     let user_agent = ws.request.head.known(crate::head::FieldId::UserAgent).unwrap_or(b"");
-    worker.recorder.borrow_mut().record(
-        &Access {
-            outcome,
-            status,
-            method: ws.request.method(),
-            target: ws.request.target(),
-            host: &ws.request.host,
-            request_id: &trace.request_id,
-            forwarded_for: &trace.forwarded_for,
-            client: ws.peer,
-            listener: ws.listener.as_ref().map_or("", |listener| listener.name.as_str()),
-            app: route.map_or("", |entry| entry.app_name.as_str()),
-            route: route.map_or("", |entry| entry.route.name.as_str()),
-            cluster: trace.cluster.as_ref().map_or("", |cluster| cluster.cluster.as_str()),
-            endpoint: trace.endpoint.as_ref().map_or("", |id| id.as_str()),
-            attempts: trace.attempts,
-            retry_cause: trace.retry_cause,
-            started_unix_us: worker.clock.unix_us(started),
-            queue_us: trace.queue_us.unwrap_or(NONE_US),
-            connect_us: trace.connect_us.unwrap_or(NONE_US),
-            first_byte_us: micros(trace.sent_at.or(trace.leg_started), trace.first_byte_at),
-            service_us: micros(trace.leg_started, trace.leg_started.map(|_| now)),
-            total_us,
-            bytes_in: trace.bytes_in,
-            bytes_out: trace.bytes_out,
-            protocol: match ws.request.version {
-                Version::Http10 => Protocol::Http10,
-                Version::Http11 => Protocol::Http11,
-            },
-            secure: false,
-            generation: trace.generation,
-            user_agent: std::str::from_utf8(user_agent).unwrap_or(""),
+    worker.recorder.borrow_mut().record(&Access {
+        outcome,
+        status,
+        method: ws.request.method(),
+        target: ws.request.target(),
+        host: &ws.request.host,
+        request_id: &trace.request_id,
+        forwarded_for: &trace.forwarded_for,
+        client: ws.peer,
+        listener: ws.listener.as_ref().map_or("", |listener| listener.name.as_str()),
+        app: route.map_or("", |entry| entry.app_name.as_str()),
+        route: route.map_or("", |entry| entry.route.name.as_str()),
+        cluster: trace.cluster.as_ref().map_or("", |cluster| cluster.cluster.as_str()),
+        endpoint: trace.endpoint.as_ref().map_or("", |id| id.as_str()),
+        attempts: trace.attempts,
+        retry_cause: trace.retry_cause,
+        started_unix_us: worker.clock.unix_us(started),
+        queue_us: trace.queue_us.unwrap_or(NONE_US),
+        connect_us: trace.connect_us.unwrap_or(NONE_US),
+        first_byte_us: micros(trace.sent_at.or(trace.leg_started), trace.first_byte_at),
+        service_us: micros(trace.leg_started, trace.leg_started.map(|_| now)),
+        total_us,
+        bytes_in: trace.bytes_in,
+        bytes_out: trace.bytes_out,
+        protocol: match ws.request.version {
+            Version::Http10 => Protocol::Http10,
+            Version::Http11 => Protocol::Http11,
         },
-    );
+        secure: false,
+        generation: trace.generation,
+        user_agent: std::str::from_utf8(user_agent).unwrap_or(""),
+    });
 }

@@ -215,7 +215,11 @@ mod tests {
         for (text, data, trailers) in rows {
             for step in [1, 2, 3, 1000] {
                 let got = decode(text.as_bytes(), step);
-                assert_eq!(got, Ok(Some((data.as_bytes().to_vec(), trailers.as_bytes().to_vec(), 0))), "{text:?} by {step}");
+                assert_eq!(
+                    got,
+                    Ok(Some((data.as_bytes().to_vec(), trailers.as_bytes().to_vec(), 0))),
+                    "{text:?} by {step}"
+                );
             }
         }
         assert_eq!(decode(b"0\r\n\r\nGET", 1000), Ok(Some((vec![], vec![], 3))));

@@ -105,7 +105,8 @@ impl RequestHead {
             Err(httparse::Error::TooManyHeaders) => return Err(Cause::TooManyFields),
             Err(_) => return Err(diagnose(bytes)),
         }
-        let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version)
+        else {
             return Err(Cause::RequestLineMalformed);
         };
         self.method = Span::appended(&mut self.line, method);
@@ -200,9 +201,12 @@ impl RequestHead {
             return Ok(());
         }
         let (authority, _) = split_absolute(target)?;
-        let authority = host::host_of(authority.as_bytes(), &mut self.scratch).map_err(|_| Cause::HostIllegal)?;
+        let authority =
+            host::host_of(authority.as_bytes(), &mut self.scratch).map_err(|_| Cause::HostIllegal)?;
         match written {
-            Some(port) if self.host != authority.host || port != authority.port => Err(Cause::AuthorityMismatch),
+            Some(port) if self.host != authority.host || port != authority.port => {
+                Err(Cause::AuthorityMismatch)
+            }
             Some(_) => Ok(()),
             None => {
                 self.host.push_str(authority.host);
@@ -345,7 +349,11 @@ fn judge_transfer_encoding(value: &[u8], count: usize) -> Result<(), Cause> {
         }
         others |= !name.eq_ignore_ascii_case(b"chunked");
     }
-    Err(if others && count == 1 { Cause::TransferEncodingUnsupported } else { Cause::TransferEncodingInvalid })
+    Err(if others && count == 1 {
+        Cause::TransferEncodingUnsupported
+    } else {
+        Cause::TransferEncodingInvalid
+    })
 }
 
 /// Names the fault in a head the parser refused. Off the plain path: walks the lines again.

@@ -12,8 +12,14 @@ fn parse(text: &str) -> Result<RequestHead, Cause> {
 #[test]
 fn refusals() {
     let rows: &[(&str, Cause)] = &[
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", Cause::FramingConflict),
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", Cause::LengthRepeated),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Cause::FramingConflict,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+            Cause::LengthRepeated,
+        ),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\n", Cause::LengthRepeated),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\n", Cause::LengthInvalid),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -3\r\n\r\n", Cause::LengthInvalid),
@@ -22,14 +28,32 @@ fn refusals() {
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", Cause::LengthInvalid),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", Cause::LengthInvalid),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", Cause::TransferEncodingUnsupported),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Cause::TransferEncodingUnsupported),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", Cause::TransferEncodingUnsupported),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", Cause::TransferEncodingInvalid),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", Cause::TransferEncodingInvalid),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            Cause::TransferEncodingUnsupported,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n",
+            Cause::TransferEncodingUnsupported,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+            Cause::TransferEncodingInvalid,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Cause::TransferEncodingInvalid,
+        ),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n", Cause::TransferEncodingInvalid),
-        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n", Cause::TransferEncodingInvalid),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n",
+            Cause::TransferEncodingInvalid,
+        ),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", Cause::FieldValueIllegal),
-        ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", Cause::TransferEncodingInOldVersion),
+        (
+            "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Cause::TransferEncodingInOldVersion,
+        ),
         ("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n", Cause::FieldFolded),
         ("GET / HTTP/1.1\r\n Host: a\r\n\r\n", Cause::FieldFolded),
         ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", Cause::FieldMalformed),
@@ -83,8 +107,12 @@ fn refusals() {
 
 #[test]
 fn accepted_heads() {
-    let head = parse("POST http://A.b:80/x?y=1 HTTP/1.1\r\nHost: a.B:80\r\nContent-Length: 5\r\n\r\n").unwrap();
-    assert_eq!((head.method(), head.raw_path(), head.query(), head.host.as_str()), ("POST", "/x", Some("y=1"), "a.b"));
+    let head =
+        parse("POST http://A.b:80/x?y=1 HTTP/1.1\r\nHost: a.B:80\r\nContent-Length: 5\r\n\r\n").unwrap();
+    assert_eq!(
+        (head.method(), head.raw_path(), head.query(), head.host.as_str()),
+        ("POST", "/x", Some("y=1"), "a.b")
+    );
     assert_eq!((head.framing, head.keep_alive, head.port), (Framing::Length(5), true, Some(80)));
 
     let head = parse("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -96,7 +124,9 @@ fn accepted_heads() {
     assert_eq!((head.host.as_str(), head.keep_alive), ("", false));
     let head = parse("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").unwrap();
     assert!(head.keep_alive);
-    let head = parse("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: cHuNkEd\r\nExpect: 100-Continue\r\n\r\n").unwrap();
+    let head =
+        parse("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: cHuNkEd\r\nExpect: 100-Continue\r\n\r\n")
+            .unwrap();
     assert_eq!((head.framing, head.expect_continue), (Framing::Chunked, true));
 }
 

@@ -14,7 +14,8 @@ use crate::wire::scan::Bounds;
 use crate::wire::{Version, decimal, is_value_byte};
 
 /// Bounds on a response head; Heroku's 8 KiB cookies fit many times.
-pub const RESPONSE_BOUNDS: Bounds = Bounds { first_line: 8 << 10, field: 32 << 10, head: 64 << 10, fields: 256 };
+pub const RESPONSE_BOUNDS: Bounds =
+    Bounds { first_line: 8 << 10, field: 32 << 10, head: 64 << 10, fields: 256 };
 
 /// A response head that has passed every rule.
 #[derive(Debug, Default)]
@@ -90,11 +91,18 @@ impl ResponseHead {
         self.keep_alive = !close && (version == Version::Http11 || keep);
         self.idle_limit = self.head.known(FieldId::KeepAlive).and_then(announced_timeout);
         // A response may not take away its own framing or cookies; anything else nominated goes.
-        let refuse = |id| matches!(id, FieldId::ContentLength | FieldId::TransferEncoding | FieldId::SetCookie);
+        let refuse =
+            |id| matches!(id, FieldId::ContentLength | FieldId::TransferEncoding | FieldId::SetCookie);
         self.head.drop_nominated(refuse).map_err(|_| Cause::ResponseMalformed)
     }
 
-    fn judge_framing(&mut self, version: Version, lengths: usize, codings: usize, to_head: bool) -> Result<(), Cause> {
+    fn judge_framing(
+        &mut self,
+        version: Version,
+        lengths: usize,
+        codings: usize,
+        to_head: bool,
+    ) -> Result<(), Cause> {
         let value = self.head.known(FieldId::ContentLength);
         let length = match (lengths, value) {
             (0, _) => None,
@@ -102,7 +110,10 @@ impl ResponseHead {
             _ => return Err(Cause::ResponseMalformed),
         };
         if codings > 0 {
-            let chunked = self.head.known(FieldId::TransferEncoding).is_some_and(|v| v.eq_ignore_ascii_case(b"chunked"));
+            let chunked = self
+                .head
+                .known(FieldId::TransferEncoding)
+                .is_some_and(|v| v.eq_ignore_ascii_case(b"chunked"));
             if length.is_some() || codings > 1 || !chunked || version == Version::Http10 {
                 return Err(Cause::ResponseMalformed);
             }
@@ -159,8 +170,18 @@ mod tests {
             ("HTTP/1.1 304 No\r\nTransfer-Encoding: chunked\r\n\r\n", false, Framing::None, false),
             ("HTTP/1.1 103 Early\r\nLink: x\r\n\r\n", false, Framing::None, true),
             ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n", false, Framing::Length(3), false),
-            ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\n", false, Framing::Length(3), true),
-            ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n", false, Framing::Length(3), false),
+            (
+                "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\n",
+                false,
+                Framing::Length(3),
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n",
+                false,
+                Framing::Length(3),
+                false,
+            ),
         ];
         for (text, to_head, framing, keep) in rows {
             let head = parse(text, *to_head).unwrap();
@@ -192,7 +213,9 @@ mod tests {
 
     #[test]
     fn keep_alive_timeout_is_learned() {
-        let head = parse("HTTP/1.1 200 OK\r\nKeep-Alive: max=5, timeout=7\r\nContent-Length: 1\r\n\r\n", false).unwrap();
+        let head =
+            parse("HTTP/1.1 200 OK\r\nKeep-Alive: max=5, timeout=7\r\nContent-Length: 1\r\n\r\n", false)
+                .unwrap();
         assert_eq!(head.idle_limit, Some(7));
     }
 }

@@ -63,7 +63,13 @@ impl Scan {
         }
     }
 
-    fn without_line_end(&self, rest: &[u8], bound: usize, total: usize, bounds: &Bounds) -> Result<Found, Cause> {
+    fn without_line_end(
+        &self,
+        rest: &[u8],
+        bound: usize,
+        total: usize,
+        bounds: &Bounds,
+    ) -> Result<Found, Cause> {
         if total >= bounds.head {
             return Err(Cause::HeadTooLarge);
         }
@@ -120,7 +126,12 @@ mod tests {
 
     #[test]
     fn byte_by_byte_equals_at_once() {
-        for text in ["GET / HTTP/1.1\r\nA: b\r\n\r\n", "G\r\n1234567890\r\n1\n", "123456789012345678901\r\n", "G\r\n12345678901\r\n"] {
+        for text in [
+            "GET / HTTP/1.1\r\nA: b\r\n\r\n",
+            "G\r\n1234567890\r\n1\n",
+            "123456789012345678901\r\n",
+            "G\r\n12345678901\r\n",
+        ] {
             let mut scan = Scan::default();
             let mut last = Ok(Found::More);
             for end in 1..=text.len() {

@@ -55,7 +55,9 @@ impl Listening {
             Listening::Tcp(socket) => {
                 socket.poll_accept(cx).map(|r| r.map(|(stream, peer)| (Stream::Tcp(stream), Some(peer))))
             }
-            Listening::Unix(socket) => socket.poll_accept(cx).map(|r| r.map(|(stream, _)| (Stream::Unix(stream), None))),
+            Listening::Unix(socket) => {
+                socket.poll_accept(cx).map(|r| r.map(|(stream, _)| (Stream::Unix(stream), None)))
+            }
         }
     }
 }
@@ -92,7 +94,8 @@ fn start(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, stream: Stream, peer: 
 
 async fn await_room(worker: &Worker, closing: &Closing) {
     poll_fn(|cx| {
-        if worker.open_connections() < worker.max_connections || worker.is_draining() || closing.closed.get() {
+        if worker.open_connections() < worker.max_connections || worker.is_draining() || closing.closed.get()
+        {
             return Poll::Ready(());
         }
         worker.await_room(cx.waker());

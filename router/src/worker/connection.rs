@@ -88,7 +88,8 @@ pub fn serve(
     worker.clock.read();
     let keepalive_ms = worker.with_table(|table| {
         let settings = listener.settings(table);
-        settings.map_or(60_000, |s| u64::try_from(s.listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000))
+        settings
+            .map_or(60_000, |s| u64::try_from(s.listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000))
     });
     let mut connection = Connection { worker, listener, stream, peer, deadline, keepalive_ms, _open: open };
     async move {
@@ -174,7 +175,8 @@ impl Connection {
     /// Closes with a reset, so that a body that is delimited by the close cannot be taken for complete.
     fn abort(&self) {
         if let Stream::Tcp(stream) = &self.stream {
-            let _: io::Result<()> = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+            let _: io::Result<()> =
+                socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
         }
     }
 }

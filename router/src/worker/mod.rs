@@ -76,7 +76,13 @@ pub enum DrainPhase {
 
 impl Worker {
     /// A worker that serves nothing yet. Called on its own thread.
-    pub fn new(id: usize, shared: Arc<Shared>, shard: Arc<WorkerShard>, recorder: Recorder, max_connections: u64) -> Rc<Self> {
+    pub fn new(
+        id: usize,
+        shared: Arc<Shared>,
+        shard: Arc<WorkerShard>,
+        recorder: Recorder,
+        max_connections: u64,
+    ) -> Rc<Self> {
         let table = shared.table.load_full();
         Rc::new(Self {
             id,

@@ -42,9 +42,14 @@ pub struct Start {
 /// # Errors
 /// When the runtime cannot be made (no descriptors).
 pub fn run(start: Start) -> std::io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
+    let runtime =
+        Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
     let Start { id, shared, recorder, max_connections } = start;
-    let shard = shared.places.get(id).map(|place| Arc::clone(&place.shard)).unwrap_or_else(|| Arc::new(WorkerShard::new()));
+    let shard = shared
+        .places
+        .get(id)
+        .map(|place| Arc::clone(&place.shard))
+        .unwrap_or_else(|| Arc::new(WorkerShard::new()));
     let worker = Worker::new(id, shared, shard, recorder, max_connections);
     runtime.block_on(async {
         tokio::task::spawn_local(tick(Rc::clone(&worker)));
@@ -101,7 +106,12 @@ async fn obey(worker: &Rc<Worker>) {
                     }
                     let closing = Rc::new(Closing::default());
                     let listener = ListenerRef::new(name.clone());
-                    tokio::task::spawn_local(accept(Rc::clone(worker), listener, socket, Rc::clone(&closing)));
+                    tokio::task::spawn_local(accept(
+                        Rc::clone(worker),
+                        listener,
+                        socket,
+                        Rc::clone(&closing),
+                    ));
                     listening.entry(name).or_default().push(closing);
                     tokio::task::yield_now().await;
                     worker.shared.beat(worker.id, worker.accepting().get());

@@ -112,7 +112,14 @@ fn long_extensions_and_trailers() {
 #[test]
 fn a_body_that_ends_early() {
     let length = "POST /bad HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
-    for (head, body) in [(length, &b""[..]), (length, b"abc"), (HEAD, b""), (HEAD, b"5\r\nab"), (HEAD, b"2\r\nab\r\n"), (HEAD, b"0\r\n")] {
+    for (head, body) in [
+        (length, &b""[..]),
+        (length, b"abc"),
+        (HEAD, b""),
+        (HEAD, b"5\r\nab"),
+        (HEAD, b"2\r\nab\r\n"),
+        (HEAD, b"0\r\n"),
+    ] {
         let origin = origin();
         let router = serve(&origin, "");
         let mut client = router.client();

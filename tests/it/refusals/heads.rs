@@ -106,9 +106,39 @@ const FIELDS: &[(&[u8], u16, &str)] = &[
 
 /// The bytes after `Host:` of an HTTP/1.1 request, all of them illegal.
 const HOSTS: &[&str] = &[
-    "", " ", " u@a", " u:p@a", " a,b", " a, b", " a b", " a/b", " a/", " a?b", " a#b", " a\\b", " a:", " a:x", " a:-1",
-    " a:99999", " a:65536", " a:0", " a:80:80", " :80", " a..b", " .a", " [::1", " ::1", " [::1]x", " [::1]:x", " [g::]",
-    " a%41", " http://a", " *", " a_b@c", " \"a\"", " a;b",
+    "",
+    " ",
+    " u@a",
+    " u:p@a",
+    " a,b",
+    " a, b",
+    " a b",
+    " a/b",
+    " a/",
+    " a?b",
+    " a#b",
+    " a\\b",
+    " a:",
+    " a:x",
+    " a:-1",
+    " a:99999",
+    " a:65536",
+    " a:0",
+    " a:80:80",
+    " :80",
+    " a..b",
+    " .a",
+    " [::1",
+    " ::1",
+    " [::1]x",
+    " [::1]:x",
+    " [g::]",
+    " a%41",
+    " http://a",
+    " *",
+    " a_b@c",
+    " \"a\"",
+    " a;b",
 ];
 
 /// Request lines with the code of their refusal (405 for the methods that are not served, 400 else).
@@ -176,7 +206,8 @@ const LINES: &[(&[u8], &str)] = &[
 
 fn check(router: &InProcess, bytes: &[u8], status: u16, code: &str) {
     for split in [false, true] {
-        let what = format!("{:?}{}", String::from_utf8_lossy(bytes), if split { " byte by byte" } else { "" });
+        let what =
+            format!("{:?}{}", String::from_utf8_lossy(bytes), if split { " byte by byte" } else { "" });
         let response = refused(router, bytes, split, &what);
         assert_eq!((response.status, response.code()), (status, code), "{what}");
     }
@@ -255,7 +286,11 @@ fn garbage_after_a_good_request_is_answered_after_it() {
     for split in [false, true] {
         let mut client = router.client();
         let bytes = b"GET /good HTTP/1.1\r\nHost: a\r\n\r\nGARBAGE\r\n\r\n";
-        if split { client.send_split(bytes) } else { client.send(bytes) }
+        if split {
+            client.send_split(bytes)
+        } else {
+            client.send(bytes)
+        }
         assert_eq!(client.response().text(), "good");
         let second = client.response();
         assert_eq!((second.status, second.code()), (400, "request_line_malformed"));
@@ -302,7 +337,11 @@ fn what_looks_odd_and_is_legal_passes() {
     for (text, line) in rows {
         for split in [false, true] {
             let mut client = router.client();
-            if split { client.send_split(text.as_bytes()) } else { client.send(text) }
+            if split {
+                client.send_split(text.as_bytes())
+            } else {
+                client.send(text)
+            }
             let what = format!("{text:?} split {split}");
             let response = client.read(false).unwrap_or_else(|lost| panic!("{what}: {lost:?}"));
             assert_eq!(response.status, 200, "{what}: {response:?}");

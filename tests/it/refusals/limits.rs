@@ -67,7 +67,11 @@ fn the_listener_sets_the_bounds() {
     let rows: &[(String, u16, &str)] = &[
         (line(65), 414, "request_line_too_long"),
         (field(71), 431, "field_too_large"),
-        (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", format!("X: {}\r\n", "x".repeat(60)).repeat(4)), 431, "too_many_fields"),
+        (
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", format!("X: {}\r\n", "x".repeat(60)).repeat(4)),
+            431,
+            "too_many_fields",
+        ),
         (fields(4), 431, "too_many_fields"),
     ];
     for (text, status, code) in rows {
@@ -124,12 +128,20 @@ fn an_idle_connection_closes_without_a_word() {
         assert_eq!(served.get("a", "/good").text(), "good");
     }
     assert_eq!(served.rest(), b"", "idle after a response");
-    assert!(began.elapsed() < Duration::from_secs(5), "closed late: idle after a response: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "closed late: idle after a response: {:?}",
+        began.elapsed()
+    );
     let mut pipelined = router.client();
     pipelined.send("GET /good HTTP/1.1\r\nHost: a\r\n\r\nGET /good HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!((pipelined.response().status, pipelined.response().status), (200, 200));
     assert_eq!(pipelined.rest(), b"", "idle after two responses");
-    assert!(began.elapsed() < Duration::from_secs(5), "closed late: idle after two responses: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "closed late: idle after two responses: {:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
@@ -137,10 +149,14 @@ fn bodies_have_a_bound() {
     let origin = origin();
     let router = serve(&origin, "limits = { body = 10 }");
     let what = "Content-Length over the bound";
-    let response = refused(&router, b"POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n", false, what);
+    let response =
+        refused(&router, b"POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n", false, what);
     assert_eq!((response.status, response.code()), (413, "body_too_large"));
     nothing_reached(&origin, &router, what);
-    assert_eq!(router.ask("POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789").status, 200);
+    assert_eq!(
+        router.ask("POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789").status,
+        200
+    );
 
     let chunked = "POST /good HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(router.ask(&format!("{chunked}4\r\nabcd\r\n6\r\nefghij\r\n0\r\n\r\n")).status, 200);
@@ -160,7 +176,11 @@ fn bodies_have_a_bound() {
 fn a_silent_body_times_out() {
     let origin = origin();
     let router = serve(&origin, "limits = { body_idle = \"200ms\" }");
-    for (head, part) in [("Content-Length: 5", "ab"), ("Transfer-Encoding: chunked", "2\r\nab\r\n"), ("Content-Length: 5", "")] {
+    for (head, part) in [
+        ("Content-Length: 5", "ab"),
+        ("Transfer-Encoding: chunked", "2\r\nab\r\n"),
+        ("Content-Length: 5", ""),
+    ] {
         let mut client = router.client();
         let response = client.ask(format!("POST /bad HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n{part}"));
         assert_eq!((response.status, response.code()), (408, "body_timeout"), "{head} {part:?}");

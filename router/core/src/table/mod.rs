@@ -25,11 +25,11 @@ use ekiden_config::names::{AppName, ClusterName, ListenerName};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use self::routes::AppRoutes;
 pub use self::compile::{Compiled, Compiler};
 use self::hosts::HostIndex;
 pub use self::methods::Allow;
 use self::paths::Selection;
+use self::routes::AppRoutes;
 use crate::cluster::ClusterTable;
 use crate::split::Side;
 use crate::stats::RouteCell;
@@ -139,7 +139,13 @@ pub struct Table {
 impl Table {
     /// A table without listeners and apps, generation 0: what serves before the first publish.
     pub fn empty() -> Self {
-        Self { generation: Generation(0), listeners: Vec::new(), apps: Vec::new(), slots: Arc::default(), routes: Vec::new() }
+        Self {
+            generation: Generation(0),
+            listeners: Vec::new(),
+            apps: Vec::new(),
+            slots: Arc::default(),
+            routes: Vec::new(),
+        }
     }
 
     /// The index of a listener, for [`Table::find`]. Looked up once per worker and table, not per request.
