@@ -39,7 +39,7 @@ pub struct Shared {
     pub places: Vec<Place>,
     /// When the process started.
     pub started: Instant,
-    own: Mutex<Arc<Vec<Address>>>,
+    own: Mutex<Arc<[Address]>>,
     taken: (Mutex<()>, Condvar),
     retired: SyncSender<Retired>,
 }
@@ -90,7 +90,7 @@ impl Shared {
             table: ArcSwap::from_pointee(Table::empty()),
             places: (0..workers).map(|_| place()).collect(),
             started: Instant::now(),
-            own: Mutex::default(),
+            own: Mutex::new(Arc::from([])),
             taken: (Mutex::new(()), Condvar::new()),
             retired,
         };
@@ -106,7 +106,7 @@ impl Shared {
 
     /// Tells the addresses that control and telemetry are served on; no endpoint may be one of them.
     pub fn set_own_addresses(&self, addresses: Vec<Address>) {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(addresses);
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = addresses.into();
     }
 
     /// Whether connecting to an address would reach this process's own control or telemetry. Called off the plain

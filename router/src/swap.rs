@@ -1,6 +1,6 @@
 //! The swapper: takes published Models, compiles them off the workers, swaps the one pointer, and acknowledges.
 //!
-//! Order of one swap: bind new listeners, compile, mark removed endpoints gone, store the table, wake every worker,
+//! Order of one swap: bind new listeners, compile, store the table, mark removed endpoints gone, wake every worker,
 //! wait until each has taken it, close old listeners, end the tickets. A worker that is late is named and keeps the
 //! tickets pending; later publishes go on. Does not validate Models (control did) and does not serve.
 
@@ -140,10 +140,12 @@ impl Swapper {
         self.compiler.set_now(unix_ms());
         let compiled = self.compiler.compile(model, generation);
         refused.extend(compiled.refused);
+        // First the table, then the marks: a worker that finds every endpoint of its old table gone then finds the new
+        // table too, and takes it before it gives a request up.
+        self.shared.table.store(Arc::clone(&compiled.table));
         for cell in &compiled.removed {
             cell.mark_gone();
         }
-        self.shared.table.store(Arc::clone(&compiled.table));
         for cluster in compiled.table.all_clusters() {
             cluster.catch_up();
         }

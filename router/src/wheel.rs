@@ -140,10 +140,10 @@ impl Wheel {
     /// Wakes every task (`all`) or those inside an exchange. Called on drain and when old tables must be let go.
     pub fn wake(&self, all: bool) {
         for slot in self.slots.borrow().iter() {
-            if all || slot.busy.get() {
-                if let Some(waker) = slot.waker.borrow().as_ref() {
-                    waker.wake_by_ref();
-                }
+            if (all || slot.busy.get())
+                && let Some(waker) = slot.waker.borrow().as_ref()
+            {
+                waker.wake_by_ref();
             }
         }
     }

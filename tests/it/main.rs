@@ -4,6 +4,7 @@
 //! with good traffic, `seams` the points where later parts plug in; `control`, `swap` and `process` run the real binary,
 //! `nginx` a real endpoint, `arch` looks at the manifests.
 
+mod headers;
 mod refusals;
 mod relay;
 mod upstream_faults;

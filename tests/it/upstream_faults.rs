@@ -43,7 +43,10 @@ const HEADS: &[(&str, &str)] = &[
     ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "response_malformed"),
     ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "response_malformed"),
     ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", "response_malformed"),
-    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "response_malformed"),
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "response_malformed",
+    ),
     ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "response_malformed"),
     ("HTTP/2.0 200 OK\r\n\r\n", "response_malformed"),
     ("HTTP/1.2 200 OK\r\n\r\n", "response_malformed"),
@@ -119,9 +122,7 @@ fn heads_that_are_too_large() {
 
 #[test]
 fn many_informational_responses_end_the_exchange() {
-    let origin = origin(|conn| {
-        while conn.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n") {}
-    });
+    let origin = origin(|conn| while conn.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n") {});
     let router = serve(&origin, "");
     let mut client = router.client();
     client.send("GET /bad HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -198,8 +199,18 @@ const BODIES: &[(&str, &[u8], How, &str)] = &[
     ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n-1\r\n", b"abc", How::Fin, "response_malformed"),
     ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\nabc\r\n", b"abc", How::Fin, "response_malformed"),
     ("Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", b"abc", How::Fin, "response_malformed"),
-    ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 3\r\n\r\n", b"abc", How::Fin, "response_malformed"),
-    ("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nbad trailer\r\n\r\n", b"abc", How::Fin, "response_malformed"),
+    (
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 3\r\n\r\n",
+        b"abc",
+        How::Fin,
+        "response_malformed",
+    ),
+    (
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nbad trailer\r\n\r\n",
+        b"abc",
+        How::Fin,
+        "response_malformed",
+    ),
 ];
 
 #[test]
@@ -219,10 +230,14 @@ fn a_body_that_does_not_end_gets_no_false_end() {
             let mut client = router.client();
             client.send(format!("GET /bad HTTP/{version}\r\nHost: a\r\n\r\n"));
             match client.read(false) {
-                Err(Lost::Truncated(body)) => assert!(had.starts_with(&body) || body.starts_with(b"HTTP/"), "{what}: {body:?}"),
+                Err(Lost::Truncated(body)) => {
+                    assert!(had.starts_with(&body) || body.starts_with(b"HTTP/"), "{what}: {body:?}")
+                }
                 // A reset that came with the head leaves nothing to the client; so does a fault before a byte was sent.
                 Err(Lost::Closed) => {}
-                Ok(response) => assert_eq!((response.status, response.code()), (502, *code), "{what}: {response:?}"),
+                Ok(response) => {
+                    assert_eq!((response.status, response.code()), (502, *code), "{what}: {response:?}")
+                }
                 Err(other) => panic!("{what}: {other:?}"),
             }
             assert_eq!(router.records(1)[0]["code"], *code, "{what}");
@@ -239,7 +254,13 @@ fn a_pause_is_a_timeout_with_the_code_of_its_place() {
         ("first_byte = \"150ms\"", "HTTP/1.1 200 OK\r\nA:", "GET", 504, "first_byte_timeout"),
         ("total = \"150ms\"", "", "GET", 504, "total_timeout"),
         ("idle = \"150ms\"", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "GET", 0, "upstream_idle"),
-        ("total = \"150ms\"", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "GET", 0, "total_timeout"),
+        (
+            "total = \"150ms\"",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            "GET",
+            0,
+            "total_timeout",
+        ),
     ];
     for (timeout, bytes, method, status, code) in cases {
         let origin = origin(move |conn| {
@@ -293,7 +314,9 @@ fn an_endpoint_that_reads_nothing_is_a_send_timeout() {
 
 #[test]
 fn bytes_behind_a_response_spoil_its_connection() {
-    for (head, extra) in [("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), ("GET", "x"), ("HEAD", "body of a HEAD")] {
+    for (head, extra) in
+        [("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), ("GET", "x"), ("HEAD", "body of a HEAD")]
+    {
         let origin = origin(move |conn| {
             let body = if head == "HEAD" { "" } else { "ok" };
             conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{body}{extra}"));
@@ -304,7 +327,11 @@ fn bytes_behind_a_response_spoil_its_connection() {
         let mut client = router.client();
         let response = client.ask(format!("{head} /bad HTTP/1.1\r\nHost: a\r\n\r\n"));
         assert_eq!(response.status, 200, "{what}");
-        assert_eq!(client.get("a", "/good").text(), "good", "{what}: the next answer is not made of left-over bytes");
+        assert_eq!(
+            client.get("a", "/good").text(),
+            "good",
+            "{what}: the next answer is not made of left-over bytes"
+        );
         assert_eq!(origin.connections(), 2, "{what}");
     }
 }

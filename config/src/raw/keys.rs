@@ -65,7 +65,7 @@ tables! {
         telemetry: RawTelemetry = "see the keys";
         /// Where and how the control API is served.
         control: RawControl = "see the keys";
-        /// Directory for state; a relative path goes by the working directory. Needs a restart.
+        /// Directory for state; a relative path goes by this file's directory. Needs a restart.
         run_dir: Spanned<String> = "a directory of the user's state directory, named by a hash of this file's path" in 1, 4096;
         /// Worker threads. Needs a restart.
         workers: Spanned<u64> = "one per core" in 1, 256;

@@ -8,7 +8,7 @@ use crate::cli::{Check, Format};
 use crate::exit;
 
 /// Checks a configuration. Findings go to standard output, so that they can be piped.
-pub fn check(arguments: &Check) -> ExitCode {
+pub(crate) fn check(arguments: &Check) -> ExitCode {
     let (findings, summary) = match ekiden_control::check(&arguments.file) {
         Ok(built) => {
             let (routes, endpoints) = (built.model.route_count(), built.model.endpoint_count());

@@ -8,7 +8,7 @@ use ekiden_control::AddressFlag;
 /// An L7 router and service-mesh data plane.
 #[derive(Debug, Parser)]
 #[command(name = "ekiden", version, about, max_term_width = 100, after_help = EXAMPLES)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
@@ -25,7 +25,7 @@ Exit codes: 0 ended as asked, 1 invalid configuration, 2 wrong usage, 3 an addre
 4 the run directory is in use, 5 the system refused a resource, 70 a worker died.";
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Serve a configuration until told to stop
     #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
@@ -56,7 +56,7 @@ Signals: SIGHUP reloads the configuration and reopens the access log; SIGTERM an
 is in flight and end (a second one ends now).";
 
 #[derive(Debug, Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// The configuration: TOML, or YAML or JSON by its extension
     pub file: PathBuf,
     /// Worker threads [default: one per core]
@@ -87,7 +87,7 @@ Examples:
 Exits with 0 when the configuration can be served, with 1 when not.";
 
 #[derive(Debug, Args)]
-pub struct Check {
+pub(crate) struct Check {
     /// The configuration
     pub file: PathBuf,
     /// How findings are printed
@@ -96,7 +96,7 @@ pub struct Check {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people
     Text,
     /// One JSON array
@@ -104,14 +104,14 @@ pub enum Format {
 }
 
 #[derive(Debug, Args)]
-pub struct Version {
+pub(crate) struct Version {
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Port of the router; telemetry and control take the next two [default: 8080]
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
@@ -121,7 +121,7 @@ pub struct Demo {
 }
 
 /// The text of `ekiden version`.
-pub fn version(arguments: &Version) -> String {
+pub(crate) fn version(arguments: &Version) -> String {
     let version = env!("CARGO_PKG_VERSION");
     if arguments.json {
         let object = serde_json::json!({ "name": "ekiden", "version": version });

@@ -6,12 +6,15 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ekiden_control::{AddressFlag, Options};
 use ekiden_router::listen::Inherited;
 
 use crate::cli::Demo;
+use crate::signals::{Asked, Signals};
 use crate::start::{Running, start};
 use crate::{descriptors, exit, logging};
 
@@ -19,13 +22,17 @@ use crate::{descriptors, exit, logging};
 const SWAP_EVERY: Duration = Duration::from_secs(3);
 
 /// Runs the demo until Ctrl-C or `--seconds`.
-pub fn demo(arguments: &Demo) -> ExitCode {
+pub(crate) fn demo(arguments: &Demo) -> ExitCode {
     logging::install();
     descriptors::raise_limit();
-    match play(arguments) {
+    let dir = std::env::temp_dir().join(format!("ekiden-demo-{}", std::process::id()));
+    let played = play(arguments, &dir);
+    // What cannot be removed is in the directory for temporary files, where it does no harm.
+    let _left_for_the_system = std::fs::remove_dir_all(&dir);
+    match played {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop { reason, code }) => {
-            eprintln!("error: {reason}");
+            logging::say(format_args!("error: {reason}"));
             code
         }
     }
@@ -42,13 +49,12 @@ impl From<std::io::Error> for Stop {
     }
 }
 
-fn play(arguments: &Demo) -> Result<(), Stop> {
+fn play(arguments: &Demo, dir: &std::path::Path) -> Result<(), Stop> {
     let mut origins = Vec::new();
     for name in ["tokyo", "odawara", "hakone"] {
         origins.push((name, origin(name)?));
     }
-    let dir = std::env::temp_dir().join(format!("ekiden-demo-{}", std::process::id()));
-    std::fs::create_dir_all(&dir)?;
+    std::fs::create_dir_all(dir)?;
     let file = dir.join("demo.toml");
     std::fs::write(&file, configuration(arguments.port, &origins))?;
     let at = |offset: u16| {
@@ -67,13 +73,26 @@ fn play(arguments: &Demo) -> Result<(), Stop> {
         .map_err(|failed| Stop { reason: failed.reason, code: failed.code })?;
     println!("{}", greeting(arguments.port));
     let end = arguments.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    swap_until(end, arguments.port, &origins);
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_signal(Arc::clone(&stop));
+    swap_until(end, &stop, arguments.port, &origins);
     let Running { router, control, telemetry } = running;
     control.stop();
     drop(telemetry);
     router.stop();
-    std::fs::remove_dir_all(&dir)?;
     Ok(())
+}
+
+/// Ends the demo in order on Ctrl-C and SIGTERM; without a runtime for signals they end it as they always do.
+fn stop_on_signal(stop: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let Ok(mut signals) = Signals::listen() else { return };
+            while signals.next().await != Asked::End {}
+            stop.store(true, Ordering::Release);
+        });
+    });
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -106,12 +125,12 @@ fn greeting(port: u16) -> String {
 }
 
 /// Joins and removes the third origin through the control API, with requests flowing, and tells what came of it.
-fn swap_until(end: Option<Instant>, port: u16, origins: &[(&str, SocketAddr)]) {
+fn swap_until(end: Option<Instant>, stop: &AtomicBool, port: u16, origins: &[(&str, SocketAddr)]) {
     let Some((name, address)) = origins.last() else { return };
     let control = loopback(port.saturating_add(2));
     let path = format!("/v1/apps/default/clusters/web/endpoints/{name}");
     let mut joined = false;
-    while end.is_none_or(|end| Instant::now() < end) {
+    while end.is_none_or(|end| Instant::now() < end) && !stop.load(Ordering::Acquire) {
         let (method, body) = if joined {
             ("DELETE", String::new())
         } else {
@@ -120,7 +139,7 @@ fn swap_until(end: Option<Instant>, port: u16, origins: &[(&str, SocketAddr)]) {
         let answer = call(control, method, &path, &body).unwrap_or_else(|error| error.to_string());
         joined = !joined;
         println!("{method} {path} -> {}", answer.lines().last().unwrap_or("").trim());
-        let (served, failed) = traffic(loopback(port), SWAP_EVERY.min(left(end)));
+        let (served, failed) = traffic(loopback(port), SWAP_EVERY.min(left(end)), stop);
         let counts: Vec<String> = served.iter().map(|(name, count)| format!("{name} {count}")).collect();
         println!("  {}; failed requests: {failed}", counts.join(", "));
     }
@@ -131,10 +150,14 @@ fn left(end: Option<Instant>) -> Duration {
 }
 
 /// Requests the router, gently, for a while: how many each origin answered, and how many failed.
-fn traffic(router: SocketAddr, time: Duration) -> (std::collections::BTreeMap<String, u32>, u32) {
+fn traffic(
+    router: SocketAddr,
+    time: Duration,
+    stop: &AtomicBool,
+) -> (std::collections::BTreeMap<String, u32>, u32) {
     let (mut served, mut failed) = (std::collections::BTreeMap::new(), 0);
     let end = Instant::now() + time;
-    while Instant::now() < end {
+    while Instant::now() < end && !stop.load(Ordering::Acquire) {
         match call(router, "GET", "/", "") {
             Ok(answer) if answer.starts_with("HTTP/1.1 200") => {
                 let name = answer.lines().last().unwrap_or("").trim().to_owned();

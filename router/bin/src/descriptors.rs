@@ -2,7 +2,7 @@
 
 /// Raises it. Failing is no error: the connection bound follows whatever the limit is.
 #[expect(unsafe_code, reason = "getrlimit and setrlimit have no safe form in std")]
-pub fn raise_limit() {
+pub(crate) fn raise_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls get a pointer to a live rlimit and keep none of it.
     unsafe {

@@ -3,24 +3,24 @@
 use std::process::ExitCode;
 
 /// The configuration is invalid: a restart will not help.
-pub fn invalid() -> ExitCode {
+pub(crate) fn invalid() -> ExitCode {
     ExitCode::from(1)
 }
 
 /// A listener's address is taken, or not ours to bind.
-pub fn address() -> ExitCode {
+pub(crate) fn address() -> ExitCode {
     ExitCode::from(3)
 }
 
 /// The run directory belongs to another process.
-pub fn run_dir() -> ExitCode {
+pub(crate) fn run_dir() -> ExitCode {
     ExitCode::from(4)
 }
 
 /// The system refused threads, descriptors or files that the start needs.
-pub fn system() -> ExitCode {
+pub(crate) fn system() -> ExitCode {
     ExitCode::from(5)
 }
 
 /// A worker died.
-pub const FATAL: i32 = 70;
+pub(crate) const FATAL: i32 = 70;

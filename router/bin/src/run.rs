@@ -15,7 +15,7 @@ use crate::start::{Running, start};
 use crate::{descriptors, exit, logging};
 
 /// Serves a configuration until the process is told to end.
-pub fn run(arguments: &Run) -> ExitCode {
+pub(crate) fn run(arguments: &Run) -> ExitCode {
     // First of all, while no other thread and no other descriptor is there.
     let inherited = Inherited::from_environment();
     logging::install();
@@ -23,23 +23,23 @@ pub fn run(arguments: &Run) -> ExitCode {
     let loaded = match ekiden_control::load(options(arguments)) {
         Ok(loaded) => loaded,
         Err(refused) => {
-            eprintln!("{refused}");
+            logging::say(refused);
             return exit::invalid();
         }
     };
     for diagnostic in loaded.diagnostics() {
-        eprintln!("{diagnostic}\n");
+        logging::say(format_args!("{diagnostic}\n"));
     }
     let announcement = announcement(&loaded);
     let (timeout, grace) = (loaded.process().drain_timeout, loaded.process().drain_grace);
     let running = match start(loaded, arguments.workers, inherited) {
         Ok(running) => running,
         Err(failed) => {
-            eprintln!("error: {}", failed.reason);
+            logging::say(format_args!("error: {}", failed.reason));
             return failed.code;
         }
     };
-    eprintln!("{announcement}");
+    logging::say(announcement);
     notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
     serve(running, grace, timeout)
 }
@@ -96,14 +96,14 @@ fn serve(running: Running, grace: Duration, timeout: Duration) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: no runtime for signals: {error}");
+            logging::say(format_args!("error: no runtime for signals: {error}"));
             return exit::system();
         }
     };
     let mut signals = match runtime.block_on(async { Signals::listen() }) {
         Ok(signals) => signals,
         Err(error) => {
-            eprintln!("error: signals cannot be listened to: {error}");
+            logging::say(format_args!("error: signals cannot be listened to: {error}"));
             return exit::system();
         }
     };
@@ -127,7 +127,7 @@ fn serve(running: Running, grace: Duration, timeout: Duration) -> ExitCode {
     let interrupted = || now.load(Ordering::Acquire);
     router.await_grace(grace, interrupted);
     router.drain();
-    if !router.await_idle(timeout, interrupted) {
+    if !router.await_idle(timeout, interrupted) && router.connections() > 0 {
         tracing::warn!(connections = router.connections(), "ending with requests in flight");
     }
     control.stop();

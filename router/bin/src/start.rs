@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ekiden_config::doors::Verdict;
@@ -16,7 +17,7 @@ use crate::exit;
 const FIRST_TABLE: Duration = Duration::from_secs(10);
 
 /// The running whole.
-pub struct Running {
+pub(crate) struct Running {
     /// The data plane.
     pub router: Router,
     /// The control plane.
@@ -27,7 +28,7 @@ pub struct Running {
 
 /// Why nothing runs: a text for people and the exit code.
 #[derive(Debug)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// What went wrong and what to do.
     pub reason: String,
     /// How the process ends.
@@ -39,7 +40,7 @@ fn failed(reason: impl Into<String>, code: ExitCode) -> Failed {
 }
 
 /// Starts everything and waits until the first table serves.
-pub fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) -> Result<Running, Failed> {
+pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) -> Result<Running, Failed> {
     let process = loaded.process().clone();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = workers.or(process.workers).map_or(cores, usize::from);
@@ -81,13 +82,18 @@ pub fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) -> Resu
         None => return Err(failed("the workers did not take the first table within 10 s", exit::system())),
     }
     let reader = control.status_reader();
+    let last_ok = AtomicU64::new(0);
     let status = move || {
         let status = reader.read();
+        if let Some(reload) = status.last_reload.as_ref().filter(|reload| reload.ok) {
+            last_ok.store(reload.unix_ms, Ordering::Relaxed);
+        }
+        let stopped = || (!status.running).then(|| "control has stopped; see the log".to_owned());
         ControlStatus {
-            stale: status.stale_reason.clone(),
+            stale: status.stale_reason.clone().or_else(stopped),
             reloads_ok: status.reloads.accepted,
             reloads_failed: status.reloads.partial + status.reloads.refused,
-            last_reload_unix_ms: status.last_reload.as_ref().map_or(0, |reload| reload.unix_ms),
+            last_reload_unix_ms: last_ok.load(Ordering::Relaxed),
         }
     };
     let telemetry = telemetry_address

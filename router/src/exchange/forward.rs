@@ -67,9 +67,6 @@ pub async fn forward(
 ) -> After {
     let worker = Rc::clone(&connection.worker);
     let started = ws.trace.started.unwrap_or_else(|| worker.clock.turn());
-    let timeouts = entry.route.timeouts;
-    let at_ms = |wait: Duration| started.ms() + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
-    let total_ms = timeouts.total.map(at_ms);
     if edit::rewrites_path(&entry.route) {
         edit::rewritten_path(&entry.route, &ws.path, &mut ws.scratch);
         std::mem::swap(&mut ws.path, &mut ws.scratch);
@@ -77,22 +74,8 @@ pub async fn forward(
             return Box::pin(run::refuse(connection, ws, Cause::RewriteTooLarge, None)).await;
         }
     }
-    cluster.cell.shard(worker.id).in_flight.add(1);
-    ws.trace.cluster = Some(Arc::clone(&cluster.cell));
-    ws.trace.phase = Phase::Connect;
-    ws.tried.clear();
-    ws.leg.output.clear();
-    let mut forward = Forward {
-        connect_over_ms: at_ms(timeouts.connect).min(total_ms.unwrap_or(u64::MAX)),
-        worker: Rc::clone(&worker),
-        listener,
-        entry,
-        cluster,
-        tried_uids: smallvec::SmallVec::new(),
-        connects: 0,
-        last: None,
-        replayed: false,
-    };
+    let total_ms = entry.route.timeouts.total.map(|total| after_ms(started, total));
+    let mut forward = Forward::begin(&worker, ws, listener, entry, cluster, started);
     let mut relay: Option<Relay> = None;
     loop {
         let acquired = match forward.step(ws) {
@@ -138,9 +121,57 @@ pub async fn forward(
     }
 }
 
-impl Forward<'_> {
-    /// Picks an endpoint and attaches a pooled connection to it, or says what has to be waited for.
+/// The wheel's time a while after a moment.
+fn after_ms(from: Moment, wait: Duration) -> u64 {
+    from.ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl<'a> Forward<'a> {
+    /// Counts the request in at its cluster.
+    fn begin(
+        worker: &Rc<Worker>,
+        ws: &mut Workspace,
+        listener: &'a Listener,
+        entry: Arc<RouteEntry>,
+        cluster: Arc<ClusterTable>,
+        started: Moment,
+    ) -> Self {
+        cluster.cell.shard(worker.id).in_flight.add(1);
+        ws.trace.cluster = Some(Arc::clone(&cluster.cell));
+        ws.trace.phase = Phase::Connect;
+        ws.tried.clear();
+        ws.leg.output.clear();
+        let timeouts = entry.route.timeouts;
+        let total_ms = timeouts.total.map_or(u64::MAX, |total| after_ms(started, total));
+        Forward {
+            connect_over_ms: after_ms(started, timeouts.connect).min(total_ms),
+            worker: Rc::clone(worker),
+            listener,
+            entry,
+            cluster,
+            tried_uids: smallvec::SmallVec::new(),
+            connects: 0,
+            last: None,
+            replayed: false,
+        }
+    }
+
+    /// Picks an endpoint and attaches a pooled connection to it, or says what has to be waited for. When nothing can be
+    /// picked in a table that is no longer the one in force, the request goes by the new one.
     fn step(&mut self, ws: &mut Workspace) -> Step {
+        loop {
+            let step = self.step_here(ws);
+            if !matches!(step, Step::Failed(_)) || !self.worker.is_behind() {
+                return step;
+            }
+            self.worker.take_table();
+            if let Err(cause) = self.look_again(ws) {
+                return Step::Failed(cause);
+            }
+        }
+    }
+
+    fn step_here(&mut self, ws: &mut Workspace) -> Step {
         let worker = &self.worker;
         let index = match self.cluster.pick(&ws.tried, &mut || worker.random()) {
             Pick::Endpoint(index) => index,
@@ -413,10 +444,11 @@ impl Forward<'_> {
         sent: bool,
     ) -> After {
         self.count_bytes(ws);
-        if failure.cause != Cause::ClientGone && failure.cause.at(ws.trace.phase).blame() == Blame::Endpoint {
-            if let Some(home) = ws.leg.home() {
-                home.cell.note_failure();
-            }
+        if failure.cause != Cause::ClientGone
+            && failure.cause.at(ws.trace.phase).blame() == Blame::Endpoint
+            && let Some(home) = ws.leg.home()
+        {
+            home.cell.note_failure();
         }
         ws.leg.cut();
         self.clear_leg(ws);
@@ -457,11 +489,8 @@ async fn connect(worker: &Worker, address: &Address, limit: Duration) -> Result<
 }
 
 fn connect_cause(error: &io::Error) -> Cause {
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS) => {
-            return Cause::SocketsExhausted;
-        }
-        _ => {}
+    if let Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL | libc::ENOBUFS) = error.raw_os_error() {
+        return Cause::SocketsExhausted;
     }
     match error.kind() {
         // A unix socket nobody listens on, or whose file is not there yet, is a refusal.

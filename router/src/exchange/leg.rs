@@ -105,10 +105,10 @@ impl Leg {
 
     /// Closes the connection, keeps the buffers.
     pub fn cut(&mut self) {
-        if self.stream.take().is_some() {
-            if let Some(home) = &self.home {
-                home.stats.shard(home.worker).connections.sub(1);
-            }
+        if self.stream.take().is_some()
+            && let Some(home) = &self.home
+        {
+            home.stats.shard(home.worker).connections.sub(1);
         }
         self.home = None;
         self.forget_counts();

@@ -184,10 +184,10 @@ impl Relay {
         if sides.worker.is_forced() {
             return Poll::Ready(Err(self.failure(sides, Cause::Drained)));
         }
-        if self.request == RequestSide::Sending {
-            if let Poll::Ready(Err(cause)) = self.poll_request(cx, sides) {
-                return Poll::Ready(Err(self.failure(sides, cause)));
-            }
+        if self.request == RequestSide::Sending
+            && let Poll::Ready(Err(cause)) = self.poll_request(cx, sides)
+        {
+            return Poll::Ready(Err(self.failure(sides, cause)));
         }
         match self.poll_response(cx, sides) {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(self.finish(sides))),
@@ -231,7 +231,7 @@ impl Relay {
     fn finish(&self, sides: &Sides<'_>) -> Finish {
         let request_whole = self.request == RequestSide::Sent;
         Finish {
-            keep_client: self.keep_client && request_whole && !self.client_closed && !self.shape.until_close,
+            keep_client: self.keep_client && request_whole && !self.is_last(sides) && !self.shape.until_close,
             request_unread: !request_whole,
             keep_upstream: request_whole
                 && sides.ws.response.keep_alive
@@ -440,6 +440,8 @@ impl Relay {
         // is too late once the response has ended.
         let early = self.request == RequestSide::Sending && !self.request_decoder.is_done();
         self.keep_client &= !(sides.worker.is_leaving() || early);
+        let keep = self.keep_client && !self.is_last(sides);
+        let ws = &mut *sides.ws;
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         self.response_decoder = Decoder::new(ws.response.framing);
         self.shape = response_out::write_response(
@@ -449,7 +451,7 @@ impl Relay {
             sides.listener,
             &sides.route.response_headers,
             peer_router,
-            self.keep_client && !self.client_closed,
+            keep,
         );
         ws.trace.status = ws.response.status;
         ws.trace.phase = Phase::Relay;
@@ -567,6 +569,11 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// Whether the client has closed its side and no pipelined request of its own stands before the close.
+    fn is_last(&self, sides: &Sides<'_>) -> bool {
+        self.client_closed && sides.ws.client_in.is_empty()
     }
 
     /// The deadline that counts now, and what missing it means.

@@ -199,17 +199,17 @@ fn write_forwarding(
     if !keep(FieldId::XForwardedProto) {
         out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
     }
-    if !keep(FieldId::XForwardedPort) {
-        if let Address::Tcp(address) = &listener.address {
-            out.extend_from_slice(b"X-Forwarded-Port: ");
-            put_decimal(out, u64::from(address.port()));
-            out.extend_from_slice(b"\r\n");
-        }
+    if !keep(FieldId::XForwardedPort)
+        && let Address::Tcp(address) = &listener.address
+    {
+        out.extend_from_slice(b"X-Forwarded-Port: ");
+        put_decimal(out, u64::from(address.port()));
+        out.extend_from_slice(b"\r\n");
     }
-    if !keep(FieldId::XForwardedHost) {
-        if let Some(host) = head.known(FieldId::Host) {
-            put_field(out, b"X-Forwarded-Host", host);
-        }
+    if !keep(FieldId::XForwardedHost)
+        && let Some(host) = head.known(FieldId::Host)
+    {
+        put_field(out, b"X-Forwarded-Host", host);
     }
     if !keep(FieldId::XRequestStart) {
         out.extend_from_slice(b"X-Request-Start: ");

@@ -62,7 +62,10 @@ pub async fn exchange(connection: &mut Connection, ws: &mut Workspace) -> After 
     match read_head(connection, ws, listener).await {
         Ok(()) => {}
         Err(NoHead::Silent) => return After::Close,
-        Err(NoHead::Refused(cause)) => return Box::pin(refuse(connection, ws, cause, None)).await,
+        Err(NoHead::Refused(cause)) => {
+            choose_request_id(&worker, ws);
+            return Box::pin(refuse(connection, ws, cause, None)).await;
+        }
     }
     choose_request_id(&worker, ws);
     ws.trace.phase = Phase::Match;
@@ -154,7 +157,7 @@ fn poll_head(
             Poll::Ready(_) => return Poll::Ready(Err(NoHead::Silent)),
             Poll::Pending => {
                 let now_ms = worker.now_ms();
-                if !ws.trace.is_open() && *over_ms == None {
+                if !ws.trace.is_open() && over_ms.is_none() {
                     // Reported readable, and yet nothing: wait as if the head had begun.
                     *over_ms = Some(now_ms + head_ms);
                 }
@@ -215,10 +218,10 @@ fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: 
         }
         Match::Ambiguous => return Decision::Refuse(Cause::PathAmbiguous, None),
     };
-    if let (Framing::Length(length), Some(limit)) = (ws.request.framing, body_limit(listener, &entry)) {
-        if length > limit {
-            return Decision::Refuse(Cause::BodyTooLarge, None);
-        }
+    if let (Framing::Length(length), Some(limit)) = (ws.request.framing, body_limit(listener, &entry))
+        && length > limit
+    {
+        return Decision::Refuse(Cause::BodyTooLarge, None);
     }
     let Target::Clusters(sides) = &entry.target else { return Decision::Act(entry) };
     let slot = match sides.as_slice() {

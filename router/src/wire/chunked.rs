@@ -179,8 +179,11 @@ pub fn trailer_fields(section: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 mod tests {
     use super::*;
 
-    /// Decodes a whole text, at once or byte by byte: data, trailers, bytes left over.
-    fn decode(text: &[u8], step: usize) -> Result<Option<(Vec<u8>, Vec<u8>, usize)>, Cause> {
+    /// Data, trailers, bytes left over.
+    type Decoded = (Vec<u8>, Vec<u8>, usize);
+
+    /// Decodes a whole text, at once or in steps.
+    fn decode(text: &[u8], step: usize) -> Result<Option<Decoded>, Cause> {
         let (mut chunked, mut data, mut from, mut to) = (Chunked::default(), Vec::new(), 0, 0);
         while to < text.len() {
             to = (to + step).min(text.len());

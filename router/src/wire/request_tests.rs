@@ -10,6 +10,7 @@ fn parse(text: &str) -> Result<RequestHead, Cause> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn refusals() {
     let rows: &[(&str, Cause)] = &[
         (

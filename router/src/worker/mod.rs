@@ -119,6 +119,11 @@ impl Worker {
         look(&self.table.borrow())
     }
 
+    /// Whether a newer table than the worker's is in force.
+    pub fn is_behind(&self) -> bool {
+        self.shared.table.load().generation > self.table.borrow().generation
+    }
+
     /// Takes the table in force, tells so, and lets go of what belongs to endpoints that have left.
     pub fn take_table(&self) {
         let table = self.shared.table.load_full();

@@ -17,7 +17,11 @@ fn both_sides_are_kept_alive() {
         assert_eq!((seen.number("connection"), seen.number("turn")), (1, turn));
     }
     let mut other = router.client();
-    assert_eq!(Seen::from(other.get("a", "/x")).number("connection"), 1, "one upstream connection serves both clients");
+    assert_eq!(
+        Seen::from(other.get("a", "/x")).number("connection"),
+        1,
+        "one upstream connection serves both clients"
+    );
     assert_eq!(echo.connections(), 1);
 }
 
@@ -38,10 +42,18 @@ fn pipelined_requests_are_answered_in_order() {
     }
     for split in [false, true] {
         let mut client = router.client();
-        if split { client.send_split(text.as_bytes()) } else { client.send(&text) }
+        if split {
+            client.send_split(text.as_bytes())
+        } else {
+            client.send(&text)
+        }
         for n in 0..50 {
             let seen = Seen::from(client.response());
-            assert!(seen.text("line").contains(&format!(" /{n}")), "{n} split {split}: {}", seen.text("line"));
+            assert!(
+                seen.text("line").contains(&format!(" /{n}")),
+                "{n} split {split}: {}",
+                seen.text("line")
+            );
             let body = if matches!(n % 4, 1 | 2) { "hello" } else { "" };
             assert_eq!(seen.text("body"), body, "{n}");
         }
@@ -64,7 +76,9 @@ fn a_client_that_says_close_is_closed() {
 
 #[test]
 fn an_endpoint_that_says_close_is_not_used_again() {
-    for head in ["HTTP/1.1 200 OK\r\nConnection: close", "HTTP/1.1 200 OK\r\nConnection: x, Close", "HTTP/1.0 200 OK"] {
+    for head in
+        ["HTTP/1.1 200 OK\r\nConnection: close", "HTTP/1.1 200 OK\r\nConnection: x, Close", "HTTP/1.0 200 OK"]
+    {
         let origin = Origin::start(move |conn| {
             conn.request();
             conn.send(format!("{head}\r\nContent-Length: 2\r\n\r\nok"));
@@ -100,7 +114,11 @@ fn clients_of_1_0() {
     assert!(response.says_close());
     let seen = Seen::from(response);
     assert_eq!(seen.text("line"), "GET /x HTTP/1.1");
-    assert_eq!(seen.field("host"), Some(echo.address.to_string()), "a missing Host is the endpoint's address");
+    assert_eq!(
+        seen.field("host"),
+        Some(echo.address.to_string()),
+        "a missing Host is the endpoint's address"
+    );
     assert_eq!(client.rest(), b"");
 
     let mut client = router.client();
@@ -119,11 +137,7 @@ fn clients_of_1_0() {
 
 #[test]
 fn a_fin_after_a_complete_request_is_served() {
-    let origin = Origin::start(|conn| {
-        let request = conn.request().unwrap();
-        conn.answer(&request, "served");
-        conn.until_closed();
-    });
+    let origin = Origin::hello("served");
     let router = serve(&origin);
     for request in [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -168,7 +182,9 @@ fn a_reset_ends_the_upstream_request() {
     });
     let router = serve(&origin);
     for (number, request) in
-        ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"].iter().enumerate()
+        ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"]
+            .iter()
+            .enumerate()
     {
         let mut client = router.client();
         client.send(request);
@@ -230,7 +246,8 @@ fn pipelined_bytes_wait_while_a_request_is_served() {
     let second = format!("GET /2 HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(8000));
     let socket = client.socket().try_clone().unwrap();
     let all = second.repeat(40);
-    let feeder = std::thread::spawn(move || std::io::Write::write_all(&mut (&socket), all.as_bytes()).unwrap());
+    let feeder =
+        std::thread::spawn(move || std::io::Write::write_all(&mut (&socket), all.as_bytes()).unwrap());
     assert!(client.is_quiet(Duration::from_millis(30)));
     go.send(()).unwrap();
     assert_eq!(client.response().text(), "one");

@@ -13,7 +13,14 @@ fn hop_by_hop_and_nominated_request_fields_are_removed() {
                    X-End: 3\r\n\r\n";
     let seen = Seen::from(router.ask(request));
     for name in [
-        "connection", "keep-alive", "proxy-connection", "upgrade", "http2-settings", "proxy-authorization", "x-hop", "x-hop-2",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "upgrade",
+        "http2-settings",
+        "proxy-authorization",
+        "x-hop",
+        "x-hop-2",
     ] {
         assert_eq!(seen.field(name), None, "{name}");
     }
@@ -30,7 +37,8 @@ fn an_upgrade_is_never_honoured() {
     });
     let router = serve(&origin);
     for upgrade in ["h2c", "websocket", "TLS/1.0", "HTTP/2.0"] {
-        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n");
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n");
         let response = router.ask(&request);
         assert_eq!((response.status, response.text().as_str()), (200, "plain"), "{upgrade}");
     }
@@ -58,10 +66,20 @@ fn hop_by_hop_and_nominated_response_fields_are_removed() {
 fn order_spelling_and_values_are_kept() {
     let echo = Echo::start("one");
     let router = serve(echo.origin());
-    let fields = ["accept: */*", "X-A: 1", "x-a: 2", "COOKIE: a=b; c=d", "X-Empty:", "X-Utf: \u{e4}\u{f6}", "X-List: a, b,,c", "Cookie: e=f"];
+    let fields = [
+        "accept: */*",
+        "X-A: 1",
+        "x-a: 2",
+        "COOKIE: a=b; c=d",
+        "X-Empty:",
+        "X-Utf: \u{e4}\u{f6}",
+        "X-List: a, b,,c",
+        "Cookie: e=f",
+    ];
     let request = format!("GET /p?q HTTP/1.1\r\nHost: Example.COM:81\r\n{}\r\n\r\n", fields.join("\r\n"));
     let seen = Seen::from(router.ask(&request));
-    let got: Vec<String> = seen.pairs("fields").into_iter().map(|(n, v)| format!("{n}: {v}").trim_end().to_owned()).collect();
+    let got: Vec<String> =
+        seen.pairs("fields").into_iter().map(|(n, v)| format!("{n}: {v}").trim_end().to_owned()).collect();
     assert_eq!(got[0], "Host: Example.COM:81");
     assert_eq!(got[1..=fields.len()], fields.map(str::to_owned));
 }

@@ -138,7 +138,9 @@ fn a_refusal_by_the_router_needs_no_100() {
 fn others_are_passed_on_with_their_fields() {
     let origin = Origin::start(|conn| {
         while let Some(request) = conn.request() {
-            conn.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: close\r\nContent-Length: 7\r\n\r\n");
+            conn.send(
+                "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: close\r\nContent-Length: 7\r\n\r\n",
+            );
             conn.send("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </b>\r\n\r\n");
             conn.answer(&request, "done");
         }
