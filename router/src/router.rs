@@ -200,15 +200,18 @@ impl Router {
         self.shared.places.iter().map(|place| place.shard.open.value()).sum()
     }
 
+    /// Sockets that accept, over all workers.
+    fn accepting(&self) -> u64 {
+        (0..self.shared.places.len()).map(|id| self.shared.pulse(id).1).sum()
+    }
+
     /// Waits until no client connection is open and no listener accepts; false when the time is over first or
     /// `interrupted` says so.
     pub fn await_idle(&self, within: Duration, interrupted: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + within;
-        let mut idle_looks = 0;
         while Instant::now() < deadline && !interrupted() {
-            // Two looks in a row: a connection may be on its way from the kernel's queue to its task.
-            idle_looks = if self.connections() == 0 { idle_looks + 1 } else { 0 };
-            if idle_looks > 2 {
+            // In this order: what a socket that still accepts lets in would be missed in the other.
+            if self.accepting() == 0 && self.connections() == 0 {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -218,6 +221,7 @@ impl Router {
 
     /// Last step: ends what is left, stops the workers and writes the log out.
     pub fn stop(mut self) {
+        self.shared.tell(|| Message::CloseListeners);
         self.shared.tell(|| Message::Force);
         self.await_idle(Duration::from_secs(1), || false);
         self.shared.tell(|| Message::Stop);

@@ -124,6 +124,11 @@ impl Origin {
         self.log.wait(&format!("the end of connection {number}"), |records| records.get(number - 1)?.ended)
     }
 
+    /// Whether the router's side of a connection has ended, as far as the script has seen.
+    pub fn is_ended(&self, number: usize) -> bool {
+        self.log.with(|records| records.get(number - 1).is_some_and(|record| record.ended.is_some()))
+    }
+
     /// Waits until the script of a connection is over.
     pub fn over(&self, number: usize) {
         self.log.wait(&format!("the script of connection {number}"), |records| {

@@ -7,4 +7,6 @@
 mod headers;
 mod refusals;
 mod relay;
+mod retry;
+mod routing;
 mod upstream_faults;

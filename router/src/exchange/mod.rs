@@ -13,6 +13,7 @@ pub mod relay;
 pub mod request_out;
 pub mod response_out;
 pub mod run;
+pub mod stage;
 pub mod trace;
 
 use std::net::SocketAddr;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Notify;
 
 use crate::listen::Socket;
@@ -72,8 +72,12 @@ pub async fn accept(worker: Rc<Worker>, listener: Rc<ListenerRef>, socket: Socke
         }
     };
     worker.accepting().set(worker.accepting().get() + 1);
+    worker.shared.beat(worker.id, worker.accepting().get());
     while !closing.closed.get() {
-        await_room(&worker, &closing).await;
+        if !has_room(&worker) {
+            await_room(&worker, &closing).await;
+            continue;
+        }
         tokio::select! {
             biased;
             () = closing.notify.notified() => {}
@@ -83,8 +87,9 @@ pub async fn accept(worker: Rc<Worker>, listener: Rc<ListenerRef>, socket: Socke
             },
         }
     }
+    drain(&worker, &listener, socket);
     worker.accepting().set(worker.accepting().get().saturating_sub(1));
-    drain(&worker, &listener, &socket).await;
+    worker.shared.beat(worker.id, worker.accepting().get());
 }
 
 fn start(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, stream: Stream, peer: Option<SocketAddr>) {
@@ -92,35 +97,73 @@ fn start(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, stream: Stream, peer: 
     tokio::task::spawn_local(serve(Rc::clone(worker), Rc::clone(listener), stream, peer, open));
 }
 
+fn has_room(worker: &Worker) -> bool {
+    worker.open_connections() < worker.max_connections
+}
+
+/// Waits until there is room below the connection bound, or the socket is to close.
 async fn await_room(worker: &Worker, closing: &Closing) {
-    poll_fn(|cx| {
-        if worker.open_connections() < worker.max_connections || worker.is_draining() || closing.closed.get()
-        {
+    let room = poll_fn(|cx| {
+        if has_room(worker) {
             return Poll::Ready(());
         }
         worker.await_room(cx.waker());
         Poll::Pending
-    })
-    .await;
+    });
+    tokio::select! {
+        () = room => {}
+        () = closing.notify.notified() => {}
+    }
 }
 
 async fn pause(listener: &ListenerRef, error: &io::Error) {
-    // The peer gave up before we came to it, which is no fault of ours; anything else is want of resources.
-    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+    // Anything else is want of resources.
+    if !is_transient(error) {
         tracing::warn!(listener = %listener.name, %error, "accept failed; pausing");
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }
 }
 
-/// Accepts to the end of the kernel's queue, then the socket closes.
-async fn drain(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, socket: &Listening) {
-    poll_fn(|cx| {
-        loop {
-            match socket.poll_accept(cx) {
-                Poll::Ready(Ok((stream, peer))) => start(worker, listener, stream, peer),
-                Poll::Ready(Err(_)) | Poll::Pending => return Poll::Ready(()),
-            }
+/// Accepts to the end of the kernel's queue, then the socket closes. Not through the runtime, which pauses a task that
+/// accepts many and makes no call while nothing is reported.
+fn drain(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, socket: Listening) {
+    let accept_all = match socket {
+        Listening::Tcp(socket) => socket.into_std().map(|socket| {
+            drain_with(worker, listener, || {
+                let (stream, peer) = socket.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok((Stream::Tcp(TcpStream::from_std(stream)?), Some(peer)))
+            });
+        }),
+        Listening::Unix(socket) => socket.into_std().map(|socket| {
+            drain_with(worker, listener, || {
+                let (stream, _) = socket.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok((Stream::Unix(UnixStream::from_std(stream)?), None))
+            });
+        }),
+    };
+    if let Err(error) = accept_all {
+        tracing::warn!(listener = %listener.name, %error, "connections may be left in the queue of the kernel");
+    }
+}
+
+fn drain_with(
+    worker: &Rc<Worker>,
+    listener: &Rc<ListenerRef>,
+    mut next: impl FnMut() -> io::Result<(Stream, Option<SocketAddr>)>,
+) {
+    loop {
+        match next() {
+            Ok((stream, peer)) => start(worker, listener, stream, peer),
+            Err(error) if is_transient(&error) => {}
+            Err(_) => return,
         }
-    })
-    .await;
+    }
+}
+
+/// The peer gave up before we came to it, or a signal came: no fault of ours, and the next may be fine.
+fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }

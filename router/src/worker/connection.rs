@@ -22,6 +22,8 @@ use crate::worker::{ListenerRef, OpenConnection, Worker};
 /// response before a reset (RFC 9112 section 9.6).
 const LINGER_MS: u64 = 2_000;
 const LINGER_BYTES: usize = 1 << 20;
+/// How long a connection that is about to close waits for a request that is already on its way.
+const SETTLE_MS: u64 = 1_000;
 
 /// A client connection.
 pub struct Connection {
@@ -36,6 +38,7 @@ pub struct Connection {
     /// Its slot in the wheel.
     pub deadline: Deadline,
     keepalive_ms: u64,
+    served: bool,
     _open: OpenConnection,
 }
 
@@ -91,12 +94,14 @@ pub fn serve(
         settings
             .map_or(60_000, |s| u64::try_from(s.listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000))
     });
-    let mut connection = Connection { worker, listener, stream, peer, deadline, keepalive_ms, _open: open };
+    let mut connection =
+        Connection { worker, listener, stream, peer, deadline, keepalive_ms, served: false, _open: open };
     async move {
         while let Idle::Readable = connection.idle().await {
             connection.deadline.set_busy(true);
             let after = connection.busy().await;
             connection.deadline.set_busy(false);
+            connection.served = true;
             match after {
                 After::Keep => {}
                 After::Close => return,
@@ -108,9 +113,12 @@ pub fn serve(
 }
 
 impl Connection {
-    /// Waits for bytes with nothing held.
+    /// Waits for bytes with nothing held. Before it gives up, because of its age or of a drain, it looks into the kernel:
+    /// a request that has arrived and not been reported yet is served, and a connection that was let in a moment ago
+    /// may still send its first.
     async fn idle(&mut self) -> Idle {
         let over_ms = self.worker.turn_ms() + self.keepalive_ms;
+        let mut settle_ms = None;
         let mut woken = false;
         poll_fn(|cx| {
             if std::mem::replace(&mut woken, true) {
@@ -119,10 +127,18 @@ impl Connection {
             if let Poll::Ready(result) = self.stream.poll_readable(cx) {
                 return Poll::Ready(if result.is_ok() { Idle::Readable } else { Idle::Over });
             }
-            if self.worker.is_draining() || self.worker.turn_ms() >= over_ms {
+            let now_ms = self.worker.turn_ms();
+            let draining = self.worker.is_draining();
+            if !draining && now_ms < over_ms {
+                self.deadline.set(over_ms, cx.waker());
+                return Poll::Pending;
+            }
+            let settle_ms = *settle_ms.get_or_insert(now_ms + SETTLE_MS);
+            let expected = (draining && !self.served) || self.stream.peeked_dead();
+            if !expected || self.worker.is_forced() || now_ms >= settle_ms {
                 return Poll::Ready(Idle::Over);
             }
-            self.deadline.set(over_ms, cx.waker());
+            self.deadline.set(settle_ms, cx.waker());
             Poll::Pending
         })
         .await
