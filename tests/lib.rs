@@ -5,6 +5,8 @@
 //! deadline fails the test. The tests themselves stand in `it/` and `alloc/`.
 
 mod harness;
+#[path = "harness/live.rs"]
+mod live;
 
 pub use harness::client::{Client, Lost, Response};
 pub use harness::echo::{Echo, Seen};
@@ -14,3 +16,4 @@ pub use harness::process::{Ekiden, Run, binary};
 pub use harness::router::{InProcess, Served};
 pub use harness::setup::{Setup, cluster, seconds, web};
 pub use harness::{DEADLINE, hash, pattern, until, until_true};
+pub use live::{Background, Load, MIXED, Nameserver, Refused, Stamped, Tally, finished, now_ns, signal};

@@ -67,7 +67,8 @@ impl Stamped {
 
     /// Starts one on a given address.
     pub fn on(address: &str, name: &str) -> Self {
-        let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("origin on {address}: {error}"));
+        let listener =
+            TcpListener::bind(address).unwrap_or_else(|error| panic!("origin on {address}: {error}"));
         stamp(&listener);
         let address = listener.local_addr().unwrap();
         let (state, name) = (Arc::new(StampedState::default()), name.to_owned());
@@ -124,7 +125,13 @@ fn stamp(listener: &TcpListener) {
     let on: libc::c_int = 1;
     // SAFETY: the descriptor is open, and the kernel reads four bytes of a live integer.
     let failed = unsafe {
-        libc::setsockopt(listener.as_raw_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, (&raw const on).cast(), 4)
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            (&raw const on).cast(),
+            4,
+        )
     };
     assert_eq!(failed, 0, "SO_TIMESTAMPNS");
 }
@@ -234,7 +241,12 @@ pub struct Tally {
 
 impl Load {
     /// Starts it.
-    pub fn start(address: SocketAddr, clients: usize, requests: &'static [&'static str], refused: Refused) -> Self {
+    pub fn start(
+        address: SocketAddr,
+        clients: usize,
+        requests: &'static [&'static str],
+        refused: Refused,
+    ) -> Self {
         let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let client = |number: usize| {
             let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
@@ -283,7 +295,9 @@ fn run_client(
         if client.is_none() {
             match TcpStream::connect(address) {
                 Ok(stream) => client = Some((Client::over(stream), 0)),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && refused != Refused::Fails => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::ConnectionRefused && refused != Refused::Fails =>
+                {
                     if refused == Refused::Ends {
                         return failed;
                     }
@@ -311,7 +325,9 @@ fn run_client(
 fn describe(got: &Result<crate::Response, Lost>, request: &str, before: u64) -> String {
     let line = request.lines().next().unwrap_or("");
     match got {
-        Ok(response) => format!("{line}: {} {} after {before} on this connection", response.status, response.code()),
+        Ok(response) => {
+            format!("{line}: {} {} after {before} on this connection", response.status, response.code())
+        }
         Err(lost) => format!("{line}: {lost:?} after {before} on this connection"),
     }
 }
@@ -379,7 +395,14 @@ fn dns_answer(packet: &[u8], names: &BTreeMap<String, Vec<Ipv4Addr>>) -> Option<
     let known = names.get(&labels.join("."));
     let records = known.filter(|_| is_a).map_or(&[][..], Vec::as_slice);
     let mut answer = packet.get(..2)?.to_vec();
-    answer.extend([0x81, if known.is_some() { 0x80 } else { 0x83 }, 0, 1, 0, u8::try_from(records.len()).ok()?]);
+    answer.extend([
+        0x81,
+        if known.is_some() { 0x80 } else { 0x83 },
+        0,
+        1,
+        0,
+        u8::try_from(records.len()).ok()?,
+    ]);
     answer.extend([0; 4]);
     answer.extend(packet.get(12..at + 4)?);
     for record in records {

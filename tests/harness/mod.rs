@@ -1,12 +1,12 @@
 //! What the parts of the harness share: the deadline, waiting, and bytes to send.
 
-pub mod client;
-pub mod echo;
-pub mod origin;
-pub mod ports;
-pub mod process;
-pub mod router;
-pub mod setup;
+pub(crate) mod client;
+pub(crate) mod echo;
+pub(crate) mod origin;
+pub(crate) mod ports;
+pub(crate) mod process;
+pub(crate) mod router;
+pub(crate) mod setup;
 
 use std::hash::Hasher;
 use std::thread;

@@ -4,9 +4,16 @@
 //! with good traffic, `seams` the points where later parts plug in; `control`, `swap` and `process` run the real binary,
 //! `nginx` a real endpoint, `arch` looks at the manifests.
 
+mod arch;
+mod backend;
 mod headers;
 mod refusals;
 mod relay;
 mod retry;
 mod routing;
+mod seams;
 mod upstream_faults;
+mod control;
+mod nginx;
+mod process;
+mod swap;

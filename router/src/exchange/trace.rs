@@ -77,7 +77,7 @@ impl Trace {
 
 fn micros(from: Option<Moment>, to: Option<Moment>) -> u32 {
     match (from, to) {
-        (Some(from), Some(to)) => u32::try_from(to.us_since(from)).unwrap_or(NONE_US - 1),
+        (Some(from), Some(to)) => to.us_since(from).min(u64::from(NONE_US - 1)) as u32,
         _ => NONE_US,
     }
 }

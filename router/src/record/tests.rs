@@ -239,17 +239,19 @@ fn long_texts_are_cut_with_a_mark() {
     assert_eq!(value["path"], format!("{}...[cut]", "\u{e4}".repeat(4096)));
     assert_eq!(value["user_agent"], format!("{}...[cut]", "b".repeat(1024)));
     assert_eq!(value["host"], fits);
+    // Names are bounded by their types, not cut.
+    let name = "n".repeat(ekiden_config::names::NAME_MAX);
     let everywhere = Access {
         target: &long,
         method: &long,
         host: &long,
         request_id: &long,
         forwarded_for: &long,
-        listener: &long,
-        app: &long,
-        route: &long,
-        cluster: &long,
-        endpoint: &long,
+        listener: &name,
+        app: &name,
+        route: &name,
+        cluster: &name,
+        endpoint: &name,
         user_agent: &long,
         ..access()
     };

@@ -87,15 +87,7 @@ pub fn serve(
     peer: Option<SocketAddr>,
     open: OpenConnection,
 ) -> impl Future<Output = ()> {
-    let deadline = worker.wheel.slot();
-    worker.clock.read();
-    let keepalive_ms = worker.with_table(|table| {
-        let settings = listener.settings(table);
-        settings
-            .map_or(60_000, |s| u64::try_from(s.listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000))
-    });
-    let mut connection =
-        Connection { worker, listener, stream, peer, deadline, keepalive_ms, served: false, _open: open };
+    let mut connection = Connection::new(worker, listener, stream, peer, open);
     async move {
         while let Idle::Readable = connection.idle().await {
             connection.deadline.set_busy(true);
@@ -113,6 +105,25 @@ pub fn serve(
 }
 
 impl Connection {
+    /// A connection that has been accepted. Called by [`serve`], and by tests that drive an exchange by hand.
+    pub fn new(
+        worker: Rc<Worker>,
+        listener: Rc<ListenerRef>,
+        stream: Stream,
+        peer: Option<SocketAddr>,
+        open: OpenConnection,
+    ) -> Self {
+        let deadline = worker.wheel.slot();
+        worker.clock.read();
+        let keepalive_ms = worker.with_table(|table| {
+            let settings = listener.settings(table);
+            settings.map_or(60_000, |s| {
+                u64::try_from(s.listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000)
+            })
+        });
+        Self { worker, listener, stream, peer, deadline, keepalive_ms, served: false, _open: open }
+    }
+
     /// Waits for bytes with nothing held. Before it gives up, because of its age or of a drain, it looks into the kernel:
     /// a request that has arrived and not been reported yet is served, and a connection that was let in a moment ago
     /// may still send its first.

@@ -23,7 +23,10 @@ fn judge(bytes: &[u8], to_head: bool) {
     }
     assert_clean(&response.head);
     assert!((100..600).contains(&response.status));
-    assert!(!(response.framing == Framing::Close && response.keep_alive), "a body until close ends the connection");
+    assert!(
+        !(response.framing == Framing::Close && response.keep_alive),
+        "a body until close ends the connection"
+    );
     let bodiless = to_head || response.is_informational() || matches!(response.status, 204 | 304);
     assert!(!bodiless || response.framing == Framing::None);
     let reason = String::from_utf8_lossy(response.reason()).into_owned();
@@ -33,5 +36,8 @@ fn judge(bytes: &[u8], to_head: bool) {
     let mut again = ResponseHead::default();
     let verdict = again.parse(&again_bytes, to_head);
     assert_eq!(verdict, Ok(()), "{:?}", String::from_utf8_lossy(&again_bytes));
-    assert_eq!((again.status, again.framing, again.idle_limit), (response.status, response.framing, response.idle_limit));
+    assert_eq!(
+        (again.status, again.framing, again.idle_limit),
+        (response.status, response.framing, response.idle_limit)
+    );
 }

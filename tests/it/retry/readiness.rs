@@ -175,7 +175,7 @@ fn a_client_that_leaves_the_queue_gives_its_place_back() {
     let origin = silent();
     let probe = "probe = { path = \"/healthz\", interval = \"1h\", timeout = \"1h\" }\nqueue = 1";
     let router =
-        InProcess::start(Setup::new(web(&[origin.address], probe, "timeout = { connect = \"10s\" }")));
+        InProcess::start(Setup::new(web(&[origin.address], probe, "timeout = { connect = \"60s\" }")));
     let mut first = router.client();
     first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(first.is_quiet(Duration::from_millis(50)));
