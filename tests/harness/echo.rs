@@ -3,8 +3,8 @@
 //! Query words change the answer: `chunked` sends it chunked. Does not fail.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,6 @@ pub struct Echo {
     pub address: SocketAddr,
     origin: Origin,
     requests: Arc<AtomicU64>,
-    last: Arc<Mutex<Option<Received>>>,
 }
 
 /// What an echo said, read from a response body.
@@ -27,18 +26,17 @@ pub struct Seen(pub Value);
 impl Echo {
     /// Starts one. `name` stands in its answers.
     pub fn start(name: &str) -> Self {
-        let (requests, last) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
-        let (counter, kept, name) = (Arc::clone(&requests), Arc::clone(&last), name.to_owned());
+        let requests = Arc::new(AtomicU64::new(0));
+        let (counter, name) = (Arc::clone(&requests), name.to_owned());
         let origin = Origin::start(move |conn| {
             let mut turn = 0;
             while let Some(request) = conn.request() {
                 turn += 1;
                 counter.fetch_add(1, Ordering::SeqCst);
                 answer(conn, &name, &request, turn);
-                *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
             }
         });
-        Self { address: origin.address, origin, requests, last }
+        Self { address: origin.address, origin, requests }
     }
 
     /// Requests answered so far.

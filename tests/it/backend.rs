@@ -26,10 +26,12 @@ use ekiden_tests::{Client, DEADLINE, Lost, Response};
 
 /// A worker that nobody has started, with one listener and one route: its parts, driven by the test's own task.
 fn worker() -> Rc<Worker> {
-    let text = "[listener.edge]\naddress = \"127.0.0.1:1\"\n[[route]]\nrespond = { body = \"x\" }\n".to_owned();
+    let text =
+        "[listener.edge]\naddress = \"127.0.0.1:1\"\n[[route]]\nrespond = { body = \"x\" }\n".to_owned();
     let source = Source { file: "backend.toml".to_owned(), text, format: Format::Toml };
     let hosts = HostOwners::default();
-    let built = ekiden_config::build(Input { main: &source, apps: &[], previous: None, hosts: &hosts }).unwrap();
+    let built =
+        ekiden_config::build(Input { main: &source, apps: &[], previous: None, hosts: &hosts }).unwrap();
     let (shared, _retired) = Shared::new(1);
     shared.table.store(Compiler::new(1).compile(&built.model, Generation(1)).table);
     Worker::new(0, shared, Arc::new(WorkerShard::new()), Recorder::off(), 100)
@@ -66,7 +68,8 @@ struct Lines {
 impl Backend for Countdown {
     fn start(&self, request: &RequestHead) -> Reply {
         let Self { length, ending, dropped } = self;
-        let lines = Lines { left: 3, turn: false, length: *length, ending: *ending, dropped: Rc::clone(dropped) };
+        let lines =
+            Lines { left: 3, turn: false, length: *length, ending: *ending, dropped: Rc::clone(dropped) };
         let asked = ("X-Asked".to_owned(), request.target().to_owned());
         Reply { status: 207, fields: vec![asked], body: Some(Box::new(lines)) }
     }
@@ -151,7 +154,10 @@ fn a_reply_streams_in_chunks_or_by_its_length() {
     }
     let (cause, response, _) = ask(None, Ending::Proper, "GET / HTTP/1.0\r\n\r\n", read);
     let response = response.unwrap();
-    assert_eq!((cause, response.text().as_str(), response.says_close()), (Cause::Complete, "2\n1\n0\n", true));
+    assert_eq!(
+        (cause, response.text().as_str(), response.says_close()),
+        (Cause::Complete, "2\n1\n0\n", true)
+    );
 }
 
 #[test]

@@ -6,14 +6,15 @@
 
 mod arch;
 mod backend;
+mod control;
 mod headers;
+mod nginx;
+mod process;
 mod refusals;
 mod relay;
 mod retry;
 mod routing;
+mod rules;
 mod seams;
-mod upstream_faults;
-mod control;
-mod nginx;
-mod process;
 mod swap;
+mod upstream_faults;

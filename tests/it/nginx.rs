@@ -183,7 +183,15 @@ fn reloads_and_stops_of_an_endpoint_fail_no_idempotent_request() {
         load.serve_more(200);
     }
     let Tally { served, failed } = load.stop();
-    assert!(failed.is_empty(), "{} requests failed, {served} did not: {failed:#?}", failed.len());
+    let wanted = usize::try_from(served).unwrap() + failed.len();
+    let bad: Vec<String> =
+        router.log_lines(wanted).into_iter().filter(|line| !line.contains("\"status\":200")).collect();
+    assert!(
+        failed.is_empty(),
+        "{} requests failed, {served} did not: {failed:#?}\n{}",
+        failed.len(),
+        bad.join("\n")
+    );
     let id = shaken.address.to_string();
     until_true("no request left at the endpoint", || {
         router.metric("ekiden_endpoint_in_flight", &[&format!("endpoint=\"{id}\"")]) == 0.0

@@ -180,7 +180,8 @@ fn a_run_directory_has_one_owner() {
     let origin = Stamped::start("origin");
     let first = Ekiden::start(Setup::new(web(&[origin.address], "", "")));
     let (file, dir) = (first.setup().dir().join("other.toml"), first.setup().dir().join("run"));
-    fs::write(&file, Setup::new(web(&[origin.address], "", "")).config()).unwrap();
+    let other = Setup::new(web(&[origin.address], "", ""));
+    fs::write(&file, other.config()).unwrap();
     let mut command = Command::new(binary());
     command.arg("run").arg(file).args(["--telemetry", "off", "--control", "off", "--run-dir"]).arg(dir);
     let second = finished(&mut command);
@@ -332,7 +333,7 @@ fn a_configuration_that_cannot_serve_ends_with_1_and_all_errors() {
     for word in [
         "did you mean `address`?",
         "nonsense",
-        "did you mean `p2c`?",
+        "did you mean \"p2c\"?",
         "did you mean `web`?",
         ":2:",
         ":4:",

@@ -68,6 +68,10 @@ impl Plane {
         self.tell_api();
         self.outlets.apps_dir.send_replace(self.accepted.built.apps_dir.clone());
         let changed = self.settle_all();
+        if !changed && !self.status.read().refused_parts.is_empty() {
+            // A listener that could not be bound: asking again is how an operator says that the port is free now.
+            self.publish_always();
+        }
         self.save();
         let accepted = Arc::clone(&self.accepted);
         let deltas = if changed { diff(&before, &self.live) } else { Vec::new() };
@@ -139,9 +143,10 @@ pub(crate) fn rendered(diagnostics: &[Diagnostic]) -> Vec<String> {
 fn log(diagnostics: &[Diagnostic]) {
     for found in diagnostics {
         let Diagnostic { file, line, column, code, message, .. } = found;
+        let help = found.help.as_deref();
         match found.severity {
-            Severity::Error => tracing::error!(%file, line, column, code, "{message}"),
-            Severity::Warning => tracing::warn!(%file, line, column, code, "{message}"),
+            Severity::Error => tracing::error!(%file, line, column, code, help, "{message}"),
+            Severity::Warning => tracing::warn!(%file, line, column, code, help, "{message}"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `ekiden run`: load, start, serve until told to end, drain.
 
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use ekiden_control::{AddressFlag, Loaded, Options};
 use ekiden_router::listen::Inherited;
 use sd_notify::NotifyState;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::Run;
 use crate::signals::{Asked, Signals};
@@ -32,6 +34,14 @@ pub(crate) fn run(arguments: &Run) -> ExitCode {
     }
     let announcement = announcement(&loaded);
     let (timeout, grace) = (loaded.process().drain_timeout, loaded.process().drain_grace);
+    // Before anyone is told that this process serves: a SIGHUP that nobody listens to would end it.
+    let (runtime, signals) = match listen_to_signals() {
+        Ok(listening) => listening,
+        Err(error) => {
+            logging::say(format_args!("error: signals cannot be listened to: {error}"));
+            return exit::system();
+        }
+    };
     let running = match start(loaded, arguments.workers, inherited) {
         Ok(running) => running,
         Err(failed) => {
@@ -41,7 +51,13 @@ pub(crate) fn run(arguments: &Run) -> ExitCode {
     };
     logging::say(announcement);
     notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
-    serve(running, grace, timeout)
+    serve(running, (runtime, signals), grace, timeout)
+}
+
+fn listen_to_signals() -> io::Result<(Runtime, Signals)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::listen() })?;
+    Ok((runtime, signals))
 }
 
 fn options(arguments: &Run) -> Options {
@@ -91,22 +107,13 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-fn serve(running: Running, grace: Duration, timeout: Duration) -> ExitCode {
+fn serve(
+    running: Running,
+    (runtime, mut signals): (Runtime, Signals),
+    grace: Duration,
+    timeout: Duration,
+) -> ExitCode {
     let Running { router, control, telemetry } = running;
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            logging::say(format_args!("error: no runtime for signals: {error}"));
-            return exit::system();
-        }
-    };
-    let mut signals = match runtime.block_on(async { Signals::listen() }) {
-        Ok(signals) => signals,
-        Err(error) => {
-            logging::say(format_args!("error: signals cannot be listened to: {error}"));
-            return exit::system();
-        }
-    };
     while runtime.block_on(signals.next()) == Asked::Reload {
         tracing::info!("SIGHUP: reloading the configuration and reopening the access log");
         router.reopen_log();

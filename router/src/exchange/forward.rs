@@ -182,9 +182,6 @@ impl<'a> Forward<'a> {
         };
         let Some(endpoint) = self.cluster.endpoint(index) else { return Step::Failed(Cause::EndpointGone) };
         let home = Home::enter(&endpoint.cell, &self.cluster.cell, &self.cluster.cluster.policy, worker.id);
-        ws.trace.endpoint = Some(endpoint.endpoint.id.clone());
-        ws.trace.attempts = ws.trace.attempts.saturating_add(1);
-        self.cluster.cell.shard(worker.id).attempts.add(1);
         // What must not be sent twice goes only where the connection was alive a moment ago.
         let fresh_only = !ws.request.idempotent;
         // What killed one pooled connection may have killed them all unseen, so a replay takes a new one.
@@ -192,13 +189,21 @@ impl<'a> Forward<'a> {
             && let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.turn_ms(), fresh_only)
         {
             ws.trace.connect_us = Some(0);
+            self.count_attempt(ws, endpoint);
             ws.leg.attach(stream, home, true);
             return Step::Attached;
         }
         if self.connects >= self.entry.route.attempts {
             return Step::Failed(self.last.unwrap_or(Cause::ConnectFailed));
         }
+        self.count_attempt(ws, endpoint);
         Step::Connect(index, endpoint.clone(), home)
+    }
+
+    fn count_attempt(&self, ws: &mut Workspace, endpoint: &EndpointEntry) {
+        ws.trace.endpoint = Some(endpoint.endpoint.id.clone());
+        ws.trace.attempts = ws.trace.attempts.saturating_add(1);
+        self.cluster.cell.shard(self.worker.id).attempts.add(1);
     }
 
     /// Whether a wait may bring an endpoint: a first check is outstanding; or the ready set holds endpoints that were not
@@ -328,9 +333,19 @@ impl<'a> Forward<'a> {
         let queued = Queued { worker: &worker, stats: &stats };
         shard.queued.add(1);
         let over_ms = self.connect_over_ms;
+        let mut half_closed = false;
         let result = poll_fn(|cx| {
             if worker.is_forced() {
                 return Poll::Ready(Err(Cause::Drained));
+            }
+            // A client that has left gives its place to another; one that has only finished sending waits on.
+            worker.buffers.attach(&mut ws.client_in);
+            while !half_closed && !ws.client_in.is_full() {
+                match ws.client_in.poll_read(cx, &mut connection.stream) {
+                    Poll::Ready(Ok(count)) => half_closed = count == 0,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Cause::ClientGone)),
+                    Poll::Pending => break,
+                }
             }
             if worker.waiters.changes() != seen {
                 return Poll::Ready(Ok(()));

@@ -64,6 +64,8 @@ pub struct Workspace {
 /// What becomes of the client connection after an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
+    /// There was no request; wait for one.
+    Idle,
     /// Serve the next request.
     Keep,
     /// Close; nothing of the client's is unread.

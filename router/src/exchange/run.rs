@@ -39,7 +39,9 @@ impl Fields for Head {
 
 /// Why there is no head.
 enum NoHead {
-    /// The client closed, or idled, without having sent a byte.
+    /// Nothing has come: the connection was taken for readable too early.
+    NotYet,
+    /// The client closed without having sent a byte.
     Silent,
     /// The head was refused, or never ended.
     Refused(Cause),
@@ -61,6 +63,7 @@ pub async fn exchange(connection: &mut Connection, ws: &mut Workspace) -> After 
     let listener = &settings.listener;
     match read_head(connection, ws, listener).await {
         Ok(()) => {}
+        Err(NoHead::NotYet) => return After::Idle,
         Err(NoHead::Silent) => return After::Close,
         Err(NoHead::Refused(cause)) => {
             choose_request_id(&worker, ws);
@@ -105,9 +108,13 @@ async fn read_head(
     let head_ms = u64::try_from(limits.head_deadline.as_millis()).unwrap_or(u64::MAX);
     let mut scan = Scan::default();
     let mut over_ms = None;
+    let mut skipped = false;
     ws.request.clear();
     ws.client_out.clear();
-    poll_fn(|cx| poll_head(cx, connection, ws, &mut scan, &bounds, rules, head_ms, &mut over_ms)).await
+    poll_fn(|cx| {
+        poll_head(cx, connection, ws, &mut scan, &bounds, rules, head_ms, &mut over_ms, &mut skipped)
+    })
+    .await
 }
 
 #[expect(clippy::too_many_arguments, reason = "the captured state of one poll_fn")]
@@ -120,18 +127,22 @@ fn poll_head(
     rules: Rules,
     head_ms: u64,
     over_ms: &mut Option<u64>,
+    skipped: &mut bool,
 ) -> Poll<Result<(), NoHead>> {
     let worker = &connection.worker;
     loop {
         if !ws.client_in.is_empty() {
             if !ws.trace.is_open() {
-                let now = worker.clock.turn();
-                ws.trace.begin(now);
-                *over_ms = Some(now.ms() + head_ms);
-                // One empty line before a request line is forgiven (RFC 9112 section 2.2).
-                if ws.client_in.bytes().starts_with(b"\r\n") {
+                // One empty line before a request line is forgiven (RFC 9112 section 2.2), in one piece or two.
+                if !*skipped && matches!(ws.client_in.bytes(), [b'\r', b'\n', ..]) {
+                    *skipped = true;
                     ws.client_in.consume(2);
                     continue;
+                }
+                if *skipped || ws.client_in.bytes() != b"\r" {
+                    let now = worker.clock.turn();
+                    ws.trace.begin(now);
+                    *over_ms = Some(now.ms() + head_ms);
                 }
             }
             match scan.look(ws.client_in.bytes(), bounds) {
@@ -155,21 +166,17 @@ fn poll_head(
                 return Poll::Ready(Err(NoHead::Refused(Cause::ClientGone)));
             }
             Poll::Ready(_) => return Poll::Ready(Err(NoHead::Silent)),
+            Poll::Pending if !ws.trace.is_open() && ws.client_in.is_empty() => {
+                return Poll::Ready(Err(NoHead::NotYet));
+            }
             Poll::Pending => {
                 let now_ms = worker.now_ms();
-                if !ws.trace.is_open() && over_ms.is_none() {
-                    // Reported readable, and yet nothing: wait as if the head had begun.
-                    *over_ms = Some(now_ms + head_ms);
-                }
-                let Some(at_ms) = *over_ms else { return Poll::Pending };
-                if worker.is_forced() || (worker.is_draining() && !ws.trace.is_open()) {
-                    return Poll::Ready(Err(if ws.trace.is_open() {
-                        NoHead::Refused(Cause::Drained)
-                    } else {
-                        NoHead::Silent
-                    }));
+                let at_ms = *over_ms.get_or_insert(now_ms + head_ms);
+                if worker.is_forced() {
+                    return Poll::Ready(Err(NoHead::Refused(Cause::Drained)));
                 }
                 if now_ms >= at_ms {
+                    // A lone CR is not a head that could be answered.
                     let open = ws.trace.is_open();
                     return Poll::Ready(Err(if open {
                         NoHead::Refused(Cause::HeadTimeout)

@@ -76,59 +76,40 @@ impl Recorder {
     }
 }
 
-/// A text as it is kept: all of it, or its beginning with the mark behind.
-#[derive(Clone, Copy)]
-struct Kept<'a> {
-    text: &'a str,
-    mark: &'static str,
+/// Appends a text, cut to its bound; returns the bytes appended.
+#[inline]
+fn put(out: &mut Vec<u8>, text: &str, max: usize) -> u64 {
+    if text.len() > max {
+        return put_cut(out, text, max);
+    }
+    out.extend_from_slice(text.as_bytes());
+    text.len() as u64
 }
 
-impl<'a> Kept<'a> {
-    #[inline]
-    fn new(text: &'a str, max: usize) -> Self {
-        if text.len() > max { Self::cut(text, max) } else { Self { text, mark: "" } }
-    }
-
-    #[cold]
-    fn cut(text: &'a str, max: usize) -> Self {
-        Self { text: text.get(..text.floor_char_boundary(max)).unwrap_or(""), mark: CUT_MARK }
-    }
-
-    #[inline]
-    fn len(self) -> u64 {
-        (self.text.len() + self.mark.len()) as u64
-    }
-
-    #[inline]
-    fn put(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.text.as_bytes());
-        if !self.mark.is_empty() {
-            self.put_mark(out);
-        }
-    }
-
-    #[cold]
-    fn put_mark(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.mark.as_bytes());
-    }
+#[cold]
+fn put_cut(out: &mut Vec<u8>, text: &str, max: usize) -> u64 {
+    let kept = text.get(..text.floor_char_boundary(max)).unwrap_or("");
+    out.extend_from_slice(kept.as_bytes());
+    out.extend_from_slice(CUT_MARK.as_bytes());
+    (kept.len() + CUT_MARK.len()) as u64
 }
 
 /// Writes the byte form of a record into `out`, replacing what it held. Never grows `out` beyond [`RECORD_MAX`].
 fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
-    let target = Kept::new(access.target, TARGET_MAX);
-    let method = Kept::new(access.method, TEXT_MAX);
-    let host = Kept::new(access.host, TEXT_MAX);
-    let request_id = Kept::new(access.request_id, TEXT_MAX);
-    let forwarded_for = Kept::new(access.forwarded_for, TEXT_MAX);
-    let user_agent = Kept::new(access.user_agent, TEXT_MAX);
-    // Names and ids are bounded by their types, far below the bound of a text.
-    let (listener, app, route) = (access.listener, access.app, access.route);
-    let (cluster, endpoint) = (access.cluster, access.endpoint);
-    let (l5, l6, l7) = (listener.len() as u64, app.len() as u64, route.len() as u64);
-    let (l8, l9) = (cluster.len() as u64, endpoint.len() as u64);
-    let (t0, t1, t2, t3) = (target.len(), method.len(), host.len(), request_id.len());
-    let (t4, t10) = (forwarded_for.len(), user_agent.len());
-    let total = (WORDS * 8) as u64 + t0 + t1 + t2 + t3 + t4 + l5 + l6 + l7 + l8 + l9 + t10;
+    out.clear();
+    out.extend_from_slice(&[0; WORDS * 8]);
+    let t0 = put(out, access.target, TARGET_MAX);
+    let t1 = put(out, access.method, TEXT_MAX);
+    let t2 = put(out, access.host, TEXT_MAX);
+    let t3 = put(out, access.request_id, TEXT_MAX);
+    let t4 = put(out, access.forwarded_for, TEXT_MAX);
+    let t5 = put(out, access.listener, TEXT_MAX);
+    let t6 = put(out, access.app, TEXT_MAX);
+    let t7 = put(out, access.route, TEXT_MAX);
+    let t8 = put(out, access.cluster, TEXT_MAX);
+    let t9 = put(out, access.endpoint, TEXT_MAX);
+    let t10 = put(out, access.user_agent, TEXT_MAX);
+    let total = out.len() as u64;
     let (ip, port, has_client) = match access.client {
         Some(SocketAddr::V4(v4)) => (u128::from(v4.ip().to_ipv6_mapped()), v4.port(), HAS_CLIENT),
         Some(SocketAddr::V6(v6)) => (u128::from(*v6.ip()), v6.port(), HAS_CLIENT),
@@ -157,23 +138,12 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
         ip as u64,
         u64::from(port) | u64::from(access.attempts) << 16 | retry << 24 | flags << 32 | t0 << 48,
         t1 | t2 << 16 | t3 << 32 | t4 << 48,
-        l5 | l6 << 16 | l7 << 32 | l8 << 48,
-        l9 | t10 << 16,
+        t5 | t6 << 16 | t7 << 32 | t8 << 48,
+        t9 | t10 << 16,
     ];
-    out.clear();
-    out.extend_from_slice(words.map(u64::to_le_bytes).as_flattened());
-    // Written out: loops over arrays of texts cost a tenth of the whole record.
-    target.put(out);
-    method.put(out);
-    host.put(out);
-    request_id.put(out);
-    forwarded_for.put(out);
-    out.extend_from_slice(listener.as_bytes());
-    out.extend_from_slice(app.as_bytes());
-    out.extend_from_slice(route.as_bytes());
-    out.extend_from_slice(cluster.as_bytes());
-    out.extend_from_slice(endpoint.as_bytes());
-    user_agent.put(out);
+    if let Some(fixed) = out.first_chunk_mut::<{ WORDS * 8 }>() {
+        fixed.copy_from_slice(words.map(u64::to_le_bytes).as_flattened());
+    }
 }
 
 /// Length of the record that begins at `bytes`, from its first four bytes; `None` when they are not all there.

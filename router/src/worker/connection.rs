@@ -93,9 +93,9 @@ pub fn serve(
             connection.deadline.set_busy(true);
             let after = connection.busy().await;
             connection.deadline.set_busy(false);
-            connection.served = true;
+            connection.served |= after != After::Idle;
             match after {
-                After::Keep => {}
+                After::Idle | After::Keep => {}
                 After::Close => return,
                 After::Linger => return Box::pin(connection.linger()).await,
                 After::Abort => return connection.abort(),

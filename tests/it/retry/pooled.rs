@@ -153,8 +153,8 @@ fn when_all_kept_connections_are_dead_a_new_one_serves() {
     for client in &mut clients {
         assert_eq!(client.response().text(), "old");
     }
-    for n in 0..4 {
-        let response = clients[n].get("a", "/");
+    for (n, client) in clients.iter_mut().enumerate() {
+        let response = client.get("a", "/");
         assert_eq!((response.status, response.text().as_str()), (200, "new"), "{n}");
     }
 }
