@@ -43,6 +43,8 @@ struct Forward<'a> {
     connects: u8,
     last: Option<Cause>,
     replayed: bool,
+    /// An endpoint that gets the replay only when there is no other.
+    second_choice: Option<u64>,
 }
 
 /// What [`Forward::step`] came to.
@@ -153,6 +155,7 @@ impl<'a> Forward<'a> {
             connects: 0,
             last: None,
             replayed: false,
+            second_choice: None,
         }
     }
 
@@ -161,6 +164,9 @@ impl<'a> Forward<'a> {
     fn step(&mut self, ws: &mut Workspace) -> Step {
         loop {
             let step = self.step_here(ws);
+            if matches!(step, Step::Failed(_) | Step::Wait) && self.allow_second_choice(ws) {
+                continue;
+            }
             if !matches!(step, Step::Failed(_)) || !self.worker.is_behind() {
                 return step;
             }
@@ -375,20 +381,32 @@ impl<'a> Forward<'a> {
         write_request(&self.worker, ws, self.listener, &self.entry, &address, started);
     }
 
-    /// Counts the one replay, and keeps it from an endpoint at fault.
+    /// Counts the one replay, and sends it to another endpoint if there is one. A new connection that died is the
+    /// endpoint's own doing; a pooled one may have died of age, so its endpoint is the second choice.
     fn note_replay(&mut self, ws: &mut Workspace) {
         self.replayed = true;
         self.cluster.cell.shard(self.worker.id).replays.add(1);
         let reused = ws.leg.reused;
-        if let (false, Some(home)) = (reused, ws.leg.home()) {
-            // A new connection died: that is the endpoint's doing, so another one gets the replay.
-            let uid = home.cell.uid();
-            let at = self.cluster.endpoints.iter().position(|endpoint| endpoint.cell.uid() == uid);
+        let Some(home) = ws.leg.home() else { return };
+        let uid = home.cell.uid();
+        if reused {
+            self.second_choice = Some(uid);
+        } else {
             home.cell.note_failure();
-            if let Some(index) = at.and_then(|index| u32::try_from(index).ok()) {
-                self.avoid(ws, index, uid);
-            }
         }
+        let at = self.cluster.endpoints.iter().position(|endpoint| endpoint.cell.uid() == uid);
+        if let Some(index) = at.and_then(|index| u32::try_from(index).ok()) {
+            self.avoid(ws, index, uid);
+        }
+    }
+
+    /// Allows the second choice of a replay again; false when there is none.
+    fn allow_second_choice(&mut self, ws: &mut Workspace) -> bool {
+        let Some(uid) = self.second_choice.take() else { return false };
+        self.tried_uids.retain(|tried| *tried != uid);
+        ws.tried
+            .retain(|index| self.cluster.endpoint(*index).is_none_or(|endpoint| endpoint.cell.uid() != uid));
+        true
     }
 
     /// Gives the connection up for another one, if the request may be sent again; false when it may not.

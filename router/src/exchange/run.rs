@@ -166,7 +166,7 @@ fn poll_head(
                 return Poll::Ready(Err(NoHead::Refused(Cause::ClientGone)));
             }
             Poll::Ready(_) => return Poll::Ready(Err(NoHead::Silent)),
-            Poll::Pending if !ws.trace.is_open() && ws.client_in.is_empty() => {
+            Poll::Pending if !ws.trace.is_open() && ws.client_in.is_empty() && !*skipped => {
                 return Poll::Ready(Err(NoHead::NotYet));
             }
             Poll::Pending => {
