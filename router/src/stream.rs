@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use ekiden_config::model::Address;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connected stream.
@@ -38,6 +38,17 @@ impl Stream {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
         }
+    }
+
+    /// Forgets the readability that the runtime assumes of a new stream. The first poll then waits for a report, which
+    /// comes at once when bytes are there, where it would otherwise make a read that mostly finds nothing.
+    pub fn assume_silent(&self) {
+        let nothing = || Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock));
+        // Clearing the flag is the only effect wanted of a read that never happens.
+        let _would_block = match self {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+        };
     }
 
     /// Whether an idle stream has been reported readable, which for an idle upstream connection means that it is

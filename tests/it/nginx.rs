@@ -78,8 +78,21 @@ impl Nginx {
         until("nginx", || TcpStream::connect(self.address).ok());
     }
 
-    fn signal(&self, number: i32) {
-        self.process.as_ref().unwrap().signal(number);
+    /// Process ids of its workers.
+    fn workers(&self) -> BTreeSet<String> {
+        let id = self.process.as_ref().unwrap().id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        children.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Reloads it; returns when the last of its old workers has ended, so that the next disturbance is another one.
+    fn reload(&self) {
+        let old = self.workers();
+        self.process.as_ref().unwrap().signal(libc::SIGHUP);
+        until_true("new workers of nginx", || {
+            let now = self.workers();
+            now.len() >= 2 && now.is_disjoint(&old)
+        });
     }
 
     /// Ends it the fast way (SIGTERM), connections and all.
@@ -172,9 +185,10 @@ fn reloads_and_stops_of_an_endpoint_fail_no_idempotent_request() {
     let load = Load::start(router.address(), 16, IDEMPOTENT, Refused::Fails);
     load.serve_more(200);
     for _ in 0..5 {
-        shaken.signal(libc::SIGHUP);
-        steady.signal(libc::SIGHUP);
-        load.serve_more(200);
+        shaken.reload();
+        load.serve_more(100);
+        steady.reload();
+        load.serve_more(100);
     }
     for _ in 0..3 {
         shaken.stop();

@@ -81,9 +81,8 @@ pub async fn accept(worker: Rc<Worker>, listener: Rc<ListenerRef>, socket: Socke
         tokio::select! {
             biased;
             () = closing.notify.notified() => {}
-            accepted = poll_fn(|cx| socket.poll_accept(cx)) => match accepted {
-                Ok((stream, peer)) => start(&worker, &listener, stream, peer),
-                Err(error) => pause(&listener, &error).await,
+            error = poll_fn(|cx| poll_accept_some(cx, &worker, &listener, &socket)) => if let Some(error) = error {
+                pause(&listener, &error).await;
             },
         }
     }
@@ -93,8 +92,26 @@ pub async fn accept(worker: Rc<Worker>, listener: Rc<ListenerRef>, socket: Socke
 }
 
 fn start(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, stream: Stream, peer: Option<SocketAddr>) {
+    stream.assume_silent();
     let open = worker.open_connection();
     tokio::task::spawn_local(serve(Rc::clone(worker), Rc::clone(listener), stream, peer, open));
+}
+
+/// Accepts what is queued, as far as there is room. Ready when there is none left, or with the error of an accept.
+fn poll_accept_some(
+    cx: &mut Context<'_>,
+    worker: &Rc<Worker>,
+    listener: &Rc<ListenerRef>,
+    socket: &Listening,
+) -> Poll<Option<io::Error>> {
+    while has_room(worker) {
+        match socket.poll_accept(cx) {
+            Poll::Ready(Ok((stream, peer))) => start(worker, listener, stream, peer),
+            Poll::Ready(Err(error)) => return Poll::Ready(Some(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    Poll::Ready(None)
 }
 
 fn has_room(worker: &Worker) -> bool {
