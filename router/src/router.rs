@@ -13,6 +13,7 @@ use ekiden_config::model::{AccessLog, Address};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::table::Table;
 
+use crate::aside;
 use crate::listen::Inherited;
 use crate::probe::{Hooks, Prober};
 use crate::record::Scribe;
@@ -89,8 +90,14 @@ impl Router {
         });
         let (swapper, swap, publishes) = Swapper::new(Arc::clone(&shared), options.inherited, on_table);
         let status = swapper.status();
-        spawn("ekiden-swap", move || swapper.run(publishes))?;
-        spawn("ekiden-retire", move || retire_all(&retired))?;
+        spawn("ekiden-swap", move || {
+            aside::give_way();
+            swapper.run(publishes);
+        })?;
+        spawn("ekiden-retire", move || {
+            aside::give_way();
+            retire_all(&retired);
+        })?;
         *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared)?);
         let bound = options.max_connections.map_or_else(|| connection_bound(workers), u64::from);
         let mut threads = Vec::with_capacity(workers);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ekiden_config::doors::Verdict;
 use ekiden_control::{Control, Loaded, StartError};
+use ekiden_router::aside;
 use ekiden_router::listen::Inherited;
 use ekiden_router::telemetry::Telemetry;
 use ekiden_router::{ControlStatus, Options, Router};
@@ -55,6 +56,8 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
         }),
     })
     .map_err(|error| failed(format!("the router could not start: {error}"), exit::system()))?;
+    // Control and telemetry are started from here and give way too.
+    aside::give_way();
     router.set_own_addresses(loaded.own_addresses());
     let telemetry_address = loaded.settings().telemetry.clone();
     let Some(publisher) = router.publisher() else {

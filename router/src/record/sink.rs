@@ -85,7 +85,9 @@ pub struct FileSink {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened
+        .map_err(|error| io::Error::new(error.kind(), format!("the access log {}: {error}", path.display())))
 }
 
 impl FileSink {
