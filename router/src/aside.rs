@@ -16,38 +16,3 @@ pub fn give_way() {
         libc::nice(NICENESS);
     }
 }
-
-/// Slice of a worker, nanoseconds: the shortest that Linux grants.
-const SLICE_NS: u64 = 100_000;
-
-/// `struct sched_attr` of sched_setattr(2), its first version.
-#[repr(C)]
-#[derive(Debug, Default)]
-struct SchedulerAttributes {
-    size: u32,
-    policy: u32,
-    flags: u64,
-    nice: i32,
-    priority: u32,
-    runtime: u64,
-    deadline: u64,
-    period: u64,
-}
-
-/// Gives the calling thread a short slice. Linux 6.12 and later let a thread with a short slice run at once when it is
-/// woken while one with a longer slice is running, where it would otherwise wait for the end of that slice (1 to 3 ms).
-/// Earlier kernels ignore it; so do we when it is refused.
-#[expect(unsafe_code, reason = "sched_setattr has no safe form in std")]
-pub fn take_short_slices() {
-    let size = size_of::<SchedulerAttributes>() as u32;
-    let mut attributes = SchedulerAttributes::default();
-    // SAFETY: both calls get a pointer to a live structure of the size they are told, write or read no more than that,
-    // and keep none of it; 0 names the calling thread.
-    unsafe {
-        if libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) == 0 {
-            attributes.size = size;
-            attributes.runtime = SLICE_NS;
-            libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0);
-        }
-    }
-}
