@@ -138,6 +138,7 @@ impl Swapper {
         let mut refused = Vec::new();
         let opened = self.bind(model, &mut refused);
         self.compiler.set_now(unix_ms());
+        let before = Arc::clone(self.compiler.table());
         let compiled = self.compiler.compile(model, generation);
         refused.extend(compiled.refused);
         // First the table, then the marks: a worker that finds every endpoint of its old table gone then finds the new
@@ -146,9 +147,11 @@ impl Swapper {
         for cell in &compiled.removed {
             cell.mark_gone();
         }
-        for cluster in compiled.table.all_clusters() {
-            cluster.catch_up();
-        }
+        compiled.table.changed_clusters(&before, |_, after| {
+            if let Some(cluster) = after {
+                cluster.catch_up();
+            }
+        });
         for ticket in &tickets {
             ticket.assign(generation);
         }

@@ -99,7 +99,7 @@ impl Plane {
             {
                 let mut clusters = app.clusters.clone();
                 clusters.insert(place.cluster.clone(), merged);
-                *app = Arc::new(App { clusters, ..App::clone(app) });
+                *app = Arc::new(with_clusters(app, clusters));
             }
         }
         self.report_own(&before);
@@ -121,7 +121,7 @@ impl Plane {
         }
         let mut clusters = base.clusters.clone();
         clusters.extend(changed);
-        let merged = App { clusters, ..App::clone(base) };
+        let merged = with_clusters(base, clusters);
         match self.live.apps.get(&base.name) {
             Some(old) if same_app(old, &merged) => Arc::clone(old),
             _ => Arc::new(merged),
@@ -283,6 +283,16 @@ impl Plane {
             ApiSettings::read_token(&self.options.file, self.started_with.control_token_file.as_deref());
         let beside_app = has_side_listener(&built.model);
         self.outlets.api.send_modify(|api| api.renew(wanted.control, token, beside_app));
+    }
+}
+
+/// The app with other clusters. Does not copy the ones it has, as `..App::clone(app)` would.
+fn with_clusters(app: &App, clusters: BTreeMap<ClusterName, Arc<Cluster>>) -> App {
+    App {
+        name: app.name.clone(),
+        routes: Arc::clone(&app.routes),
+        clusters,
+        share_hosts_with: Arc::clone(&app.share_hosts_with),
     }
 }
 

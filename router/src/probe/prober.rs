@@ -15,7 +15,7 @@ use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::cell::EndpointCell;
 use ekiden_core::cluster::{ClusterTable, EndpointEntry};
 use ekiden_core::health::{Health, ProbeState, Transition};
-use ekiden_core::table::{AppTable, Table};
+use ekiden_core::table::Table;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
@@ -132,32 +132,11 @@ impl Rounds {
     /// Arms and ends tasks for what differs from the last table; unchanged parts are pointer-equal and cost nothing.
     fn retable(&mut self, next: Arc<Table>) {
         let last = std::mem::replace(&mut self.table, next.clone());
-        let mut old: FxHashMap<&AppName, &Arc<AppTable>> =
-            last.apps().map(|app| (&app.app.name, app)).collect();
         let mut armed = 0;
-        for app in next.apps() {
-            let before = old.remove(&app.app.name);
-            if before.is_none_or(|before| !Arc::ptr_eq(before, app)) {
-                self.app(before.map(|app| &**app), app, &mut armed);
-            }
-        }
-        for cluster in old.values().flat_map(|app| &app.clusters) {
-            self.end_all(cluster);
-        }
-    }
-
-    fn app(&mut self, before: Option<&AppTable>, after: &AppTable, armed: &mut u32) {
-        let mut old: FxHashMap<&ClusterName, &Arc<ClusterTable>> =
-            before.iter().flat_map(|app| &app.clusters).map(|table| (&table.cluster.name, table)).collect();
-        for cluster in &after.clusters {
-            let before = old.remove(&cluster.cluster.name);
-            if before.is_none_or(|before| !Arc::ptr_eq(before, cluster)) {
-                self.cluster(before.map(|table| &**table), cluster, armed);
-            }
-        }
-        for cluster in old.values() {
-            self.end_all(cluster);
-        }
+        next.changed_clusters(&last, |before, after| match after {
+            Some(after) => self.cluster(before.map(|table| &**table), after, &mut armed),
+            None => before.into_iter().for_each(|before| self.end_all(before)),
+        });
     }
 
     fn cluster(&mut self, before: Option<&ClusterTable>, after: &ClusterTable, armed: &mut u32) {

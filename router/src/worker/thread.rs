@@ -12,6 +12,7 @@ use ekiden_config::names::ListenerName;
 use ekiden_core::stats::WorkerShard;
 use tokio::runtime::{Builder, LocalOptions};
 
+use crate::aside;
 use crate::record::Recorder;
 use crate::shared::Shared;
 use crate::wheel::TICK;
@@ -42,6 +43,7 @@ pub struct Start {
 /// # Errors
 /// When the runtime cannot be made (no descriptors).
 pub fn run(start: Start) -> std::io::Result<()> {
+    aside::take_short_slices();
     let runtime =
         Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
     let Start { id, shared, recorder, max_connections } = start;

@@ -4,6 +4,7 @@
 //! Matching follows DESIGN section 3: listener, host, path, conditions, ties. Making a table is [`compile`]'s work;
 //! picking an endpoint is the cluster's.
 
+mod changes;
 mod compile;
 mod conditions;
 mod hosts;

@@ -82,10 +82,16 @@ fn forward(route: &Route) -> Option<&Forward> {
     }
 }
 
-/// Whether each cluster stands in the slot it had before.
+/// Whether each cluster stands in the slot it had before. An app's clusters stand in the order of its names, so the
+/// names of the two versions tell; where both have the same cluster, not even those are looked at.
 fn has_same_slots(before: &AppTable, app: &App) -> bool {
-    before.clusters.len() == app.clusters.len()
-        && before.clusters.iter().zip(app.clusters.keys()).all(|(old, name)| old.cluster.name == *name)
+    before.app.clusters.len() == app.clusters.len()
+        && before
+            .app
+            .clusters
+            .iter()
+            .zip(&app.clusters)
+            .all(|(old, new)| Arc::ptr_eq(old.1, new.1) || old.0 == new.0)
 }
 
 /// The clusters of an app: those that did not change are the ones from before.
@@ -95,20 +101,29 @@ fn clusters(
     same_slots: bool,
     registry: &mut CellRegistry,
 ) -> Vec<Arc<ClusterTable>> {
+    if let Some(before) = before.filter(|_| same_slots) {
+        return replaced(app, before, registry);
+    }
     let mut tables = Vec::with_capacity(app.clusters.len());
-    for (slot, (name, cluster)) in app.clusters.iter().enumerate() {
-        let old = match before {
-            Some(before) if same_slots => before.clusters.get(slot),
-            Some(before) => before.cluster(name),
-            None => None,
-        };
-        tables.push(match old {
+    for (name, cluster) in &app.clusters {
+        tables.push(match before.and_then(|before| before.cluster(name)) {
             Some(old) if Arc::ptr_eq(&old.cluster, cluster) => old.clone(),
             Some(_) | None => Arc::new(ClusterTable::new(app.name.clone(), cluster.clone(), registry)),
         });
     }
-    if !same_slots && before.is_some() {
+    if before.is_some() {
         registry.retain_clusters(&app.name, |name| app.clusters.contains_key(name));
+    }
+    tables
+}
+
+/// The clusters from before with those in place that changed; what did not change is not looked into.
+fn replaced(app: &App, before: &AppTable, registry: &mut CellRegistry) -> Vec<Arc<ClusterTable>> {
+    let mut tables = before.clusters.clone();
+    for ((old, new), table) in before.app.clusters.values().zip(app.clusters.values()).zip(&mut tables) {
+        if !Arc::ptr_eq(old, new) {
+            *table = Arc::new(ClusterTable::new(app.name.clone(), new.clone(), registry));
+        }
     }
     tables
 }

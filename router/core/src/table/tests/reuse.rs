@@ -50,6 +50,41 @@ fn an_endpoint_change_rebuilds_one_cluster_only() {
 }
 
 #[test]
+fn the_changed_clusters_of_two_tables_are_told_once_each() {
+    let (one, two) = two_apps();
+    let first_model = Arc::new(model([one.clone(), two.clone()]));
+    let mut compiler = Compiler::new(1);
+    let first = compiler.compile(&first_model, Generation(1)).table;
+    let mut changed = one.clone();
+    changed.clusters.insert(cluster_name("blue"), cluster("blue", &[10, 12]));
+    changed.clusters.insert(cluster_name("new"), cluster("new", &[13]));
+    let second_model = with(&first_model, changed);
+    let second = compiler.compile(&second_model, Generation(2)).table;
+    let mut less = (*second_model).clone();
+    less.apps.remove(&app_name("two"));
+    let mut shorter = one;
+    shorter.clusters.remove("blue");
+    less.apps.insert(app_name("one"), Arc::new(shorter));
+    let third = compiler.compile(&Arc::new(less), Generation(3)).table;
+    let told = |before: &Table, after: &Table| {
+        let mut told = Vec::new();
+        after.changed_clusters(before, |was, is| {
+            let name = |table: &Arc<crate::cluster::ClusterTable>| table.cluster.name.to_string();
+            told.push((was.map(name), is.map(name)));
+        });
+        told
+    };
+    let pair = |was: &str, is: &str| {
+        let name = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        (name(was), name(is))
+    };
+    assert_eq!(told(&first, &first), []);
+    assert_eq!(told(&first, &second), [pair("blue", "blue"), pair("", "new")]);
+    assert_eq!(told(&second, &third), [pair("blue", ""), pair("new", ""), pair("web", "")]);
+    assert_eq!(told(&Table::empty(), &second).len(), 4);
+}
+
+#[test]
 fn a_route_change_keeps_the_other_entries() {
     let (one, two) = two_apps();
     let before = Arc::new(model([one.clone(), two]));
