@@ -12,11 +12,13 @@ pub(crate) fn check(arguments: &Check) -> ExitCode {
     let (findings, summary) = match ekiden_control::check(&arguments.file) {
         Ok(built) => {
             let (routes, endpoints) = (built.model.route_count(), built.model.endpoint_count());
-            let summary = format!(
-                "{} listeners, {} apps, {routes} routes, {endpoints} endpoints",
-                built.model.listeners.len(),
-                built.model.apps.len()
-            );
+            let summary = [
+                counted(built.model.listeners.len(), "listener"),
+                counted(built.model.apps.len(), "app"),
+                counted(routes, "route"),
+                counted(endpoints, "endpoint"),
+            ]
+            .join(", ");
             (built.diagnostics, summary)
         }
         Err(findings) => (findings, String::new()),
@@ -39,4 +41,9 @@ pub(crate) fn check(arguments: &Check) -> ExitCode {
         }
     }
     if errors == 0 { ExitCode::SUCCESS } else { exit::invalid() }
+}
+
+/// A number and its noun: "1 route", "2 routes".
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -203,11 +203,14 @@ impl RequestHead {
         let (authority, _) = split_absolute(target)?;
         let authority =
             host::host_of(authority.as_bytes(), &mut self.scratch).map_err(|_| Cause::HostIllegal)?;
+        // A port that is the scheme's own says no more than its absence.
+        let default_port = if target.as_bytes().get(4) == Some(&b':') { 80 } else { 443 };
         match written {
-            Some(port) if self.host != authority.host || port != authority.port => {
-                Err(Cause::AuthorityMismatch)
+            Some(port) => {
+                let written = host::Authority { host: &self.host, port };
+                let same = written.same_as(&authority, default_port);
+                if same { Ok(()) } else { Err(Cause::AuthorityMismatch) }
             }
-            Some(_) => Ok(()),
             None => {
                 self.host.push_str(authority.host);
                 self.port = authority.port;

@@ -77,6 +77,9 @@ fn refusals() {
         ("GET / HTTP/1.1\r\nHost: a:x\r\n\r\n", Cause::HostIllegal),
         ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", Cause::AuthorityMismatch),
         ("GET http://a:81/ HTTP/1.1\r\nHost: a\r\n\r\n", Cause::AuthorityMismatch),
+        ("GET http://a:443/ HTTP/1.1\r\nHost: a\r\n\r\n", Cause::AuthorityMismatch),
+        ("GET https://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n", Cause::AuthorityMismatch),
+        ("GET http://a/ HTTP/1.1\r\nHost: a:8080\r\n\r\n", Cause::AuthorityMismatch),
         ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", Cause::SchemeUnsupported),
         ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", Cause::TargetMalformed),
         ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", Cause::TargetMalformed),
@@ -118,6 +121,12 @@ fn accepted_heads() {
 
     let head = parse("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!((head.form, head.raw_path()), (TargetForm::Asterisk, "*"));
+    for (target, host) in
+        [("http://a:80/", "a"), ("http://a/", "A:80"), ("https://a:443/", "a"), ("HTTPS://a/", "a:443")]
+    {
+        let head = parse(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+        assert_eq!((head.raw_path(), head.host.as_str()), ("/", "a"), "{target} {host}");
+    }
     let head = parse("GET http://a?x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!((head.raw_path(), head.query()), ("/", Some("x")));
 
