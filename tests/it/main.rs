@@ -16,5 +16,6 @@ mod retry;
 mod routing;
 mod rules;
 mod seams;
+mod smuggling;
 mod swap;
 mod upstream_faults;

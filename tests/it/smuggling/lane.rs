@@ -1,0 +1,205 @@
+//! Runs the corpus against one endpoint, one case after another, each followed by a clean request on a new client
+//! connection, which takes the pooled upstream connection that the case has used.
+//!
+//! Judges by four witnesses: what the client got, the router's records, the endpoint's log, the answer to the clean
+//! request.
+
+use std::collections::BTreeMap;
+
+use ekiden_tests::{Client, InProcess, Lost, Response, Served, Setup, until, web};
+use serde_json::Value;
+
+use super::cases::{Case, Fate, corpus};
+use super::endpoints::{Endpoint, Kind, Seen};
+
+/// How one case ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verdict {
+    /// Refused at the head: nothing went upstream.
+    RefusedHead,
+    /// Refused in the body: the upstream connection was cut.
+    RefusedBody,
+    /// The endpoint saw the same single request.
+    Same,
+    /// It saw the two requests that the client had pipelined.
+    SameTwo,
+    /// The endpoint refused the request itself.
+    ByEndpoint,
+}
+
+/// Good requests that an endpoint may refuse all the same: not every server knows every method.
+const BY_ENDPOINT: &[&str] = &["line: lower case method", "line: method with a dash"];
+
+/// Everything that answers one client connection. Informational responses are left out.
+fn exchange(client: &mut Client, bytes: &[u8], what: &str) -> Vec<Response> {
+    client.send(bytes);
+    client.finish();
+    let mut responses = Vec::new();
+    loop {
+        let to_head = responses.is_empty() && bytes.starts_with(b"HEAD ");
+        match client.read(to_head) {
+            Ok(response) if response.status < 200 => {}
+            Ok(response) => responses.push(response),
+            Err(Lost::Closed) => return responses,
+            Err(lost) => panic!("{what}: {lost:?} after {responses:?}"),
+        }
+    }
+}
+
+/// The case whose number a target holds.
+fn number(target: &str) -> Option<(&str, usize)> {
+    let rest = target.strip_prefix('/')?;
+    let (kind, rest) = rest.split_once('-')?;
+    Some((kind, rest.get(..4)?.parse().ok()?))
+}
+
+/// A run over one endpoint.
+struct Lane<'a> {
+    endpoint: &'a Endpoint,
+    router: InProcess,
+    /// The router's port of the upstream connection that the last clean request took.
+    peer: Option<String>,
+    kept: usize,
+}
+
+impl Lane<'_> {
+    /// One case and its clean request. Whether the endpoint refused the case.
+    fn run(&mut self, id: usize, case: &Case) -> Verdict {
+        let what = format!("{:?}, case {id}: {}", self.endpoint.kind, case.name);
+        let responses = exchange(&mut self.router.client(), &case.bytes(id), &what);
+        let router_made = responses.iter().filter(|response| !response.code().is_empty()).count();
+        let verdict = match (&case.fate, responses.as_slice()) {
+            (Fate::Refused, [one]) => {
+                assert_eq!(router_made, 1, "{what}: not refused: {one:?}");
+                assert!((400..=501).contains(&one.status), "{what}: {one:?}");
+                assert!(one.says_close(), "{what}: the connection stays open: {one:?}");
+                Verdict::RefusedHead
+            }
+            (Fate::One(_), [one]) => self.served(one, "case", id, Verdict::Same, &what),
+            (Fate::Two(_), [one, two]) => {
+                assert_eq!(
+                    self.served(two, "smuggled", id, Verdict::SameTwo, &what),
+                    Verdict::SameTwo,
+                    "{what}"
+                );
+                self.served(one, "case", id, Verdict::SameTwo, &what)
+            }
+            _ => panic!("{what}: {} responses: {responses:#?}", responses.len()),
+        };
+        self.clean(id, case, verdict, &what)
+    }
+
+    /// A response of the endpoint to this very request, or its refusal.
+    fn served(&self, response: &Response, kind: &str, id: usize, served: Verdict, what: &str) -> Verdict {
+        assert_eq!(response.code(), "", "{what}: the router refused: {response:?}");
+        if (400..=501).contains(&response.status) {
+            return Verdict::ByEndpoint;
+        }
+        let text = response.text();
+        assert_eq!(response.status, 200, "{what}: {response:?}");
+        if text.is_empty() && kind == "case" && what.contains(": HEAD, ") {
+            return served;
+        }
+        let answered = text.split_once(' ').and_then(|(_, target)| number(target));
+        assert_eq!(answered, Some((kind, id)), "{what}: the answer is another request's: {text:?}");
+        served
+    }
+
+    /// The next client gets its own answer, on the connection that was pooled.
+    fn clean(&mut self, id: usize, case: &Case, verdict: Verdict, what: &str) -> Verdict {
+        let response = self.router.get(&format!("/clean-{id:04}"));
+        assert_eq!(response.status, 200, "{what}: the next client got {response:?}");
+        assert_eq!(
+            response.text(),
+            format!("GET /clean-{id:04}"),
+            "{what}: the next client got another's answer"
+        );
+        let peer = response.get("x-peer").map(str::to_owned);
+        assert!(peer.is_some(), "{what}: no X-Peer in {response:?}");
+        let same = self.peer == peer;
+        self.peer = peer;
+        self.kept += usize::from(same);
+        match (verdict, same) {
+            // A fault in a body cuts the connection that the head went to.
+            (Verdict::RefusedHead, false) if id > 0 => Verdict::RefusedBody,
+            (Verdict::Same | Verdict::SameTwo, false) if id > 0 => {
+                panic!("{what}: a good request cost its upstream connection: {:?}", case.fate)
+            }
+            _ => verdict,
+        }
+    }
+
+    /// What the endpoint saw of each case is what the case says.
+    fn compare(&self, cases: &[Case], verdicts: &[Verdict]) {
+        let last = format!("/clean-{:04}", cases.len() - 1);
+        let kind = self.endpoint.kind;
+        let seen = until("the last clean request in the endpoint's log", || {
+            let seen = self.endpoint.seen();
+            seen.iter().any(|one| one.target == last).then_some(seen)
+        });
+        let mut by_case: BTreeMap<usize, Vec<(&str, &Seen)>> = BTreeMap::new();
+        for one in &seen {
+            let (word, id) = number(&one.target)
+                .unwrap_or_else(|| panic!("{kind:?}: a request that nobody sent: {one:?}"));
+            by_case.entry(id).or_default().push((word, one));
+        }
+        for (id, (case, verdict)) in cases.iter().zip(verdicts).enumerate() {
+            let what = format!("{kind:?}, case {id}: {}", case.name);
+            let mut wanted = Vec::new();
+            if matches!(verdict, Verdict::Same | Verdict::SameTwo) {
+                wanted.push(("case", case.body(id)));
+            }
+            if matches!(case.fate, Fate::Two(_)) {
+                wanted.push(("smuggled", Vec::new()));
+            }
+            wanted.push(("clean", Vec::new()));
+            let broken = *verdict == Verdict::RefusedBody && !kind.tells_broken_bodies();
+            let got: Vec<(&str, Vec<u8>)> = by_case
+                .remove(&id)
+                .unwrap_or_default()
+                .iter()
+                .filter(|(word, _)| !broken || *word != "case")
+                .map(|(word, one)| (*word, one.body.clone()))
+                .collect();
+            assert_eq!(got, wanted, "{what}: the endpoint saw something else");
+        }
+        assert!(by_case.is_empty(), "{kind:?}: requests of no case: {by_case:?}");
+    }
+
+    /// The router has a record of the second request where the client pipelined it, and nowhere else.
+    fn records(&self, cases: &[Case]) {
+        let last = format!("/clean-{:04}", cases.len() - 1);
+        let lines = until("the last record", || {
+            let lines = self.router.log_lines(1);
+            lines.iter().any(|line| line.contains(&last)).then_some(lines)
+        });
+        let records: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of = |word: &str, id: usize| {
+            let path = format!("/{word}-{id:04}");
+            records.iter().filter(|record| record["path"].as_str() == Some(&path)).count()
+        };
+        for (id, case) in cases.iter().enumerate() {
+            let wanted = usize::from(matches!(case.fate, Fate::Two(_)));
+            assert_eq!(of("smuggled", id), wanted, "case {id}: {}", case.name);
+            assert_eq!(of("clean", id), 1, "case {id}: {}", case.name);
+        }
+    }
+}
+
+/// The whole corpus against one endpoint; prints what became of it.
+pub(super) fn run(kind: Kind) {
+    let cases = corpus();
+    let endpoint = Endpoint::start(kind);
+    let router = InProcess::start(Setup::new(web(&[endpoint.address], "", "")));
+    let mut lane = Lane { endpoint: &endpoint, router, peer: None, kept: 0 };
+    let verdicts: Vec<Verdict> = cases.iter().enumerate().map(|(id, case)| lane.run(id, case)).collect();
+    lane.compare(&cases, &verdicts);
+    lane.records(&cases);
+    let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
+    for (case, verdict) in cases.iter().zip(&verdicts) {
+        *counts.entry(*verdict).or_default() += 1;
+        let known = *verdict != Verdict::ByEndpoint || BY_ENDPOINT.contains(&case.name.as_str());
+        assert!(known, "{kind:?} itself refused: {}", case.name);
+    }
+    eprintln!("{kind:?}: {} cases, {counts:?}, upstream connection kept {}", cases.len(), lane.kept);
+}
