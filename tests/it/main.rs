@@ -2,7 +2,7 @@
 //!
 //! `refusals` and `upstream_faults` hold the engine's strictness, `relay`, `headers`, `retry` and `routing` what it does
 //! with good traffic, `seams` the points where later parts plug in; `control`, `swap` and `process` run the real binary,
-//! `nginx` a real endpoint, `arch` looks at the manifests.
+//! `nginx` a real endpoint, `smuggling` many of them for hostile requests, `arch` looks at the manifests.
 
 mod arch;
 mod backend;
