@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_config::model::{
-    Action, Address, App, Balance, Cluster, ClusterPolicy, Endpoint, Forward, HeaderEdits, HostMatch,
-    HttpLimits, Listener, LoosePath, Model, Owner, PathMatch, Role, Route, SplitKey, Timeouts,
+    Action, Address, App, Balance, Cluster, ClusterPolicy, ConnectionLimits, Endpoint, Forward, HeaderEdits,
+    HostMatch, HttpLimits, Listener, LoosePath, Model, Owner, PathMatch, Role, Route, SplitKey, Timeouts,
     WeightedCluster,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
@@ -55,6 +55,7 @@ pub fn model(shape: &Shape) -> Model {
         role: Role::Edge,
         trust: Vec::new(),
         limits: HttpLimits::default(),
+        connections: ConnectionLimits::default(),
         allow_underscore: false,
         merge_slashes: false,
         forwarded: false,

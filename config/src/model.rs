@@ -67,6 +67,8 @@ pub struct Listener {
     pub trust: Vec<IpNet>,
     /// Bounds on what a client may send.
     pub limits: HttpLimits,
+    /// Bounds on connections, by client and in all.
+    pub connections: ConnectionLimits,
     /// Accept `_` in field names instead of dropping such fields. A field that would equal a forwarding field is
     /// refused either way.
     pub allow_underscore: bool,
@@ -97,6 +99,45 @@ pub struct HttpLimits {
     pub body_idle: Duration,
     /// Largest request body (413 beyond). Default none.
     pub body: Option<u64>,
+    /// Slowest request body, in bytes per second of waiting for the client (408 below). Default 100; none means no bound.
+    pub min_body_rate: Option<u32>,
+    /// Slowest reader of a response, in bytes per second of waiting for the client. Default 100; none means no bound.
+    pub min_response_rate: Option<u32>,
+}
+
+/// Bounds on the connections of a listener. Unix peers and addresses inside `trust` are exempt from all of them. A client is
+/// an address, in IPv6 a network of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConnectionLimits {
+    /// Open connections of one client.
+    pub per_client: ClientConnections,
+    /// New connections of one client. Default none.
+    pub client_rate: Option<Rate>,
+    /// New connections of all clients together. Default none.
+    pub rate: Option<Rate>,
+}
+
+/// Most open connections of one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientConnections {
+    /// Half of what the process takes; a client on loopback is exempt, for it may be a proxy of the same host.
+    #[default]
+    Half,
+    /// This many, loopback included.
+    AtMost(u32),
+    /// No bound.
+    Unbounded,
+}
+
+/// So many in a time, and so many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many in `per`. 1..=1_000_000.
+    pub count: u32,
+    /// One second, minute or hour.
+    pub per: Duration,
+    /// How many may come at once. 1..=1_000_000.
+    pub burst: u32,
 }
 
 impl Default for HttpLimits {
@@ -110,6 +151,8 @@ impl Default for HttpLimits {
             keepalive_idle: Duration::from_secs(60),
             body_idle: Duration::from_secs(55),
             body: None,
+            min_body_rate: Some(100),
+            min_response_rate: Some(100),
         }
     }
 }

@@ -73,6 +73,7 @@ fn listener(name: &str, port: u16) -> Arc<Listener> {
         role: Role::Edge,
         trust: vec![],
         limits: HttpLimits::default(),
+        connections: ConnectionLimits::default(),
         allow_underscore: false,
         merge_slashes: false,
         forwarded: false,

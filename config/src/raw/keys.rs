@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::declare::tables;
-use super::quantity::Bytes;
+use super::quantity::{Bytes, RawRate};
 use super::read::{Map, Off, Raw, Spanned, TextOr, Word, Words};
 use super::scalar::Status;
 use super::shape::Shape;
@@ -111,6 +111,19 @@ tables! {
         forwarded: bool = "false";
         /// Name under which `Via` is added in both directions.
         via: Spanned<String> = "no `Via`" in 1, 64;
+        /// Open connections of one client address (IPv6: one /64) at most, over all workers; more are reset. Unix peers and
+        /// addresses inside `trust` are exempt, and loopback too unless a number is written.
+        max_connections_per_client: Off<u64> = "half of what the process takes" in 1, 10_000_000;
+        /// New connections of one client address (IPv6: one /64) at most, over all workers; more are reset. Unix peers and
+        /// addresses inside `trust` are exempt.
+        connection_rate_per_client: Off<RawRate> = "\"off\"" in 1, 1_000_000;
+        /// New connections of one client address that may come at once.
+        connection_burst_per_client: Spanned<u64> = "the number of the rate" in 1, 1_000_000;
+        /// New connections of all clients together at most, over all workers; more are reset. Unix peers and addresses inside
+        /// `trust` are exempt.
+        connection_rate: Off<RawRate> = "\"off\"" in 1, 1_000_000;
+        /// New connections of all clients together that may come at once.
+        connection_burst: Spanned<u64> = "the number of the rate" in 1, 1_000_000;
     }
 
     /// Bounds on one client's requests.
@@ -131,6 +144,11 @@ tables! {
         body_idle: Duration = "\"55s\"" in 10, DAY;
         /// Largest request body, in bytes; 413 beyond.
         body: Off<Bytes> = "\"off\"" in 0, 1 << 40;
+        /// Slowest request body, in bytes per second of waiting for the client, averaged over `body_idle`; 408 below.
+        min_body_rate: Off<Bytes> = "\"100B\"" in 1, 1 << 30;
+        /// Slowest reader of a response, in bytes per second of waiting for the client, averaged over the idle timeout of the
+        /// route; the connection is reset below.
+        min_response_rate: Off<Bytes> = "\"100B\"" in 1, 1 << 30;
     }
 
     /// A group of endpoints under one policy.

@@ -12,7 +12,7 @@ mod shape;
 mod table;
 
 pub(crate) use keys::*;
-pub(crate) use quantity::{Bytes, duration_words, size_words};
+pub(crate) use quantity::{Bytes, RawRate, duration_words, size_words};
 pub(crate) use read::{Map, Off, Raw, Spanned, TextOr};
 pub(crate) use scalar::{Status, shown};
 pub(crate) use shape::{KeyShape, Shape, TableShape};

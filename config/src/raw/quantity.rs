@@ -6,6 +6,28 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
 
+/// So many in a time: `100/s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RawRate {
+    /// How many.
+    pub(crate) count: u64,
+    /// In how long.
+    pub(crate) per: Duration,
+}
+
+/// Reads `100/s`, `30/m`, `5/h`. `None` for anything else.
+pub(crate) fn parse_rate(text: &str) -> Option<RawRate> {
+    let (number, unit) = text.split_once('/')?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    let (count, rest) = split_number(number)?;
+    rest.is_empty().then_some(RawRate { count, per: Duration::from_secs(seconds) })
+}
+
 /// Units of durations with their milliseconds, largest first.
 const TIME: &[(&str, u64)] = &[("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
@@ -119,6 +141,27 @@ mod tests {
             ("99999999999GiB", None),
         ] {
             assert_eq!(parse_size(text), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        for (text, rate) in [
+            ("100/s", Some((100, 1))),
+            ("30/m", Some((30, 60))),
+            ("5/h", Some((5, 3600))),
+            ("0/s", Some((0, 1))),
+            ("100", None),
+            ("/s", None),
+            ("100/", None),
+            ("100/ms", None),
+            ("1.5/s", None),
+            ("-1/s", None),
+            ("100 /s", None),
+            ("99999999999999999999/s", None),
+        ] {
+            let want = rate.map(|(count, seconds)| RawRate { count, per: Duration::from_secs(seconds) });
+            assert_eq!(parse_rate(text), want, "{text}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::quantity::{Bytes, duration_words, parse_duration, parse_size, size_words};
+use super::quantity::{Bytes, RawRate, duration_words, parse_duration, parse_rate, parse_size, size_words};
 use super::read::{Bound, Raw, in_bound, wrong_type};
 use super::shape::Shape;
 use crate::diagnostic::Report;
@@ -153,6 +153,38 @@ impl Raw for Bytes {
             return None;
         }
         Some(Bytes(bytes))
+    }
+}
+
+impl Raw for RawRate {
+    fn shape(bound: Bound) -> Shape {
+        Shape::Rate { min: bound.min, max: bound.max }
+    }
+
+    fn read(node: &Node, bound: Bound, report: &mut Report<'_>) -> Option<Self> {
+        let text = match &node.value {
+            Value::Text(text) => text,
+            Value::Int(number) => {
+                let help = format!("a rate has a unit: \"{number}/s\", \"{number}/m\" or \"{number}/h\"");
+                wrong_type(node, "a rate", Some(help), report);
+                return None;
+            }
+            Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Table(_) => {
+                wrong_type(node, "a rate such as \"100/s\"", None, report);
+                return None;
+            }
+        };
+        let Some(rate) = parse_rate(text) else {
+            let help = "a whole number per s, m or h, such as \"100/s\" or \"30/m\"";
+            report.error_help(node.span, "bad_rate", format!("`{}` is not a rate", shown(text)), help);
+            return None;
+        };
+        if !in_bound(rate.count, bound) {
+            let message = format!("`{text}` is out of range: {} to {} is allowed", bound.min, bound.max);
+            report.error(node.span, "out_of_range", message);
+            return None;
+        }
+        Some(rate)
     }
 }
 

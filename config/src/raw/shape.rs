@@ -13,6 +13,8 @@ pub(crate) enum Shape {
     Duration { min: u64, max: u64 },
     /// Bytes: an integer or a text such as `"64KiB"`; bounds in bytes.
     Size { min: u64, max: u64 },
+    /// A text such as `"100/s"`; bounds of its number.
+    Rate { min: u64, max: u64 },
     /// One of these words.
     Words(Vec<&'static str>),
     /// A range of statuses.

@@ -81,6 +81,7 @@ fn shape_schema(shape: &Shape, defs: &mut BTreeMap<String, Value>) -> Value {
             { "type": "integer", "minimum": min, "maximum": max },
             { "type": "string", "pattern": "^[0-9]+ ?(B|kB|KB|MB|GB|KiB|MiB|GiB)?$" },
         ] }),
+        Shape::Rate { .. } => json!({ "type": "string", "pattern": "^[0-9]+/[smh]$" }),
         Shape::Words(words) => json!({ "enum": words }),
         Shape::Status => json!({ "anyOf": [
             { "type": "integer", "minimum": 100, "maximum": 599 },
@@ -123,7 +124,7 @@ fn describe(key: &KeyShape) -> String {
 /// Bounds in words, where a shape has them.
 fn bounds(shape: &Shape) -> Option<String> {
     match shape {
-        Shape::Count { min, max } => Some(format!("{min} to {max}")),
+        Shape::Count { min, max } | Shape::Rate { min, max } => Some(format!("{min} to {max}")),
         Shape::Duration { min, max } => Some(format!("{} to {}", duration_words(*min), duration_words(*max))),
         Shape::Size { min, max } => Some(format!("{} to {}", size_words(*min), size_words(*max))),
         Shape::Text { max, .. } => Some(format!("at most {max} bytes")),

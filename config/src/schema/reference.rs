@@ -9,7 +9,8 @@ const HEAD: &str = "<!-- Made from config/src/raw/keys.rs by the test `reference
 EKIDEN_BLESS=1 writes it anew. -->\n\
 # Configuration reference\n\n\
 One file in TOML, YAML or JSON, by extension; the keys are the same. Durations are texts with units (`\"500ms\"`, \
-`\"5s\"`, `\"1m30s\"`), sizes are bytes or texts with units (`\"64KiB\"`, `\"10MB\"`). An unknown key is an error.\n";
+`\"5s\"`, `\"1m30s\"`), sizes are bytes or texts with units (`\"64KiB\"`, `\"10MB\"`), rates are texts \
+(`\"100/s\"`, `\"30/m\"`, `\"5/h\"`). An unknown key is an error.\n";
 
 /// The page. The committed copy is `config/REFERENCE.md`.
 pub fn reference() -> String {
@@ -43,6 +44,7 @@ fn tables(shape: &Shape, page: &mut String, done: &mut BTreeSet<&'static str>) {
         | Shape::Count { .. }
         | Shape::Duration { .. }
         | Shape::Size { .. }
+        | Shape::Rate { .. }
         | Shape::Words(_)
         | Shape::Status => {}
     }
@@ -74,6 +76,7 @@ fn kind(shape: &Shape) -> String {
         Shape::Count { .. } => "number".to_owned(),
         Shape::Duration { .. } => "duration".to_owned(),
         Shape::Size { .. } => "size".to_owned(),
+        Shape::Rate { .. } => "rate".to_owned(),
         Shape::Words(words) => {
             words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(" or ")
         }

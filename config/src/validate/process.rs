@@ -10,10 +10,13 @@ use super::{Fault, Scope, World, host};
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
-    AccessLog, Address, ControlAddress, HttpLimits, Listener, LogFormat, LogTarget, Process, Role,
+    AccessLog, Address, ClientConnections, ConnectionLimits, ControlAddress, HttpLimits, Listener, LogFormat,
+    LogTarget, Process, Rate, Role,
 };
 use crate::names::ListenerName;
-use crate::raw::{Off, RawAccessLog, RawLimits, RawListener, RawProcess, Spanned, missing_listener, shown};
+use crate::raw::{
+    Off, RawAccessLog, RawLimits, RawListener, RawProcess, RawRate, Spanned, missing_listener, shown,
+};
 use crate::source::Span;
 
 use ipnet::IpNet;
@@ -99,6 +102,7 @@ fn listener(
     let trust =
         raw.trust.iter().flatten().filter_map(|text| scope.accept(text.span, network(&text.value))).collect();
     let via = raw.via.as_ref().and_then(|text| scope.accept(text.span, pseudonym(&text.value)));
+    let connections = connection_limits(scope, raw);
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -108,6 +112,7 @@ fn listener(
         role: raw.role.as_ref().map_or(Role::default(), |role| role.value.0),
         trust,
         limits: limits(raw.limits.as_ref()),
+        connections,
         allow_underscore: raw.allow_underscore.unwrap_or(false),
         merge_slashes: raw.merge_slashes.unwrap_or(false),
         forwarded: raw.forwarded.unwrap_or(false),
@@ -155,7 +160,48 @@ fn limits(raw: Option<&RawLimits>) -> HttpLimits {
         Some(Off::Set(bytes)) => Some(bytes.0),
         Some(Off::Off) | None => None,
     };
+    let rate = |written: Option<Off<crate::raw::Bytes>>, default| match written {
+        Some(Off::Set(bytes)) => u32::try_from(bytes.0).ok(),
+        Some(Off::Off) => None,
+        None => default,
+    };
+    limits.min_body_rate = rate(raw.min_body_rate, limits.min_body_rate);
+    limits.min_response_rate = rate(raw.min_response_rate, limits.min_response_rate);
     limits
+}
+
+fn connection_limits(scope: &mut Scope<'_, '_>, raw: &RawListener) -> ConnectionLimits {
+    let per_client = match raw.max_connections_per_client {
+        Some(Off::Set(count)) => ClientConnections::AtMost(u32::try_from(count).unwrap_or(u32::MAX)),
+        Some(Off::Off) => ClientConnections::Unbounded,
+        None => ClientConnections::Half,
+    };
+    let mut rate = |rate: Option<Off<RawRate>>, burst: Option<&Spanned<u64>>, key: &str| {
+        let Some(Off::Set(RawRate { count, per })) = rate else {
+            if let Some(burst) = burst {
+                let message = "a burst without a rate bounds nothing";
+                scope.report.error_help(
+                    burst.span,
+                    "burst_without_rate",
+                    message,
+                    format!("write `{key}` too"),
+                );
+            }
+            return None;
+        };
+        let count = u32::try_from(count).ok()?;
+        let burst = burst.map_or(Some(count), |burst| u32::try_from(burst.value).ok())?;
+        Some(Rate { count, per, burst })
+    };
+    ConnectionLimits {
+        per_client,
+        client_rate: rate(
+            raw.connection_rate_per_client,
+            raw.connection_burst_per_client.as_ref(),
+            "connection_rate_per_client",
+        ),
+        rate: rate(raw.connection_rate, raw.connection_burst.as_ref(), "connection_rate"),
+    }
 }
 
 fn telemetry(scope: &mut Scope<'_, '_>, raw: &RawProcess, sockets: &mut Sockets) -> Option<Address> {

@@ -4,8 +4,8 @@ use super::*;
 use std::collections::BTreeMap;
 
 use ekiden_config::model::{
-    Action, Address, Balance, ClusterPolicy, Endpoint, Forward, HeaderEdits, HttpLimits, Listener, Owner,
-    PathRegex, SplitKey, Timeouts, ValueCondition, WeightedCluster,
+    Action, Address, Balance, ClusterPolicy, ConnectionLimits, Endpoint, Forward, HeaderEdits, HttpLimits,
+    Listener, Owner, PathRegex, SplitKey, Timeouts, ValueCondition, WeightedCluster,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
 
@@ -156,6 +156,7 @@ pub(super) fn listener(name: &str, role: Role) -> Arc<Listener> {
         role,
         trust: Vec::new(),
         limits: HttpLimits::default(),
+        connections: ConnectionLimits::default(),
         allow_underscore: false,
         merge_slashes: false,
         forwarded: false,
