@@ -7,6 +7,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod admission;
 pub mod cell;
 pub mod cluster;
 pub mod cookie;

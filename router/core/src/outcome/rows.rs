@@ -150,6 +150,9 @@ causes! {
     BodyTruncated: "body_truncated", Always(400), "H27", Client, Never, "http_request_error", 0,
         "The client ended the connection inside the request body.",
         "Send as many bytes as announced.";
+    BodyTooSlow: "body_too_slow", Always(408), "H28", Client, Never, "http_request_error", 0,
+        "The client sent the request body more slowly than the listener takes.",
+        "Send the body faster, or lower `limits.min_body_rate`.";
     PathIllegal: "path_illegal", Always(400), "H26", Client, Never, "http_request_error", 0,
         "The path holds `%00`, a raw backslash or a bad escape, or climbs above the root.",
         "Send a clean path.";
@@ -248,6 +251,9 @@ causes! {
     ClientIdle: "client_idle", ClientSilence, "H28", Client, Never, "", 0,
         "The client neither sent nor read anything for too long.",
         "Send and read without long pauses.";
+    ClientTooSlow: "client_too_slow", Always(499), "H28", Client, Never, "", 0,
+        "The client read the response more slowly than the listener allows.",
+        "Read the response faster, or lower `limits.min_response_rate`.";
     Dropped: "dropped", Always(499), "H27", Client, Never, "", 0,
         "The exchange was dropped before its end.",
         "Nothing is to be done by the app.";

@@ -121,7 +121,8 @@ pub(super) fn listener_tables(
                 Arc::new(hosts)
             }
         };
-        Arc::new(ListenerTable { listener: listener.clone(), hosts })
+        let cell = old.map_or_else(Arc::default, |old| old.cell.clone());
+        Arc::new(ListenerTable { listener: listener.clone(), cell, hosts })
     };
     model.listeners.values().map(table).collect()
 }

@@ -31,6 +31,7 @@ use self::hosts::HostIndex;
 pub use self::methods::Allow;
 use self::paths::Selection;
 use self::routes::AppRoutes;
+use crate::admission::ListenerCell;
 use crate::cluster::ClusterTable;
 use crate::split::Side;
 use crate::stats::RouteCell;
@@ -104,6 +105,8 @@ pub enum Target {
 pub struct ListenerTable {
     /// The listener as validated.
     pub listener: Arc<model::Listener>,
+    /// What it refused; kept from table to table.
+    pub cell: Arc<ListenerCell>,
     hosts: Arc<HostIndex>,
 }
 
