@@ -19,7 +19,7 @@ use crate::probe::{Hooks, Prober};
 use crate::record::Scribe;
 use crate::shared::{Shared, retire_all};
 use crate::swap::{Swap, SwapStatus, Swapper};
-use crate::telemetry::{Readiness, Sources, Status, StatusSource, Telemetry, WorkerState};
+use crate::telemetry::{Crowding, Readiness, Sources, Status, StatusSource, Telemetry, WorkerState};
 use crate::worker::mailbox::Message;
 use crate::worker::thread;
 
@@ -99,7 +99,8 @@ impl Router {
             retire_all(&retired);
         })?;
         *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared)?);
-        let bound = options.max_connections.map_or_else(|| connection_bound(workers), u64::from);
+        let bound = connection_bound(options.max_connections, workers);
+        shared.make_door(bound.saturating_mul(workers as u64));
         let mut threads = Vec::with_capacity(workers);
         for (id, recorder) in recorders.into_iter().enumerate() {
             let start = thread::Start { id, shared: Arc::clone(&shared), recorder, max_connections: bound };
@@ -158,7 +159,7 @@ impl Router {
             control: Box::new(control),
             draining: Arc::clone(&self.state.draining),
         });
-        let for_table = Arc::clone(&self.shared);
+        let (for_table, for_door) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
         let Some(scribe) = self.scribe.as_ref() else {
             return Err(io::Error::other("the router has stopped"));
         };
@@ -169,6 +170,10 @@ impl Router {
                 workers: self.shared.places.iter().map(|place| Arc::clone(&place.shard)).collect(),
                 status: Arc::clone(&state) as Arc<dyn StatusSource>,
                 readiness: state,
+                door: Arc::new(move || {
+                    let clients = &for_door.door().clients;
+                    Crowding { taken_over: clients.taken_over(), shared: clients.sharing() }
+                }),
                 log: scribe.meters(),
                 started: self.shared.started,
             },
@@ -256,10 +261,28 @@ fn start_prober(shared: &Arc<Shared>) -> io::Result<Prober> {
     Prober::start(hooks, fastrand::u64(..))
 }
 
+/// Connections of one worker: as configured, else what the descriptors suffice for.
+fn connection_bound(configured: Option<u32>, workers: usize) -> u64 {
+    let limit = descriptor_limit();
+    let affordable = affordable_connections(limit, workers);
+    let Some(configured) = configured.map(u64::from) else { return affordable };
+    if configured > affordable {
+        tracing::warn!(
+            max_connections = configured,
+            workers,
+            descriptors = limit,
+            affordable,
+            "max_connections is more than the open files suffice for: a busy connection costs two; raise the limit of open \
+             files (ulimit -n, LimitNOFILE=), or lower max_connections"
+        );
+    }
+    configured
+}
+
 /// A busy connection costs two descriptors; the rest of the process needs some too.
-fn connection_bound(workers: usize) -> u64 {
-    let limit = descriptor_limit().saturating_sub(DESCRIPTORS_KEPT).max(64);
-    (limit / 2 / workers as u64).max(16)
+fn affordable_connections(limit: u64, workers: usize) -> u64 {
+    let kept = DESCRIPTORS_KEPT.min(limit / 2);
+    ((limit - kept) / 2 / workers as u64).max(1)
 }
 
 #[expect(unsafe_code, reason = "getrlimit has no safe form in std")]

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -13,6 +13,7 @@ use ekiden_config::model::Address;
 use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::Table;
 
+use crate::worker::admission::Door;
 use crate::worker::mailbox::{Mailbox, Message};
 
 /// Old tables on their way to be dropped off the workers.
@@ -40,6 +41,7 @@ pub struct Shared {
     /// When the process started.
     pub started: Instant,
     own: Mutex<Arc<[Address]>>,
+    door: OnceLock<Door>,
     taken: (Mutex<()>, Condvar),
     retired: SyncSender<Retired>,
 }
@@ -91,10 +93,21 @@ impl Shared {
             places: (0..workers).map(|_| place()).collect(),
             started: Instant::now(),
             own: Mutex::new(Arc::from([])),
+            door: OnceLock::new(),
             taken: (Mutex::new(()), Condvar::new()),
             retired,
         };
         (Arc::new(shared), retirement)
+    }
+
+    /// Makes the door for so many connections in all. Called once, before the workers start.
+    pub fn make_door(&self, connections: u64) {
+        self.door.get_or_init(|| Door::new(connections));
+    }
+
+    /// What the workers know about clients.
+    pub fn door(&self) -> &Door {
+        self.door.get_or_init(|| Door::new(0))
     }
 
     /// Sends a message to every worker.

@@ -51,6 +51,14 @@ impl Stream {
         };
     }
 
+    /// Closes with a reset, which keeps nothing of the connection in the kernel.
+    pub fn reset(self) {
+        if let Stream::Tcp(stream) = &self {
+            let _closes_all_the_same: io::Result<()> =
+                socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
     /// Whether an idle stream has been reported readable, which for an idle upstream connection means that it is
     /// closed or out of step. No system call.
     pub fn reported_readable(&self) -> bool {

@@ -9,6 +9,7 @@ pub mod backend;
 pub mod forward;
 pub mod leg;
 pub mod out;
+pub mod pace;
 pub mod relay;
 pub mod request_out;
 pub mod response_out;
@@ -25,6 +26,7 @@ use ekiden_core::table::RouteEntry;
 use crate::buffer::Buffer;
 use crate::exchange::leg::Leg;
 use crate::exchange::out::Out;
+use crate::exchange::pace::Pace;
 use crate::exchange::trace::Trace;
 use crate::wire::request::RequestHead;
 use crate::wire::response::ResponseHead;
@@ -43,6 +45,10 @@ pub struct Workspace {
     pub response: ResponseHead,
     /// The upstream connection.
     pub leg: Leg,
+    /// The client's time to send the body.
+    pub body_pace: Pace,
+    /// The client's time to read the response.
+    pub read_pace: Pace,
     /// Path in normal form, as forwarded.
     pub path: String,
     /// Path in loose form, when it has one.

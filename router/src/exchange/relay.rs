@@ -225,7 +225,7 @@ impl Relay {
     fn begun(&self, sides: &Sides<'_>, cause: Cause) -> bool {
         let out = &sides.ws.client_out;
         let torn = out.sent() > 0 && out.pending() > 0;
-        self.head_written || torn || cause == Cause::ClientIdle
+        self.head_written || torn || matches!(cause, Cause::ClientIdle | Cause::ClientTooSlow)
     }
 
     fn finish(&self, sides: &Sides<'_>) -> Finish {
@@ -577,14 +577,24 @@ impl Relay {
     }
 
     /// The deadline that counts now, and what missing it means.
-    fn deadline(&self, sides: &Sides<'_>) -> (u64, Cause) {
+    fn deadline(&self, sides: &mut Sides<'_>, now_ms: u64) -> (u64, Cause) {
         let timeouts = &sides.route.timeouts;
-        let after = |wait: std::time::Duration| {
-            self.progress_ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2)
-        };
+        let after = |wait: std::time::Duration| self.progress_ms + milliseconds(wait);
+        let (body_pace, read_pace) = (&mut sides.ws.body_pace, &mut sides.ws.read_pace);
+        body_pace.rest(now_ms);
+        read_pace.rest(now_ms);
         let waits = match (self.request, self.response) {
             (_, ResponseSide::Body | ResponseSide::Done) => match self.response_wait {
-                Wait::ClientWrite => (after(timeouts.idle), Cause::ClientIdle),
+                Wait::ClientWrite => {
+                    let idle_ms = milliseconds(timeouts.idle);
+                    let slow = sides.listener.limits.min_response_rate.map(|rate| {
+                        (
+                            read_pace.wait(now_ms, sides.ws.trace.bytes_out, rate, idle_ms),
+                            Cause::ClientTooSlow,
+                        )
+                    });
+                    sooner((after(timeouts.idle), Cause::ClientIdle), slow)
+                }
                 // An endpoint that waits for the rest of the request is not the one that is late.
                 Wait::EndpointRead
                     if self.request == RequestSide::Sending && self.request_wait == Wait::ClientBody =>
@@ -596,7 +606,14 @@ impl Relay {
                 }
             },
             (RequestSide::Sending, ResponseSide::Head) => match self.request_wait {
-                Wait::ClientBody => (after(sides.listener.limits.body_idle), Cause::BodyTimeout),
+                Wait::ClientBody => {
+                    let limits = &sides.listener.limits;
+                    let idle_ms = milliseconds(limits.body_idle);
+                    let slow = limits.min_body_rate.map(|rate| {
+                        (body_pace.wait(now_ms, sides.ws.trace.bytes_in, rate, idle_ms), Cause::BodyTooSlow)
+                    });
+                    sooner((after(limits.body_idle), Cause::BodyTimeout), slow)
+                }
                 Wait::EndpointWrite | Wait::EndpointRead | Wait::ClientWrite => {
                     (after(timeouts.idle), Cause::SendTimeout)
                 }
@@ -617,7 +634,7 @@ impl Relay {
         sides: &mut Sides<'_>,
         now_ms: u64,
     ) -> Poll<Result<Finish, Failure>> {
-        let (deadline_ms, cause) = self.deadline(sides);
+        let (deadline_ms, cause) = self.deadline(sides, now_ms);
         if now_ms >= deadline_ms {
             return Poll::Ready(Err(self.failure(sides, cause)));
         }
@@ -634,6 +651,15 @@ impl Relay {
         sides.deadline.set(wake_ms, cx.waker());
         Poll::Pending
     }
+}
+
+fn milliseconds(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2)
+}
+
+/// The sooner of a deadline and another one, the first when they are equal.
+fn sooner(first: (u64, Cause), other: Option<(u64, Cause)>) -> (u64, Cause) {
+    other.filter(|other| other.0 < first.0).unwrap_or(first)
 }
 
 /// Appends the last chunk and the trailers of a response, without those that may not stand there.

@@ -111,6 +111,7 @@ async fn read_head(
     let mut skipped = false;
     ws.request.clear();
     ws.client_out.clear();
+    (ws.body_pace, ws.read_pace) = Default::default();
     poll_fn(|cx| {
         poll_head(cx, connection, ws, &mut scan, &bounds, rules, head_ms, &mut over_ms, &mut skipped)
     })
@@ -285,11 +286,11 @@ pub async fn refuse(
         && !(outcome.blame() == Blame::Client && outcome.status() == 400);
     write_error(&worker, ws, outcome, allow.as_deref(), keep);
     let written = flush(connection, ws).await;
-    trace::end(&worker, ws, if written { cause } else { Cause::ClientGone });
+    trace::end(&worker, ws, written.err().unwrap_or(cause));
     match (written, keep) {
-        (true, true) => After::Keep,
-        (true, false) => After::Linger,
-        (false, _) => After::Close,
+        (Ok(()), true) => After::Keep,
+        (Ok(()), false) => After::Linger,
+        (Err(_), _) => After::Close,
     }
 }
 
@@ -309,7 +310,7 @@ async fn act(connection: &mut Connection, ws: &mut Workspace, entry: &Arc<RouteE
                 body: &body,
             };
             write_answer(&worker, ws, &found, keep);
-            if flush(connection, ws).await { Cause::Complete } else { Cause::ClientGone }
+            flush(connection, ws).await.err().unwrap_or(Cause::Complete)
         }
         Action::Fixed(fixed) => {
             let reply = Fixed(fixed).start(&ws.request);
@@ -385,15 +386,18 @@ pub async fn answer_from_backend(
             }
             Err(_) => return Cause::BackendFailed,
         }
-        if !flush(connection, ws).await {
-            return Cause::ClientGone;
+        if let Err(cause) = flush(connection, ws).await {
+            return cause;
         }
     }
-    if flush(connection, ws).await { Cause::Complete } else { Cause::ClientGone }
+    flush(connection, ws).await.err().unwrap_or(Cause::Complete)
 }
 
-/// Writes what is queued for the client; false when it went away or took nothing for the idle time.
-pub async fn flush(connection: &mut Connection, ws: &mut Workspace) -> bool {
+/// Writes what is queued for the client.
+///
+/// # Errors
+/// The client went away, or took nothing for the idle time, or too little.
+pub async fn flush(connection: &mut Connection, ws: &mut Workspace) -> Result<(), Cause> {
     let idle_ms = ws.route.as_ref().map_or(FLUSH_IDLE_MS, |entry| {
         u64::try_from(entry.route.timeouts.idle.as_millis()).unwrap_or(FLUSH_IDLE_MS)
     });
@@ -405,20 +409,35 @@ pub async fn flush(connection: &mut Connection, ws: &mut Workspace) -> bool {
                     ws.trace.bytes_out += written.total as u64;
                     over_ms = connection.worker.now_ms() + idle_ms;
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Cause::ClientGone)),
                 Poll::Pending => {
-                    if connection.worker.is_forced() || connection.worker.now_ms() >= over_ms {
-                        return Poll::Ready(false);
+                    let now_ms = connection.worker.now_ms();
+                    let slow_ms = slow_at(connection, ws, now_ms, idle_ms);
+                    if connection.worker.is_forced() {
+                        return Poll::Ready(Err(Cause::ClientGone));
                     }
-                    connection.deadline.set(over_ms, cx.waker());
+                    if now_ms >= over_ms.min(slow_ms) {
+                        let idle = over_ms <= slow_ms;
+                        return Poll::Ready(Err(if idle { Cause::ClientIdle } else { Cause::ClientTooSlow }));
+                    }
+                    connection.deadline.set(over_ms.min(slow_ms), cx.waker());
                     return Poll::Pending;
                 }
             }
         }
         ws.client_out.clear();
-        Poll::Ready(true)
+        Poll::Ready(Ok(()))
     })
     .await
+}
+
+/// When a client that does not take an answer of the router's own is too slow. Off the plain path.
+fn slow_at(connection: &Connection, ws: &mut Workspace, now_ms: u64, idle_ms: u64) -> u64 {
+    let settings = connection.worker.with_table(|table| connection.listener.settings(table));
+    match settings.and_then(|settings| settings.listener.limits.min_response_rate) {
+        Some(rate) => ws.read_pace.wait(now_ms, ws.trace.bytes_out, rate, idle_ms),
+        None => u64::MAX,
+    }
 }
 
 /// Idle time of a client that reads an answer no route speaks for.

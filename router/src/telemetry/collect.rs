@@ -13,7 +13,7 @@ use ekiden_core::stats::{CLASSES, ClusterShard, Counter, Gauge, Histogram, Histo
 use ekiden_core::table::Table;
 
 use super::family::{self, Family};
-use super::{State, process, publishing};
+use super::{State, admission, process, publishing};
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
 /// a rate over them has a beginning.
@@ -26,6 +26,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     let table = (state.sources.table)();
     let mut families = vec![build_info()];
     families.extend(workers(max, &state.sources.workers));
+    families.extend(admission::families(max, &table, (state.sources.door)()));
     families.extend(routes(max, &table));
     families.extend(clusters(max, &table));
     families.extend(endpoints(max, &table));
@@ -96,7 +97,11 @@ fn workers(max: usize, workers: &[Arc<WorkerShard>]) -> Vec<Family> {
     for (number, worker) in workers.iter().enumerate() {
         taken.gauge(&[("worker", &number.to_string())], worker.generation.value() as f64);
     }
-    let mut families = vec![outcomes, connections, taken];
+    let mut pauses =
+        Family::counters(max, "ekiden_accept_pauses_total", "Times that a worker stopped accepting.");
+    pauses.count(&[("cause", "descriptors")], total(|worker| &worker.accept_starved));
+    pauses.count(&[("cause", "max_connections")], total(|worker| &worker.accept_full));
+    let mut families = vec![outcomes, connections, taken, pauses];
     for (name, help, value) in [
         (
             "ekiden_connections_accepted_total",
@@ -105,9 +110,9 @@ fn workers(max: usize, workers: &[Arc<WorkerShard>]) -> Vec<Family> {
         ),
         ("ekiden_connections_closed_total", "Client connections closed.", total(|worker| &worker.closed)),
         (
-            "ekiden_connections_refused_total",
-            "Client connections refused because of the bound on connections.",
-            total(|worker| &worker.accept_refused),
+            "ekiden_connections_idle_closed_total",
+            "Client connections closed because nothing came for the idle time.",
+            total(|worker| &worker.idle_closed),
         ),
         ("ekiden_panics_total", "Panics caught; each ended one connection.", total(|worker| &worker.panics)),
         (

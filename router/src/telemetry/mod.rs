@@ -12,6 +12,7 @@ use ekiden_core::table::Table;
 
 use crate::record::LogMeters;
 
+mod admission;
 mod collect;
 mod family;
 mod health;
@@ -88,10 +89,21 @@ pub struct Sources {
     pub status: Arc<dyn StatusSource>,
     /// The state of the workers.
     pub readiness: Arc<dyn Readiness>,
+    /// What the table of clients could not hold.
+    pub door: Arc<dyn Fn() -> Crowding + Send + Sync>,
     /// Counts of the access log.
     pub log: Arc<LogMeters>,
     /// When the process started; first checks have [`FIRST_CHECKS_MAX`] from then on.
     pub started: Instant,
+}
+
+/// New connections whose client had no place of its own in the table of clients.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Crowding {
+    /// It took over the place of a client that had nothing open.
+    pub taken_over: u64,
+    /// It shared one.
+    pub shared: u64,
 }
 
 /// What the telemetry thread keeps between two requests.

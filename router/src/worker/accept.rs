@@ -16,11 +16,14 @@ use tokio::sync::Notify;
 
 use crate::listen::Socket;
 use crate::stream::Stream;
+use crate::worker::admission;
 use crate::worker::connection::serve;
 use crate::worker::{ListenerRef, Worker};
 
 /// Pause after an accept failed for want of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// Least time between two log lines about such pauses.
+const TELL_MS: u64 = 1_000;
 
 /// Tells an accept task to finish.
 #[derive(Debug, Default)]
@@ -73,8 +76,10 @@ pub async fn accept(worker: Rc<Worker>, listener: Rc<ListenerRef>, socket: Socke
     };
     worker.accepting().set(worker.accepting().get() + 1);
     worker.shared.beat(worker.id, worker.accepting().get());
+    let mut told_ms = None;
     while !closing.closed.get() {
         if !has_room(&worker) {
+            worker.shard.accept_full.add(1);
             await_room(&worker, &closing).await;
             continue;
         }
@@ -82,7 +87,7 @@ pub async fn accept(worker: Rc<Worker>, listener: Rc<ListenerRef>, socket: Socke
             biased;
             () = closing.notify.notified() => {}
             error = poll_fn(|cx| poll_accept_some(cx, &worker, &listener, &socket)) => if let Some(error) = error {
-                pause(&listener, &error).await;
+                pause(&worker, &listener, &error, &mut told_ms).await;
             },
         }
     }
@@ -92,8 +97,9 @@ pub async fn accept(worker: Rc<Worker>, listener: Rc<ListenerRef>, socket: Socke
 }
 
 fn start(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, stream: Stream, peer: Option<SocketAddr>) {
+    let Some((stream, permit)) = admission::enter(worker, listener, stream, peer) else { return };
     stream.assume_silent();
-    let open = worker.open_connection();
+    let open = worker.open_connection().with(permit);
     tokio::task::spawn_local(serve(Rc::clone(worker), Rc::clone(listener), stream, peer, open));
 }
 
@@ -133,12 +139,24 @@ async fn await_room(worker: &Worker, closing: &Closing) {
     }
 }
 
-async fn pause(listener: &ListenerRef, error: &io::Error) {
-    // Anything else is want of resources.
-    if !is_transient(error) {
-        tracing::warn!(listener = %listener.name, %error, "accept failed; pausing");
-        tokio::time::sleep(EXHAUSTED_PAUSE).await;
+/// Waits after an error that the next accept would meet too: want of descriptors or memory. `told_ms` is when that was
+/// last logged.
+async fn pause(worker: &Worker, listener: &ListenerRef, error: &io::Error, told_ms: &mut Option<u64>) {
+    if is_transient(error) {
+        return;
     }
+    worker.shard.accept_starved.add(1);
+    let now_ms = worker.now_ms();
+    if told_ms.is_none_or(|told| now_ms.saturating_sub(told) >= TELL_MS) {
+        *told_ms = Some(now_ms);
+        tracing::warn!(
+            listener = %listener.name,
+            %error,
+            pauses = worker.shard.accept_starved.value(),
+            "accept failed; pausing, open connections go on"
+        );
+    }
+    tokio::time::sleep(EXHAUSTED_PAUSE).await;
 }
 
 /// Accepts to the end of the kernel's queue, then the socket closes. Not through the runtime, which pauses a task that

@@ -147,6 +147,7 @@ impl Connection {
             let settle_ms = *settle_ms.get_or_insert(now_ms + SETTLE_MS);
             let expected = (draining && !self.served) || self.stream.peeked_dead();
             if !expected || self.worker.is_forced() || now_ms >= settle_ms {
+                self.worker.shard.idle_closed.add(u64::from(!draining));
                 return Poll::Ready(Idle::Over);
             }
             self.deadline.set(settle_ms, cx.waker());

@@ -5,6 +5,7 @@
 //! `swap`).
 
 pub mod accept;
+pub mod admission;
 pub mod connection;
 pub mod mailbox;
 pub mod thread;
@@ -25,6 +26,7 @@ use crate::pool::Pool;
 use crate::record::Recorder;
 use crate::shared::Shared;
 use crate::wheel::Wheel;
+use crate::worker::admission::Permit;
 
 /// Workspaces kept when no connection is busy.
 const WORKSPACES_KEPT: usize = 512;
@@ -206,7 +208,7 @@ impl Worker {
     pub fn open_connection(self: &Rc<Self>) -> OpenConnection {
         self.shard.accepted.add(1);
         self.shard.open.add(1);
-        OpenConnection(Rc::clone(self))
+        OpenConnection(Rc::clone(self), Permit::default())
     }
 
     /// Client connections open.
@@ -232,12 +234,21 @@ impl Worker {
 }
 
 /// An open client connection, counted while this lives.
-pub struct OpenConnection(Rc<Worker>);
+pub struct OpenConnection(Rc<Worker>, Permit);
+
+impl OpenConnection {
+    /// Holds what the connection was let in with.
+    pub fn with(mut self, permit: Permit) -> Self {
+        self.1 = permit;
+        self
+    }
+}
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.shard.closed.add(1);
         self.0.shard.open.sub(1);
+        self.1.release(&self.0.shared);
         self.0.wake_room();
     }
 }

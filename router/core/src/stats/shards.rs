@@ -153,8 +153,12 @@ pub struct WorkerShard {
     pub closed: Counter,
     /// Client connections open.
     pub open: Gauge,
-    /// Client connections refused because of the connection bound.
-    pub accept_refused: Counter,
+    /// Times that accepting paused because descriptors or memory had run out.
+    pub accept_starved: Counter,
+    /// Times that accepting paused because the worker served as many connections as it may.
+    pub accept_full: Counter,
+    /// Connections closed because nothing came for the idle time.
+    pub idle_closed: Counter,
     /// Access log records dropped because the queue was full.
     pub log_drops: Counter,
     /// Parts of old tables dropped on the worker because the queue to the writer was full.
@@ -180,7 +184,9 @@ impl WorkerShard {
             accepted: Counter::new(),
             closed: Counter::new(),
             open: Gauge::new(),
-            accept_refused: Counter::new(),
+            accept_starved: Counter::new(),
+            accept_full: Counter::new(),
+            idle_closed: Counter::new(),
             log_drops: Counter::new(),
             part_drops: Counter::new(),
             panics: Counter::new(),
