@@ -2,11 +2,13 @@
 //!
 //! `refusals` and `upstream_faults` hold the engine's strictness, `relay`, `headers`, `retry` and `routing` what it does
 //! with good traffic, `seams` the points where later parts plug in; `control`, `swap` and `process` run the real binary,
-//! `nginx` a real endpoint, `smuggling` many of them for hostile requests, `arch` looks at the manifests.
+//! `nginx` a real endpoint, `smuggling` many of them for hostile requests, `defence` what floods and slow clients meet,
+//! `arch` looks at the manifests.
 
 mod arch;
 mod backend;
 mod control;
+mod defence;
 mod headers;
 mod nginx;
 mod process;
