@@ -31,6 +31,7 @@ pub use self::methods::Allow;
 use self::paths::Selection;
 use self::routes::AppRoutes;
 use crate::cluster::ClusterTable;
+use crate::policy::admission::AdmissionSteps;
 use crate::split::Side;
 use crate::stats::RouteCell;
 
@@ -85,6 +86,8 @@ pub struct RouteEntry {
     pub cell: Arc<RouteCell>,
     /// What it leads to.
     pub target: Target,
+    /// What it lets in, shared with the routes that have the same words; none means everything.
+    pub admission: Option<Arc<AdmissionSteps>>,
 }
 
 /// What a rule leads to.
@@ -103,6 +106,8 @@ pub enum Target {
 pub struct ListenerTable {
     /// The listener as validated.
     pub listener: Arc<model::Listener>,
+    /// Whom it serves, judged before a rule is looked for; none means everyone.
+    pub admission: Option<Arc<AdmissionSteps>>,
     hosts: Arc<HostIndex>,
 }
 
