@@ -154,7 +154,7 @@ causes! {
         "The path holds `%00`, a raw backslash or a bad escape, or climbs above the root.",
         "Send a clean path.";
     PathAmbiguous: "path_ambiguous", Always(400), "H26", Client, Never, "http_request_error", 0,
-        "The path selects one route as written and another one when read loosely.",
+        "The path selects one route as written and another one when read loosely, or can be read loosely in more than one way.",
         "Send the path without `//`, `%2F`, `%5C` and `;`, or set `loose_path = \"allow\"` on the route.";
     ClientDenied: "client_denied", Always(403), "", Client, Never, "http_request_denied", 0,
         "The address of the client is not served here.",

@@ -69,7 +69,7 @@ pub enum Match<'t> {
     /// Rules would take it but for the method: 405 with this `Allow`.
     MethodNotAllowed(Allow<'t>),
     /// The loose form of the path selects another rule, or a rule where the normal form selects none or the other way
-    /// round: 400.
+    /// round; or no one loose form stands for all readings ([`crate::path::has_many_readings`]): 400.
     Ambiguous,
 }
 
@@ -170,6 +170,7 @@ impl Table {
         };
         let first = paths.select(facts.path, facts);
         match facts.loose {
+            Some(_) if refuses_many_readings(&first, facts.path) => Match::Ambiguous,
             Some(loose) => judge(first, paths.select(loose, facts)),
             None => first.into(),
         }
@@ -232,6 +233,16 @@ impl<'t> From<Selection<'t>> for Match<'t> {
             Selection::NotFound => Match::NotFound,
             Selection::MethodNotAllowed(allow) => Match::MethodNotAllowed(allow),
         }
+    }
+}
+
+/// Whether a rule was selected for a path that servers may read in several ways, and does not allow loose paths.
+fn refuses_many_readings(first: &Selection<'_>, path: &str) -> bool {
+    match first {
+        Selection::Rule(entry) => {
+            entry.route.loose_path == LoosePath::Refuse && crate::path::has_many_readings(path)
+        }
+        Selection::NotFound | Selection::MethodNotAllowed(_) => false,
     }
 }
 
