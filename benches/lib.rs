@@ -60,6 +60,7 @@ pub fn model(shape: &Shape) -> Model {
         merge_slashes: false,
         forwarded: false,
         via: None,
+        admission: None,
     };
     let apps = (0..shape.apps).map(|number| app(shape, number));
     Model {
@@ -130,6 +131,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         attempts: 3,
         loose_path: LoosePath::Refuse,
         body_limit: None,
+        admission: None,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod build;
 pub mod diagnostic;
 pub mod diff;
 pub mod doors;
+pub mod fields;
 pub mod hosts;
 pub mod model;
 pub mod names;

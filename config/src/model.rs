@@ -4,6 +4,10 @@
 //! (`Arc::ptr_eq`), which is what lets the router rebuild only what changed. Holds no secret, no key material and
 //! no live state.
 
+mod admission;
+
+pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -78,6 +82,8 @@ pub struct Listener {
     pub forwarded: bool,
     /// Pseudonym for `Via` in both directions; none means that no `Via` is added.
     pub via: Option<Arc<str>>,
+    /// Clients and hosts it serves, judged before a route is looked for. None means everything.
+    pub admission: Option<Arc<Admission>>,
 }
 
 /// Bounds on one client's requests. All sizes in bytes.
@@ -201,8 +207,11 @@ pub struct Route {
     pub attempts: u8,
     /// Whether a path whose loose form selects another rule is allowed (DESIGN section 3).
     pub loose_path: LoosePath,
-    /// Largest request body on this route (413 beyond); none means the listener's bound.
+    /// Largest request body on this route (413 beyond); none means the listener's bound. Already merged with the app's.
     pub body_limit: Option<u64>,
+    /// What it lets in, judged after the match. Already merged with the app's own setting, and shared by the routes that
+    /// add nothing to it. None means everything.
+    pub admission: Option<Arc<Admission>>,
 }
 
 /// The host condition of a route. Stored in lower case, without port and final dot; IPv6 literals keep brackets.

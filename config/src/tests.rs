@@ -1,5 +1,6 @@
 //! Whole-file tests: texts in, Models and findings out.
 
+mod admission;
 mod bad;
 mod examples;
 mod formats;

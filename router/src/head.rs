@@ -165,6 +165,15 @@ impl FieldId {
         )
     }
 
+    /// Fields that no policy takes away: they belong to the connection, to framing, to the target or to the platform.
+    /// The sets of `ekiden_config::fields`.
+    pub fn is_kept_by_policy(self) -> bool {
+        use FieldId::*;
+        self.is_hop_by_hop()
+            || self.is_forwarding()
+            || matches!(self, Host | ContentLength | Expect | Trailer)
+    }
+
     /// Fields a `Connection` field may not nominate: dropping them would change meaning or identity.
     pub fn is_protected(self) -> bool {
         use FieldId::*;
@@ -418,6 +427,19 @@ mod tests {
         }
         assert_eq!(FieldId::of(b"x-forwarded-fox"), FieldId::Other);
         assert_eq!(FieldId::of(b""), FieldId::Other);
+    }
+
+    #[test]
+    fn fields_that_configuration_may_not_touch_are_those_that_no_policy_takes_away() {
+        use ekiden_config::fields::{OWN, PLATFORM};
+        for (name, id) in KNOWN {
+            let listed = OWN.contains(name) || PLATFORM.contains(name);
+            assert_eq!(id.is_kept_by_policy(), listed, "{name}");
+            assert_eq!(id.is_forwarding(), PLATFORM.contains(name), "{name}");
+        }
+        for name in OWN.iter().chain(PLATFORM) {
+            assert_ne!(FieldId::of(name.as_bytes()), FieldId::Other, "{name}");
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         attempts: 3,
         loose_path: LoosePath::Refuse,
         body_limit: None,
+        admission: None,
     })
 }
 
@@ -78,6 +79,7 @@ fn listener(name: &str, port: u16) -> Arc<Listener> {
         merge_slashes: false,
         forwarded: false,
         via: None,
+        admission: None,
     })
 }
 

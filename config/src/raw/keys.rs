@@ -7,12 +7,17 @@ use super::quantity::{Bytes, RawRate};
 use super::read::{Map, Off, Raw, Spanned, TextOr, Word, Words};
 use super::scalar::Status;
 use super::shape::Shape;
-use crate::model::{Balance, LogFormat, LoosePath, Role};
+use crate::model::{Balance, DeniedHeaders, LogFormat, LoosePath, Role};
+
+/// What is written for `denied_headers`.
+pub(crate) type DeniedWord = Word<DeniedHeaders>;
 
 /// Title of an app file in errors.
 pub(crate) const APP_FILE: &str = "an app file";
 
 const NAME: u64 = 128;
+/// Networks in one list.
+const NETS: u64 = 1000;
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 
@@ -29,6 +34,11 @@ impl Words for Balance {
 impl Words for LoosePath {
     const WORDS: &'static [(&'static str, Self)] =
         &[("refuse", LoosePath::Refuse), ("allow", LoosePath::Allow)];
+}
+
+impl Words for DeniedHeaders {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("remove", DeniedHeaders::Remove), ("refuse", DeniedHeaders::Refuse)];
 }
 
 impl Words for LogFormat {
@@ -57,6 +67,18 @@ tables! {
         listeners: Vec<Spanned<String>> = "every listener of role edge" in 1, 256;
         /// Deadlines of the top-level routes where they set none themselves.
         timeout: RawTimeout = "see the keys";
+        /// What the top-level routes let in where they say nothing of their own, key by key.
+        allow: RawAllow = "everything";
+        /// What the top-level routes keep out where they say nothing of their own, key by key.
+        deny: RawDeny = "nothing";
+        /// What happens to a request field that `allow` or `deny` keeps out, where a top-level route does not say: `remove` or `refuse` (403).
+        denied_headers: Word<DeniedHeaders> = "\"remove\"";
+        /// Largest request body, in bytes, where the top-level routes set none themselves; 413 beyond.
+        body_limit: Bytes = "that of the listener" in 0, 1 << 40;
+        /// Largest request head, in bytes, where the top-level routes set none themselves; 431 beyond. Below that of the listener.
+        head_limit: Bytes = "that of the listener" in 256, 16 << 20;
+        /// Number of request fields, where the top-level routes set none themselves; 431 beyond. Below that of the listener.
+        fields_limit: u64 = "that of the listener" in 1, 1000;
         /// Other apps that may have routes on the hosts of the app `default`.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
         /// Directory with one file per app, named by its stem; relative to this file.
@@ -89,6 +111,18 @@ tables! {
         listeners: Vec<Spanned<String>> = "every listener of role edge" in 1, 256;
         /// Deadlines of the routes where they set none themselves.
         timeout: RawTimeout = "see the keys";
+        /// What the routes let in where they say nothing of their own, key by key.
+        allow: RawAllow = "everything";
+        /// What the routes keep out where they say nothing of their own, key by key.
+        deny: RawDeny = "nothing";
+        /// What happens to a request field that `allow` or `deny` keeps out, where a route does not say: `remove` or `refuse` (403).
+        denied_headers: Word<DeniedHeaders> = "\"remove\"";
+        /// Largest request body, in bytes, where the routes set none themselves; 413 beyond.
+        body_limit: Bytes = "that of the listener" in 0, 1 << 40;
+        /// Largest request head, in bytes, where the routes set none themselves; 431 beyond. Below that of the listener.
+        head_limit: Bytes = "that of the listener" in 256, 16 << 20;
+        /// Number of request fields, where the routes set none themselves; 431 beyond. Below that of the listener.
+        fields_limit: u64 = "that of the listener" in 1, 1000;
         /// Other apps that may have routes on hosts that this app owns.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
     }
@@ -124,6 +158,10 @@ tables! {
         connection_rate: Off<RawRate> = "\"off\"" in 1, 1_000_000;
         /// New connections of all clients together that may come at once.
         connection_burst: Spanned<u64> = "the number of the rate" in 1, 1_000_000;
+        /// Clients and hosts it serves, whatever the route.
+        allow: RawListenerAllow = "everything";
+        /// Clients and hosts it does not serve, whatever the route.
+        deny: RawListenerDeny = "nothing";
     }
 
     /// Bounds on one client's requests.
@@ -250,7 +288,59 @@ tables! {
         /// What to do when the path, read loosely (`%2F`, `//`, `;`), would select another rule: `refuse` or `allow`.
         loose_path: Word<LoosePath> = "\"refuse\"";
         /// Largest request body, in bytes; 413 beyond.
-        body_limit: Bytes = "that of the listener" in 0, 1 << 40;
+        body_limit: Bytes = "that of the app, else of the listener" in 0, 1 << 40;
+        /// Largest request head, in bytes as received; 431 beyond. Below that of the listener, which is judged first.
+        head_limit: Bytes = "that of the app, else of the listener" in 256, 16 << 20;
+        /// Number of request fields; 431 beyond. Below that of the listener, which is judged first.
+        fields_limit: u64 = "that of the app, else of the listener" in 1, 1000;
+        /// What it lets in. A key here replaces the same key of the app.
+        allow: RawAllow = "that of the app";
+        /// What it keeps out, also when `allow` names it. A key here replaces the same key of the app.
+        deny: RawDeny = "that of the app";
+        /// What happens to a request field that `allow` or `deny` keeps out: `remove` it, or `refuse` the request (403).
+        denied_headers: Word<DeniedHeaders> = "that of the app, else \"remove\"";
+    }
+
+    /// What is let in; a key that is left out, or `off`, lets in everything. What a route matched is judged, so that a
+    /// refusal has its own code instead of a 404.
+    RawAllow as "allow" {
+        /// Client addresses and networks (CIDR); others get 403. The client is found as for `X-Forwarded-For`, see `trust`.
+        clients: Off<Vec<Spanned<String>>> = "off" in 1, NETS;
+        /// Hosts, `example.com` or `*.example.com`; others, and requests without Host, get 421.
+        hosts: Off<Vec<Spanned<String>>> = "off" in 1, 256;
+        /// Methods, upper case; others get 405 with `Allow`. GET brings HEAD with it.
+        methods: Off<Vec<Spanned<String>>> = "off" in 1, 64;
+        /// Media types of request bodies, `type/subtype` or `type/*`; others, and bodies without a type, get 415.
+        /// Parameters and case do not matter.
+        content_types: Off<Vec<Spanned<String>>> = "off" in 1, 64;
+        /// Request fields that are passed on, by name or `prefix*`; see `denied_headers` for the others.
+        headers: Off<Vec<Spanned<String>>> = "off" in 1, 256;
+    }
+
+    /// What is kept out; a key that is left out, or `off`, keeps out nothing.
+    RawDeny as "deny" {
+        /// Client addresses and networks (CIDR); they get 403.
+        clients: Off<Vec<Spanned<String>>> = "off" in 1, NETS;
+        /// Hosts, `example.com` or `*.example.com`; they get 421.
+        hosts: Off<Vec<Spanned<String>>> = "off" in 1, 256;
+        /// Request fields that are not passed on, by name or `prefix*`, with `-` or `_`; see `denied_headers`.
+        headers: Off<Vec<Spanned<String>>> = "off" in 1, 256;
+    }
+
+    /// What a listener serves; judged before a route is looked for.
+    RawListenerAllow as "[listener.NAME.allow]" {
+        /// Client addresses and networks (CIDR); others get 403.
+        clients: Off<Vec<Spanned<String>>> = "off" in 1, NETS;
+        /// Hosts, `example.com` or `*.example.com`; others, and requests without Host, get 421.
+        hosts: Off<Vec<Spanned<String>>> = "off" in 1, 256;
+    }
+
+    /// What a listener does not serve; judged before a route is looked for.
+    RawListenerDeny as "[listener.NAME.deny]" {
+        /// Client addresses and networks (CIDR); they get 403.
+        clients: Off<Vec<Spanned<String>>> = "off" in 1, NETS;
+        /// Hosts, `example.com` or `*.example.com`; they get 421.
+        hosts: Off<Vec<Spanned<String>>> = "off" in 1, 256;
     }
 
     /// A path condition in its long form; one of the keys.
@@ -323,7 +413,9 @@ tables! {
         host: Spanned<String> = "none" in 1, 300;
     }
 
-    /// Header edits, done in the order remove, set, add. Hop-by-hop and framing fields and Host are refused.
+    /// Header edits, done in the order remove, set, add. Hop-by-hop and framing fields and Host are refused; so are edits of
+    /// request fields that the router writes itself (`X-Request-Id`, `X-Forwarded-For`), and all but `set` of the other
+    /// forwarding fields.
     RawEdits as "header edits" {
         /// Fields to take away.
         remove: Vec<Spanned<String>> = "none" in 0, 64;

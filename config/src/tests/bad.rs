@@ -175,6 +175,18 @@ fn routes() {
             &[("needs_prefix", 8, 23)],
         ),
         ("cluster = \"web\"\nrewrite = { host = \"a b\" }", &[("bad_host", 7, 21)]),
+    ];
+    for (lines, want) in rows {
+        let text = route(lines);
+        let have: Vec<_> = found(&text).iter().map(|d| (d.code, d.line, d.column)).collect();
+        let shown: String = found(&text).iter().map(|d| format!("\n{d}\n")).collect();
+        assert_eq!(have, *want, "\n{text}\n{shown}");
+    }
+}
+
+#[test]
+fn header_edits_and_admission() {
+    let rows: &[Row] = &[
         ("cluster = \"web\"\nrequest_headers = { set = { Host = \"x\" } }", &[("protected_field", 7, 29)]),
         ("cluster = \"web\"\nrequest_headers = { remove = [\"TE\"] }", &[("protected_field", 7, 32)]),
         (
@@ -182,6 +194,43 @@ fn routes() {
             &[("protected_field", 7, 30)],
         ),
         ("cluster = \"web\"\nrequest_headers = { set = { A = \"x\\ny\" } }", &[("bad_field_value", 7, 34)]),
+        (
+            "cluster = \"web\"\nrequest_headers = { set = { X-Request-Id = \"x\" } }",
+            &[("protected_field", 7, 29)],
+        ),
+        (
+            "cluster = \"web\"\nrequest_headers = { add = { X-Forwarded-For = \"x\" } }",
+            &[("protected_field", 7, 29)],
+        ),
+        (
+            "cluster = \"web\"\nrequest_headers = { remove = [\"X-Forwarded-Proto\"] }",
+            &[("protected_field", 7, 32)],
+        ),
+        (
+            "cluster = \"web\"\nrequest_headers = { add = { X-Forwarded-Host = \"x\" } }",
+            &[("protected_field", 7, 29)],
+        ),
+        ("cluster = \"web\"\nrequest_headers = { set = { X-Forwarded-Proto = \"https\" } }", &[]),
+        ("cluster = \"web\"\nrequest_headers = { remove = [\"Via\", \"X-Forwarded-Client-Cert\"] }", &[]),
+        ("cluster = \"web\"\nallow = { clients = [] }", &[("empty_list", 7, 21)]),
+        ("cluster = \"web\"\nallow = { clients = [\"10.0.0.1/8\"] }", &[("bad_network", 7, 23)]),
+        ("cluster = \"web\"\ndeny = { clients = [\"::ffff:10.0.0.0/104\"] }", &[("bad_network", 7, 22)]),
+        ("cluster = \"web\"\nallow = { hosts = [\"a.b:80\"] }", &[("bad_host", 7, 21)]),
+        ("cluster = \"web\"\nallow = { hosts = [\"*\"] }", &[("bad_host", 7, 21)]),
+        ("cluster = \"web\"\nallow = { methods = [\"get\"] }", &[("bad_method", 7, 23)]),
+        ("cluster = \"web\"\nallow = { content_types = [\"json\"] }", &[("bad_media_type", 7, 29)]),
+        ("cluster = \"web\"\nallow = { content_types = [\"*/*\"] }", &[("bad_media_type", 7, 29)]),
+        ("cluster = \"web\"\nallow = { content_types = [\"a/b;c=d\"] }", &[("bad_media_type", 7, 29)]),
+        ("cluster = \"web\"\nallow = { headers = [\"Host\"] }", &[("protected_field", 7, 23)]),
+        ("cluster = \"web\"\ndeny = { headers = [\"Transfer-Encoding\"] }", &[("protected_field", 7, 22)]),
+        ("cluster = \"web\"\ndeny = { headers = [\"X_Forwarded_For\"] }", &[("protected_field", 7, 22)]),
+        ("cluster = \"web\"\ndeny = { headers = [\"*\"] }", &[("bad_field_name", 7, 22)]),
+        ("cluster = \"web\"\ndeny = { headers = [\"a*b\"] }", &[("bad_field_name", 7, 22)]),
+        ("cluster = \"web\"\ndeny = { methods = [\"GET\"] }", &[("unknown_key", 7, 10)]),
+        ("cluster = \"web\"\nallow = { client = [\"10.0.0.1\"] }", &[("unknown_key", 7, 11)]),
+        ("cluster = \"web\"\ndenied_headers = \"drop\"", &[("unknown_value", 7, 19)]),
+        ("cluster = \"web\"\nhead_limit = \"1B\"", &[("out_of_range", 7, 15)]),
+        ("cluster = \"web\"\nfields_limit = 0", &[("out_of_range", 7, 16)]),
         ("redirect = {}", &[("redirect_to_itself", 6, 12)]),
         ("redirect = { strip_query = true }", &[("redirect_to_itself", 6, 12)]),
         ("redirect = { status = 304, path = \"/a\" }", &[("bad_status", 6, 23)]),

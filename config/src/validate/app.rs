@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::admission::{self, Written};
 use super::route::{Shared, route};
 use super::{Scope, World, cluster, timeout};
 use crate::diagnostic::Report;
@@ -18,6 +19,8 @@ pub(crate) struct AppParts<'a> {
     listeners: Option<&'a [Spanned<String>]>,
     timeout: Option<&'a RawTimeout>,
     share_hosts_with: &'a [Spanned<String>],
+    admission: Written<'a>,
+    body_limit: Option<u64>,
 }
 
 impl<'a> From<&'a RawProcess> for AppParts<'a> {
@@ -28,6 +31,14 @@ impl<'a> From<&'a RawProcess> for AppParts<'a> {
             listeners: raw.listeners.as_deref(),
             timeout: raw.timeout.as_ref(),
             share_hosts_with: raw.share_hosts_with.as_deref().unwrap_or_default(),
+            admission: Written {
+                allow: raw.allow.as_ref(),
+                deny: raw.deny.as_ref(),
+                denied_headers: raw.denied_headers,
+                head_limit: raw.head_limit,
+                fields_limit: raw.fields_limit,
+            },
+            body_limit: raw.body_limit.map(|limit| limit.0),
         }
     }
 }
@@ -40,6 +51,14 @@ impl<'a> From<&'a RawApp> for AppParts<'a> {
             listeners: raw.listeners.as_deref(),
             timeout: raw.timeout.as_ref(),
             share_hosts_with: raw.share_hosts_with.as_deref().unwrap_or_default(),
+            admission: Written {
+                allow: raw.allow.as_ref(),
+                deny: raw.deny.as_ref(),
+                denied_headers: raw.denied_headers,
+                head_limit: raw.head_limit,
+                fields_limit: raw.fields_limit,
+            },
+            body_limit: raw.body_limit.map(|limit| limit.0),
         }
     }
 }
@@ -59,7 +78,9 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
     let timeouts = timeout::over(&mut scope, Timeouts::default(), parts.timeout);
     let (clusters, known) = clusters(&mut scope, parts);
     let (names, seen) = (BTreeMap::new(), BTreeMap::new());
-    let mut shared = Shared { listeners, timeouts, clusters: known, names, seen };
+    let admission = admission::over(&mut scope, None, &parts.admission);
+    let body_limit = parts.body_limit;
+    let mut shared = Shared { listeners, timeouts, admission, body_limit, clusters: known, names, seen };
     let mut routes = Vec::with_capacity(parts.routes.len());
     let mut places = Vec::with_capacity(parts.routes.len());
     for (index, raw) in parts.routes.iter().enumerate() {

@@ -44,7 +44,8 @@ pub(super) fn methods(scope: &mut Scope<'_, '_>, raw: &[Spanned<String>]) -> Vec
     methods
 }
 
-fn method(text: &str) -> Result<Arc<str>, Fault> {
+/// Reads one method: a token as written.
+pub(super) fn method(text: &str) -> Result<Arc<str>, Fault> {
     let bad = || Fault::new("bad_method", format!("`{}` is not a method", shown(text)));
     if Method::from_bytes(text.as_bytes()).is_err() || text.len() > 32 {
         return Err(bad().help("at most 32 letters, such as GET"));

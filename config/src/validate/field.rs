@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::{Fault, Scope};
+use crate::fields;
 use crate::model::HeaderEdits;
 use crate::raw::{RawEdits, Spanned, TextOr, shown};
 
@@ -51,6 +52,44 @@ fn edited_name(text: &str) -> Result<Arc<str>, Fault> {
         "host" => fault.help("use `rewrite = { host = \"...\" }`"),
         _ => fault.help("it belongs to the connection or to framing; the router writes it itself"),
     })
+}
+
+/// Checks edits of requests: those of fields that the router writes itself would do nothing, and are refused.
+pub(super) fn request_edits(scope: &mut Scope<'_, '_>, raw: Option<&RawEdits>) -> HeaderEdits {
+    let removed = raw.into_iter().flat_map(|raw| raw.remove.iter().flatten());
+    let set = raw.into_iter().flat_map(|raw| raw.set.iter().flat_map(|map| &map.0)).map(|(key, _)| key);
+    let added = raw.into_iter().flat_map(|raw| raw.add.iter().flat_map(|map| &map.0)).map(|(key, _)| key);
+    for (key, edit) in removed
+        .map(|key| (key, "remove"))
+        .chain(set.map(|key| (key, "set")))
+        .chain(added.map(|key| (key, "add")))
+    {
+        let _reported = scope.accept(key.span, effective(&key.value, edit));
+    }
+    edits(scope, raw)
+}
+
+/// Whether an edit of a request field changes what goes upstream.
+fn effective(text: &str, edit: &str) -> Result<(), Fault> {
+    let lower = text.to_ascii_lowercase();
+    let name = lower.as_str();
+    let fault = || Fault::new("protected_field", format!("`{}` cannot be edited so", shown(text)));
+    if fields::WRITTEN.contains(&name) {
+        return Err(fault().help("the router writes it itself for every request, whatever the edits say"));
+    }
+    // A received `Via` goes on as it is, so all edits of it work.
+    let idle = match edit {
+        "add" => fields::PLATFORM.contains(&name) && name != "via",
+        "remove" => {
+            name.starts_with("x-forwarded-") && fields::PLATFORM.contains(&name) || name == "x-request-start"
+        }
+        _ => false,
+    };
+    // A certificate field of a trusted proxy can be taken away; the others come back from what the router knows.
+    if idle && !(edit == "remove" && name == "x-forwarded-client-cert") {
+        return Err(fault().help("the router writes or drops it; `set` replaces it"));
+    }
+    Ok(())
 }
 
 /// Checks header edits.

@@ -2,11 +2,13 @@
 //! form. Works on one file at a time and goes on after each finding; what spans files is `build`'s.
 
 mod action;
+mod admission;
 mod app;
 mod cluster;
 mod condition;
 mod field;
 mod host;
+mod network;
 mod path;
 mod pattern;
 mod process;
@@ -20,6 +22,8 @@ use crate::model::{Address, Role};
 use crate::names::{AppName, ListenerName, NameError};
 use crate::raw::{Spanned, nearest, shown};
 use crate::source::Span;
+
+use network::network;
 
 pub(crate) use app::{AppParts, CheckedApp, app};
 pub(crate) use process::{CheckedProcess, process};

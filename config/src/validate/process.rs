@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::target;
-use super::{Fault, Scope, World, host};
+use super::{Fault, Scope, World, admission, host, network};
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
@@ -18,8 +18,6 @@ use crate::raw::{
     Off, RawAccessLog, RawLimits, RawListener, RawProcess, RawRate, Spanned, missing_listener, shown,
 };
 use crate::source::Span;
-
-use ipnet::IpNet;
 
 /// Where metrics are served unless the file says otherwise.
 pub(crate) const TELEMETRY_DEFAULT: &str = "127.0.0.1:9901";
@@ -101,6 +99,7 @@ fn listener(
     });
     let trust =
         raw.trust.iter().flatten().filter_map(|text| scope.accept(text.span, network(&text.value))).collect();
+    let admission = admission::listener(scope, raw.allow.as_ref(), raw.deny.as_ref());
     let via = raw.via.as_ref().and_then(|text| scope.accept(text.span, pseudonym(&text.value)));
     let connections = connection_limits(scope, raw);
     if !raw.clean || scope.report.errors() > before {
@@ -117,21 +116,8 @@ fn listener(
         merge_slashes: raw.merge_slashes.unwrap_or(false),
         forwarded: raw.forwarded.unwrap_or(false),
         via,
+        admission,
     })
-}
-
-fn network(text: &str) -> Result<IpNet, Fault> {
-    let net: Option<IpNet> =
-        text.parse().ok().or_else(|| text.parse().ok().map(|ip: std::net::IpAddr| ip.into()));
-    let Some(net) = net else {
-        return Err(Fault::new("bad_network", format!("`{}` is not an address or network", shown(text)))
-            .help("write \"10.0.0.0/8\", \"fd00::/8\" or \"10.0.0.1\""));
-    };
-    if net.addr() != net.network() {
-        return Err(Fault::new("bad_network", format!("`{}` has bits set beyond its length", shown(text)))
-            .help(format!("write \"{}\"", net.trunc())));
-    }
-    Ok(net)
 }
 
 fn pseudonym(text: &str) -> Result<Arc<str>, Fault> {

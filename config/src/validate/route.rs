@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::action::{Around, action};
+use super::admission::{self, Written};
 use super::{Scope, condition, field, host, timeout};
-use crate::model::{HostMatch, LoosePath, PathMatch, Role, Route, Timeouts};
+use crate::model::{Admission, HostMatch, LoosePath, PathMatch, Role, Route, Timeouts};
 use crate::names::{ClusterName, ListenerName, RouteName};
 use crate::raw::RawRoute;
 use crate::source::Span;
@@ -16,6 +18,10 @@ pub(super) struct Shared {
     pub(super) listeners: Option<Vec<ListenerName>>,
     /// Deadlines of routes that set none.
     pub(super) timeouts: Timeouts,
+    /// What routes let in that say nothing of it.
+    pub(super) admission: Option<Arc<Admission>>,
+    /// Largest request body of routes that set none.
+    pub(super) body_limit: Option<u64>,
     /// Clusters written in the app.
     pub(super) clusters: BTreeSet<ClusterName>,
     /// Names used so far, with their places.
@@ -49,8 +55,9 @@ pub(super) fn route(
     let name = name?;
     let around = Around { clusters: &shared.clusters, name: &name, path: path.as_ref() };
     let action = action(scope, raw, &around);
-    let request_headers = field::edits(scope, raw.request_headers.as_ref());
+    let request_headers = field::request_edits(scope, raw.request_headers.as_ref());
     let response_headers = field::edits(scope, raw.response_headers.as_ref());
+    let admission = admission::over(scope, shared.admission.as_ref(), &written(raw));
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
     if !raw.clean || scope.report.errors() > before {
         return None;
@@ -70,10 +77,21 @@ pub(super) fn route(
         timeouts,
         attempts: raw.attempts.and_then(|attempts| u8::try_from(attempts).ok()).unwrap_or(3),
         loose_path: raw.loose_path.map_or(LoosePath::default(), |word| word.0),
-        body_limit: raw.body_limit.map(|limit| limit.0),
+        body_limit: raw.body_limit.map(|limit| limit.0).or(shared.body_limit),
+        admission,
     };
     warn(scope, raw, &route, shared);
     Some(route)
+}
+
+fn written(raw: &RawRoute) -> Written<'_> {
+    Written {
+        allow: raw.allow.as_ref(),
+        deny: raw.deny.as_ref(),
+        denied_headers: raw.denied_headers,
+        head_limit: raw.head_limit,
+        fields_limit: raw.fields_limit,
+    }
 }
 
 fn route_name(

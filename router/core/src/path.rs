@@ -238,6 +238,24 @@ pub fn loose<'a>(normal: &str, scratch: &'a mut String) -> Option<&'a str> {
     }
 }
 
+/// Whether one loose form cannot stand for the readings of a path in normal form: it has a segment `..` in its loose form
+/// only (of `/a%2F..;/b` some servers make `/a/..;/b` and others `/b`), or an encoded slash behind a `;` in one segment (of
+/// `/;%2Fx/a` some make `/a` and others `/x/a`). Only for paths that have a loose form.
+pub fn has_many_readings(normal: &str) -> bool {
+    let behind = |segment: &str| {
+        segment.split_once(';').is_some_and(|(_, after)| after.contains("%2F") || after.contains("%5C"))
+    };
+    let mut rest = Some(normal);
+    while let Some(path) = rest {
+        let (segment, after) = next_loose_segment(path);
+        if segment.split(';').next() == Some("..") {
+            return true;
+        }
+        rest = after;
+    }
+    normal.split('/').any(behind)
+}
+
 /// Cuts at the first `/`, `%2F` or `%5C`; the second part is `None` at the end of the path.
 fn next_loose_segment(path: &str) -> (&str, Option<&str>) {
     let mut from = 0;

@@ -1,7 +1,11 @@
 //! The seam of policies: steps that judge a request between match and pick, fixed when the table is compiled.
 //!
 //! Core judges and returns a value; the router performs it. A policy never waits, never does I/O and never keeps a
-//! reference to the request. There is no implementation yet beside the fake of the tests.
+//! reference to the request. What a listener or a route lets in is compiled into [`admission`]'s steps, which are called by
+//! type and judged first; of the open seam [`Policy`] there is no implementation yet beside the fake of the tests.
+
+pub mod admission;
+mod nets;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -319,8 +319,13 @@ impl Relay {
                 }
                 Frame::Trailers { skip, take } => {
                     out.extend_from_slice(b"0\r\n");
+                    let steps = ws.route.as_ref().and_then(|entry| entry.admission.as_ref());
+                    let filter = steps.and_then(|steps| steps.fields());
                     for (name, value) in trailer_fields(bytes.get(skip..skip + take).unwrap_or(&[])) {
-                        if may_trail(name)? && !edits_name(&sides.route.request_headers, name) {
+                        if may_trail(name)?
+                            && !edits_name(&sides.route.request_headers, name)
+                            && filter.is_none_or(|filter| filter.takes(name))
+                        {
                             put_field(out, name, value);
                         }
                     }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use ekiden_config::model::{Action, Listener};
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::{Blame, Cause, Phase};
+use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
 use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
 use ekiden_core::{edit, path, split};
 
@@ -50,6 +51,8 @@ enum NoHead {
 /// What a matched request calls for.
 enum Decision {
     Refuse(Cause, Option<String>),
+    /// Refused by the route that matched: logged and counted as its request.
+    RefuseOn(Arc<RouteEntry>, Cause),
     Act(Arc<RouteEntry>),
     Forward(Arc<RouteEntry>, Arc<ClusterTable>),
 }
@@ -75,6 +78,12 @@ pub async fn exchange(connection: &mut Connection, ws: &mut Workspace) -> After 
     let decision = worker.with_table(|table| decide(table, connection, ws, &settings));
     match decision {
         Decision::Refuse(cause, allow) => Box::pin(refuse(connection, ws, cause, allow)).await,
+        Decision::RefuseOn(entry, cause) => {
+            enter_route(&worker, ws, &entry);
+            let steps = entry.admission.as_ref().filter(|_| cause == Cause::MethodDenied);
+            let allow = steps.map(|steps| steps.allow_line().to_owned());
+            Box::pin(refuse(connection, ws, cause, allow)).await
+        }
         Decision::Act(entry) => {
             enter_route(&worker, ws, &entry);
             Box::pin(act(connection, ws, &entry)).await
@@ -196,6 +205,11 @@ fn poll_head(
 fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: &ListenerTable) -> Decision {
     ws.trace.generation = table.generation.0;
     let listener = &settings.listener;
+    if let Some(steps) = &settings.admission
+        && let Err(cause) = admit(steps, connection, ws, listener)
+    {
+        return Decision::Refuse(cause, None);
+    }
     ws.path.clear();
     let mut scratch = std::mem::take(&mut ws.scratch);
     let raw = if ws.request.form == TargetForm::Asterisk { "/" } else { ws.request.raw_path() };
@@ -226,10 +240,15 @@ fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: 
         }
         Match::Ambiguous => return Decision::Refuse(Cause::PathAmbiguous, None),
     };
+    if let Some(steps) = &entry.admission
+        && let Err(cause) = admit(steps, connection, ws, listener)
+    {
+        return Decision::RefuseOn(entry, cause);
+    }
     if let (Framing::Length(length), Some(limit)) = (ws.request.framing, body_limit(listener, &entry))
         && length > limit
     {
-        return Decision::Refuse(Cause::BodyTooLarge, None);
+        return Decision::RefuseOn(entry, Cause::BodyTooLarge);
     }
     let Target::Clusters(sides) = &entry.target else { return Decision::Act(entry) };
     let slot = match sides.as_slice() {
@@ -243,6 +262,34 @@ fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: 
         }
         None => Decision::Refuse(Cause::ClusterGone, None),
     }
+}
+
+/// Takes the steps of a listener or a route: lets the request in, perhaps without some of its fields, or says why not.
+fn admit(
+    steps: &AdmissionSteps,
+    connection: &Connection,
+    ws: &mut Workspace,
+    listener: &Listener,
+) -> Result<(), Cause> {
+    let peer = || connection.peer.map(|peer| peer.ip());
+    let request = &mut ws.request;
+    steps.judge(&Applicant {
+        client: if steps.asks_client() { client_address(listener, &request.head, peer()) } else { None },
+        host: &request.host,
+        method: request.method(),
+        has_body: request.framing != Framing::None,
+        head_bytes: ws.trace.bytes_in,
+        field_count: request.field_count,
+        fields: &request.head,
+    })?;
+    let Some(filter) = steps.fields() else { return Ok(()) };
+    let mut denied = false;
+    request.head.retain(|id, name| {
+        let keep = id.is_kept_by_policy() || filter.takes(name);
+        denied |= !keep;
+        keep
+    });
+    if denied && filter.refuses() { Err(Cause::FieldDenied) } else { Ok(()) }
 }
 
 fn split_side(

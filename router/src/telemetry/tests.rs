@@ -85,6 +85,7 @@ fn route(name: &str) -> Route {
         attempts: 1,
         loose_path: LoosePath::Refuse,
         body_limit: None,
+        admission: None,
     }
 }
 

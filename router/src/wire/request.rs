@@ -67,6 +67,8 @@ pub struct RequestHead {
     pub idempotent: bool,
     /// Method is HEAD.
     pub is_head: bool,
+    /// Field lines as received, with those that were dropped.
+    pub field_count: usize,
     scratch: String,
 }
 
@@ -112,6 +114,7 @@ impl RequestHead {
         self.method = Span::appended(&mut self.line, method);
         self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
         self.judge_method(method)?;
+        self.field_count = request.headers.len();
         let fields = Fields::collect(&mut self.head, request.headers, rules)?;
         self.judge_target(method, target)?;
         self.judge_host(target, &fields)?;
@@ -133,6 +136,7 @@ impl RequestHead {
         self.version = Version::Http11;
         self.form = TargetForm::Origin;
         self.is_head = false;
+        self.field_count = 0;
         self.framing = Framing::None;
         self.keep_alive = false;
         self.expect_continue = false;

@@ -133,11 +133,11 @@ causes! {
         "One header field of the request is larger than the bound of the listener.",
         "Send smaller fields (often cookies), or raise `limits.field`.";
     HeadTooLarge: "head_too_large", Always(431), "H26", Client, Never, "http_request_error", 0,
-        "The head of the request is larger than the bound of the listener.",
-        "Send fewer or smaller fields, or raise `limits.head`.";
+        "The head of the request is larger than the bound of the listener or the route.",
+        "Send fewer or smaller fields, or raise `limits.head` or `head_limit`.";
     TooManyFields: "too_many_fields", Always(431), "H26", Client, Never, "http_request_error", 0,
-        "The request has more header fields than the bound of the listener.",
-        "Send fewer fields, or raise `limits.fields`.";
+        "The request has more header fields than the bound of the listener or the route.",
+        "Send fewer fields, or raise `limits.fields` or `fields_limit`.";
     HeadTimeout: "head_timeout", Always(408), "", Client, Never, "http_request_error", 0,
         "The request head did not arrive in time.",
         "Send the whole head at once, or raise `limits.head_deadline`.";
@@ -157,8 +157,23 @@ causes! {
         "The path holds `%00`, a raw backslash or a bad escape, or climbs above the root.",
         "Send a clean path.";
     PathAmbiguous: "path_ambiguous", Always(400), "H26", Client, Never, "http_request_error", 0,
-        "The path selects one route as written and another one when read loosely.",
+        "The path selects one route as written and another one when read loosely, or can be read loosely in more than one way.",
         "Send the path without `//`, `%2F`, `%5C` and `;`, or set `loose_path = \"allow\"` on the route.";
+    ClientDenied: "client_denied", Always(403), "", Client, Never, "http_request_denied", 0,
+        "The address of the client is not served here.",
+        "Ask from another network, or change `allow.clients` and `deny.clients`.";
+    HostDenied: "host_denied", Always(421), "", Client, Never, "http_request_denied", 0,
+        "The host of the request is not served here.",
+        "Send the host of this service, or change `allow.hosts` and `deny.hosts`.";
+    MethodDenied: "method_denied", Always(405), "", Client, Never, "http_request_denied", 0,
+        "The route does not let in the method of the request.",
+        "Use a method that Allow names, or change `allow.methods`.";
+    ContentTypeDenied: "content_type_denied", Always(415), "", Client, Never, "http_request_denied", 0,
+        "The route does not let in a body of this media type, or the type is missing or stands twice.",
+        "Send one Content-Type that the service takes, or change `allow.content_types`.";
+    FieldDenied: "field_denied", Always(403), "", Client, Never, "http_request_denied", 0,
+        "The request has a header field that the route does not let in.",
+        "Leave the field out, or change `allow.headers`, `deny.headers` or `denied_headers`.";
     // No route.
     NoRoute: "no_route", Always(404), "", Client, Never, "destination_not_found", 0,
         "No route matches host and path of the request.",

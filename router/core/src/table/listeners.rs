@@ -13,6 +13,7 @@ use super::order::{RuleOrder, owner_of};
 use super::paths::HostPaths;
 use super::routes::{AppPart, AppRoutes};
 use super::{ListenerTable, RouteEntry};
+use crate::policy::admission::AdmissionSteps;
 
 /// Whether a route applies to a listener: by name when it names any, else to every listener of role edge.
 pub(super) fn applies(route: &Route, listener: &Listener) -> bool {
@@ -121,8 +122,17 @@ pub(super) fn listener_tables(
                 Arc::new(hosts)
             }
         };
+        let admission = match (&listener.admission, old) {
+            (Some(words), Some(old))
+                if old.listener.admission.as_ref().is_some_and(|was| Arc::ptr_eq(was, words)) =>
+            {
+                old.admission.clone()
+            }
+            (Some(words), _) => Some(Arc::new(AdmissionSteps::new(words))),
+            (None, _) => None,
+        };
         let cell = old.map_or_else(Arc::default, |old| old.cell.clone());
-        Arc::new(ListenerTable { listener: listener.clone(), cell, hosts })
+        Arc::new(ListenerTable { listener: listener.clone(), cell, admission, hosts })
     };
     model.listeners.values().map(table).collect()
 }

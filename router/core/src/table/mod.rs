@@ -33,6 +33,7 @@ use self::paths::Selection;
 use self::routes::AppRoutes;
 use crate::admission::ListenerCell;
 use crate::cluster::ClusterTable;
+use crate::policy::admission::AdmissionSteps;
 use crate::split::Side;
 use crate::stats::RouteCell;
 
@@ -70,7 +71,7 @@ pub enum Match<'t> {
     /// Rules would take it but for the method: 405 with this `Allow`.
     MethodNotAllowed(Allow<'t>),
     /// The loose form of the path selects another rule, or a rule where the normal form selects none or the other way
-    /// round: 400.
+    /// round; or no one loose form stands for all readings ([`crate::path::has_many_readings`]): 400.
     Ambiguous,
 }
 
@@ -87,6 +88,8 @@ pub struct RouteEntry {
     pub cell: Arc<RouteCell>,
     /// What it leads to.
     pub target: Target,
+    /// What it lets in, shared with the routes that have the same words; none means everything.
+    pub admission: Option<Arc<AdmissionSteps>>,
 }
 
 /// What a rule leads to.
@@ -107,6 +110,8 @@ pub struct ListenerTable {
     pub listener: Arc<model::Listener>,
     /// What it refused; kept from table to table.
     pub cell: Arc<ListenerCell>,
+    /// Whom it serves, judged before a rule is looked for; none means everyone.
+    pub admission: Option<Arc<AdmissionSteps>>,
     hosts: Arc<HostIndex>,
 }
 
@@ -169,6 +174,7 @@ impl Table {
         };
         let first = paths.select(facts.path, facts);
         match facts.loose {
+            Some(_) if refuses_many_readings(&first, facts.path) => Match::Ambiguous,
             Some(loose) => judge(first, paths.select(loose, facts)),
             None => first.into(),
         }
@@ -231,6 +237,16 @@ impl<'t> From<Selection<'t>> for Match<'t> {
             Selection::NotFound => Match::NotFound,
             Selection::MethodNotAllowed(allow) => Match::MethodNotAllowed(allow),
         }
+    }
+}
+
+/// Whether a rule was selected for a path that servers may read in several ways, and does not allow loose paths.
+fn refuses_many_readings(first: &Selection<'_>, path: &str) -> bool {
+    match first {
+        Selection::Rule(entry) => {
+            entry.route.loose_path == LoosePath::Refuse && crate::path::has_many_readings(path)
+        }
+        Selection::NotFound | Selection::MethodNotAllowed(_) => false,
     }
 }
 

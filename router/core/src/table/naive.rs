@@ -107,6 +107,18 @@ pub(super) fn find(model: &Model, listener: &Listener, facts: &Facts<'_>) -> Sai
     let Some(loose) = facts.loose else {
         return first.map_or_else(|said| said, |(app, route)| Said::Route(app, route.name.clone()));
     };
+    let slashes = facts.path.replace("%2F", "/").replace("%5C", "/");
+    let climbs = slashes.split('/').any(|segment| segment == ".." || segment.starts_with("..;"));
+    let behind = facts.path.split('/').any(|segment| {
+        let slash = segment.rfind("%2F").max(segment.rfind("%5C"));
+        segment.find(';').is_some_and(|at| slash.is_some_and(|slash| slash > at))
+    });
+    if let Ok((_, route)) = &first
+        && (climbs || behind)
+        && route.loose_path == LoosePath::Refuse
+    {
+        return Said::Ambiguous;
+    }
     match (first, select(&rules, loose, facts)) {
         (Ok((app, route)), second) => {
             let same = second.is_ok_and(|(_, other)| std::ptr::eq(route, other));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ekiden_config::doors::Refusal;
-use ekiden_config::model::{Action, App, Forward, HostMatch, Route};
+use ekiden_config::model::{Action, Admission, App, Forward, HostMatch, Route};
 use ekiden_config::names::RouteName;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::{AppTable, RouteEntry, Target};
 use crate::cell::CellRegistry;
 use crate::cluster::ClusterTable;
+use crate::policy::admission::AdmissionSteps;
 use crate::split::Side;
 
 /// The compiled rules of one app, and where its hosts are.
@@ -134,6 +135,8 @@ impl AppRoutes {
         // By address: the entries hold their routes, so an address means one route.
         let old: FxHashMap<*const Route, &Arc<RouteEntry>> =
             before.iter().flat_map(|routes| &routes.entries).map(|e| (Arc::as_ptr(&e.route), e)).collect();
+        // Routes that add nothing to their app's words share them, and so the steps made of them.
+        let mut steps: FxHashMap<*const Admission, Arc<AdmissionSteps>> = FxHashMap::default();
         let mut by_host = Vec::with_capacity(app.routes.len());
         let mut entries = Vec::with_capacity(app.routes.len());
         for (position, route) in app.routes.iter().enumerate() {
@@ -147,6 +150,10 @@ impl AppRoutes {
                     app_name: app.name.clone(),
                     cell: registry.route(&app.name, &route.name),
                     target,
+                    admission: route.admission.as_ref().map(|words| {
+                        let made = || Arc::new(AdmissionSteps::new(words));
+                        steps.entry(Arc::as_ptr(words)).or_insert_with(made).clone()
+                    }),
                 }),
             };
             entries.push(entry);

@@ -1,7 +1,9 @@
 //! Named cases of DESIGN section 3, and properties: the compiled matcher agrees with the naive one on random models,
 //! compiled from nothing and one after another.
 
+mod admission;
 mod cases;
+mod closed;
 mod reuse;
 mod words;
 
@@ -17,9 +19,27 @@ use super::naive::{self, Said};
 use super::{Compiler, Facts, Table};
 
 const HOSTS: [&str; 8] = ["", "a.b", "c.a.b", "x.c.a.b", "b", "d.b", "z", "[::1]"];
-const PATHS: [&str; 16] = [
-    "/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "//", "//a", "/a//b", "/a%2Fb", "/a;x", "/a;x/b", "/b%5Ca",
-    "/x/..;/a", "*", "/A",
+const PATHS: [&str; 20] = [
+    "/",
+    "/a",
+    "/a/",
+    "/a/b",
+    "/a/b/c",
+    "/ab",
+    "//",
+    "//a",
+    "/a//b",
+    "/a%2Fb",
+    "/a;x",
+    "/a;x/b",
+    "/b%5Ca",
+    "/x/..;/a",
+    "/a%2F..;/b",
+    "/a/..;",
+    "/;%2Fx/a",
+    "/a/b;x%5C",
+    "*",
+    "/A",
 ];
 const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "PURGE", "get"];
 

@@ -234,6 +234,12 @@ fn a_path_that_another_server_reads_as_another_rule_is_refused() {
         "/admin;x",
         "/admin%5Cx",
         "/x%5C..%5Cadmin",
+        // Both forms select the open rule, and a server that decodes slashes only makes `/admin/..;/x` of it.
+        "/admin%2F..;/x",
+        "/admin%2F..%5C",
+        "/x%2F..%2Fadmin%2F..;",
+        // A server that drops parameters before it decodes makes `//admin` of it.
+        "/;%2Fx/admin",
     ] {
         check(&table, &format!("GET x {path}"), Said::Ambiguous);
     }

@@ -84,6 +84,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         attempts: 3,
         loose_path: LoosePath::Refuse,
         body_limit: None,
+        admission: None,
     }
 }
 
@@ -161,6 +162,7 @@ pub(super) fn listener(name: &str, role: Role) -> Arc<Listener> {
         merge_slashes: false,
         forwarded: false,
         via: None,
+        admission: None,
     })
 }
 
