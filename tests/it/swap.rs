@@ -100,8 +100,13 @@ fn twenty_swaps_a_second_fail_nothing_and_reach_nobody_who_left() {
     );
 }
 
-/// Replaces both endpoints at once, round after round, and tells when the old ones were gone.
-fn replace_all(router: &Ekiden, load: &Load, mut replace: impl FnMut(usize, &[Stamped; 2]) -> u64) {
+/// Replaces both endpoints at once, round after round; `replace` tells when the old ones were gone. Gives the last two,
+/// which must outlive the load.
+fn replace_all(
+    router: &Ekiden,
+    load: &Load,
+    mut replace: impl FnMut(usize, &[Stamped; 2]) -> u64,
+) -> [Stamped; 2] {
     let fresh = || [0, 1].map(|_| Stamped::start("fresh").check_takes(CHECK));
     let mut old = fresh();
     replace(0, &old);
@@ -115,6 +120,7 @@ fn replace_all(router: &Ekiden, load: &Load, mut replace: impl FnMut(usize, &[St
         old = new;
     }
     assert_eq!(router.readyz().0, 200, "replacing endpoints of a serving router made it unready");
+    old
 }
 
 #[test]
@@ -124,7 +130,7 @@ fn replacing_every_endpoint_in_the_file_fails_nothing() {
     let router = Ekiden::start(Setup::new(web(&[first.address], PROBE, "")).workers(2));
     let load = Load::start(router.address(), CLIENTS, MIXED, Refused::Fails);
     load.serve_more(CLIENTS as u64);
-    replace_all(&router, &load, |round, new| {
+    let _serving = replace_all(&router, &load, |round, new| {
         let addresses = new.each_ref().map(|origin| origin.address);
         router.rewrite(&router.setup().config_with(&web(&addresses, PROBE, "")));
         if round % 2 == 1 {
@@ -151,7 +157,7 @@ fn replacing_every_endpoint_by_the_api_fails_nothing() {
     let load = Load::start(router.address(), CLIENTS, MIXED, Refused::Fails);
     load.serve_more(CLIENTS as u64);
     let mut last = 0;
-    replace_all(&router, &load, |round, new| {
+    let _serving = replace_all(&router, &load, |round, new| {
         let round = round + 1;
         for (at, origin) in new.iter().enumerate() {
             router.put("web", &id(round, at), origin.address);
