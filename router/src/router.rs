@@ -100,7 +100,7 @@ impl Router {
         })?;
         *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared)?);
         let bound = connection_bound(options.max_connections, workers);
-        shared.make_door(bound.saturating_mul(workers as u64));
+        shared.know_clients(bound.saturating_mul(workers as u64));
         let mut threads = Vec::with_capacity(workers);
         for (id, recorder) in recorders.into_iter().enumerate() {
             let start = thread::Start { id, shared: Arc::clone(&shared), recorder, max_connections: bound };
@@ -159,7 +159,7 @@ impl Router {
             control: Box::new(control),
             draining: Arc::clone(&self.state.draining),
         });
-        let (for_table, for_door) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        let (for_table, for_clients) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
         let Some(scribe) = self.scribe.as_ref() else {
             return Err(io::Error::other("the router has stopped"));
         };
@@ -170,8 +170,8 @@ impl Router {
                 workers: self.shared.places.iter().map(|place| Arc::clone(&place.shard)).collect(),
                 status: Arc::clone(&state) as Arc<dyn StatusSource>,
                 readiness: state,
-                door: Arc::new(move || {
-                    let clients = &for_door.door().clients;
+                crowding: Arc::new(move || {
+                    let clients = &for_clients.known_clients().clients;
                     Crowding { taken_over: clients.taken_over(), shared: clients.sharing() }
                 }),
                 log: scribe.meters(),

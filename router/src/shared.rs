@@ -13,7 +13,7 @@ use ekiden_config::model::Address;
 use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::Table;
 
-use crate::worker::admission::Door;
+use crate::worker::connection_limits::KnownClients;
 use crate::worker::mailbox::{Mailbox, Message};
 
 /// Old tables on their way to be dropped off the workers.
@@ -41,7 +41,7 @@ pub struct Shared {
     /// When the process started.
     pub started: Instant,
     own: Mutex<Arc<[Address]>>,
-    door: OnceLock<Door>,
+    known_clients: OnceLock<KnownClients>,
     taken: (Mutex<()>, Condvar),
     retired: SyncSender<Retired>,
 }
@@ -93,21 +93,21 @@ impl Shared {
             places: (0..workers).map(|_| place()).collect(),
             started: Instant::now(),
             own: Mutex::new(Arc::from([])),
-            door: OnceLock::new(),
+            known_clients: OnceLock::new(),
             taken: (Mutex::new(()), Condvar::new()),
             retired,
         };
         (Arc::new(shared), retirement)
     }
 
-    /// Makes the door for so many connections in all. Called once, before the workers start.
-    pub fn make_door(&self, connections: u64) {
-        self.door.get_or_init(|| Door::new(connections));
+    /// Makes the table of clients for so many connections in all. Called once, before the workers start.
+    pub fn know_clients(&self, connections: u64) {
+        self.known_clients.get_or_init(|| KnownClients::new(connections));
     }
 
     /// What the workers know about clients.
-    pub fn door(&self) -> &Door {
-        self.door.get_or_init(|| Door::new(0))
+    pub fn known_clients(&self) -> &KnownClients {
+        self.known_clients.get_or_init(|| KnownClients::new(0))
     }
 
     /// Sends a message to every worker.

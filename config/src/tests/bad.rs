@@ -135,6 +135,16 @@ fn route(lines: &str) -> String {
     format!("[cluster.web]\nendpoints = [\"1.1.1.1:1\"]\n[[route]]\n{lines}")
 }
 
+/// Each row's lines are found to have exactly its findings.
+fn check_routes(rows: &[Row]) {
+    for (lines, want) in rows {
+        let text = route(lines);
+        let have: Vec<_> = found(&text).iter().map(|d| (d.code, d.line, d.column)).collect();
+        let shown: String = found(&text).iter().map(|d| format!("\n{d}\n")).collect();
+        assert_eq!(have, *want, "\n{text}\n{shown}");
+    }
+}
+
 #[test]
 fn routes() {
     let rows: &[Row] = &[
@@ -176,12 +186,7 @@ fn routes() {
         ),
         ("cluster = \"web\"\nrewrite = { host = \"a b\" }", &[("bad_host", 7, 21)]),
     ];
-    for (lines, want) in rows {
-        let text = route(lines);
-        let have: Vec<_> = found(&text).iter().map(|d| (d.code, d.line, d.column)).collect();
-        let shown: String = found(&text).iter().map(|d| format!("\n{d}\n")).collect();
-        assert_eq!(have, *want, "\n{text}\n{shown}");
-    }
+    check_routes(rows);
 }
 
 #[test]
@@ -247,12 +252,7 @@ fn header_edits_and_admission() {
         ),
         ("cluster = \"web\"\n[[route]]\ncluster = \"web\"\npath = \"/\"", &[("unreachable_route", 7, 1)]),
     ];
-    for (lines, want) in rows {
-        let text = route(lines);
-        let have: Vec<_> = found(&text).iter().map(|d| (d.code, d.line, d.column)).collect();
-        let shown: String = found(&text).iter().map(|d| format!("\n{d}\n")).collect();
-        assert_eq!(have, *want, "\n{text}\n{shown}");
-    }
+    check_routes(rows);
 }
 
 #[test]

@@ -23,45 +23,32 @@ pub(crate) struct AppParts<'a> {
     body_limit: Option<u64>,
 }
 
-impl<'a> From<&'a RawProcess> for AppParts<'a> {
-    fn from(raw: &'a RawProcess) -> Self {
-        Self {
-            clusters: raw.cluster.as_ref(),
-            routes: raw.route.as_deref().unwrap_or_default(),
-            listeners: raw.listeners.as_deref(),
-            timeout: raw.timeout.as_ref(),
-            share_hosts_with: raw.share_hosts_with.as_deref().unwrap_or_default(),
-            admission: Written {
-                allow: raw.allow.as_ref(),
-                deny: raw.deny.as_ref(),
-                denied_headers: raw.denied_headers,
-                head_limit: raw.head_limit,
-                fields_limit: raw.fields_limit,
-            },
-            body_limit: raw.body_limit.map(|limit| limit.0),
+/// The keys of an app stand on the process file and on a file of the apps directory alike.
+macro_rules! app_parts {
+    ($($raw:ident),*) => {$(
+        impl<'a> From<&'a $raw> for AppParts<'a> {
+            fn from(raw: &'a $raw) -> Self {
+                Self {
+                    clusters: raw.cluster.as_ref(),
+                    routes: raw.route.as_deref().unwrap_or_default(),
+                    listeners: raw.listeners.as_deref(),
+                    timeout: raw.timeout.as_ref(),
+                    share_hosts_with: raw.share_hosts_with.as_deref().unwrap_or_default(),
+                    admission: Written {
+                        allow: raw.allow.as_ref(),
+                        deny: raw.deny.as_ref(),
+                        denied_headers: raw.denied_headers,
+                        head_limit: raw.head_limit,
+                        fields_limit: raw.fields_limit,
+                    },
+                    body_limit: raw.body_limit.map(|limit| limit.0),
+                }
+            }
         }
-    }
+    )*};
 }
 
-impl<'a> From<&'a RawApp> for AppParts<'a> {
-    fn from(raw: &'a RawApp) -> Self {
-        Self {
-            clusters: raw.cluster.as_ref(),
-            routes: raw.route.as_deref().unwrap_or_default(),
-            listeners: raw.listeners.as_deref(),
-            timeout: raw.timeout.as_ref(),
-            share_hosts_with: raw.share_hosts_with.as_deref().unwrap_or_default(),
-            admission: Written {
-                allow: raw.allow.as_ref(),
-                deny: raw.deny.as_ref(),
-                denied_headers: raw.denied_headers,
-                head_limit: raw.head_limit,
-                fields_limit: raw.fields_limit,
-            },
-            body_limit: raw.body_limit.map(|limit| limit.0),
-        }
-    }
-}
+app_parts!(RawProcess, RawApp);
 
 /// An app that is valid by itself.
 #[derive(Debug)]

@@ -7,9 +7,9 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-pub mod admission;
 pub mod cell;
 pub mod cluster;
+pub mod connection_limits;
 pub mod cookie;
 pub mod edit;
 pub mod health;

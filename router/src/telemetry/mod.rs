@@ -12,8 +12,8 @@ use ekiden_core::table::Table;
 
 use crate::record::LogMeters;
 
-mod admission;
 mod collect;
+mod connection_limits;
 mod family;
 mod health;
 mod process;
@@ -90,7 +90,7 @@ pub struct Sources {
     /// The state of the workers.
     pub readiness: Arc<dyn Readiness>,
     /// What the table of clients could not hold.
-    pub door: Arc<dyn Fn() -> Crowding + Send + Sync>,
+    pub crowding: Arc<dyn Fn() -> Crowding + Send + Sync>,
     /// Counts of the access log.
     pub log: Arc<LogMeters>,
     /// When the process started; first checks have [`FIRST_CHECKS_MAX`] from then on.

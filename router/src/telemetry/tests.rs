@@ -136,7 +136,7 @@ fn sources(table: Arc<Table>) -> (Sources, Arc<World>, Arc<RouteCell>) {
         workers: vec![Arc::new(WorkerShard::new()), Arc::new(WorkerShard::new())],
         status: world.clone(),
         readiness: world.clone(),
-        door: Arc::new(super::Crowding::default),
+        crowding: Arc::new(super::Crowding::default),
         log: scribe.meters(),
         started: Instant::now(),
     };

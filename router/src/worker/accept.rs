@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 
 use crate::listen::Socket;
 use crate::stream::Stream;
-use crate::worker::admission;
 use crate::worker::connection::serve;
+use crate::worker::connection_limits;
 use crate::worker::{ListenerRef, Worker};
 
 /// Pause after an accept failed for want of descriptors or memory.
@@ -97,7 +97,7 @@ pub async fn accept(worker: Rc<Worker>, listener: Rc<ListenerRef>, socket: Socke
 }
 
 fn start(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, stream: Stream, peer: Option<SocketAddr>) {
-    let Some((stream, permit)) = admission::enter(worker, listener, stream, peer) else { return };
+    let Some((stream, permit)) = connection_limits::enter(worker, listener, stream, peer) else { return };
     stream.assume_silent();
     let open = worker.open_connection().with(permit);
     tokio::task::spawn_local(serve(Rc::clone(worker), Rc::clone(listener), stream, peer, open));

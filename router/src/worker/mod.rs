@@ -5,8 +5,8 @@
 //! `swap`).
 
 pub mod accept;
-pub mod admission;
 pub mod connection;
+pub mod connection_limits;
 pub mod mailbox;
 pub mod thread;
 
@@ -26,7 +26,7 @@ use crate::pool::Pool;
 use crate::record::Recorder;
 use crate::shared::Shared;
 use crate::wheel::Wheel;
-use crate::worker::admission::Permit;
+use crate::worker::connection_limits::Permit;
 
 /// Workspaces kept when no connection is busy.
 const WORKSPACES_KEPT: usize = 512;

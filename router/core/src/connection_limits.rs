@@ -77,9 +77,19 @@ impl ListenerCell {
     }
 }
 
-/// Judges a new connection of a client that is not exempt. `half` is what [`ClientConnections::Half`] stands for, and
-/// `listener` a number that tells listeners apart. A place is given when the client's connections are counted: it is to be
-/// handed back to [`Clients::leave`] when the connection ends.
+/// How many connections a client may have open; none when it may have any number. `half` is what
+/// [`ClientConnections::Half`] stands for; it does not bind a client on loopback, which may be a proxy of the same host.
+pub fn client_bound(limits: &ConnectionLimits, client: IpAddr, half: u32) -> Option<u32> {
+    match limits.per_client {
+        ClientConnections::AtMost(most) => Some(most),
+        ClientConnections::Half => (!client.to_canonical().is_loopback()).then_some(half),
+        ClientConnections::Unbounded => None,
+    }
+}
+
+/// Judges a new connection of a client that is not exempt. `most` is its [`client_bound`], and `listener` a number
+/// that tells listeners apart. A place is given when the client's connections are counted: it is to be handed back to
+/// [`Clients::leave`] when the connection ends.
 ///
 /// # Errors
 /// Why the connection is to be refused; nothing is held then.
@@ -88,14 +98,9 @@ pub fn admit(
     cell: &ListenerCell,
     (listener, client): (u64, IpAddr),
     limits: &ConnectionLimits,
-    half: u32,
+    most: Option<u32>,
     now_ns: u64,
 ) -> Result<Option<Place>, Refusal> {
-    let most = match limits.per_client {
-        ClientConnections::AtMost(most) => Some(most),
-        ClientConnections::Half => (!client.to_canonical().is_loopback()).then_some(half),
-        ClientConnections::Unbounded => None,
-    };
     let place = if most.is_none() && limits.client_rate.is_none() {
         None
     } else {

@@ -28,15 +28,27 @@ fn limits(most: Option<u32>, client_rate: Option<Rate>, rate: Option<Rate>) -> C
     ConnectionLimits { per_client, client_rate, rate }
 }
 
+/// Judges by what `half` stands for.
+fn let_in(
+    clients: &Clients,
+    cell: &ListenerCell,
+    whose: (u64, IpAddr),
+    limits: &ConnectionLimits,
+    half: u32,
+    now_ns: u64,
+) -> Result<Option<Place>, Refusal> {
+    admit(clients, cell, whose, limits, client_bound(limits, whose.1, half), now_ns)
+}
+
 #[test]
 fn a_client_has_so_many_and_one_more_once_one_has_ended() {
     let (clients, cell) = (Clients::new(100, [1, 2]), ListenerCell::default());
     let limits = limits(Some(3), None, None);
-    let enter = |client| admit(&clients, &cell, (7, client), &limits, 0, 5);
+    let enter = |client| let_in(&clients, &cell, (7, client), &limits, 0, 5);
     let mut open: Vec<_> = (0..3).map(|_| enter(v4(1)).unwrap().unwrap()).collect();
     assert_eq!(enter(v4(1)), Err(Refusal::ClientConnections));
     assert!(enter(v4(2)).is_ok(), "another client is held to the first one's account");
-    assert!(admit(&clients, &cell, (8, v4(1)), &limits, 0, 5).is_ok(), "listeners share an account");
+    assert!(let_in(&clients, &cell, (8, v4(1)), &limits, 0, 5).is_ok(), "listeners share an account");
     clients.leave(open.pop().unwrap());
     assert!(enter(v4(1)).is_ok());
     assert_eq!(enter(v4(1)), Err(Refusal::ClientConnections));
@@ -63,15 +75,15 @@ fn half_exempts_loopback_and_a_number_does_not() {
     let (clients, cell) = (Clients::new(100, [1, 2]), ListenerCell::default());
     let half = ConnectionLimits::default();
     for client in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
-        assert_eq!(admit(&clients, &cell, (0, ip(client)), &half, 0, 0), Ok(None), "{client}");
+        assert_eq!(let_in(&clients, &cell, (0, ip(client)), &half, 0, 0), Ok(None), "{client}");
         let one =
-            |listener| admit(&clients, &cell, (listener, ip(client)), &limits(Some(1), None, None), 0, 0);
+            |listener| let_in(&clients, &cell, (listener, ip(client)), &limits(Some(1), None, None), 0, 0);
         let held = one(9).unwrap().unwrap();
         assert_eq!(one(9), Err(Refusal::ClientConnections), "{client}");
         clients.leave(held);
     }
-    assert!(admit(&clients, &cell, (0, v4(1)), &half, 1, 0).is_ok());
-    assert_eq!(admit(&clients, &cell, (0, v4(1)), &half, 1, 0), Err(Refusal::ClientConnections));
+    assert!(let_in(&clients, &cell, (0, v4(1)), &half, 1, 0).is_ok());
+    assert_eq!(let_in(&clients, &cell, (0, v4(1)), &half, 1, 0), Err(Refusal::ClientConnections));
 }
 
 #[test]
@@ -105,7 +117,7 @@ fn rates_are_per_client_and_in_all() {
     let (clients, cell) = (Clients::new(100, [1, 2]), ListenerCell::default());
     let limits = limits(None, Some(per_second(1, 2)), Some(per_second(1, 5)));
     let enter = |client, now| {
-        let place = admit(&clients, &cell, (0, client), &limits, 0, now)?;
+        let place = let_in(&clients, &cell, (0, client), &limits, 0, now)?;
         place.into_iter().for_each(|place| clients.leave(place));
         Ok(())
     };

@@ -1,4 +1,4 @@
-//! The door of the workers: who is let in by `core::admission`, before a task or a buffer exists for the connection.
+//! Who is let in by `core::connection_limits`, before a task or a buffer exists for the connection. Does not accept or judge.
 //!
 //! A refused connection costs a lookup and a reset. Log lines come at most once a second for each reason and listener.
 
@@ -6,9 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ekiden_config::model::{ClientConnections, ConnectionLimits};
 use ekiden_config::names::ListenerName;
-use ekiden_core::admission::{Clients, Place, admit};
+use ekiden_core::connection_limits::{Clients, Place, admit, client_bound};
 
 use crate::shared::Shared;
 use crate::stream::Stream;
@@ -16,15 +15,15 @@ use crate::worker::{ListenerRef, Worker};
 
 /// What all workers know about clients.
 #[derive(Debug)]
-pub struct Door {
+pub struct KnownClients {
     /// Open connections and rates by client.
     pub clients: Clients,
     /// Connections that the process takes in all.
     pub connections: u64,
 }
 
-impl Door {
-    /// The door of a process that takes so many connections.
+impl KnownClients {
+    /// Those of a process that takes so many connections, none yet.
     pub fn new(connections: u64) -> Self {
         Self { clients: Clients::new(connections, [fastrand::u64(..), fastrand::u64(..)]), connections }
     }
@@ -43,7 +42,7 @@ impl Permit {
     /// Ends the count. Called once, by whoever holds it.
     pub fn release(&mut self, shared: &Shared) {
         if let Some(place) = self.0.take() {
-            shared.door().clients.leave(place);
+            shared.known_clients().clients.leave(place);
         }
     }
 }
@@ -71,36 +70,26 @@ fn judge(worker: &Worker, listener: &ListenerRef, client: IpAddr) -> Result<Perm
         else {
             return Ok(Permit::default());
         };
-        let limits = &settings.listener.connections;
-        if bounds_nobody(limits, client) || settings.listener.trusts(client.to_canonical()) {
+        let (limits, known) = (&settings.listener.connections, worker.shared.known_clients());
+        let most = client_bound(limits, client, known.half());
+        let bounded = most.is_some() || limits.client_rate.is_some() || limits.rate.is_some();
+        if !bounded || settings.listener.trusts(client.to_canonical()) {
             return Ok(Permit::default());
         }
-        let (door, now_ns) = (worker.shared.door(), nanoseconds(worker.shared.started.elapsed()));
+        let now_ns = nanoseconds(worker.shared.started.elapsed());
         let whose = (number(&listener.name), client);
-        admit(&door.clients, &settings.cell, whose, limits, door.half(), now_ns).map(Permit).map_err(
-            |refusal| {
-                if settings.cell.refuse(refusal, now_ns) {
-                    tracing::warn!(
-                        listener = %listener.name,
-                        cause = refusal.code(),
-                        %client,
-                        refused = settings.cell.refused(refusal),
-                        "client connections are refused"
-                    );
-                }
-            },
-        )
+        admit(&known.clients, &settings.cell, whose, limits, most, now_ns).map(Permit).map_err(|refusal| {
+            if settings.cell.refuse(refusal, now_ns) {
+                tracing::warn!(
+                    listener = %listener.name,
+                    cause = refusal.code(),
+                    %client,
+                    refused = settings.cell.refused(refusal),
+                    "client connections are refused"
+                );
+            }
+        })
     })
-}
-
-/// Whether there is nothing to look up: the usual case for a client on loopback.
-fn bounds_nobody(limits: &ConnectionLimits, client: IpAddr) -> bool {
-    let bounded = match limits.per_client {
-        ClientConnections::AtMost(_) => true,
-        ClientConnections::Half => !client.to_canonical().is_loopback(),
-        ClientConnections::Unbounded => false,
-    };
-    !bounded && limits.client_rate.is_none() && limits.rate.is_none()
 }
 
 fn nanoseconds(time: Duration) -> u64 {

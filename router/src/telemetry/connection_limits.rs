@@ -1,6 +1,6 @@
-//! The families of the door: connections refused by listener and cause, and what the table of clients could not hold.
+//! The families of connection limits: connections refused by listener and cause, and what the table of clients could not hold.
 
-use ekiden_core::admission::Refusal;
+use ekiden_core::connection_limits::Refusal;
 use ekiden_core::table::Table;
 
 use super::Crowding;
