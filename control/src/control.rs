@@ -81,8 +81,8 @@ impl StatusReader {
 }
 
 impl Control {
-    /// Starts control on what [`crate::load()`] found, and returns when the first table is handed to the publisher:
-    /// at once, or at most a second later when DNS names have to be asked first. A run directory that cannot be
+    /// Starts control on what [`crate::load()`] found, and returns when the first table is handed to the publisher
+    /// and the API's address was tried: at once, or at most a second later when DNS names have to be asked first. A run directory that cannot be
     /// used is loud and leaves control without durability; one that another process holds is an error.
     pub fn start(
         loaded: Loaded,
@@ -296,13 +296,16 @@ impl Start {
         let asking = Asking::new(resolve, told_outlet);
         let mut plane = plane(loaded, journal, overlay, publisher, asking, outlets, (&status, &view));
         let ticket = plane.open(&mut told).await;
-        // The starter waits for this; if it does not any more, the stop flag is on its way.
-        let _ = first.send(ticket);
+        let mut tried = bound.clone();
         let api =
             Arc::new(Api { mutations: mutation_outlet, reloads, view, inspect, status: status.clone() });
         tokio::spawn(watch(file, tasks.apps_dir, look, changed_outlet));
         tokio::spawn(follow(tasks.tickets, status.clone()));
         let server = tokio::spawn(api::serve(api, tasks.api, bound_outlet, stopped.clone()));
+        // Whoever hears that this process serves may ask the API at once: it is bound by then, or loudly is not.
+        let _ = tried.changed().await;
+        // The starter waits for this; if it does not any more, the stop flag is on its way.
+        let _ = first.send(ticket);
         let writer = run_dir.as_ref().map(|run_dir| {
             tokio::spawn(write_behind(run_dir.path().to_owned(), tasks.last_good, status.clone()))
         });

@@ -230,10 +230,9 @@ impl Running {
         until(what, || Some(self.control.status()).filter(|status| wanted(status)))
     }
 
-    /// Where the API is served.
+    /// Where the API is served: whoever has started control may ask it at once.
     pub fn api(&self) -> AddressFlag {
-        let status = self.wait("the API", |status| status.api.bound.is_some());
-        status.api.bound.as_ref().unwrap().parse().unwrap()
+        self.control.status().api.bound.as_ref().expect("the API is bound").parse().unwrap()
     }
 
     /// Sends bytes to the API and reads the one answer.

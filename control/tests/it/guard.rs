@@ -144,7 +144,7 @@ fn beside_an_app_the_default_is_a_unix_socket_of_mode_0600() {
     // Left behind by a process that was killed.
     drop(UnixListener::bind(&socket).unwrap());
     let running = bench.start();
-    let status = running.wait("the API", |status| status.api.bound.is_some());
+    let status = running.control.status();
     assert_eq!(status.api.bound.as_deref(), Some(format!("unix:{}", socket.display()).as_str()));
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     let put = running.put("extra", r#"{"address":"127.0.0.1:13001"}"#);
@@ -178,7 +178,7 @@ fn the_default_address_moves_when_a_listener_beside_an_app_comes() {
 fn its_own_address_is_no_endpoint() {
     let bench = Bench::new(SMALL);
     let running = bench.start();
-    let own = running.wait("the API", |status| status.api.bound.is_some()).api.bound.clone().unwrap();
+    let own = running.control.status().api.bound.clone().unwrap();
     let refused = running.put("loop", &format!(r#"{{"address":"{own}"}}"#));
     assert_eq!((refused.status, refused.code()), (422, "own_address"));
     assert_eq!(refused.body["pointer"], "/address");
