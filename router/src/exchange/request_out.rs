@@ -191,10 +191,11 @@ fn write_forwarding(
             chain.push_str(std::str::from_utf8(value).unwrap_or("unknown"));
             chain.push_str(", ");
         }
+        chain.push_str(peer);
     }
-    chain.push_str(peer);
     let out = ws.leg.output.buffer();
-    put_field(out, b"X-Forwarded-For", chain.as_bytes());
+    // The record knows the peer: what would say the same again is not kept for it.
+    put_field(out, b"X-Forwarded-For", if trusted { chain.as_bytes() } else { peer.as_bytes() });
     let keep = |id| (trusted && head.has(id)) || sets(edits, id);
     if !keep(FieldId::XForwardedProto) {
         out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");

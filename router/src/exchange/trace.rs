@@ -50,7 +50,7 @@ pub struct Trace {
     pub bytes_out: u64,
     /// Request id sent upstream.
     pub request_id: String,
-    /// `X-Forwarded-For` sent upstream.
+    /// `X-Forwarded-For` sent upstream; empty when it is the peer alone.
     pub forwarded_for: String,
     /// The route's in-flight gauge was raised.
     pub counted_in: bool,

@@ -1,7 +1,7 @@
 //! One record as one JSON object on one line. Keys and units are documented at [`push_line`]; does no I/O.
 
 use super::text::{push_json, push_ms, push_number, push_time};
-use super::{Access, NONE_US};
+use super::{Access, NONE_US, push_forwarded_for};
 
 fn key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b",\"");
@@ -53,9 +53,10 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
             ("path", access.target),
             ("host", access.host),
             ("request_id", access.request_id),
-            ("fwd", access.forwarded_for),
         ],
     );
+    key(out, "fwd");
+    push_forwarded_for(out, access);
     key(out, "client");
     push_client(out, access);
     texts(

@@ -2,7 +2,7 @@
 //! Does no I/O.
 
 use super::text::{push_json, push_logfmt, push_number};
-use super::{Access, NONE_US};
+use super::{Access, NONE_US, push_forwarded_for};
 
 fn key(out: &mut Vec<u8>, name: &str) {
     out.push(b' ');
@@ -44,7 +44,7 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     key(out, "request_id");
     push_logfmt(out, access.request_id);
     key(out, "fwd");
-    push_json(out, access.forwarded_for);
+    push_forwarded_for(out, access);
     key(out, "dyno");
     push_logfmt(out, access.endpoint);
     push_whole_ms(out, "connect", access.connect_us);

@@ -61,7 +61,7 @@ pub struct Access<'a> {
     pub host: &'a str,
     /// The request id, received or made.
     pub request_id: &'a str,
-    /// Value of `X-Forwarded-For` as sent upstream.
+    /// Value of `X-Forwarded-For` as sent upstream; empty when it is the client's address alone, or was not sent.
     pub forwarded_for: &'a str,
     /// Peer of the client connection; none on a unix socket.
     pub client: Option<SocketAddr>,
@@ -118,4 +118,17 @@ fn level(outcome: Outcome) -> &'static str {
         Blame::Client => "warning",
         Blame::Router | Blame::Endpoint => "error",
     }
+}
+
+/// Appends the chain of forwarders between quotes: the client alone where no longer one was sent.
+fn push_forwarded_for(out: &mut Vec<u8>, access: &Access<'_>) {
+    use std::io::Write;
+    if !access.forwarded_for.is_empty() {
+        return text::push_json(out, access.forwarded_for);
+    }
+    // Neither display form needs escaping.
+    let _ = match access.client {
+        Some(client) => write!(out, "\"{}\"", client.ip().to_canonical()),
+        None => out.write_all(b"\"unknown\""),
+    };
 }

@@ -404,3 +404,22 @@ fn sinks_conform() {
     sink_conforms(Box::new(FileSink::open(&path).unwrap()), || std::fs::read_to_string(&path).unwrap());
     std::fs::remove_file(&path).unwrap();
 }
+
+#[test]
+fn without_a_chain_the_client_is_the_one_it_was_forwarded_for() {
+    for (client, shown) in [
+        (Some("192.0.2.7:80"), "192.0.2.7"),
+        (Some("[2001:db8::1]:80"), "2001:db8::1"),
+        (Some("[::ffff:192.0.2.7]:80"), "192.0.2.7"),
+        (None, "unknown"),
+    ] {
+        let client = client.map(|client| client.parse().unwrap());
+        let one = Access { forwarded_for: "", client, ..access() };
+        let (mut json, mut logfmt) = (Vec::new(), Vec::new());
+        json::push_line(&mut json, &one);
+        logfmt::push_line(&mut logfmt, &one);
+        let (json, logfmt) = (String::from_utf8(json).unwrap(), String::from_utf8(logfmt).unwrap());
+        assert!(json.contains(&format!(r#","fwd":"{shown}","#)), "{json}");
+        assert!(logfmt.contains(&format!(r#" fwd="{shown}" "#)), "{logfmt}");
+    }
+}
