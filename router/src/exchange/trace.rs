@@ -11,7 +11,7 @@ use ekiden_core::stats::ClusterCell;
 
 use crate::clock::Moment;
 use crate::exchange::Workspace;
-use crate::record::{Access, NONE_US, Protocol};
+use crate::record::{Access, NONE_US, Protocol, RouteNames};
 use crate::wire::Version;
 use crate::worker::Worker;
 
@@ -145,8 +145,9 @@ fn record(
         forwarded_for: &trace.forwarded_for,
         client: ws.peer,
         listener: ws.listener.as_ref().map_or("", |listener| listener.name.as_str()),
-        app: route.map_or("", |entry| entry.app_name.as_str()),
-        route: route.map_or("", |entry| entry.route.name.as_str()),
+        route: route.map_or(RouteNames::default(), |entry| {
+            RouteNames::new(&entry.names, entry.app_name.as_str().len())
+        }),
         cluster: trace.cluster.as_ref().map_or("", |cluster| cluster.cluster.as_str()),
         endpoint: trace.endpoint.as_ref().map_or("", |id| id.as_str()),
         attempts: trace.attempts,
@@ -165,6 +166,6 @@ fn record(
         },
         secure: false,
         generation: trace.generation,
-        user_agent: std::str::from_utf8(user_agent).unwrap_or(""),
+        user_agent,
     });
 }

@@ -63,8 +63,8 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
         out,
         &[
             ("listener", access.listener),
-            ("app", access.app),
-            ("route", access.route),
+            ("app", access.route.app()),
+            ("route", access.route.route()),
             ("cluster", access.cluster),
             ("dyno", access.endpoint),
         ],
@@ -93,7 +93,7 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     texts(out, &[("protocol", access.protocol.name())]);
     out.extend_from_slice(if access.secure { b",\"tls\":true" } else { b",\"tls\":false" });
     numbers(out, &[("generation", access.generation)]);
-    texts(out, &[("user_agent", access.user_agent)]);
+    texts(out, &[("user_agent", &String::from_utf8_lossy(access.user_agent))]);
     out.extend_from_slice(b"}\n");
 }
 

@@ -67,10 +67,8 @@ pub struct Access<'a> {
     pub client: Option<SocketAddr>,
     /// Listener that accepted it.
     pub listener: &'a str,
-    /// App of the matched route.
-    pub app: &'a str,
-    /// Matched route.
-    pub route: &'a str,
+    /// Matched route and its app.
+    pub route: RouteNames<'a>,
     /// Cluster it was forwarded to.
     pub cluster: &'a str,
     /// Id of the endpoint that answered, or that was tried last.
@@ -101,8 +99,32 @@ pub struct Access<'a> {
     pub secure: bool,
     /// Generation of the table that matched it.
     pub generation: u64,
-    /// The `User-Agent` field.
-    pub user_agent: &'a str,
+    /// The `User-Agent` field as received; the log shows it as UTF-8, with marks where it is none.
+    pub user_agent: &'a [u8],
+}
+
+/// The names of a route and of its app. In one piece, because a record is copied on the worker, where pieces count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RouteNames<'a> {
+    joined: &'a str,
+    app_len: usize,
+}
+
+impl<'a> RouteNames<'a> {
+    /// Both names one behind the other, of which the app's has `app_len` bytes.
+    pub fn new(joined: &'a str, app_len: usize) -> Self {
+        Self { joined, app_len }
+    }
+
+    /// The app's name.
+    pub fn app(&self) -> &'a str {
+        self.joined.get(..self.app_len).unwrap_or("")
+    }
+
+    /// The route's name.
+    pub fn route(&self) -> &'a str {
+        self.joined.get(self.app_len..).unwrap_or("")
+    }
 }
 
 const INFO: &str = "info";

@@ -1,6 +1,7 @@
 //! The way of a record from a worker to the log thread: its byte form and the per-worker ring. Does not format.
 //!
-//! A record is 14 little-endian words (sizes, numbers, text lengths) followed by the texts. The producer publishes a
+//! A record is 14 little-endian words (sizes, numbers, text lengths) followed by the texts, all but the last of them
+//! UTF-8. The producer publishes a
 //! whole record at once, so that whatever the consumer can see is a sequence of whole records.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ekiden_core::outcome::{Cause, Outcome, Phase};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{Access, Protocol};
+use super::{Access, Protocol, RouteNames};
 
 /// Size of one worker's ring, in bytes: some 3,000 records of usual size.
 pub const RING_BYTES: usize = 1 << 20;
@@ -21,7 +22,7 @@ const TEXT_MAX: usize = 1 << 10;
 /// Stands behind a text that was cut.
 pub(super) const CUT_MARK: &str = "...[cut]";
 /// Texts of a record.
-const TEXTS: usize = 11;
+const TEXTS: usize = 10;
 const WORDS: usize = 14;
 /// Size of the largest record, in bytes.
 pub const RECORD_MAX: usize = WORDS * 8 + TARGET_MAX + (TEXTS - 1) * TEXT_MAX + TEXTS * CUT_MARK.len();
@@ -104,11 +105,16 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
     let t3 = put(out, access.request_id, TEXT_MAX);
     let t4 = put(out, access.forwarded_for, TEXT_MAX);
     let t5 = put(out, access.listener, TEXT_MAX);
-    let t6 = put(out, access.app, TEXT_MAX);
-    let t7 = put(out, access.route, TEXT_MAX);
-    let t8 = put(out, access.cluster, TEXT_MAX);
-    let t9 = put(out, access.endpoint, TEXT_MAX);
-    let t10 = put(out, access.user_agent, TEXT_MAX);
+    let t6 = put(out, access.route.joined, TEXT_MAX);
+    let t7 = put(out, access.cluster, TEXT_MAX);
+    let t8 = put(out, access.endpoint, TEXT_MAX);
+    // Last, because it need not be UTF-8.
+    let agent = access.user_agent;
+    out.extend_from_slice(agent.get(..TEXT_MAX).unwrap_or(agent));
+    if agent.len() > TEXT_MAX {
+        out.extend_from_slice(CUT_MARK.as_bytes());
+    }
+    let app_len = access.route.app_len as u64;
     let total = out.len() as u64;
     let (ip, port, has_client) = match access.client {
         Some(SocketAddr::V4(v4)) => (u128::from(v4.ip().to_ipv6_mapped()), v4.port(), HAS_CLIENT),
@@ -139,7 +145,7 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
         u64::from(port) | u64::from(access.attempts) << 16 | retry << 24 | flags << 32 | t0 << 48,
         t1 | t2 << 16 | t3 << 32 | t4 << 48,
         t5 | t6 << 16 | t7 << 32 | t8 << 48,
-        t9 | t10 << 16,
+        app_len,
     ];
     if let Some(fixed) = out.first_chunk_mut::<{ WORDS * 8 }>() {
         fixed.copy_from_slice(words.map(u64::to_le_bytes).as_flattened());
@@ -176,10 +182,12 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         w10,
         l0,
         l1,
-        l2,
+        app_len,
     ] = words.map(u64::from_le_bytes);
-    let mut texts = std::str::from_utf8(texts).ok()?;
-    let texts = &mut texts;
+    let lengths = [w10 >> 48, l0, l0 >> 16, l0 >> 32, l0 >> 48, l1, l1 >> 16, l1 >> 32, l1 >> 48];
+    let sound = lengths.iter().map(|len| (len & 0xffff) as usize).sum();
+    let (texts, user_agent) = texts.split_at_checked(sound)?;
+    let texts = &mut std::str::from_utf8(texts).ok()?;
     let flags = w10 >> 32 & 0xffff;
     let client = (flags & HAS_CLIENT != 0).then(|| {
         let ip = IpAddr::V6(Ipv6Addr::from(u128::from(ip_high) << 64 | u128::from(ip_low))).to_canonical();
@@ -197,11 +205,10 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         request_id: text(texts, l0 >> 32)?,
         forwarded_for: text(texts, l0 >> 48)?,
         listener: text(texts, l1)?,
-        app: text(texts, l1 >> 16)?,
-        route: text(texts, l1 >> 32)?,
-        cluster: text(texts, l1 >> 48)?,
-        endpoint: text(texts, l2)?,
-        user_agent: text(texts, l2 >> 16)?,
+        route: RouteNames { joined: text(texts, l1 >> 16)?, app_len: app_len as usize },
+        cluster: text(texts, l1 >> 32)?,
+        endpoint: text(texts, l1 >> 48)?,
+        user_agent,
         client,
         attempts: (w10 >> 16) as u8,
         retry_cause: Cause::ALL.get((w10 >> 24 & 0xff) as usize).copied(),

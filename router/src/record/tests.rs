@@ -26,8 +26,7 @@ fn access() -> Access<'static> {
         forwarded_for: "1.2.3.4",
         client: Some(SocketAddr::from(([1, 2, 3, 4], 5678))),
         listener: "edge",
-        app: "default",
-        route: "route-1",
+        route: RouteNames::new("defaultroute-1", 7),
         cluster: "web",
         endpoint: "web.1",
         attempts: 1,
@@ -43,7 +42,7 @@ fn access() -> Access<'static> {
         protocol: Protocol::Http11,
         secure: false,
         generation: 7,
-        user_agent: "curl/8",
+        user_agent: b"curl/8",
     }
 }
 
@@ -154,7 +153,8 @@ fn times() {
 #[test]
 fn injection_is_impossible() {
     let evil = "/\r\nat=error code=H99 \"quoted\\\" \x1b[2J\u{9b}\u{2028}\u{202e} \u{e4}\0";
-    let one = Access { target: evil, host: "a b=c", user_agent: evil, forwarded_for: evil, ..access() };
+    let one =
+        Access { target: evil, host: "a b=c", user_agent: evil.as_bytes(), forwarded_for: evil, ..access() };
     let value: serde_json::Value = serde_json::from_str(&json_of(&one)).unwrap();
     assert_eq!(value["path"], evil);
     assert_eq!(value["user_agent"], evil);
@@ -194,7 +194,7 @@ proptest! {
         let long = "\u{e4}bc".repeat(1000);
         let records: Vec<Access<'_>> = sizes.iter().map(|(target, agent, number, small, cause)| Access {
             target: &long[..long.floor_char_boundary(*target)],
-            user_agent: &long[..long.floor_char_boundary(*agent)],
+            user_agent: &long.as_bytes()[..*agent],
             bytes_in: *number,
             total_us: number.rotate_left(7),
             started_unix_us: *number >> 20,
@@ -233,14 +233,18 @@ fn long_texts_are_cut_with_a_mark() {
     let long = "\u{e4}".repeat(20_000);
     let agent = "b".repeat(1025);
     let fits = "c".repeat(1024);
-    let one = Access { target: &long, user_agent: &agent, host: &fits, ..access() };
+    let one = Access { target: &long, user_agent: agent.as_bytes(), host: &fits, ..access() };
     let line = through_ring(RING_BYTES, &[one]).remove(0);
     let value: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(value["path"], format!("{}...[cut]", "\u{e4}".repeat(4096)));
     assert_eq!(value["user_agent"], format!("{}...[cut]", "b".repeat(1024)));
     assert_eq!(value["host"], fits);
+    let odd = Access { user_agent: b"a\xffb", ..access() };
+    let line = through_ring(RING_BYTES, &[odd]).remove(0);
+    assert!(line.ends_with("\"user_agent\":\"a\u{fffd}b\"}\n"), "{line}");
     // Names are bounded by their types, not cut.
     let name = "n".repeat(ekiden_config::names::NAME_MAX);
+    let names = name.repeat(2);
     let everywhere = Access {
         target: &long,
         method: &long,
@@ -248,11 +252,10 @@ fn long_texts_are_cut_with_a_mark() {
         request_id: &long,
         forwarded_for: &long,
         listener: &name,
-        app: &name,
-        route: &name,
+        route: RouteNames::new(&names, name.len()),
         cluster: &name,
         endpoint: &name,
-        user_agent: &long,
+        user_agent: long.as_bytes(),
         ..access()
     };
     assert_eq!(through_ring(RECORD_MAX, &[everywhere]).len(), 1, "the largest record fits RECORD_MAX");

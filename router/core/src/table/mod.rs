@@ -84,6 +84,8 @@ pub struct RouteEntry {
     pub app: u32,
     /// Its app.
     pub app_name: AppName,
+    /// Its app's name and its own, one behind the other: what a record takes of it, in one piece.
+    pub names: Box<str>,
     /// Its counters, which outlive tables.
     pub cell: Arc<RouteCell>,
     /// What it leads to.

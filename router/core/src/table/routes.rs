@@ -148,6 +148,7 @@ impl AppRoutes {
                     route: route.clone(),
                     app: slot,
                     app_name: app.name.clone(),
+                    names: [app.name.as_str(), route.name.as_str()].concat().into_boxed_str(),
                     cell: registry.route(&app.name, &route.name),
                     target,
                     admission: route.admission.as_ref().map(|words| {
