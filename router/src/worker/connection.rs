@@ -76,36 +76,26 @@ enum Idle {
     Over,
 }
 
-/// Serves one client connection to its end. Spawned by `accept`.
+/// Serves a client connection to its end, then those that it is handed. Spawned by `accept`.
 ///
 /// A block and not an `async fn`: what it captures is stored once, where the arguments of an `async fn` are stored
 /// twice in every idle task.
-pub fn serve(
-    worker: Rc<Worker>,
-    listener: Rc<ListenerRef>,
-    stream: Stream,
-    peer: Option<SocketAddr>,
-    open: OpenConnection,
-) -> impl Future<Output = ()> {
-    let mut connection = Connection::new(worker, listener, stream, peer, open);
+pub fn serve(connection: Connection) -> impl Future<Output = ()> {
+    let worker = Rc::clone(&connection.worker);
+    let mut connection = Some(connection);
     async move {
-        while let Idle::Readable = connection.idle().await {
-            connection.deadline.set_busy(true);
-            let after = connection.busy().await;
-            connection.deadline.set_busy(false);
-            connection.served |= after != After::Idle;
-            match after {
-                After::Idle | After::Keep => {}
-                After::Close => return,
-                After::Linger => return Box::pin(connection.linger()).await,
-                After::Abort => return connection.abort(),
-            }
+        let mut seat = None;
+        while let Some(open) = &mut connection {
+            open.serve().await;
+            // Closed before the task waits, and not when there is another.
+            drop(connection.take());
+            connection = worker.seats.next(&mut seat).await;
         }
     }
 }
 
 impl Connection {
-    /// A connection that has been accepted. Called by [`serve`], and by tests that drive an exchange by hand.
+    /// A connection that has been accepted. Called by `accept`, and by tests that drive an exchange by hand.
     pub fn new(
         worker: Rc<Worker>,
         listener: Rc<ListenerRef>,
@@ -122,6 +112,22 @@ impl Connection {
             })
         });
         Self { worker, listener, stream, peer, deadline, keepalive_ms, served: false, _open: open }
+    }
+
+    /// Serves it to its end.
+    async fn serve(&mut self) {
+        while let Idle::Readable = self.idle().await {
+            self.deadline.set_busy(true);
+            let after = self.busy().await;
+            self.deadline.set_busy(false);
+            self.served |= after != After::Idle;
+            match after {
+                After::Idle | After::Keep => {}
+                After::Close => return,
+                After::Linger => return Box::pin(self.linger()).await,
+                After::Abort => return self.abort(),
+            }
+        }
     }
 
     /// Waits for bytes with nothing held. Before it gives up, because of its age or of a drain, it looks into the kernel:
@@ -213,7 +219,7 @@ impl Connection {
 mod tests {
     use super::*;
 
-    fn future_size<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+    fn future_size<A, F>(_: fn(A) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -8,6 +8,7 @@ pub mod accept;
 pub mod connection;
 pub mod connection_limits;
 pub mod mailbox;
+pub mod seats;
 pub mod thread;
 
 use std::cell::{Cell, RefCell};
@@ -27,6 +28,7 @@ use crate::record::Recorder;
 use crate::shared::Shared;
 use crate::wheel::Wheel;
 use crate::worker::connection_limits::Permit;
+use crate::worker::seats::Seats;
 
 /// Workspaces kept when no connection is busy.
 const WORKSPACES_KEPT: usize = 512;
@@ -53,6 +55,8 @@ pub struct Worker {
     pub recorder: RefCell<Recorder>,
     /// Requests that wait for a first check.
     pub waiters: Waiters,
+    /// Tasks that wait for another connection.
+    pub seats: Seats,
     /// Most client connections it serves at once.
     pub max_connections: u64,
     table: RefCell<Arc<Table>>,
@@ -95,6 +99,7 @@ impl Worker {
             clock: Clock::default(),
             recorder: RefCell::new(recorder),
             waiters: Waiters::default(),
+            seats: Seats::default(),
             max_connections,
             table: RefCell::new(table),
             workspaces: Spares::new(WORKSPACES_KEPT),
@@ -173,6 +178,7 @@ impl Worker {
 
     /// Gives up what nobody has needed for a second; asks for the heap to be trimmed when that was much.
     pub fn trim(&self) {
+        self.seats.trim();
         let freed = self.buffers.trim() + self.workspaces.trim() * size_of::<Workspace>();
         if freed >= TRIM_BYTES {
             self.shared.trim_heap();
