@@ -10,6 +10,7 @@ pub mod connection_limits;
 pub mod mailbox;
 pub mod seats;
 pub mod thread;
+mod uuid;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -155,15 +156,8 @@ impl Worker {
 
     /// Appends a random UUID (version 4).
     pub fn random_uuid(&self, out: &mut String) {
-        let bits = self.rng.borrow_mut().u128(..);
-        let bits = (bits & !(0xf << 76) & !(0b11 << 62)) | (4 << 76) | (0b10 << 62);
-        for at in 0..32 {
-            if matches!(at, 8 | 12 | 16 | 20) {
-                out.push('-');
-            }
-            let digit = (bits >> (124 - at * 4)) as usize & 0xf;
-            out.push(char::from(b"0123456789abcdef".get(digit).copied().unwrap_or(b'0')));
-        }
+        let text = uuid::text(self.rng.borrow_mut().u128(..));
+        out.push_str(std::str::from_utf8(&text).unwrap_or_default());
     }
 
     /// A workspace, reused when there is one.
