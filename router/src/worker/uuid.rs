@@ -15,7 +15,7 @@ fn hexadecimal(number: u32) -> [u8; 8] {
 }
 
 /// The text of the UUID made of these random bits.
-pub fn text(random: u128) -> [u8; 36] {
+pub(super) fn text(random: u128) -> [u8; 36] {
     let bits = (random & !(0xf << 76) & !(0b11 << 62)) | (4 << 76) | (0b10 << 62);
     let part = |shift: u32| hexadecimal((bits >> shift) as u32);
     let [a0, a1, a2, a3, a4, a5, a6, a7] = part(96);
