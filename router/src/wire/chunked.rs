@@ -1,12 +1,12 @@
 //! Decodes the chunked coding (RFC 9112 section 7.1), strictly, over a buffer that the caller owns.
 //!
 //! Refuses signs, prefixes, blanks and overflow in sizes, bare CR or LF, long extensions and malformed trailers.
-//! Chunk extensions are checked for length and control bytes and dropped. Does not do I/O.
+//! Chunk extensions are checked against their grammar and a bound, and dropped. Does not do I/O.
 
 use ekiden_core::outcome::Cause;
 use memchr::memchr;
 
-use crate::wire::{is_token, is_value_byte};
+use crate::wire::{is_token, is_token_byte, is_value_byte};
 
 /// Longest chunk-size line with extensions, without CRLF. Extensions carry nothing we pass on; a long one is a
 /// flood (RFC 9112 section 7.1.1 asks for a bound).
@@ -111,22 +111,67 @@ fn size_line(bytes: &[u8]) -> Result<Option<(usize, u64)>, Cause> {
     if line_end.is_none() {
         // Refuse early what no further byte can mend; a lone CR may still become CRLF.
         let pending = extension.strip_suffix(b"\r").unwrap_or(extension);
-        let hopeless = (digits == 0 && !extension.is_empty()) || !extension_legal(pending);
+        let begun =
+            matches!(pending.first(), None | Some(b';')) && pending.iter().copied().all(is_value_byte);
+        let hopeless = (digits == 0 && !extension.is_empty()) || !begun;
         return if hopeless { Err(Cause::ChunkMalformed) } else { Ok(None) };
     }
-    if digits == 0 || !extension_legal(extension) {
+    if digits == 0 || !extensions_legal(extension) {
         return Err(Cause::ChunkMalformed);
     }
     let size = line.iter().take(digits).fold(0_u64, |sum, digit| (sum << 4) | u64::from(hex(*digit)));
     Ok(line_end.map(|end| (end + 1, size)))
 }
 
-/// An extension begins with `;` (blanks before it are bad whitespace, refused) and holds no control bytes.
-fn extension_legal(bytes: &[u8]) -> bool {
-    match bytes.first() {
-        None => true,
-        Some(b';') => bytes.iter().copied().all(is_value_byte),
-        Some(_) => false,
+/// Whether this is `*( ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 section 7.1.1). Blanks
+/// between the size and the first `;` are refused: where the size ends has been read in two ways too often.
+fn extensions_legal(mut rest: &[u8]) -> bool {
+    while let Some(extension) = rest.strip_prefix(b";") {
+        let (name, after) = token(without_blanks(extension));
+        if name.is_empty() {
+            return false;
+        }
+        rest = after;
+        if let Some(value) = without_blanks(after).strip_prefix(b"=") {
+            let value = without_blanks(value);
+            rest = match value.strip_prefix(b"\"") {
+                Some(quoted) => match after_quoted(quoted) {
+                    Some(after) => after,
+                    None => return false,
+                },
+                None => match token(value) {
+                    ([], _) => return false,
+                    (_, after) => after,
+                },
+            };
+        }
+        if !rest.is_empty() && without_blanks(rest).starts_with(b";") {
+            rest = without_blanks(rest);
+        }
+    }
+    rest.is_empty()
+}
+
+fn without_blanks(bytes: &[u8]) -> &[u8] {
+    let blanks = bytes.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    bytes.get(blanks..).unwrap_or(&[])
+}
+
+/// Splits the token off that stands in front; empty when there is none.
+fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let length = bytes.iter().take_while(|b| is_token_byte(**b)).count();
+    bytes.split_at_checked(length).unwrap_or((bytes, &[]))
+}
+
+/// What follows the closing quote of a quoted string (RFC 9110 section 5.6.4); none when it is not closed or not legal.
+fn after_quoted(mut bytes: &[u8]) -> Option<&[u8]> {
+    loop {
+        bytes = match bytes {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', escaped, rest @ ..] if is_value_byte(*escaped) => rest,
+            [plain, rest @ ..] if *plain != b'\\' && is_value_byte(*plain) => rest,
+            _ => return None,
+        };
     }
 }
 
@@ -212,6 +257,8 @@ mod tests {
             ("0\r\n\r\n", "", ""),
             ("3\r\nabc\r\n0\r\n\r\n", "abc", ""),
             ("3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nA: b\r\n\r\n", "abcde", "A: b\r\n\r\n"),
+            ("3;x\r\nabc\r\n0;y;z=1\r\n\r\n", "abc", ""),
+            ("3; x = \"a\\\";b \u{e4}\" ;y\r\nabc\r\n0\r\n\r\n", "abc", ""),
             ("00003\r\nabc\r\n000\r\n\r\n", "abc", ""),
             ("A\r\n0123456789\r\n0\r\n\r\n", "0123456789", ""),
         ];
@@ -244,6 +291,17 @@ mod tests {
             ("1\ra\r\n", Cause::ChunkMalformed),
             ("1;a\rb\r\na\r\n", Cause::ChunkMalformed),
             ("1;a\x00\r\na\r\n", Cause::ChunkMalformed),
+            ("1;\r\na\r\n", Cause::ChunkMalformed),
+            ("1;;a\r\na\r\n", Cause::ChunkMalformed),
+            ("1;a;\r\na\r\n", Cause::ChunkMalformed),
+            ("1;a[=x\r\na\r\n", Cause::ChunkMalformed),
+            ("1;a=\r\na\r\n", Cause::ChunkMalformed),
+            ("1;=x\r\na\r\n", Cause::ChunkMalformed),
+            ("1;a b\r\na\r\n", Cause::ChunkMalformed),
+            ("1;a \r\na\r\n", Cause::ChunkMalformed),
+            ("1;a=\"x\r\na\r\n", Cause::ChunkMalformed),
+            ("1;a=\"x\\\r\na\r\n", Cause::ChunkMalformed),
+            ("1;a=\"x\"y\r\na\r\n", Cause::ChunkMalformed),
             ("1\r\nab\r\n", Cause::ChunkMalformed),
             ("1\r\na\n", Cause::ChunkMalformed),
             ("1\r\na\rx", Cause::ChunkMalformed),

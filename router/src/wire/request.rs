@@ -343,18 +343,23 @@ fn split_absolute(target: &str) -> Result<(&str, &str), Cause> {
     Ok((authority, origin))
 }
 
-/// Exactly one `chunked` passes; another coding is 501, anything else 400.
+/// Exactly one `chunked` passes. Another coding is 501, and 400 when it follows `chunked`: where such a body ends cannot
+/// be known (RFC 9112 section 6.3). Anything else is 400.
 fn judge_transfer_encoding(value: &[u8], count: usize) -> Result<(), Cause> {
     if count == 1 && value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
     }
-    let mut others = false;
+    let (mut others, mut chunked) = (false, false);
     for token in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
         let name = token.split(|b| *b == b';').next().unwrap_or(b"").trim_ascii();
         if !is_token(name) {
             return Err(Cause::TransferEncodingInvalid);
         }
-        others |= !name.eq_ignore_ascii_case(b"chunked");
+        if chunked {
+            return Err(Cause::TransferEncodingInvalid);
+        }
+        chunked = name.eq_ignore_ascii_case(b"chunked");
+        others |= !chunked;
     }
     Err(if others && count == 1 {
         Cause::TransferEncodingUnsupported

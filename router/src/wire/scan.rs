@@ -75,7 +75,12 @@ impl Scan {
         }
         // One byte past the bound may be the CR of a line of exactly the bound.
         if rest.len() > bound + 1 || (rest.len() == bound + 1 && rest.last() != Some(&b'\r')) {
-            return Err(if self.lines == 0 { Cause::RequestLineTooLong } else { Cause::FieldTooLarge });
+            return Err(match self.lines {
+                // No method is that long: what is there is not a request line whose target is too long.
+                0 if !rest.contains(&b' ') => Cause::RequestLineMalformed,
+                0 => Cause::RequestLineTooLong,
+                _ => Cause::FieldTooLarge,
+            });
         }
         Ok(Found::More)
     }
@@ -105,8 +110,9 @@ mod tests {
             ("GET / HTTP/1.1\r\nA: b\n\r\n", Err(Cause::LineEndingMalformed)),
             ("GET / HTTP/1.1\r\n\n", Err(Cause::LineEndingMalformed)),
             ("12345678901234567890\r\n\r\n", Ok(Found::Head(24))),
-            ("123456789012345678901\r\n", Err(Cause::RequestLineTooLong)),
-            ("123456789012345678901", Err(Cause::RequestLineTooLong)),
+            ("A 3456789012345678901\r\n", Err(Cause::RequestLineTooLong)),
+            ("A 3456789012345678901", Err(Cause::RequestLineTooLong)),
+            ("123456789012345678901", Err(Cause::RequestLineMalformed)),
             ("12345678901234567890\r", Ok(Found::More)),
             ("G\r\n12345678901\r\n", Err(Cause::FieldTooLarge)),
             ("G\r\n1234567890\r\n\r\n", Ok(Found::Head(17))),

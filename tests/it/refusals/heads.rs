@@ -31,7 +31,7 @@ const FRAMING: &[(&str, u16, &str)] = &[
     ("Transfer-Encoding: identity", 501, "transfer_encoding_unsupported"),
     ("Transfer-Encoding: xchunked", 501, "transfer_encoding_unsupported"),
     ("Transfer-Encoding: gzip, chunked", 501, "transfer_encoding_unsupported"),
-    ("Transfer-Encoding: chunked, gzip", 501, "transfer_encoding_unsupported"),
+    ("Transfer-Encoding: chunked, gzip", 400, "transfer_encoding_invalid"),
     ("Transfer-Encoding: chunked, chunked", 400, "transfer_encoding_invalid"),
     ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400, "transfer_encoding_invalid"),
     ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", 400, "transfer_encoding_invalid"),

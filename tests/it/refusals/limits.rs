@@ -41,7 +41,8 @@ fn sizes_at_their_edges() {
         ("101 fields", fields(101), 431, "too_many_fields"),
         ("1000 fields", fields(1000), 431, "too_many_fields"),
         ("line of 8193", line((8 << 10) + 1), 414, "request_line_too_long"),
-        ("line without end", "x".repeat(8200), 414, "request_line_too_long"),
+        ("line without end", format!("GET /{}", "x".repeat(8200)), 414, "request_line_too_long"),
+        ("method without end", "x".repeat(8200), 400, "request_line_malformed"),
         ("field without end", format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(17_000)), 431, "field_too_large"),
     ];
     let origin = origin();
