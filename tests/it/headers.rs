@@ -140,6 +140,30 @@ fn forwarded_and_via_are_optional() {
     assert_eq!(plain.get("via"), None);
 }
 
+#[test]
+fn an_endpoint_learns_that_trailers_are_welcome() {
+    let echo = Echo::start("one");
+    let router = serve(&echo, "");
+    for (fields, told) in [
+        ("", false),
+        ("TE: trailers\r\nConnection: TE\r\n", true),
+        ("TE: gzip\r\nTE: deflate, Trailers\r\nConnection: TE\r\n", true),
+        ("TE: trailers\r\n", true),
+        ("TE: gzip\r\nConnection: TE\r\n", false),
+        ("TE: xtrailers\r\nConnection: TE\r\n", false),
+    ] {
+        let seen = ask(&router, fields);
+        let expected = |value: &str| if told { vec![value.to_owned()] } else { Vec::new() };
+        assert_eq!(
+            (seen.all("te"), seen.all("connection")),
+            (expected("trailers"), expected("TE")),
+            "{fields:?}"
+        );
+    }
+    let old = router.ask("GET / HTTP/1.0\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n");
+    assert_eq!(Seen::from(old).all("te"), [""; 0], "a client of HTTP/1.0 gets no trailers");
+}
+
 fn error(router: &InProcess, fields: &str) -> Response {
     router.ask(&format!("GET /none HTTP/1.1\r\nHost: a\r\n{fields}\r\n"))
 }

@@ -111,9 +111,13 @@ pub fn write_request(
         }
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let mut host_written = false;
+    let (mut host_written, mut takes_trailers) = (false, false);
     for (id, name, value) in request.head.iter() {
         let pass = match id {
+            FieldId::Te => {
+                takes_trailers |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
+                false
+            }
             FieldId::Host => {
                 host_written = rewritten_host.is_none();
                 host_written
@@ -139,6 +143,10 @@ pub fn write_request(
     }
     if request.framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    // Trailers are passed on, so that an endpoint may send them to a client that keeps them; codings are not.
+    if takes_trailers && request.version == Version::Http11 {
+        out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
     }
     put_field(out, b"X-Request-Id", ws.trace.request_id.as_bytes());
     write_forwarding(worker, ws, listener, edits, trusted, started);
