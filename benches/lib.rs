@@ -61,6 +61,7 @@ pub fn model(shape: &Shape) -> Model {
         forwarded: false,
         via: None,
         admission: None,
+        rate_limits: None,
     };
     let apps = (0..shape.apps).map(|number| app(shape, number));
     Model {
@@ -132,6 +133,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,
+        rate_limits: None,
     }
 }
 

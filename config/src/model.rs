@@ -5,8 +5,10 @@
 //! no live state.
 
 mod admission;
+mod limit;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
+pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -84,6 +86,8 @@ pub struct Listener {
     pub via: Option<Arc<str>>,
     /// Clients and hosts it serves, judged before a route is looked for. None means everything.
     pub admission: Option<Arc<Admission>>,
+    /// Rates of requests, judged before a route is looked for. None means no bound.
+    pub rate_limits: Option<Arc<Vec<Limit>>>,
 }
 
 /// Bounds on one client's requests. All sizes in bytes.
@@ -212,6 +216,8 @@ pub struct Route {
     /// What it lets in, judged after the match. Already merged with the app's own setting, and shared by the routes that
     /// add nothing to it. None means everything.
     pub admission: Option<Arc<Admission>>,
+    /// Rates of requests, the app's first; shared by the routes that have none of their own. None means no bound.
+    pub rate_limits: Option<Arc<RouteLimits>>,
 }
 
 /// The host condition of a route. Stored in lower case, without port and final dot; IPv6 literals keep brackets.

@@ -64,6 +64,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,
+        rate_limits: None,
     })
 }
 
@@ -80,6 +81,7 @@ fn listener(name: &str, port: u16) -> Arc<Listener> {
         forwarded: false,
         via: None,
         admission: None,
+        rate_limits: None,
     })
 }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::declare::tables;
 use super::quantity::{Bytes, RawRate};
-use super::read::{Map, Off, Raw, Spanned, TextOr, Word, Words};
+use super::read::{CountOr, Map, Off, Raw, Spanned, TextOr, Word, Words};
 use super::scalar::Status;
 use super::shape::Shape;
-use crate::model::{Balance, DeniedHeaders, LogFormat, LoosePath, Role};
+use crate::model::{Balance, DeniedHeaders, LimitFields, LogFormat, LoosePath, MissingKey, Role};
 
 /// What is written for `denied_headers`.
 pub(crate) type DeniedWord = Word<DeniedHeaders>;
@@ -18,6 +18,10 @@ pub(crate) const APP_FILE: &str = "an app file";
 const NAME: u64 = 128;
 /// Networks in one list.
 const NETS: u64 = 1000;
+/// Limits in one list.
+const LIMITS: u64 = 8;
+/// Most of a rate, a burst or a cost.
+const RATE: u64 = 1_000_000;
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 
@@ -39,6 +43,16 @@ impl Words for LoosePath {
 impl Words for DeniedHeaders {
     const WORDS: &'static [(&'static str, Self)] =
         &[("remove", DeniedHeaders::Remove), ("refuse", DeniedHeaders::Refuse)];
+}
+
+impl Words for MissingKey {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("share", MissingKey::Share), ("skip", MissingKey::Skip)];
+}
+
+impl Words for LimitFields {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("refused", LimitFields::Refused), ("always", LimitFields::Always), ("never", LimitFields::Never)];
 }
 
 impl Words for LogFormat {
@@ -79,6 +93,8 @@ tables! {
         head_limit: Bytes = "that of the listener" in 256, 16 << 20;
         /// Number of request fields, where the top-level routes set none themselves; 431 beyond. Below that of the listener.
         fields_limit: u64 = "that of the listener" in 1, 1000;
+        /// Rates of requests that all routes of this file share (one account): all must pass, those of listener and route too. 429 beyond.
+        limit: Vec<RawLimit> = "none" in 1, LIMITS;
         /// Other apps that may have routes on the hosts of the app `default`.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
         /// Directory with one file per app, named by its stem; relative to this file.
@@ -123,6 +139,8 @@ tables! {
         head_limit: Bytes = "that of the listener" in 256, 16 << 20;
         /// Number of request fields, where the routes set none themselves; 431 beyond. Below that of the listener.
         fields_limit: u64 = "that of the listener" in 1, 1000;
+        /// Rates of requests that all routes of this file share (one account): all must pass, those of listener and route too. 429 beyond.
+        limit: Vec<RawLimit> = "none" in 1, LIMITS;
         /// Other apps that may have routes on hosts that this app owns.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
     }
@@ -162,6 +180,8 @@ tables! {
         allow: RawListenerAllow = "everything";
         /// Clients and hosts it does not serve, whatever the route.
         deny: RawListenerDeny = "nothing";
+        /// Rates of requests, whatever the route, also of those that match none: all must pass. 429 beyond.
+        limit: Vec<RawLimit> = "none" in 1, LIMITS;
     }
 
     /// Bounds on one client's requests.
@@ -299,6 +319,50 @@ tables! {
         deny: RawDeny = "that of the app";
         /// What happens to a request field that `allow` or `deny` keeps out: `remove` it, or `refuse` the request (403).
         denied_headers: Word<DeniedHeaders> = "that of the app, else \"remove\"";
+        /// Rates of requests of this route, beside those of its app and listener: all must pass. 429 beyond.
+        limit: Vec<RawLimit> = "none" in 1, LIMITS;
+    }
+
+    /// A rate of requests, counted over all workers. What one limit refuses takes nothing from the others.
+    RawLimit as "a limit" {
+        /// Name in logs, metrics and `RateLimit` fields. Under it the accounts go on from table to table, while rate, burst, key,
+        /// groups and keys stay as they are.
+        name: Spanned<String> = "`listener-limit-N`, `app-limit-N` or `route-limit-N` by its position, from 1" in 1, NAME;
+        /// Requests in a time: `"100/s"`, `"30/m"`, `"5/h"`.
+        rate: RawRate = "required" in 1, RATE;
+        /// Requests that may come at once.
+        burst: Spanned<u64> = "the number of the rate" in 1, RATE;
+        /// What requests are told apart by: `client` (the address, in IPv6 its /64), `group` (of `groups`), `header:NAME`, `cookie:NAME`,
+        /// `query:NAME`, `path:N` (the segment, from 1), or several in braces: `"{client}:{header:x-user}"`.
+        key: Spanned<String> = "none: all requests share one account" in 1, 512;
+        /// What happens to a request that lacks a part of the key: `share` (those without it share an account) or `skip` (it is not counted).
+        missing: Word<MissingKey> = "\"share\"";
+        /// Groups of client addresses and networks (CIDR) by name, for the key `group`; the most specific network decides.
+        groups: Map<Vec<Spanned<String>>> = "none" in 0, 256;
+        /// Clients that are not counted, addresses and networks (CIDR).
+        except: Vec<Spanned<String>> = "nobody" in 0, NETS;
+        /// What a request takes; at most the burst, and with 0 it is not counted.
+        cost: CountOr<RawCost> = "1" in 0, RATE;
+        /// Count and log what would be refused, and refuse nothing.
+        shadow: bool = "false";
+        /// Which responses carry `RateLimit` and `RateLimit-Policy`: `refused` ones, `always`, or `never`. A 429 has `Retry-After` in any case.
+        headers: Word<LimitFields> = "\"refused\"";
+        /// Keys told apart at the same time, rounded up to a power of two, 16 bytes each. Beyond it, new keys join the account that is used least.
+        keys: u64 = "16384" in 1, 1 << 24;
+    }
+
+    /// What a request takes from a limit, in its long form.
+    RawCost as "a cost" {
+        /// By method, upper case.
+        methods: Map<Spanned<u64>> = "none" in 0, 64;
+        /// A request header that says it, as a whole number; wins over `methods`. Clients can write it: the bounds hold.
+        header: Spanned<String> = "none" in 1, NAME;
+        /// Least that the header may say; less is taken for this.
+        least: Spanned<u64> = "1" in 0, RATE;
+        /// Most that the header may say; more is taken for this. Needed with `header`.
+        most: Spanned<u64> = "none" in 1, RATE;
+        /// Where neither says it.
+        otherwise: Spanned<u64> = "1" in 0, RATE;
     }
 
     /// What is let in; a key that is left out, or `off`, lets in everything. What a route matched is judged, so that a

@@ -176,6 +176,28 @@ impl<T: Raw> Raw for Map<T> {
     }
 }
 
+/// A number as the short form of something longer.
+#[derive(Debug, Clone)]
+pub(crate) enum CountOr<T> {
+    /// The short form.
+    Count(Spanned<u64>),
+    /// The long form.
+    Long(T),
+}
+
+impl<T: Raw> Raw for CountOr<T> {
+    fn shape(bound: Bound) -> Shape {
+        Shape::Either(vec![u64::shape(bound), T::shape(T::BOUND)])
+    }
+
+    fn read(node: &Node, bound: Bound, report: &mut Report<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Table(_) => T::read(node, T::BOUND, report).map(CountOr::Long),
+            _ => Spanned::read(node, bound, report).map(CountOr::Count),
+        }
+    }
+}
+
 /// A text as the short form of something longer.
 #[derive(Debug, Clone)]
 pub(crate) enum TextOr<T> {

@@ -8,6 +8,7 @@ mod cluster;
 mod condition;
 mod field;
 mod host;
+mod limit;
 mod network;
 mod path;
 mod pattern;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::target;
-use super::{Fault, Scope, World, admission, host, network};
+use super::{Fault, Scope, World, admission, host, limit, network};
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
@@ -100,6 +100,7 @@ fn listener(
     let trust =
         raw.trust.iter().flatten().filter_map(|text| scope.accept(text.span, network(&text.value))).collect();
     let admission = admission::listener(scope, raw.allow.as_ref(), raw.deny.as_ref());
+    let rate_limits = limit::list(scope, raw.limit.as_ref(), "listener");
     let via = raw.via.as_ref().and_then(|text| scope.accept(text.span, pseudonym(&text.value)));
     let connections = connection_limits(scope, raw);
     if !raw.clean || scope.report.errors() > before {
@@ -117,6 +118,7 @@ fn listener(
         forwarded: raw.forwarded.unwrap_or(false),
         via,
         admission,
+        rate_limits: (!rate_limits.is_empty()).then(|| Arc::new(rate_limits)),
     })
 }
 

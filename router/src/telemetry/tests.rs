@@ -86,6 +86,7 @@ fn route(name: &str) -> Route {
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,
+        rate_limits: None,
     }
 }
 

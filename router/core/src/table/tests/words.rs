@@ -85,6 +85,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,
+        rate_limits: None,
     }
 }
 
@@ -163,6 +164,7 @@ pub(super) fn listener(name: &str, role: Role) -> Arc<Listener> {
         forwarded: false,
         via: None,
         admission: None,
+        rate_limits: None,
     })
 }
 
