@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use super::{EndpointCell, Incarnation};
 use crate::cluster::EndpointEntry;
 use crate::health::{self, Health};
+use crate::policy::limit::Maker;
 use crate::stats::{ClusterCell, RouteCell};
 
 #[derive(Debug)]
@@ -33,6 +34,7 @@ struct AppPart {
 pub struct CellRegistry {
     workers: usize,
     now_unix_ms: u64,
+    seed: [u64; 2],
     apps: FxHashMap<AppName, AppPart>,
     removed: Vec<Arc<EndpointCell>>,
 }
@@ -40,12 +42,28 @@ pub struct CellRegistry {
 impl CellRegistry {
     /// An empty registry for a process with `workers` workers.
     pub fn new(workers: usize) -> Self {
-        Self { workers: workers.max(1), now_unix_ms: 0, apps: FxHashMap::default(), removed: Vec::new() }
+        Self {
+            workers: workers.max(1),
+            now_unix_ms: 0,
+            seed: [0; 2],
+            apps: FxHashMap::default(),
+            removed: Vec::new(),
+        }
     }
 
     /// The time that new cells and drain marks carry, in milliseconds since the Unix epoch. Set before each compile.
     pub fn set_now(&mut self, unix_ms: u64) {
         self.now_unix_ms = unix_ms;
+    }
+
+    /// The secret of the hashes of limits' keys. Set once, before the first compile.
+    pub fn set_seed(&mut self, seed: [u64; 2]) {
+        self.seed = seed;
+    }
+
+    /// What makes the limits of a table.
+    pub(crate) fn limit_maker(&self) -> Maker {
+        Maker { workers: self.workers, seed: self.seed }
     }
 
     /// The cell of a route.

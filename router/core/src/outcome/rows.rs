@@ -174,6 +174,9 @@ causes! {
     FieldDenied: "field_denied", Always(403), "", Client, Never, "http_request_denied", 0,
         "The request has a header field that the route does not let in.",
         "Leave the field out, or change `allow.headers`, `deny.headers` or `denied_headers`.";
+    RateLimited: "rate_limited", Always(429), "", Client, Never, "http_request_denied", 0,
+        "The request is one too many for a rate limit; the log names which.",
+        "Wait as long as Retry-After says, or raise `rate` or `burst` of the limit.";
     // No route.
     NoRoute: "no_route", Always(404), "", Client, Never, "destination_not_found", 0,
         "No route matches host and path of the request.",
