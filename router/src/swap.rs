@@ -85,10 +85,11 @@ impl Swapper {
     /// A swapper and its door. `run` it on a thread of its own.
     pub fn new(shared: Arc<Shared>, inherited: Inherited, on_table: OnTable) -> (Self, Swap, Publishes) {
         let (publishes, inbox) = channel();
-        let workers = shared.places.len();
+        let mut compiler = Compiler::new(shared.places.len());
+        compiler.set_seed([fastrand::u64(..), fastrand::u64(..)]);
         let swapper = Self {
             shared,
-            compiler: Compiler::new(workers),
+            compiler,
             inherited,
             bound: BTreeMap::new(),
             generation: 0,

@@ -45,6 +45,7 @@ pub fn write_answer(worker: &Worker, ws: &mut Workspace, answer: &Answer<'_>, ke
     for (name, value) in answer.fields {
         put_field(out, name.as_bytes(), value.as_bytes());
     }
+    ws.limits.put(out);
     let bodiless = matches!(answer.status, 204 | 304);
     if !bodiless {
         put_field(out, b"Content-Type", answer.content_type.as_bytes());
@@ -86,14 +87,25 @@ pub fn write_error(worker: &Worker, ws: &mut Workspace, outcome: Outcome, allow:
         fields.push(("X-Request-Id", &ws.trace.request_id));
     }
     let accept = ws.request.head.known(FieldId::Accept).unwrap_or(b"");
-    let (content_type, body) = error_body(outcome, status, accept, &ws.trace.request_id);
+    let limit = ws.limits.named.as_deref().filter(|_| status == 429);
+    let (content_type, body) = error_body(outcome, status, accept, &ws.trace.request_id, limit);
     let fields: Vec<(String, String)> =
         fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     write_answer(worker, ws, &Answer { status, fields: &fields, content_type, body: &body }, keep);
 }
 
-fn error_body(outcome: Outcome, status: u16, accept: &[u8], request_id: &str) -> (&'static str, String) {
+/// The type of problem that draft-ietf-httpapi-ratelimit-headers registers.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+/// The body of an error; `limit` is the rate limit that refused the request.
+fn error_body(
+    outcome: Outcome,
+    status: u16,
+    accept: &[u8],
+    request_id: &str,
+    limit: Option<&str>,
+) -> (&'static str, String) {
     let (title, words, code) = (reason(status), outcome.words(), outcome.code());
     let h_code = outcome.h_code().unwrap_or("");
     if mentions(accept, b"text/html") {
@@ -105,10 +117,13 @@ fn error_body(outcome: Outcome, status: u16, accept: &[u8], request_id: &str) ->
         return ("text/html; charset=utf-8", body);
     }
     if mentions(accept, b"json") {
-        let problem = serde_json::json!({
-            "type": "about:blank", "title": title, "status": status, "detail": words,
+        let mut problem = serde_json::json!({
+            "type": if limit.is_some() { QUOTA_EXCEEDED } else { "about:blank" }, "title": title, "status": status, "detail": words,
             "code": code, "h_code": outcome.h_code(), "request_id": request_id,
         });
+        if let (Some(members), Some(limit)) = (problem.as_object_mut(), limit) {
+            members.insert("violated-policies".to_owned(), serde_json::json!([limit]));
+        }
         return ("application/problem+json", format!("{problem}\n"));
     }
     ("text/plain; charset=utf-8", format!("{status} {title}: {words} ({code})\n"))

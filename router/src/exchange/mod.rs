@@ -8,6 +8,7 @@ pub mod answer;
 pub mod backend;
 pub mod forward;
 pub mod leg;
+pub mod limit;
 pub mod out;
 pub mod pace;
 pub mod relay;
@@ -25,6 +26,7 @@ use ekiden_core::table::RouteEntry;
 
 use crate::buffer::Buffer;
 use crate::exchange::leg::Leg;
+use crate::exchange::limit::LimitNotes;
 use crate::exchange::out::Out;
 use crate::exchange::pace::Pace;
 use crate::exchange::trace::Trace;
@@ -59,6 +61,8 @@ pub struct Workspace {
     pub tried: Vec<u32>,
     /// The matched route, held to the end of the exchange whatever the table does.
     pub route: Option<Arc<RouteEntry>>,
+    /// What rate limits have to say.
+    pub limits: LimitNotes,
     /// What the record will say.
     pub trace: Trace,
     /// The listener that accepted the connection.

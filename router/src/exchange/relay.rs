@@ -449,6 +449,7 @@ impl Relay {
         let ws = &mut *sides.ws;
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         self.response_decoder = Decoder::new(ws.response.framing);
+        ws.limits.append_to(&mut ws.response.head);
         self.shape = response_out::write_response(
             &mut ws.client_out,
             &mut ws.response,

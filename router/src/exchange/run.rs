@@ -11,11 +11,13 @@ use ekiden_config::model::{Action, Listener};
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
+use ekiden_core::policy::limit::Takes;
 use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
 use ekiden_core::{edit, path, split};
 
 use crate::exchange::answer::{Answer, write_answer, write_error};
 use crate::exchange::backend::{Backend, Fixed, Reply};
+use crate::exchange::limit::{Met, enforce};
 use crate::exchange::out::{put_chunk_size, put_field};
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
@@ -201,9 +203,25 @@ fn poll_head(
     }
 }
 
-/// Finds the route and, for a forward, the cluster. Everything here is one look at one table.
+/// Finds the route and, for a forward, the cluster, and takes the request from its limits. Everything here is one look at
+/// one table.
 fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: &ListenerTable) -> Decision {
     ws.trace.generation = table.generation.0;
+    let mut takes = Takes::new();
+    let decision = find_way(table, connection, ws, settings, &mut takes);
+    if !takes.is_empty() {
+        ws.limits.show(&takes, connection.worker.clock.turn_ns());
+    }
+    decision
+}
+
+fn find_way<'t>(
+    table: &'t Table,
+    connection: &Connection,
+    ws: &mut Workspace,
+    settings: &'t ListenerTable,
+    takes: &mut Takes<'t>,
+) -> Decision {
     let listener = &settings.listener;
     if let Some(steps) = &settings.admission
         && let Err(cause) = admit(steps, connection, ws, listener)
@@ -219,6 +237,12 @@ fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: 
     if normal.is_err() {
         return Decision::Refuse(Cause::PathIllegal, None);
     }
+    if let Some(limits) = &settings.limits
+        && let met = (Met { connection, listener, asks_client: limits.asks_client() })
+        && let Err(cause) = enforce(limits.iter(), met, ws, takes)
+    {
+        return Decision::Refuse(cause, None);
+    }
     let Some(index) = connection.listener.index(table) else {
         // The listener was removed: its clients had better come back another way.
         ws.request.keep_alive = false;
@@ -233,34 +257,49 @@ fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: 
         fields: &ws.request.head,
     };
     let entry = match table.find(index, &facts) {
-        Match::Route(entry) => Arc::clone(entry),
+        Match::Route(entry) => entry,
         Match::NotFound => return Decision::Refuse(Cause::NoRoute, None),
         Match::MethodNotAllowed(allow) => {
             return Decision::Refuse(Cause::MethodNotAllowed, Some(allow.to_string()));
         }
         Match::Ambiguous => return Decision::Refuse(Cause::PathAmbiguous, None),
     };
-    if let Some(steps) = &entry.admission
-        && let Err(cause) = admit(steps, connection, ws, listener)
-    {
-        return Decision::RefuseOn(entry, cause);
+    if let Err(cause) = let_in(entry, connection, ws, listener, takes) {
+        return Decision::RefuseOn(Arc::clone(entry), cause);
     }
-    if let (Framing::Length(length), Some(limit)) = (ws.request.framing, body_limit(listener, &entry))
-        && length > limit
-    {
-        return Decision::RefuseOn(entry, Cause::BodyTooLarge);
-    }
-    let Target::Clusters(sides) = &entry.target else { return Decision::Act(entry) };
+    let Target::Clusters(sides) = &entry.target else { return Decision::Act(Arc::clone(entry)) };
     let slot = match sides.as_slice() {
         [only] => Some(only.slot),
-        _ => split_side(&entry, connection, ws, listener),
+        _ => split_side(entry, connection, ws, listener),
     };
     match slot.and_then(|slot| table.cluster(entry.app, slot)) {
-        Some(cluster) => {
-            let cluster = Arc::clone(cluster);
-            Decision::Forward(entry, cluster)
-        }
+        Some(cluster) => Decision::Forward(Arc::clone(entry), Arc::clone(cluster)),
         None => Decision::Refuse(Cause::ClusterGone, None),
+    }
+}
+
+/// What a route lets in; its limits come last, so that what is refused for another reason takes nothing from them.
+fn let_in<'t>(
+    entry: &'t RouteEntry,
+    connection: &Connection,
+    ws: &mut Workspace,
+    listener: &Listener,
+    takes: &mut Takes<'t>,
+) -> Result<(), Cause> {
+    if let Some(steps) = &entry.admission {
+        admit(steps, connection, ws, listener)?;
+    }
+    if let (Framing::Length(length), Some(limit)) = (ws.request.framing, body_limit(listener, entry))
+        && length > limit
+    {
+        return Err(Cause::BodyTooLarge);
+    }
+    match &entry.limits {
+        Some(limits) => {
+            let met = Met { connection, listener, asks_client: limits.asks_client() };
+            enforce(limits.iter(), met, ws, takes)
+        }
+        None => Ok(()),
     }
 }
 
@@ -411,6 +450,7 @@ pub async fn answer_from_backend(
         None if chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         _ => {}
     }
+    ws.limits.put(out);
     put_connection(out, &ws.request, keep && (chunked || length.is_some()));
     out.extend_from_slice(b"\r\n");
     let mut piece = Vec::new();

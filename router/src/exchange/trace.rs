@@ -94,6 +94,7 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
         record(worker, ws, outcome, status, started, now, total_us);
     }
     ws.route = None;
+    ws.limits.clear();
     ws.trace.cluster = None;
     ws.trace.endpoint = None;
 }
@@ -151,6 +152,7 @@ fn record(
         endpoint: trace.endpoint.as_ref().map_or("", |id| id.as_str()),
         attempts: trace.attempts,
         retry_cause: trace.retry_cause,
+        limit: ws.limits.named.as_deref().unwrap_or(""),
         started_unix_us: worker.clock.unix_us(started),
         queue_us: trace.queue_us.unwrap_or(NONE_US),
         connect_us: trace.connect_us.unwrap_or(NONE_US),

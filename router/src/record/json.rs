@@ -28,7 +28,7 @@ fn numbers(out: &mut Vec<u8>, pairs: &[(&str, u64)]) {
 /// Always there, in this order: `ts` (RFC 3339, UTC, arrival), `at` (`info`, `warning`, `error`), `code` (stable code
 /// of the outcome), `phase`, then `h_code` only when one fits, `method`, `path` (with query), `host`, `request_id`,
 /// `fwd`, `client` (address and port, or `unix`), `listener`, `app`, `route`, `cluster`, `dyno` (endpoint id),
-/// `attempts`, then `retry_cause`, `queue_ms`, `connect_ms`, `first_byte_ms`, `service_ms` only when they happened,
+/// `attempts`, then `retry_cause`, `limit` (which refused it; with another `code`, a shadow that would have), `queue_ms`, `connect_ms`, `first_byte_ms`, `service_ms` only when they happened,
 /// `total_ms`, `status`, `bytes` (to the client), `bytes_in`, `protocol`, `tls`, `generation`, `user_agent`.
 /// Times are milliseconds with three decimals. Texts that are empty mean "none".
 pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
@@ -71,6 +71,9 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     numbers(out, &[("attempts", u64::from(access.attempts))]);
     if let Some(cause) = access.retry_cause {
         texts(out, &[("retry_cause", cause.code())]);
+    }
+    if !access.limit.is_empty() {
+        texts(out, &[("limit", access.limit)]);
     }
     for (name, us) in [
         ("queue_ms", access.queue_us),

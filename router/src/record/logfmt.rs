@@ -19,7 +19,7 @@ fn push_whole_ms(out: &mut Vec<u8>, name: &str, us: u32) {
 }
 
 /// Appends the line with its line end: `at= [code= desc=] method= path="" host= request_id= fwd="" dyno= connect=
-/// service= status= bytes= protocol= [error=]`. `code` is the H-code, there only when one fits; `error` is the stable
+/// service= status= bytes= protocol= [error=] [limit=]`. `code` is the H-code, there only when one fits; `error` is the stable
 /// code of the outcome. A value that was never reached is empty. Times are whole milliseconds, rounded.
 pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     let level = super::level(access.outcome);
@@ -58,6 +58,10 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     if failed {
         key(out, "error");
         push_logfmt(out, access.outcome.code());
+    }
+    if !access.limit.is_empty() {
+        key(out, "limit");
+        push_logfmt(out, access.limit);
     }
     out.push(b'\n');
 }

@@ -79,6 +79,8 @@ pub struct Access<'a> {
     pub attempts: u8,
     /// Why the last attempt but one ended, when there was more than one.
     pub retry_cause: Option<Cause>,
+    /// Rate limit that refused it, or else the first shadow that would have.
+    pub limit: &'a str,
     /// Arrival of the head's first byte, microseconds since the Unix epoch.
     pub started_unix_us: u64,
     /// Wait for a first check or a free place, microseconds; [`NONE_US`] when it did not wait.

@@ -21,7 +21,7 @@ const TEXT_MAX: usize = 1 << 10;
 /// Stands behind a text that was cut.
 pub(super) const CUT_MARK: &str = "...[cut]";
 /// Texts of a record.
-const TEXTS: usize = 11;
+const TEXTS: usize = 12;
 const WORDS: usize = 14;
 /// Size of the largest record, in bytes.
 pub const RECORD_MAX: usize = WORDS * 8 + TARGET_MAX + (TEXTS - 1) * TEXT_MAX + TEXTS * CUT_MARK.len();
@@ -109,6 +109,7 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
     let t8 = put(out, access.cluster, TEXT_MAX);
     let t9 = put(out, access.endpoint, TEXT_MAX);
     let t10 = put(out, access.user_agent, TEXT_MAX);
+    let t11 = put(out, access.limit, TEXT_MAX);
     let total = out.len() as u64;
     let (ip, port, has_client) = match access.client {
         Some(SocketAddr::V4(v4)) => (u128::from(v4.ip().to_ipv6_mapped()), v4.port(), HAS_CLIENT),
@@ -139,7 +140,7 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
         u64::from(port) | u64::from(access.attempts) << 16 | retry << 24 | flags << 32 | t0 << 48,
         t1 | t2 << 16 | t3 << 32 | t4 << 48,
         t5 | t6 << 16 | t7 << 32 | t8 << 48,
-        t9 | t10 << 16,
+        t9 | t10 << 16 | t11 << 32,
     ];
     if let Some(fixed) = out.first_chunk_mut::<{ WORDS * 8 }>() {
         fixed.copy_from_slice(words.map(u64::to_le_bytes).as_flattened());
@@ -202,6 +203,7 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         cluster: text(texts, l1 >> 48)?,
         endpoint: text(texts, l2)?,
         user_agent: text(texts, l2 >> 16)?,
+        limit: text(texts, l2 >> 32)?,
         client,
         attempts: (w10 >> 16) as u8,
         retry_cause: Cause::ALL.get((w10 >> 24 & 0xff) as usize).copied(),

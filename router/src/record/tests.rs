@@ -32,6 +32,7 @@ fn access() -> Access<'static> {
         endpoint: "web.1",
         attempts: 1,
         retry_cause: None,
+        limit: "",
         started_unix_us: 1_709_210_096_007_999,
         queue_us: NONE_US,
         connect_us: 1_200,

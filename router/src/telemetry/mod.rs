@@ -16,6 +16,7 @@ mod collect;
 mod connection_limits;
 mod family;
 mod health;
+mod limits;
 mod process;
 mod publishing;
 mod server;

@@ -92,7 +92,7 @@ impl Worker {
             wheel: Wheel::new(),
             buffers: Buffers::default(),
             pool: Pool::new(id),
-            clock: Clock::default(),
+            clock: Clock::since(shared.started),
             recorder: RefCell::new(recorder),
             waiters: Waiters::default(),
             max_connections,
