@@ -25,6 +25,9 @@ pub(super) fn of(cost: &Cost, asked: &Asked<'_>) -> u32 {
 
 /// A HEAD costs what a GET does where it is not named itself (RFC 9110 section 9.3.2).
 fn by_method(cost: &Cost, method: &str) -> Option<u32> {
+    if cost.methods.is_empty() {
+        return None;
+    }
     let named = |name: &str| cost.methods.iter().find(|(known, _)| **known == *name).map(|(_, cost)| *cost);
     named(method).or_else(|| if method == "HEAD" { named("GET") } else { None })
 }

@@ -1,19 +1,19 @@
 //! The key of a request: what a limit tells requests apart by, as one keyed hash.
 //!
-//! SipHash-1-3 of the standard library, begun with a secret of the process, so that nobody can choose keys that meet in one
-//! set or pass for another's. Each part is followed by its length, so that no two lists of parts give the same bytes. Copies
-//! nothing and allocates nothing.
+//! Each part becomes a number that clients cannot foresee: an address by the hash that connections are counted by, a text by the
+//! standard library's SipHash-1-3, begun with a secret of the process. The numbers are joined by folded multiplication with the
+//! secret. So nobody can choose keys that meet in one set or pass for another's. Copies nothing and allocates nothing.
 
 use std::hash::{DefaultHasher, Hasher};
-use std::net::IpAddr;
 
 use ekiden_config::model::{KeyPart, MissingKey};
 
 use super::Asked;
 use super::groups::GroupNets;
+use crate::connection_limits::{self, fold};
 use crate::{cookie, query};
 
-/// What stands in the hash for a part that is not there; no part is so long.
+/// Stands for a part that is not there.
 const ABSENT: u64 = u64::MAX;
 
 /// The key of a limit, compiled.
@@ -21,6 +21,7 @@ const ABSENT: u64 = u64::MAX;
 pub(super) struct Key {
     parts: Vec<Part>,
     missing: MissingKey,
+    seed: [u64; 2],
     /// The secret, taken in already.
     begun: DefaultHasher,
 }
@@ -40,7 +41,7 @@ impl Key {
             KeyPart::Group(groups) => Part::Group(GroupNets::new(groups)),
             other => Part::Plain(other.clone()),
         };
-        Self { parts: parts.iter().map(compiled).collect(), missing, begun }
+        Self { parts: parts.iter().map(compiled).collect(), missing, seed, begun }
     }
 
     /// Whether the client's address matters.
@@ -51,79 +52,61 @@ impl Key {
     /// The hash of a request's key; none when it lacks a part and is not to be counted then.
     #[inline]
     pub(super) fn hash(&self, asked: &Asked<'_>) -> Option<u64> {
-        let mut hasher = self.begun.clone();
+        let [one, two] = self.seed;
+        let mut joined = one;
         for part in &self.parts {
-            if !part.put(asked, &mut hasher) {
-                if self.missing == MissingKey::Skip {
-                    return None;
-                }
-                hasher.write_u64(ABSENT);
-            }
+            let number = match self.number(part, asked) {
+                Some(number) => number,
+                None if self.missing == MissingKey::Skip => return None,
+                None => ABSENT,
+            };
+            joined = fold(joined ^ number, two ^ 0x9e37_79b9_7f4a_7c15);
         }
-        Some(hasher.finish())
+        Some(joined)
     }
-}
 
-impl Part {
-    /// Adds a request's part to the hash; false when there is none, and nothing was added.
-    fn put(&self, asked: &Asked<'_>, hasher: &mut DefaultHasher) -> bool {
-        let mut found = false;
-        let mut put = |value: &[u8]| {
-            hasher.write(value);
-            hasher.write_u64(value.len() as u64);
-            found = true;
-        };
-        match self {
-            Part::Group(nets) => {
-                if let Some(group) = asked.client.and_then(|client| nets.find(client)) {
-                    put(&group.to_ne_bytes());
-                }
+    #[inline]
+    fn number(&self, part: &Part, asked: &Asked<'_>) -> Option<u64> {
+        match part {
+            Part::Plain(KeyPart::Client) => {
+                asked.client.map(|client| connection_limits::hash(self.seed, 0, client))
             }
-            Part::Plain(KeyPart::Client) => put_client(asked.client, &mut put),
-            Part::Plain(KeyPart::Header(name)) => asked.fields.each(name, &mut |value| {
-                put(value);
-                false
-            }),
-            Part::Plain(KeyPart::Cookie(name)) => asked.fields.each("cookie", &mut |field| {
-                match cookie::values(field, name).next() {
-                    Some(value) => put(value),
-                    None => return true,
-                }
-                false
-            }),
-            Part::Plain(KeyPart::Query(name)) => return put_query(asked.query, name, hasher),
+            Part::Plain(KeyPart::Header(name)) => {
+                let mut found = None;
+                asked.fields.each(name, &mut |value| {
+                    found = Some(self.text(value));
+                    false
+                });
+                found
+            }
+            Part::Plain(KeyPart::Cookie(name)) => {
+                let mut found = None;
+                asked.fields.each("cookie", &mut |field| {
+                    found = cookie::values(field, name).next().map(|value| self.text(value));
+                    found.is_none()
+                });
+                found
+            }
+            Part::Plain(KeyPart::Query(name)) => {
+                let (_, raw) = query::parameters(asked.query).find(|(raw, _)| query::is_text(raw, name))?;
+                let mut hasher = self.begun.clone();
+                query::each_octet_run(raw, &mut |run| hasher.write(run));
+                Some(hasher.finish())
+            }
             Part::Plain(KeyPart::Path(number)) => {
-                if let Some(segment) = segment(asked.path, *number) {
-                    put(segment.as_bytes());
-                }
+                segment(asked.path, *number).map(|segment| self.text(segment.as_bytes()))
             }
+            Part::Group(nets) => asked.client.and_then(|client| nets.find(client)).map(u64::from),
             // Compiled into the variant above.
-            Part::Plain(KeyPart::Group(_)) => {}
+            Part::Plain(KeyPart::Group(_)) => None,
         }
-        found
     }
-}
 
-/// One network of 64 bits is one client: it costs nothing to use all of its addresses.
-fn put_client(client: Option<IpAddr>, put: &mut dyn FnMut(&[u8])) {
-    match client.map(|address| address.to_canonical()) {
-        Some(IpAddr::V4(v4)) => put(&v4.octets()),
-        Some(IpAddr::V6(v6)) => put(v6.octets().first_chunk::<8>().unwrap_or(&[0; 8])),
-        None => {}
+    fn text(&self, text: &[u8]) -> u64 {
+        let mut hasher = self.begun.clone();
+        hasher.write(text);
+        hasher.finish()
     }
-}
-
-fn put_query(text: &str, name: &str, hasher: &mut DefaultHasher) -> bool {
-    let Some((_, raw)) = query::parameters(text).find(|(raw, _)| query::is_text(raw, name)) else {
-        return false;
-    };
-    let mut length = 0_u64;
-    query::each_octet_run(raw, &mut |run| {
-        hasher.write(run);
-        length += run.len() as u64;
-    });
-    hasher.write_u64(length);
-    true
 }
 
 /// A segment of a path, from 1; none behind the last one.
