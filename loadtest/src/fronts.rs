@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Ekiden,
     /// Ours, with telemetry on and the access log written to a file.
     EkidenLogged,
+    /// Ours, with one rate limit on its route; takes part in `limits` only.
+    EkidenLimited,
     /// Debian's HAProxy.
     Haproxy,
     /// Debian's nginx.
@@ -36,7 +38,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// All, in the order of the reports.
+    /// All peers, in the order of the reports.
     pub(crate) const ALL: [Self; 7] = [
         Self::Ekiden,
         Self::EkidenLogged,
@@ -52,6 +54,7 @@ impl Kind {
         match self {
             Self::Ekiden => "ekiden",
             Self::EkidenLogged => "ekiden-log",
+            Self::EkidenLimited => "ekiden-limit",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
@@ -67,13 +70,13 @@ impl Kind {
 
     /// Whether it is our own binary.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Ekiden | Self::EkidenLogged)
+        matches!(self, Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited)
     }
 
     /// Its program, or what to do to have it.
     pub(crate) fn program(self) -> Fallible<PathBuf> {
         match self {
-            Self::Ekiden | Self::EkidenLogged => ekiden_program(),
+            Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited => ekiden_program(),
             Self::Haproxy => installed("haproxy", "apt install haproxy"),
             Self::Nginx => installed("nginx", "apt install nginx"),
             Self::Envoy => envoy_program(),
@@ -85,7 +88,7 @@ impl Kind {
     /// First line of what it says about its version.
     pub(crate) fn version(self, program: &Path) -> String {
         let argument = match self {
-            Self::Ekiden | Self::EkidenLogged => "version",
+            Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited => "version",
             Self::Haproxy | Self::Nginx => "-v",
             Self::Envoy | Self::Pingora => "--version",
             Self::Null => return "this crate".to_owned(),
@@ -139,15 +142,16 @@ pub(crate) fn launch(
 ) -> Fallible<Launch> {
     let launch = Launch::new(name, program, ROUTER_CORE);
     let file = dir.join(match kind {
-        Kind::Ekiden | Kind::EkidenLogged => "ekiden.toml",
+        Kind::Ekiden | Kind::EkidenLogged | Kind::EkidenLimited => "ekiden.toml",
         Kind::Envoy => "envoy.yaml",
         Kind::Haproxy | Kind::Nginx | Kind::Null | Kind::Pingora => "proxy.cfg",
     });
     Ok(match kind {
-        Kind::Ekiden | Kind::EkidenLogged => {
+        Kind::Ekiden | Kind::EkidenLogged | Kind::EkidenLimited => {
             let logged = kind == Kind::EkidenLogged;
             let log = logged.then(|| dir.join("access.log"));
-            fs::write(&file, texts::ekiden(address, origin, log.as_deref()))?;
+            let limits = if kind == Kind::EkidenLimited { texts::LIMIT } else { "" };
+            fs::write(&file, texts::ekiden(address, origin, log.as_deref(), limits))?;
             let telemetry = if logged { launch::free_address()?.to_string() } else { "off".to_owned() };
             ekiden(launch, &file, dir, 1, &telemetry, "off")
         }

@@ -36,23 +36,29 @@ pub(crate) struct Wish {
 
 /// Instructions per request.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Count {
+pub(crate) struct Count {
     /// Of the busiest thread: the worker.
-    worker: f64,
+    pub(crate) worker: f64,
     /// Of all threads.
-    process: f64,
+    pub(crate) process: f64,
 }
 
 /// Counts both variants and publishes the report.
 pub(crate) fn run(wish: &Wish) -> Fallible<()> {
+    let (off, on) = compare(wish, Kind::Ekiden, Kind::EkidenLogged)?;
+    publish(wish, off, on)
+}
+
+/// Instructions per request of two kinds of ekiden.
+pub(crate) fn compare(wish: &Wish, one: Kind, other: Kind) -> Fallible<(Count, Count)> {
     let valgrind = launch::find_program("valgrind");
     let valgrind = valgrind.ok_or_else(|| failure("valgrind is not installed (apt install valgrind)"))?;
     let dir = tempfile::tempdir()?;
     let origin_at = launch::free_address()?;
     let _origin = peers::start_origin(&[origin_at], dir.path())?;
-    let off = per_request(Kind::Ekiden, wish, &valgrind, origin_at, dir.path())?;
-    let on = per_request(Kind::EkidenLogged, wish, &valgrind, origin_at, dir.path())?;
-    publish(wish, off, on)
+    let one = per_request(one, wish, &valgrind, origin_at, dir.path())?;
+    let other = per_request(other, wish, &valgrind, origin_at, dir.path())?;
+    Ok((one, other))
 }
 
 fn per_request(kind: Kind, wish: &Wish, valgrind: &Path, origin: SocketAddr, dir: &Path) -> Fallible<Count> {

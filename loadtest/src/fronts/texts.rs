@@ -4,12 +4,16 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// Ekiden's smallest file, with the access log to `log` or off, and room for as many connections as the peers get.
-pub(super) fn ekiden(address: SocketAddr, origin: SocketAddr, log: Option<&Path>) -> String {
+/// A rate limit that counts each client and never refuses.
+pub(super) const LIMIT: &str = "limit = [{ rate = \"1000000/s\", burst = 1000000, key = \"client\" }]\n";
+
+/// Ekiden's smallest file, with the access log to `log` or off, and room for as many connections as the peers get. `route`
+/// holds further keys of its route.
+pub(super) fn ekiden(address: SocketAddr, origin: SocketAddr, log: Option<&Path>, route: &str) -> String {
     let to = log.map_or_else(|| "off".to_owned(), |path| path.display().to_string());
     format!(
         "max_connections = 19000\n\n[access_log]\nto = \"{to}\"\n\n[listener.edge]\naddress = \"{address}\"\n\n\
-         [cluster.web]\nendpoints = [\"{origin}\"]\n\n[[route]]\ncluster = \"web\"\n"
+         [cluster.web]\nendpoints = [\"{origin}\"]\n\n[[route]]\ncluster = \"web\"\n{route}"
     )
 }
 
