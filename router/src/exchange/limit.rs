@@ -53,8 +53,14 @@ pub fn enforce<'t>(
 ) -> Result<(), Cause> {
     let (worker, request) = (&met.connection.worker, &ws.request);
     let peer = met.connection.peer.map(|peer| peer.ip());
+    let client = match peer {
+        Some(_) if !met.asks_client => None,
+        // Where nobody is trusted the peer is the client; core compares addresses in their own family.
+        Some(peer) if met.listener.trust.is_empty() => Some(peer),
+        peer => client_address(met.listener, &request.head, peer),
+    };
     let asked = Asked {
-        client: if met.asks_client { client_address(met.listener, &request.head, peer) } else { None },
+        client,
         method: request.method(),
         path: &ws.path,
         query: request.query().unwrap_or(""),

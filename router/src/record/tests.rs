@@ -102,6 +102,14 @@ fn golden_json() {
     assert_eq!(value["client"], "unix");
     assert_eq!(value["queue_ms"], 5.0);
     assert_eq!(value.get("connect_ms"), None);
+    assert_eq!(value.get("limit"), None);
+    let limited = Access { limit: "few", ..access() };
+    assert!(
+        json_of(&limited).contains(r#""attempts":1,"limit":"few","connect_ms""#),
+        "{}",
+        json_of(&limited)
+    );
+    assert!(logfmt_of(&limited).ends_with(" protocol=http1.1 limit=few\n"), "{}", logfmt_of(&limited));
 }
 
 #[test]
@@ -155,7 +163,14 @@ fn times() {
 #[test]
 fn injection_is_impossible() {
     let evil = "/\r\nat=error code=H99 \"quoted\\\" \x1b[2J\u{9b}\u{2028}\u{202e} \u{e4}\0";
-    let one = Access { target: evil, host: "a b=c", user_agent: evil, forwarded_for: evil, ..access() };
+    let one = Access {
+        target: evil,
+        host: "a b=c",
+        user_agent: evil,
+        forwarded_for: evil,
+        limit: evil,
+        ..access()
+    };
     let value: serde_json::Value = serde_json::from_str(&json_of(&one)).unwrap();
     assert_eq!(value["path"], evil);
     assert_eq!(value["user_agent"], evil);
@@ -254,6 +269,7 @@ fn long_texts_are_cut_with_a_mark() {
         cluster: &name,
         endpoint: &name,
         user_agent: &long,
+        limit: &long,
         ..access()
     };
     assert_eq!(through_ring(RECORD_MAX, &[everywhere]).len(), 1, "the largest record fits RECORD_MAX");

@@ -99,7 +99,10 @@ pub(super) struct Refused {
     pub(super) even_ns: u64,
 }
 
-/// The accounts of one limit. The first request makes them.
+/// Most sets that the first request makes, on its worker: 1 MiB. More are made with the table, off the workers.
+const SETS_LATE: u64 = 1 << 13;
+
+/// The accounts of one limit. Unused, those of a small one take no memory.
 #[derive(Debug)]
 pub(super) struct Accounts {
     sets: OnceLock<Box<[Set]>>,
@@ -111,7 +114,11 @@ impl Accounts {
     /// For so many keys at a time, rounded up to a power of two, at least one set.
     pub(super) fn new(keys: u32) -> Self {
         let sets = u64::from(keys).div_ceil(WAYS as u64).next_power_of_two();
-        Self { sets: OnceLock::new(), mask: sets - 1 }
+        let made = Self { sets: OnceLock::new(), mask: sets - 1 };
+        if sets > SETS_LATE {
+            made.sets();
+        }
+        made
     }
 
     /// Takes `cost` from the account of a key.

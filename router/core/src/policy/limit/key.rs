@@ -71,6 +71,14 @@ impl Key {
             Part::Plain(KeyPart::Client) => {
                 asked.client.map(|client| connection_limits::hash(self.seed, 0, client))
             }
+            other => self.other_number(other, asked),
+        }
+    }
+
+    /// Apart from the client, so that what most limits count by stays small.
+    #[inline(never)]
+    fn other_number(&self, part: &Part, asked: &Asked<'_>) -> Option<u64> {
+        match part {
             Part::Plain(KeyPart::Header(name)) => {
                 let mut found = None;
                 asked.fields.each(name, &mut |value| {
@@ -97,8 +105,8 @@ impl Key {
                 segment(asked.path, *number).map(|segment| self.text(segment.as_bytes()))
             }
             Part::Group(nets) => asked.client.and_then(|client| nets.find(client)).map(u64::from),
-            // Compiled into the variant above.
-            Part::Plain(KeyPart::Group(_)) => None,
+            // The one is judged by the caller, the other compiled into the variant above.
+            Part::Plain(KeyPart::Client | KeyPart::Group(_)) => None,
         }
     }
 

@@ -34,8 +34,9 @@ fn limit(name: &str, burst: u32) -> Limit {
     }
 }
 
-fn words(app: &Arc<Vec<Limit>>, route: &[Limit]) -> Option<Arc<RouteLimits>> {
-    Some(Arc::new(RouteLimits { app: app.clone(), route: route.to_vec() }))
+/// The words of a route with the limits of the same app as `of`'s.
+fn words(of: &RouteLimits, route: &[Limit]) -> Option<Arc<RouteLimits>> {
+    Some(Arc::new(RouteLimits { app: of.app.clone(), route: route.to_vec() }))
 }
 
 /// How many requests of one client pass.
@@ -60,7 +61,7 @@ fn with_listener(mut model: Model, limits: Option<Vec<Limit>>) -> Arc<Model> {
 
 #[test]
 fn limits_are_shared_and_what_they_counted_goes_on() {
-    let of_app = Arc::new(vec![limit("app", 9)]);
+    let of_app = RouteLimits { app: Arc::new(vec![limit("app", 9)]), route: Vec::new() };
     let plain = words(&of_app, &[]);
     let mut rules = vec![rule("- /a"), rule("- /b"), rule("- /c"), rule("- /d")];
     rules[0].rate_limits = plain.clone();

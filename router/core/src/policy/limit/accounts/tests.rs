@@ -155,6 +155,14 @@ fn a_key_that_finds_no_free_account_says_so() {
     assert_eq!((0..9).filter(|_| accounts.take(99, ONE, &pace, 0).is_ok()).count(), 3);
 }
 
+#[test]
+fn only_large_tables_are_made_before_they_are_used() {
+    for (keys, made, sets) in [(1, false, 1), (9, false, 2), (65_536, false, 8192), (65_537, true, 16_384)] {
+        let accounts = Accounts::new(keys);
+        assert_eq!((accounts.sets.get().is_some(), accounts.sets().len()), (made, sets), "{keys}");
+    }
+}
+
 /// The plain definition, with an account for every key.
 #[derive(Default)]
 struct Exact(HashMap<u64, u64>);
