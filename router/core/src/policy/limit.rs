@@ -179,13 +179,14 @@ impl Refusal<'_> {
 /// The limit that refuses. All that stands in `takes` has been given back then, also what other lists took before.
 #[inline]
 pub fn take<'t>(
-    limits: impl Iterator<Item = &'t Limiter>,
+    mut limits: impl Iterator<Item = &'t Limiter>,
     asked: &Asked<'_>,
     turn: Turn,
     takes: &mut Takes<'t>,
 ) -> Result<Option<&'t Limiter>, Refusal<'t>> {
     let mut shadow = None;
-    for limiter in limits {
+    // Not a `for`: the iterator is made of several, and goes through each of them at once this way.
+    limits.try_for_each(|limiter| {
         let shard = || limiter.counts.shard(turn.worker);
         match limiter.take(asked, turn.now_ns) {
             Ok(None) => {}
@@ -206,7 +207,8 @@ pub fn take<'t>(
                 return Err(refusal);
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(shadow)
 }
 
