@@ -155,6 +155,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         pool_idle_timeout: Duration::from_secs(60),
         peer_router: false,
         queue: 1024,
+        readiness: ekiden_config::model::ReadinessPolicy::default(),
     };
     Cluster {
         name: cluster_name(at),

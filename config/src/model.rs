@@ -5,8 +5,10 @@
 //! no live state.
 
 mod admission;
+mod readiness;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
+pub use readiness::{EjectionPolicy, ReadinessPolicy};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -444,6 +446,8 @@ pub struct ClusterPolicy {
     pub peer_router: bool,
     /// Requests that may wait for the first check of an endpoint, per worker. Default 1024.
     pub queue: u32,
+    /// Ejection, panic and slow start.
+    pub readiness: ReadinessPolicy,
 }
 
 /// Which picker chooses an endpoint.

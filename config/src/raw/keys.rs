@@ -205,6 +205,33 @@ tables! {
         peer_router: bool = "false";
         /// Requests that may wait, per worker, for the first check of an endpoint.
         queue: u64 = "1024" in 0, 1_000_000;
+        /// When an endpoint is set aside because requests fail there; `off` never does that.
+        ejection: Off<RawEjection> = "see the keys";
+        /// Serve ejected endpoints too while fewer than this percentage of the cluster is ready; `off` does so only when nothing
+        /// else is.
+        panic_threshold: Off<u64> = "50" in 1, 100;
+        /// Time over which a new endpoint, or one that passes its checks again, comes to its full share.
+        slow_start: Off<Duration> = "\"off\"" in 1, HOUR;
+    }
+
+    /// Ejection by evidence: what connects and requests met. While an endpoint is ejected, the probe of the cluster, else a
+    /// connect, runs every 250 ms; the first success ends the ejection.
+    RawEjection as "an ejection" {
+        /// Failures in a row that eject: connects, lost connections, timeouts, malformed responses, statuses from 500 on except
+        /// 501 and 505.
+        consecutive: Off<u64> = "5" in 1, 1000;
+        /// Percentage of the success rate of the cluster's other endpoints below which an endpoint is ejected.
+        success_rate: Off<u64> = "80" in 1, 100;
+        /// Requests in the window that a comparison of success rates needs on both sides.
+        min_requests: u64 = "50" in 1, 1_000_000;
+        /// Time that is looked back on, in ten buckets.
+        window: Duration = "\"10s\"" in 1000, HOUR;
+        /// Percentage of the endpoints ejected at most at a time. One always may be; the last ready one never is.
+        max_percent: u64 = "50" in 1, 100;
+        /// Shortest ejection of an endpoint that passes checks and fails requests again and again; doubles each time.
+        base: Spanned<Duration> = "\"1s\"" in 1, HOUR;
+        /// Longest such ejection.
+        max: Spanned<Duration> = "\"60s\"" in 1, DAY;
     }
 
     /// One address of a cluster, in its long form.

@@ -117,6 +117,35 @@ fn clusters() {
         ("[cluster.a]\nendpoints = [{ address = \"a:1\", drain = true }]", &[("no_meaning", 4, 14)]),
         ("[cluster.a]\nendpoints = [1]", &[("wrong_type", 4, 14)]),
         ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = {}", &[("one_of", 5, 9)]),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = 5", &[("wrong_type", 5, 12)]),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = \"on\"", &[("wrong_type", 5, 13)]),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { consecutive = 0 }",
+            &[("out_of_range", 5, 28)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { max_percent = 101 }",
+            &[("out_of_range", 5, 28)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { window = \"999ms\" }",
+            &[("out_of_range", 5, 24)],
+        ),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { outlier = 1 }", &[("unknown_key", 5, 14)]),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { base = \"61s\" }",
+            &[("out_of_range", 5, 22)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { base = \"5s\", max = \"4s\" }",
+            &[("out_of_range", 5, 34)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { consecutive = \"off\", success_rate = \"off\" }",
+            &[("no_meaning", 5, 12)],
+        ),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\npanic_threshold = 0", &[("out_of_range", 5, 19)]),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nslow_start = 5", &[("wrong_type", 5, 14)]),
         (
             "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = { tcp = true, status = 200 }",
             &[("no_meaning", 5, 32)],

@@ -12,6 +12,7 @@ mod network;
 mod path;
 mod pattern;
 mod process;
+mod readiness;
 mod route;
 mod timeout;
 

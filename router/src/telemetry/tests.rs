@@ -43,6 +43,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         pool_idle_timeout: LONG,
         peer_router: false,
         queue: 1,
+        readiness: ekiden_config::model::ReadinessPolicy::default(),
     };
     let name = ClusterName::new("web").unwrap();
     let cluster = Cluster {

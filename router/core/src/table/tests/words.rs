@@ -128,6 +128,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         pool_idle_timeout: std::time::Duration::from_secs(1),
         peer_router: false,
         queue: 1,
+        readiness: ekiden_config::model::ReadinessPolicy::default(),
     };
     Arc::new(Cluster {
         name: cluster_name(name),
