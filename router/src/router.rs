@@ -257,6 +257,7 @@ fn start_prober(shared: &Arc<Shared>) -> io::Result<Prober> {
         table: Arc::new(move || for_table.table.load_full()),
         on_change: Arc::new(move |_, _| for_change.tell(|| Message::Readiness)),
         is_own: Arc::new(move |address| for_own.is_own(address)),
+        suspects: Arc::clone(&shared.suspects),
     };
     Prober::start(hooks, fastrand::u64(..))
 }

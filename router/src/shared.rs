@@ -13,6 +13,7 @@ use ekiden_config::model::Address;
 use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::Table;
 
+use crate::probe::Suspects;
 use crate::worker::connection_limits::KnownClients;
 use crate::worker::mailbox::{Mailbox, Message};
 
@@ -38,6 +39,8 @@ pub struct Shared {
     pub table: ArcSwap<Table>,
     /// The workers.
     pub places: Vec<Place>,
+    /// Endpoints that evidence speaks against, on their way to the judge.
+    pub suspects: Arc<Suspects>,
     /// When the process started.
     pub started: Instant,
     own: Mutex<Arc<[Address]>>,
@@ -91,6 +94,7 @@ impl Shared {
         let shared = Self {
             table: ArcSwap::from_pointee(Table::empty()),
             places: (0..workers).map(|_| place()).collect(),
+            suspects: Arc::default(),
             started: Instant::now(),
             own: Mutex::new(Arc::from([])),
             known_clients: OnceLock::new(),

@@ -10,7 +10,9 @@ mod shards;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-pub use shards::{CLASSES, ClusterCell, ClusterShard, RouteCell, RouteShard, WorkerShard, class};
+pub use shards::{
+    CLASSES, ClusterCell, ClusterShard, EJECTION_CAUSES, Ejections, RouteCell, RouteShard, WorkerShard, class,
+};
 
 /// A number that only grows. One writer; see the module for why there is no read-modify-write.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ekiden_config::model::{Address, Listener};
-use ekiden_core::cluster::{ClusterTable, EndpointEntry, Pick};
+use ekiden_core::cluster::{Attempt, ClusterTable, EndpointEntry, Pick};
 use ekiden_core::edit;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::table::RouteEntry;
@@ -21,7 +21,7 @@ use crate::clock::Moment;
 use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
-use crate::exchange::{After, Workspace, run, trace};
+use crate::exchange::{After, Workspace, evidence, run, trace};
 use crate::pool::Return;
 use crate::stream::Stream;
 use crate::wire::body::Framing;
@@ -179,7 +179,8 @@ impl<'a> Forward<'a> {
 
     fn step_here(&mut self, ws: &mut Workspace) -> Step {
         let worker = &self.worker;
-        let index = match self.cluster.pick(&ws.tried, &mut || worker.random()) {
+        let attempt = Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent };
+        let index = match self.cluster.pick(attempt, &mut || worker.random()) {
             Pick::Endpoint(index) => index,
             Pick::NoEndpoints => return Step::Failed(Cause::NoEndpoints),
             Pick::NoneReady | Pick::Exhausted if self.may_change(ws) => return Step::Wait,
@@ -278,7 +279,10 @@ impl<'a> Forward<'a> {
             }
             Err(cause) => {
                 shard.connect_failures.add(1);
-                endpoint.cell.note_failure();
+                // A later try may have had too little time left to prove anything.
+                let hurried = self.connects > 1 && limit < self.entry.route.timeouts.connect_try;
+                let hurried = hurried && cause == Cause::ConnectTimeout;
+                evidence::failed(&worker, &endpoint.cell, cause.at(Phase::Connect), hurried);
                 cause
             }
         };
@@ -383,7 +387,7 @@ impl<'a> Forward<'a> {
 
     /// Counts the one replay, and sends it to another endpoint if there is one. A new connection that died is the
     /// endpoint's own doing; a pooled one may have died of age, so its endpoint is the second choice.
-    fn note_replay(&mut self, ws: &mut Workspace) {
+    fn note_replay(&mut self, ws: &mut Workspace, cause: Cause) {
         self.replayed = true;
         self.cluster.cell.shard(self.worker.id).replays.add(1);
         let reused = ws.leg.reused;
@@ -392,7 +396,7 @@ impl<'a> Forward<'a> {
         if reused {
             self.second_choice = Some(uid);
         } else {
-            home.cell.note_failure();
+            evidence::failed(&self.worker, &home.cell, cause.at(ws.trace.phase), false);
         }
         let at = self.cluster.endpoints.iter().position(|endpoint| endpoint.cell.uid() == uid);
         if let Some(index) = at.and_then(|index| u32::try_from(index).ok()) {
@@ -418,7 +422,7 @@ impl<'a> Forward<'a> {
             return false;
         }
         if lost {
-            self.note_replay(ws);
+            self.note_replay(ws, failure.cause);
         }
         ws.trace.retry_cause = Some(failure.cause);
         self.last = Some(failure.cause);
@@ -433,6 +437,7 @@ impl<'a> Forward<'a> {
     /// A complete response: both connections go where they can.
     fn finish(&self, ws: &mut Workspace, finish: Finish) -> After {
         self.count_bytes(ws);
+        evidence::answered(&self.worker, ws);
         if finish.keep_upstream {
             if let Some((stream, home)) = ws.leg.detach() {
                 let back = Return {
@@ -481,7 +486,9 @@ impl<'a> Forward<'a> {
             && failure.cause.at(ws.trace.phase).blame() == Blame::Endpoint
             && let Some(home) = ws.leg.home()
         {
-            home.cell.note_failure();
+            let lost = matches!(failure.cause, Cause::ClosedWithoutResponse | Cause::UpstreamReset);
+            let aged = lost && ws.leg.reused && !ws.leg.answered;
+            evidence::failed(&self.worker, &home.cell, failure.cause.at(ws.trace.phase), aged);
         }
         ws.leg.cut();
         self.clear_leg(ws);

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod backend;
+pub mod evidence;
 pub mod forward;
 pub mod leg;
 pub mod out;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use ekiden_config::names::{AppName, ClusterName, RouteName};
 
 use super::{Counter, Gauge, Histogram};
+use crate::evidence::Evidence;
 use crate::outcome::Cause;
 
 /// Places in a `requests` array: 0 for no status, then 1xx to 5xx.
@@ -163,6 +164,8 @@ pub struct WorkerShard {
     pub log_drops: Counter,
     /// Parts of old tables dropped on the worker because the queue to the writer was full.
     pub part_drops: Counter,
+    /// Endpoints whose evidence could not be reported because the queue to the judge was full.
+    pub evidence_drops: Counter,
     /// Panics caught.
     pub panics: Counter,
     /// Generation of the table this worker has taken.
@@ -189,6 +192,7 @@ impl WorkerShard {
             idle_closed: Counter::new(),
             log_drops: Counter::new(),
             part_drops: Counter::new(),
+            evidence_drops: Counter::new(),
             panics: Counter::new(),
             generation: Gauge::new(),
         }
@@ -249,8 +253,26 @@ pub struct ClusterCell {
     pub cursor: AtomicU32,
     /// Grows with each rebuild of a ready set of the cluster; see [`crate::cluster::ClusterTable::catch_up`].
     pub(crate) readiness: AtomicU64,
+    /// Ejections; written by the judge alone.
+    pub ejections: Ejections,
     workers: u16,
     shards: OnceLock<Box<[ClusterShard]>>,
+}
+
+/// Places in [`Ejections::by_cause`]: the kinds of evidence, then the comparison of success rates.
+pub const EJECTION_CAUSES: usize = Evidence::ALL.len() + 1;
+
+/// What the judge did with the endpoints of a cluster. One writer: the judge.
+#[derive(Debug, Default)]
+pub struct Ejections {
+    /// Endpoints ejected, by cause.
+    pub by_cause: [Counter; EJECTION_CAUSES],
+    /// Endpoints not ejected because no other was ready.
+    pub withheld_last: Counter,
+    /// Endpoints not ejected because as many were as may be.
+    pub withheld_max: Counter,
+    /// Ejections that ended.
+    pub ended: Counter,
 }
 
 impl ClusterCell {
@@ -261,6 +283,7 @@ impl ClusterCell {
             cluster,
             cursor: AtomicU32::new(0),
             readiness: AtomicU64::new(0),
+            ejections: Ejections::default(),
             workers: bounded(workers),
             shards: OnceLock::new(),
         }

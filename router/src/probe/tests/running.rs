@@ -92,6 +92,7 @@ impl Bench {
             on_change: Arc::new(move |_, cluster| {
                 let _ = told.send(cluster.to_string());
             }),
+            suspects: Arc::default(),
             is_own: Arc::new(move |address| Some(address) == own.as_ref()),
         };
         let prober = Prober::start_with(hooks, 7, factory).unwrap();
@@ -129,7 +130,7 @@ impl Bench {
 }
 
 fn pick(cluster: &ClusterTable) -> Pick {
-    cluster.pick(&[], &mut || 0)
+    cluster.pick(ekiden_core::cluster::Attempt::after(&[]), &mut || 0)
 }
 
 #[test]
