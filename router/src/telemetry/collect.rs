@@ -13,7 +13,7 @@ use ekiden_core::stats::{CLASSES, ClusterShard, Counter, Gauge, Histogram, Histo
 use ekiden_core::table::Table;
 
 use super::family::{self, Family};
-use super::{State, connection_limits, process, publishing};
+use super::{State, connection_limits, process, publishing, readiness};
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
 /// a rate over them has a beginning.
@@ -30,6 +30,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     families.extend(routes(max, &table));
     families.extend(clusters(max, &table));
     families.extend(endpoints(max, &table));
+    families.extend(readiness::families(max, &table));
     families.extend(publishing::table(&state.sources.status.status()));
     families.extend(publishing::log(&state.sources.log));
     families.extend(process::families());
@@ -115,6 +116,11 @@ fn workers(max: usize, workers: &[Arc<WorkerShard>]) -> Vec<Family> {
             total(|worker| &worker.idle_closed),
         ),
         ("ekiden_panics_total", "Panics caught; each ended one connection.", total(|worker| &worker.panics)),
+        (
+            "ekiden_evidence_dropped_total",
+            "Endpoints whose failures could not be reported at once because the queue to the judge was full.",
+            total(|worker| &worker.evidence_drops),
+        ),
         (
             "ekiden_table_parts_dropped_total",
             "Parts of old tables freed on a worker because the queue to the writer was full.",

@@ -18,6 +18,7 @@ mod family;
 mod health;
 mod process;
 mod publishing;
+mod readiness;
 mod server;
 #[cfg(test)]
 mod tests;
