@@ -1,8 +1,12 @@
 //! The contestants: how each proxy is found, configured, started and asked for its version.
 //! One worker each on the router's core, plain HTTP/1.1 from one listener to one origin, no logs unless the name says so.
-//! The texts of the configurations are in `fronts/texts.rs`; nothing here measures.
+//! The texts of the configurations are in `fronts/texts.rs`, those before three endpoints in `fronts/flapping.rs`; nothing here
+//! measures.
 
+mod flapping;
 mod texts;
+
+pub(crate) use flapping::start_before;
 
 use crate::failure::{Fallible, failure};
 use crate::http1;

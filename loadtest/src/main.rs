@@ -9,6 +9,7 @@ mod chart;
 mod drive;
 mod failure;
 mod figures;
+mod flap;
 mod fronts;
 mod hold;
 mod http1;
@@ -62,6 +63,13 @@ fn run(command: Command) -> Fallible<()> {
             }
             let count = if options.common.smoke { 500 } else { options.count };
             idle::run(&kinds, count, options.common.date.as_deref(), options.common.record)
+        }
+        Command::Flap(options) => {
+            let wish = options.wish()?;
+            if wish.kinds.iter().any(|kind| kind.is_ours()) {
+                options.common.build()?;
+            }
+            flap::run(&wish)
         }
         Command::Instructions(options) => {
             options.common.build()?;

@@ -5,7 +5,7 @@ mod load;
 use crate::failure::{Fallible, failure};
 use crate::fronts::Kind;
 use crate::peers::{self, Case};
-use crate::{instructions, swap};
+use crate::{flap, instructions, swap};
 use clap::{Args, Parser, Subcommand};
 pub(crate) use load::DriveOptions;
 use std::ffi::OsString;
@@ -20,6 +20,7 @@ Examples:
   cargo run --release -p ekiden-loadtest -- peers --smoke       (does it run at all?)
   cargo run --release -p ekiden-loadtest -- swap --record       (into loadtest/RESULTS.md)
   cargo run --release -p ekiden-loadtest -- idle --count 10000
+  cargo run --release -p ekiden-loadtest -- flap                (about 3 minutes)
   cargo run --release -p ekiden-loadtest -- instructions
 
 Debian packages needed: wrk haproxy nginx, linux-perf or strace, valgrind.
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Swap(SwapOptions),
     /// Memory of idle keep-alive connections.
     Idle(IdleOptions),
+    /// Requests that fail while one of three endpoints is killed and started again, and the time until it has its share.
+    Flap(FlapOptions),
     /// Instructions per request with access log and metrics against without, by callgrind.
     Instructions(InstructionsOptions),
     /// The origin alone: /, /1k, /10k, /1m.
@@ -239,6 +242,44 @@ impl IdleOptions {
     /// The proxies asked for.
     pub(crate) fn kinds(&self) -> Fallible<Vec<Kind>> {
         kinds(&self.only, &[Kind::Ekiden, Kind::Haproxy, Kind::Nginx])
+    }
+}
+
+/// Options of `flap`.
+#[derive(Debug, Args)]
+pub(crate) struct FlapOptions {
+    /// Times that the endpoint is killed.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds that it is down each time.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    down: u64,
+    /// Seconds that it is up each time.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    up: u64,
+    /// Requests a second.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    rate: u32,
+    /// Proxies of: ekiden, haproxy, nginx, envoy.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+impl FlapOptions {
+    /// What was asked for, names checked.
+    pub(crate) fn wish(&self) -> Fallible<flap::Wish> {
+        let smoke = self.common.smoke;
+        Ok(flap::Wish {
+            kinds: kinds(&self.only, &[Kind::Ekiden, Kind::Haproxy, Kind::Nginx, Kind::Envoy])?,
+            rounds: if smoke { 1 } else { self.rounds },
+            down: Duration::from_secs(if smoke { 1 } else { self.down }),
+            up: Duration::from_secs(if smoke { 2 } else { self.up }),
+            rate: if smoke { 200.0 } else { f64::from(self.rate) },
+            date: self.common.date.clone(),
+            record: self.common.record,
+        })
     }
 }
 
