@@ -11,7 +11,7 @@ use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::ejection::{Judge, bucket};
 use tokio::time::Instant;
 
-use super::prober::Shared;
+use super::shared::Shared;
 use super::suspects::SUSPECTS_MAX;
 use super::trial;
 

@@ -17,6 +17,7 @@ mod judge;
 mod prober;
 mod ramp;
 mod refresh;
+mod shared;
 mod suspects;
 mod tcp;
 #[cfg(test)]

@@ -2,32 +2,27 @@
 //! table: what is new is checked at once, what changed policy is armed anew with its health kept, what left is never
 //! checked again.
 
-use std::future::poll_fn;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::Poll;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ekiden_config::model::{Address, ProbePolicy};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::cell::{EndpointCell, Incarnation};
 use ekiden_core::cluster::{ClusterTable, EndpointEntry};
-use ekiden_core::ejection::Now;
 use ekiden_core::health::{Health, ProbeState, Transition};
 use ekiden_core::readiness::{Change, State};
 use ekiden_core::table::Table;
 use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::refresh::Stale;
-use super::{Factory, Probe, Suspects, Verdict, duration_words, embedded, judge, ramp};
+use super::shared::Shared;
+use super::{Factory, Probe, Suspects, embedded, judge, ramp};
 
-/// Checks under way at once; more wait, and their timeout has not begun.
-pub(super) const CHECKS_MAX: usize = 1000;
 /// First checks that start at once when a table brings many; the next as many follow every [`WAVE_GAP`].
 const WAVE: u32 = 64;
 const WAVE_GAP: Duration = Duration::from_millis(5);
@@ -96,8 +91,7 @@ async fn follow(mut tables: watch::Receiver<Arc<Table>>, hooks: Hooks, seed: u64
         let (stale, hooks) = (stale.clone(), hooks.clone());
         async move { stale.run(&hooks).await }
     });
-    let clock = Clock::new();
-    let shared = Arc::new(Shared { hooks, seed, permits: Semaphore::new(CHECKS_MAX), stale, factory, clock });
+    let shared = Arc::new(Shared::new(hooks, seed, stale, factory));
     let judging = tokio::spawn(judge::run(Arc::clone(&shared)));
     let mut rounds = Rounds { shared, table: Arc::new(Table::empty()), tasks: FxHashMap::default() };
     while tables.changed().await.is_ok() {
@@ -106,73 +100,6 @@ async fn follow(mut tables: watch::Receiver<Arc<Table>>, hooks: Hooks, seed: u64
     }
     judging.abort();
     refresher.abort();
-}
-
-/// The time of day, carried on by a clock that never goes back: a step of the system's clock lengthens no ejection.
-pub(super) struct Clock {
-    began: Instant,
-    began_unix_ms: u64,
-}
-
-impl Clock {
-    fn new() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { began: Instant::now(), began_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
-    }
-
-    /// Both clocks now.
-    pub(super) fn now(&self) -> Now {
-        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now { ms, unix_ms: self.began_unix_ms.saturating_add(ms) }
-    }
-}
-
-/// What all checks share.
-pub(super) struct Shared {
-    pub(super) hooks: Hooks,
-    seed: u64,
-    permits: Semaphore,
-    pub(super) stale: Arc<Stale>,
-    pub(super) factory: Factory,
-    pub(super) clock: Clock,
-}
-
-impl Shared {
-    /// Room for one more check; none when the thread ends.
-    pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
-        self.permits.acquire().await.ok()
-    }
-
-    /// One check within its time. The caller holds a permit.
-    pub(super) async fn check(&self, probe: &dyn Probe, address: &Address, timeout: Duration) -> Verdict {
-        if (self.hooks.is_own)(address) {
-            return Err(format!("{address} is this router's own control or telemetry address"));
-        }
-        let mut checking = probe.check(address);
-        let guarded = poll_fn(|context| {
-            catch_unwind(AssertUnwindSafe(|| checking.as_mut().poll(context)))
-                .unwrap_or_else(|_| Poll::Ready(Err("the probe panicked".to_owned())))
-        });
-        match tokio::time::timeout(timeout, guarded).await {
-            Ok(verdict) => verdict,
-            Err(_) => Err(format!("no answer within {}", duration_words(timeout))),
-        }
-    }
-
-    /// Says what changed, and has the ready set of the cluster made anew.
-    pub(super) fn changed(&self, cell: &EndpointCell, change: &Change) {
-        let Incarnation { app, cluster, id: endpoint, .. } = cell.incarnation();
-        let (from, to, reason) = (change.from.word(), change.to.word(), &change.reason);
-        match change.to {
-            State::Failing | State::Ejected => {
-                tracing::warn!(%app, %cluster, %endpoint, "endpoint {endpoint} from {from} to {to} because {reason}");
-            }
-            State::Starting | State::Warming | State::Ready | State::Draining | State::Gone => {
-                tracing::info!(%app, %cluster, %endpoint, "endpoint {endpoint} from {from} to {to} because {reason}");
-            }
-        }
-        self.stale.note(app, cluster);
-    }
 }
 
 /// One endpoint's running task.

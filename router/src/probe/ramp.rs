@@ -8,7 +8,7 @@ use std::time::Duration;
 use ekiden_core::cell::EndpointCell;
 use ekiden_core::readiness::Event;
 
-use super::prober::Shared;
+use super::shared::Shared;
 
 /// Steps of a ramp, as far as the bounds below allow.
 const STEPS: u32 = 20;

@@ -9,7 +9,7 @@ use ekiden_core::cell::{EndpointCell, Incarnation};
 use ekiden_core::readiness::{Event, RAMP_MS, TRIAL_EVERY_MS};
 use tokio::time::Instant;
 
-use super::prober::Shared;
+use super::shared::Shared;
 use super::{Probe, Verdict, ramp};
 
 /// Longest wait for a connect, where the cluster has no probe that says another.

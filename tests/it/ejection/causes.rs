@@ -86,6 +86,26 @@ fn lost_connections_and_slow_answers_are_evidence() {
 }
 
 #[test]
+fn pooled_connections_that_die_of_age_are_no_evidence() {
+    // Each connection serves one request and dies at the next.
+    let aged = Origin::start(|conn| {
+        if let Some(request) = conn.request() {
+            conn.answer(&request, "ok");
+        }
+        conn.request();
+    });
+    let good = Flapper::start();
+    let keys = "ejection = { consecutive = 1 }\nbalance = \"round_robin\"";
+    let router = ekiden_tests::Ekiden::start(Setup::new(web(&[good.address, aged.address], keys, "")));
+    let mut client = router.client();
+    for _ in 0..60 {
+        assert_eq!(client.get("a", "/").status, 200);
+    }
+    assert!(router.metric("ekiden_cluster_replays_total", &[]) >= 10.0, "no connection died");
+    assert_eq!(ejections(&router), 0.0);
+}
+
+#[test]
 fn clients_that_go_away_or_are_slow_eject_nobody() {
     let all = [Flapper::start(), Flapper::start()];
     let router = serve(&all.each_ref(), "ejection = { consecutive = 1 }", "timeout = { total = \"2s\" }");

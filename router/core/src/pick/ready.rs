@@ -127,18 +127,34 @@ impl ReadySet {
         if let [only] = *self.members {
             return if view.eligible(only) { Pick::Endpoint(only.index) } else { self.none(view) };
         }
-        if self.is_warming {
-            let barred = if attempt.may_repeat { self.barred } else { self.barred | TRIAL };
-            let grain = (random() >> 32) as u32;
-            if let Some(index) = self.choose(View { barred, grain, ..view }, cursor, random) {
-                return Pick::Endpoint(index);
-            }
+        if self.is_warming
+            && let Some(index) = self.spare_the_warming(view, attempt.may_repeat, cursor, random)
+        {
+            return Pick::Endpoint(index);
         }
-        self.choose(view, cursor, random).map_or_else(|| self.none(view), Pick::Endpoint)
+        let chosen = self.draw(view, cursor, random).or_else(|| self.scan(view, random));
+        chosen.map_or_else(|| self.none(view), Pick::Endpoint)
     }
 
-    /// Draws, then scans.
-    fn choose(&self, view: View<'_>, cursor: &AtomicU32, random: &mut dyn FnMut() -> u64) -> Option<u32> {
+    /// As any draw, but an endpoint that is warming is passed over in proportion to what it lacks, and one that comes back
+    /// from an ejection by every request that may not be sent twice.
+    #[cold]
+    fn spare_the_warming(
+        &self,
+        view: View<'_>,
+        may_repeat: bool,
+        cursor: &AtomicU32,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Option<u32> {
+        let barred = if may_repeat { self.barred } else { self.barred | TRIAL };
+        let grain = (random() >> 32) as u32;
+        let drawn = self.draw(View { barred, grain, ..view }, cursor, random);
+        // No scan for a grain: where all are warming it would pass all of them over, at the cost of each.
+        drawn.or_else(|| if may_repeat { None } else { self.scan(View { barred, ..view }, random) })
+    }
+
+    /// Draws a few times.
+    fn draw(&self, view: View<'_>, cursor: &AtomicU32, random: &mut dyn FnMut() -> u64) -> Option<u32> {
         for _ in 0..DRAWS {
             let drawn = match &self.chooser {
                 Chooser::P2c(draw) => draw.choose(&self.members, view, random),
@@ -148,7 +164,7 @@ impl ReadySet {
                 return Some(member.index);
             }
         }
-        self.scan(view, random)
+        None
     }
 
     /// Walks the whole set (not empty) once from a random place and takes the less loaded of the first two that are eligible.

@@ -185,7 +185,7 @@ fn many_are_admitted_and_never_too_many_checked_at_once() {
     bench.publish(&[cluster("web", Some(&slow), &endpoints)]);
     bench.until_ready("web", 3000);
     let most = counting.most.load(Ordering::Relaxed);
-    assert!(most <= crate::probe::prober::CHECKS_MAX && most > 100, "{most}");
+    assert!(most <= crate::probe::shared::CHECKS_MAX && most > 100, "{most}");
     bench.prober.stop();
 }
 
