@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ekiden_config::doors::{EndpointStatus, Generation, Inspect};
+use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Observations};
 use ekiden_config::model::{AccessLog, Address};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::table::Table;
@@ -139,6 +139,11 @@ impl Router {
         Arc::clone(&self.state) as Arc<dyn Inspect>
     }
 
+    /// The up door.
+    pub fn observations(&self) -> Observations {
+        self.shared.observations.clone()
+    }
+
     /// Tells which addresses control and telemetry are served on.
     pub fn set_own_addresses(&self, addresses: Vec<Address>) {
         self.shared.set_own_addresses(addresses);
@@ -258,6 +263,7 @@ fn start_prober(shared: &Arc<Shared>) -> io::Result<Prober> {
         on_change: Arc::new(move |_, _| for_change.tell(|| Message::Readiness)),
         is_own: Arc::new(move |address| for_own.is_own(address)),
         suspects: Arc::clone(&shared.suspects),
+        observations: shared.observations.clone(),
     };
     Prober::start(hooks, fastrand::u64(..))
 }

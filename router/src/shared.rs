@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ekiden_config::doors::Generation;
+use ekiden_config::doors::{Generation, Observations};
 use ekiden_config::model::Address;
 use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::Table;
@@ -41,6 +41,8 @@ pub struct Shared {
     pub places: Vec<Place>,
     /// Endpoints that evidence speaks against, on their way to the judge.
     pub suspects: Arc<Suspects>,
+    /// The up door.
+    pub observations: Observations,
     /// When the process started.
     pub started: Instant,
     own: Mutex<Arc<[Address]>>,
@@ -95,6 +97,7 @@ impl Shared {
             table: ArcSwap::from_pointee(Table::empty()),
             places: (0..workers).map(|_| place()).collect(),
             suspects: Arc::default(),
+            observations: Observations::default(),
             started: Instant::now(),
             own: Mutex::new(Arc::from([])),
             known_clients: OnceLock::new(),

@@ -63,7 +63,8 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
     let Some(publisher) = router.publisher() else {
         return Err(failed("the router gave no publisher", exit::system()));
     };
-    let control = Control::start(loaded, Box::new(publisher), router.inspect()).map_err(|error| {
+    let started = Control::start(loaded, Box::new(publisher), router.inspect(), router.observations());
+    let control = started.map_err(|error| {
         let code = match &error {
             StartError::InUse(_) => exit::run_dir(),
             StartError::NoThread(_) => exit::system(),

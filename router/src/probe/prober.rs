@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ekiden_config::doors::Observations;
 use ekiden_config::model::{Address, ProbePolicy};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::cell::{EndpointCell, Incarnation};
@@ -40,6 +41,8 @@ pub struct Hooks {
     pub on_change: Arc<OnChange>,
     /// Where workers report endpoints that evidence speaks against.
     pub suspects: Arc<Suspects>,
+    /// Where changes of state are told to control.
+    pub observations: Observations,
     /// Whether an address is this process's own control or telemetry address; such a one is never connected to.
     pub is_own: Arc<dyn Fn(&Address) -> bool + Send + Sync>,
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ekiden_config::doors::{EndpointKey, Observation};
 use ekiden_config::model::Address;
 use ekiden_core::cell::{EndpointCell, Incarnation};
 use ekiden_core::ejection::Now;
+use ekiden_core::evidence::Evidence;
 use ekiden_core::readiness::{Change, State};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -89,5 +91,23 @@ impl Shared {
             }
         }
         self.stale.note(app, cluster);
+        self.observe(cell);
+    }
+
+    /// Tells control what an endpoint is now.
+    pub(super) fn observe(&self, cell: &EndpointCell) {
+        let Incarnation { app, cluster, id, .. } = cell.incarnation();
+        let key = EndpointKey { app: app.clone(), cluster: cluster.clone(), endpoint: id.clone() };
+        let status = cell.status();
+        let refuses_connects = cell.standing() == State::Ejected && cell.evidence().last == Evidence::Connect;
+        self.hooks.observations.note(
+            key,
+            Observation {
+                state: status.state,
+                reason: status.reason,
+                since_unix_ms: status.since_unix_ms,
+                refuses_connects,
+            },
+        );
     }
 }

@@ -21,7 +21,7 @@ pub(super) async fn run(shared: Arc<Shared>, cell: Arc<EndpointCell>) {
     while cell.is_ejected() && !cell.is_gone() {
         tokio::time::sleep_until(next).await;
         next = Instant::now() + Duration::from_millis(TRIAL_EVERY_MS);
-        let Some(verdict) = check(&shared, &cell).await else { return };
+        let Some(verdict) = check(&shared, &cell).await else { break };
         let answer = match &verdict {
             Ok(()) => Ok(()),
             Err(why) => Err(why.as_str()),
@@ -36,6 +36,8 @@ pub(super) async fn run(shared: Arc<Shared>, cell: Arc<EndpointCell>) {
             }
         }
     }
+    // It may have ended for another reason: the endpoint was removed, or ejection switched off.
+    shared.observe(&cell);
     ramp::run(shared, cell, Duration::from_millis(RAMP_MS)).await;
 }
 

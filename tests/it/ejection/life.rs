@@ -28,6 +28,33 @@ fn an_ejection_outlives_the_table_and_ends_with_its_endpoint() {
 }
 
 #[test]
+fn control_hears_of_endpoints_that_refuse_connects() {
+    let all = [Flapper::start(), Flapper::start()];
+    let router = serve(&all.each_ref(), "", "");
+    let refusing = || router.control("GET", "/v1/status", "").json()["refusing_connects"].clone();
+    assert_eq!(refusing(), serde_json::json!({}));
+    // An endpoint that answers badly is none of them.
+    all[1].set_status(503);
+    ask_until(&router, &all[1], "ejected");
+    assert_eq!(refusing(), serde_json::json!({}));
+    all[1].set_status(200);
+    ask_until(&router, &all[1], "ready");
+    all[0].down();
+    ask_until(&router, &all[0], "ejected");
+    let name = format!("default/web/{}", all[0].address);
+    until_true("control to hear of it", || refusing()[&name]["since_unix_ms"].is_u64());
+    assert!(refusing()[&name]["reason"].to_string().contains("no connection could be made"));
+    all[0].up();
+    until_true("control to hear of its return", || refusing() == serde_json::json!({}));
+    // Removed while it refuses: nobody is told of it for ever.
+    all[0].down();
+    ask_until(&router, &all[0], "ejected");
+    until_true("control to hear of it", || refusing()[&name].is_object());
+    router.rewrite(&router.setup().config_with(&text(&[&all[1]], "", "")));
+    until_true("control to forget it", || refusing() == serde_json::json!({}));
+}
+
+#[test]
 fn a_draining_endpoint_is_drained_whatever_the_evidence() {
     let all = [Flapper::start(), Flapper::start(), Flapper::start()];
     let router = serve(&all.each_ref(), "", "");

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use arc_swap::ArcSwap;
 use ekiden_config::doors::Generation;
+use ekiden_config::doors::Observations;
 use ekiden_config::model::{
     App, Balance, Cluster, ClusterPolicy, Endpoint, Model, Owner, ProbeKind, ProbePolicy,
 };
@@ -93,6 +94,7 @@ impl Bench {
                 let _ = told.send(cluster.to_string());
             }),
             suspects: Arc::default(),
+            observations: Observations::default(),
             is_own: Arc::new(move |address| Some(address) == own.as_ref()),
         };
         let prober = Prober::start_with(hooks, 7, factory).unwrap();
