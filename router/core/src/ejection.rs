@@ -208,7 +208,7 @@ impl Witness {
                 1 => "a failure".to_owned(),
                 streak => format!("{streak} failures in a row"),
             };
-            let reason = format!("{failures}, the last because {}", last.words());
+            let reason = format!("{failures}, the last: {}", last.words());
             return Some(Verdict { cause: last as usize, reason });
         }
         let percent = policy.success_rate?;
@@ -221,7 +221,7 @@ impl Witness {
         (usual - rate > ERRORS * error).then(|| {
             let reason = format!(
                 "{:.0} % of {} requests went well, below {percent} % of the {:.0} % of the other endpoints; the last \
-                 failed because {}",
+                 failure: {}",
                 rate * 100.0,
                 own.all(),
                 usual * 100.0,

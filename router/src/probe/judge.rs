@@ -18,8 +18,8 @@ use super::trial;
 /// Share of the thread that judging may take: after a round of t it rests 4 t. Matters for clusters of many thousand
 /// endpoints of which many fail.
 const REST: u32 = 4;
-/// A round this short needs no rest.
-const ROUND_FREE: Duration = Duration::from_micros(250);
+/// Shortest rest: failures that come meanwhile are judged together, and a storm of them costs a thousand rounds a second.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
 
 type Key = (AppName, ClusterName);
 
@@ -61,10 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         for key in clusters {
             look(&shared, &mut dockets, key);
         }
-        let round = began.elapsed();
-        if round > ROUND_FREE {
-            tokio::time::sleep(round * REST).await;
-        }
+        tokio::time::sleep((began.elapsed() * REST).max(SHORTEST_REST)).await;
     }
 }
 

@@ -233,7 +233,7 @@ fn endpoints(max: usize, table: &Table) -> Vec<Family> {
     let mut ready = Family::gauges(
         max,
         "ekiden_endpoint_ready",
-        "1 when an endpoint may get new requests: healthy, not draining, not removed.",
+        "1 when an endpoint may get new requests: healthy, not ejected, not draining, not removed.",
     );
     let mut healthy = Family::gauges(
         max,

@@ -59,6 +59,8 @@ impl Counts {
         self.trip_at.store(trip_at, Ordering::Relaxed);
         if trip_at == 0 {
             self.forget();
+            // No judge takes it any more; left standing, none would be told after the next change of policy.
+            self.news.store(0, Ordering::Relaxed);
         }
     }
 
@@ -200,16 +202,20 @@ mod tests {
     fn switched_off_nothing_is_counted() {
         let cell = cell(Health::Ready);
         let mut policy = ekiden_config::model::ReadinessPolicy { ejection: None, ..Default::default() };
+        assert!(cell.note_evidence(Evidence::Connect), "told, and not taken");
         cell.set_policy(&policy, 1);
         assert!(!cell.note_evidence(Evidence::Connect));
-        assert_eq!((cell.evidence().bad, cell.evidence().streak), (0, 0));
+        assert_eq!((cell.evidence().bad, cell.evidence().streak), (1, 0));
+        cell.set_policy(&Default::default(), 1);
+        assert!(cell.note_evidence(Evidence::Connect), "told anew");
+        cell.set_policy(&policy, 1);
         policy.ejection = Some(EjectionPolicy { consecutive: None, ..EjectionPolicy::default() });
         cell.set_policy(&policy, 1);
         for _ in 0..2000 {
             cell.note_evidence(Evidence::Connect);
         }
         assert!(!cell.take_news(), "only the rate counts");
-        assert_eq!(cell.evidence().bad, 2000);
+        assert_eq!(cell.evidence().bad, 2002);
     }
 
     #[test]

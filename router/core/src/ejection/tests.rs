@@ -71,7 +71,7 @@ fn failed_connects_in_a_row_eject_one_of_two() {
     assert!(bench.bad(0, 4, Connect).is_empty());
     assert_eq!(
         bench.bad(0, 1, Connect),
-        ["e000000: 5 failures in a row, the last because no connection could be made"]
+        ["e000000: 5 failures in a row, the last: no connection could be made"]
     );
     assert_eq!(bench.cell(0).status().state, "ejected");
     assert_eq!(bench.table.ready_count(), 1);
