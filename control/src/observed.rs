@@ -17,7 +17,10 @@ const REFUSING_MAX: usize = 1_000;
 pub(crate) async fn heed(observations: Observations, status: StatusCell) {
     loop {
         let news = poll_fn(|context| observations.poll(context.waker())).await;
-        status.update(|status| take(&mut status.refusing_connects, news));
+        status.update(|status| {
+            status.observations_dropped = observations.dropped();
+            take(&mut status.refusing_connects, news);
+        });
     }
 }
 

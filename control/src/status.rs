@@ -46,6 +46,8 @@ pub struct Status {
     pub journal_error: Option<String>,
     /// Endpoints that refuse connects though their checks and marks call them ready, as `app/cluster/id`. At most 1,000.
     pub refusing_connects: BTreeMap<String, Refusing>,
+    /// Observations of endpoints dropped since the start because too many waited.
+    pub observations_dropped: u64,
     /// Mutations applied since the start.
     pub mutations: u64,
     /// Publishes since the start.
