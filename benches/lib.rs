@@ -58,6 +58,8 @@ pub fn model(shape: &Shape) -> Model {
         connections: ConnectionLimits::default(),
         allow_underscore: false,
         merge_slashes: false,
+        tls: None,
+        redirect_https: None,
         forwarded: false,
         via: None,
         admission: None,

@@ -5,8 +5,10 @@
 //! no live state.
 
 mod admission;
+mod tls;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
+pub use tls::{CertificateSource, ListenerTls, TlsVersion, UnknownName};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -84,6 +86,10 @@ pub struct Listener {
     pub via: Option<Arc<str>>,
     /// Clients and hosts it serves, judged before a route is looked for. None means everything.
     pub admission: Option<Arc<Admission>>,
+    /// TLS, or none for a plain listener.
+    pub tls: Option<Arc<ListenerTls>>,
+    /// Port of `https` that every request is sent to, but those of ACME. Only on a plain listener.
+    pub redirect_https: Option<u16>,
 }
 
 /// Bounds on one client's requests. All sizes in bytes.

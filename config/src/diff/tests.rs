@@ -77,6 +77,8 @@ fn listener(name: &str, port: u16) -> Arc<Listener> {
         connections: ConnectionLimits::default(),
         allow_underscore: false,
         merge_slashes: false,
+        tls: None,
+        redirect_https: None,
         forwarded: false,
         via: None,
         admission: None,

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::declare::tables;
 use super::quantity::{Bytes, RawRate};
-use super::read::{Map, Off, Raw, Spanned, TextOr, Word, Words};
+use super::read::{Map, Off, OneOrMany, PortOrFlag, Raw, Spanned, TextOr, Word, Words};
 use super::scalar::Status;
 use super::shape::Shape;
-use crate::model::{Balance, DeniedHeaders, LogFormat, LoosePath, Role};
+use crate::model::{Balance, DeniedHeaders, LogFormat, LoosePath, Role, TlsVersion, UnknownName};
 
 /// What is written for `denied_headers`.
 pub(crate) type DeniedWord = Word<DeniedHeaders>;
@@ -24,6 +24,15 @@ const DAY: u64 = 24 * HOUR;
 impl Words for Role {
     const WORDS: &'static [(&'static str, Self)] =
         &[("edge", Role::Edge), ("inbound", Role::Inbound), ("outbound", Role::Outbound)];
+}
+
+impl Words for UnknownName {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("default", UnknownName::Default), ("refuse", UnknownName::Refuse)];
+}
+
+impl Words for TlsVersion {
+    const WORDS: &'static [(&'static str, Self)] = &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
 }
 
 impl Words for Balance {
@@ -162,6 +171,35 @@ tables! {
         allow: RawListenerAllow = "everything";
         /// Clients and hosts it does not serve, whatever the route.
         deny: RawListenerDeny = "nothing";
+        /// Serve TLS with these certificates: one table or a list of them. The first certificate is the default: it answers
+        /// clients that name no host. Files are watched.
+        tls: OneOrMany<RawCertificate> = "plain" in 1, 10_000;
+        /// What a client gets that asks for a name no certificate covers: `default` is the default certificate, `refuse` the
+        /// alert `unrecognized_name`.
+        unknown_name: Spanned<Word<UnknownName>> = "\"default\"";
+        /// The oldest version of TLS spoken: `1.2` or `1.3`.
+        min_tls_version: Spanned<Word<TlsVersion>> = "\"1.2\"";
+        /// File with the keys of TLS session tickets, for routers that resume each other's sessions: one key a line, each 32
+        /// bytes in base64 or hexadecimal (`openssl rand -base64 32`). The first one makes tickets, all open them. Relative to
+        /// this file; watched.
+        ticket_keys: Spanned<String> = "made by the process, a new one every 6 hours" in 1, 4096;
+        /// TLS handshakes in progress on one worker at most, those of all its listeners; more connections are reset.
+        max_handshakes: Spanned<u64> = "1024" in 1, 1_000_000;
+        /// Send `Strict-Transport-Security` with this value on every response that has none, such as `"max-age=31536000; includeSubDomains"`. Only with `tls`.
+        hsts: Spanned<String> = "none" in 1, 256;
+        /// Answer every request with 308 to `https` on this port; `true` means 443. Paths below `/.well-known/acme-challenge/`
+        /// go to the routes. Not with `tls`.
+        redirect_https: Spanned<PortOrFlag> = "false" in 1, 65_535;
+    }
+
+    /// A certificate of a listener: either `cert` and `key`, or `dir`. Paths are relative to this file.
+    RawCertificate as "[listener.NAME.tls]" {
+        /// PEM file with the certificate, followed by what links it to its authority.
+        cert: Spanned<String> = "none" in 1, 4096;
+        /// PEM file with the private key of `cert`.
+        key: Spanned<String> = "none" in 1, 4096;
+        /// Directory with `NAME.pem` or `NAME.crt` and `NAME.key` of each certificate. `default` comes first, the others by name.
+        dir: Spanned<String> = "none" in 1, 4096;
     }
 
     /// Bounds on one client's requests.
@@ -176,6 +214,8 @@ tables! {
         fields: u64 = "100" in 1, 1000;
         /// From the first byte of a head to its last.
         head_deadline: Duration = "\"10s\"" in 10, HOUR;
+        /// From accept to the end of the TLS handshake.
+        handshake_deadline: Duration = "\"10s\"" in 10, HOUR;
         /// Idle time between the requests of a connection.
         keepalive_idle: Duration = "\"60s\"" in 10, DAY;
         /// Longest silence inside a request body.

@@ -201,3 +201,53 @@ impl<T: Raw> Raw for TextOr<T> {
         }
     }
 }
+
+/// One thing, or a list of such things.
+#[derive(Debug, Clone)]
+pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
+
+impl<T: Raw> Raw for OneOrMany<T> {
+    const BOUND: Bound = LIST_BOUND;
+
+    fn shape(bound: Bound) -> Shape {
+        Shape::Either(vec![T::shape(T::BOUND), Vec::<T>::shape(bound)])
+    }
+
+    fn read(node: &Node, bound: Bound, report: &mut Report<'_>) -> Option<Self> {
+        match &node.value {
+            Value::List(_) => Vec::read(node, bound, report).map(OneOrMany),
+            Value::Table(_)
+            | Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::Float(_)
+            | Value::Text(_) => T::read(node, T::BOUND, report).map(|one| OneOrMany(vec![one])),
+        }
+    }
+}
+
+/// A port, or whether the usual one is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PortOrFlag {
+    /// The port.
+    Port(u16),
+    /// Yes or no.
+    Flag(bool),
+}
+
+impl Raw for PortOrFlag {
+    fn shape(bound: Bound) -> Shape {
+        Shape::Either(vec![bool::shape(bound), u64::shape(bound)])
+    }
+
+    fn read(node: &Node, bound: Bound, report: &mut Report<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Int(_) => u16::try_from(u64::read(node, bound, report)?).ok().map(PortOrFlag::Port),
+            Value::Bool(flag) => Some(PortOrFlag::Flag(*flag)),
+            Value::Text(_) | Value::Null | Value::Float(_) | Value::List(_) | Value::Table(_) => {
+                wrong_type(node, "`true`, `false` or a port", None, report);
+                None
+            }
+        }
+    }
+}

@@ -107,7 +107,7 @@ fn documented_defaults_are_the_real_ones() {
                 route: &str,
                 [end, probe, redirect, respond]: [&str; 4]| {
         format!(
-            "{process}\n[listener.e]\naddress = \"127.0.0.1:1\"\n{listener}\n\
+            "{process}\n[listener.e]\naddress = \"127.0.0.1:1\"\ntls = {{ cert = \"c\", key = \"k\" }}\n{listener}\n\
              [cluster.c]\nendpoints = [{{ id = \"i\", address = \"1.1.1.1:1\"{end} }}]\nprobe = {{ path = \"/\"{probe} }}\n{cluster}\n\
              [[route]]\ncluster = \"c\"\n{route}\n[[route]]\npath = \"/r\"\nredirect = {{ path = \"/a\"{redirect} }}\n\
              [[route]]\npath = \"/f\"\nrespond = {{ {respond} }}\n"

@@ -14,6 +14,7 @@ mod pattern;
 mod process;
 mod route;
 mod timeout;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 

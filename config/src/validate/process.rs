@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::target;
-use super::{Fault, Scope, World, admission, host, network};
+use super::{Fault, Scope, World, admission, host, network, tls};
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
@@ -102,6 +102,7 @@ fn listener(
     let admission = admission::listener(scope, raw.allow.as_ref(), raw.deny.as_ref());
     let via = raw.via.as_ref().and_then(|text| scope.accept(text.span, pseudonym(&text.value)));
     let connections = connection_limits(scope, raw);
+    let (tls, redirect_https) = (tls::listener(scope, raw), tls::redirect(scope, raw));
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -117,6 +118,8 @@ fn listener(
         forwarded: raw.forwarded.unwrap_or(false),
         via,
         admission,
+        tls,
+        redirect_https,
     })
 }
 
@@ -282,7 +285,7 @@ fn access_log(scope: &mut Scope<'_, '_>, raw: Option<&RawAccessLog>) -> AccessLo
     AccessLog { format, to }
 }
 
-fn file_path(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<PathBuf> {
+pub(super) fn file_path(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<PathBuf> {
     if text.value.chars().any(char::is_control) {
         scope.report.error(text.span, "bad_text", "a path holds a control character");
         return None;
