@@ -174,6 +174,12 @@ causes! {
     FieldDenied: "field_denied", Always(403), "", Client, Never, "http_request_denied", 0,
         "The request has a header field that the route does not let in.",
         "Leave the field out, or change `allow.headers`, `deny.headers` or `denied_headers`.";
+    PlainOnTls: "plain_on_tls", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The plain HTTP request was sent to a TLS port.",
+        "Use `https`.";
+    Misdirected: "misdirected", Always(421), "H31", Client, Never, "http_request_denied", 0,
+        "The host of the request belongs to another certificate or TLS setting than this connection's.",
+        "Ask on a new connection that names the host in its TLS handshake.";
     // No route.
     NoRoute: "no_route", Always(404), "", Client, Never, "destination_not_found", 0,
         "No route matches host and path of the request.",

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use ekiden_config::names::{AppName, ClusterName, RouteName};
 
+use super::tls::TlsShard;
 use super::{Counter, Gauge, Histogram};
 use crate::outcome::Cause;
 
@@ -167,6 +168,8 @@ pub struct WorkerShard {
     pub panics: Counter,
     /// Generation of the table this worker has taken.
     pub generation: Gauge,
+    /// TLS handshakes with clients.
+    pub tls: TlsShard,
 }
 
 impl Default for WorkerShard {
@@ -191,6 +194,7 @@ impl WorkerShard {
             part_drops: Counter::new(),
             panics: Counter::new(),
             generation: Gauge::new(),
+            tls: TlsShard::new(),
         }
     }
 

@@ -160,6 +160,8 @@ pub(super) fn listener(name: &str, role: Role) -> Arc<Listener> {
         connections: ConnectionLimits::default(),
         allow_underscore: false,
         merge_slashes: false,
+        tls: None,
+        redirect_https: None,
         forwarded: false,
         via: None,
         admission: None,
