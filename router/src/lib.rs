@@ -22,6 +22,7 @@ pub mod shared;
 pub mod stream;
 pub mod swap;
 pub mod telemetry;
+pub mod tls;
 pub mod wheel;
 pub mod wire;
 pub mod worker;

@@ -2,6 +2,7 @@
 //!
 //! Read on the request path only through a worker's own copy. Does not compile tables (see `swap`).
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -13,6 +14,7 @@ use ekiden_config::model::Address;
 use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::Table;
 
+use crate::tls::Hub;
 use crate::worker::connection_limits::KnownClients;
 use crate::worker::mailbox::{Mailbox, Message};
 
@@ -40,6 +42,8 @@ pub struct Shared {
     pub places: Vec<Place>,
     /// When the process started.
     pub started: Instant,
+    /// Certificates and TLS settings of listeners.
+    pub tls: Arc<Hub>,
     own: Mutex<Arc<[Address]>>,
     known_clients: OnceLock<KnownClients>,
     taken: (Mutex<()>, Condvar),
@@ -78,8 +82,9 @@ fn give_memory_back() {
 fn give_memory_back() {}
 
 impl Shared {
-    /// State for a number of workers, and the end at which old tables arrive to be dropped.
-    pub fn new(workers: usize) -> (Arc<Self>, Receiver<Retired>) {
+    /// State for a number of workers, and the end at which old tables arrive to be dropped. Relative paths of
+    /// certificates go by `base`.
+    pub fn new(workers: usize, base: PathBuf) -> (Arc<Self>, Receiver<Retired>) {
         let (retired, retirement) = sync_channel(RETIRED_MAX);
         let place = || Place {
             mailbox: Mailbox::default(),
@@ -92,6 +97,7 @@ impl Shared {
             table: ArcSwap::from_pointee(Table::empty()),
             places: (0..workers).map(|_| place()).collect(),
             started: Instant::now(),
+            tls: Arc::new(Hub::new(base)),
             own: Mutex::new(Arc::from([])),
             known_clients: OnceLock::new(),
             taken: (Mutex::new(()), Condvar::new()),
@@ -211,7 +217,7 @@ mod tests {
 
     #[test]
     fn own_addresses_are_found_behind_wildcards() {
-        let (shared, _retired) = Shared::new(1);
+        let (shared, _retired) = Shared::new(1, PathBuf::new());
         let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
         shared.set_own_addresses(vec![
             tcp("0.0.0.0:9901"),

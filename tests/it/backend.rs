@@ -32,7 +32,7 @@ fn worker() -> Rc<Worker> {
     let hosts = HostOwners::default();
     let built =
         ekiden_config::build(Input { main: &source, apps: &[], previous: None, hosts: &hosts }).unwrap();
-    let (shared, _retired) = Shared::new(1);
+    let (shared, _retired) = Shared::new(1, std::path::PathBuf::new());
     shared.table.store(Compiler::new(1).compile(&built.model, Generation(1)).table);
     Worker::new(0, shared, Arc::new(WorkerShard::new()), Recorder::off(), 100)
 }

@@ -11,6 +11,7 @@ use crate::clock::put_http_date;
 use crate::exchange::Workspace;
 use crate::exchange::out::{put_decimal, put_field};
 use crate::exchange::response_out::put_connection;
+use crate::exchange::secure;
 use crate::head::FieldId;
 use crate::worker::Worker;
 
@@ -42,6 +43,7 @@ pub fn write_answer(worker: &Worker, ws: &mut Workspace, answer: &Answer<'_>, ke
     out.extend_from_slice(reason(answer.status).as_bytes());
     out.extend_from_slice(b"\r\n");
     put_http_date(out, worker.clock.unix_us_now() / 1_000_000);
+    secure::put_own_hsts(out, worker, ws.session.is_some(), ws.listener.as_deref());
     for (name, value) in answer.fields {
         put_field(out, name.as_bytes(), value.as_bytes());
     }

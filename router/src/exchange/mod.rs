@@ -14,6 +14,7 @@ pub mod relay;
 pub mod request_out;
 pub mod response_out;
 pub mod run;
+pub mod secure;
 pub mod stage;
 pub mod trace;
 
@@ -28,6 +29,7 @@ use crate::exchange::leg::Leg;
 use crate::exchange::out::Out;
 use crate::exchange::pace::Pace;
 use crate::exchange::trace::Trace;
+use crate::tls::Session;
 use crate::wire::request::RequestHead;
 use crate::wire::response::ResponseHead;
 use crate::worker::ListenerRef;
@@ -65,6 +67,8 @@ pub struct Workspace {
     pub listener: Option<Rc<ListenerRef>>,
     /// The client's address; none on a unix socket.
     pub peer: Option<SocketAddr>,
+    /// The TLS session of the connection; none on a plain one.
+    pub session: Option<Rc<Session>>,
 }
 
 /// What becomes of the client connection after an exchange.

@@ -7,10 +7,12 @@
 //! The response may begin, and end, before the request has been sent. Backpressure is the absence of reading. Whether
 //! a failure is answered, replayed or cuts the client is the driver's to decide (`forward`).
 
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use ekiden_config::model::{HeaderEdits, Listener, Route};
 use ekiden_core::outcome::{Cause, Phase};
+use tokio::io::AsyncWrite;
 
 use crate::exchange::Workspace;
 use crate::exchange::out::{put_chunk_size, put_field};
@@ -180,6 +182,7 @@ impl Relay {
             sides.ws.leg.bytes_up,
             sides.ws.leg.bytes_down,
             sides.ws.trace.bytes_out,
+            sides.client.held(),
         );
         if sides.worker.is_forced() {
             return Poll::Ready(Err(self.failure(sides, Cause::Drained)));
@@ -203,6 +206,7 @@ impl Relay {
             sides.ws.leg.bytes_up,
             sides.ws.leg.bytes_down,
             sides.ws.trace.bytes_out,
+            sides.client.held(),
         );
         if moved != after {
             self.progress_ms = now_ms;
@@ -366,6 +370,14 @@ impl Relay {
                 }
             }
             sides.ws.client_out.clear();
+            match Pin::new(&mut *sides.client).poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Cause::ClientGone)),
+                Poll::Pending => {
+                    self.response_wait = Wait::ClientWrite;
+                    return Poll::Pending;
+                }
+            }
             if self.response == ResponseSide::Done {
                 return Poll::Ready(Ok(()));
             }
@@ -592,12 +604,12 @@ impl Relay {
             (_, ResponseSide::Body | ResponseSide::Done) => match self.response_wait {
                 Wait::ClientWrite => {
                     let idle_ms = milliseconds(timeouts.idle);
-                    let slow = sides.listener.limits.min_response_rate.map(|rate| {
-                        (
-                            read_pace.wait(now_ms, sides.ws.trace.bytes_out, rate, idle_ms),
-                            Cause::ClientTooSlow,
-                        )
-                    });
+                    let sent = sides.ws.trace.bytes_out.saturating_sub(sides.client.held() as u64);
+                    let slow = sides
+                        .listener
+                        .limits
+                        .min_response_rate
+                        .map(|rate| (read_pace.wait(now_ms, sent, rate, idle_ms), Cause::ClientTooSlow));
                     sooner((after(timeouts.idle), Cause::ClientIdle), slow)
                 }
                 // An endpoint that waits for the rest of the request is not the one that is late.

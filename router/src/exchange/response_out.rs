@@ -6,6 +6,7 @@ use ekiden_config::model::{HeaderEdits, Listener};
 
 use crate::exchange::out::{Out, put_decimal, put_field};
 use crate::exchange::request_out::apply_edits;
+use crate::exchange::secure;
 use crate::head::FieldId;
 use crate::wire::Version;
 use crate::wire::body::Framing;
@@ -95,6 +96,7 @@ pub fn write_response(
     if shape.coding == Coding::Chunked && !bodiless {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
+    secure::put_hsts(out, listener, &response.head);
     if let Some(pseudonym) = &listener.via {
         out.extend_from_slice(b"Via: 1.1 ");
         out.extend_from_slice(pseudonym.as_bytes());

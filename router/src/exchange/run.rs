@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -19,14 +20,16 @@ use crate::exchange::backend::{Backend, Fixed, Reply};
 use crate::exchange::out::{put_chunk_size, put_field};
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
-use crate::exchange::{After, Workspace, answer, forward, out, trace};
+use crate::exchange::{After, Workspace, answer, forward, out, secure, trace};
 use crate::head::Head;
+use crate::tls::authority;
 use crate::wire::Version;
 use crate::wire::body::Framing;
 use crate::wire::request::{Rules, TargetForm};
 use crate::wire::scan::{Bounds, Found, Scan};
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
+use tokio::io::AsyncWrite;
 
 impl Fields for Head {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
@@ -49,11 +52,16 @@ enum NoHead {
 }
 
 /// What a matched request calls for.
-enum Decision {
+pub enum Decision {
+    /// Refused before a route was known.
     Refuse(Cause, Option<String>),
     /// Refused by the route that matched: logged and counted as its request.
     RefuseOn(Arc<RouteEntry>, Cause),
+    /// Answered by the router itself.
     Act(Arc<RouteEntry>),
+    /// Sent to `https` on this port.
+    Secure(u16),
+    /// Forwarded to a cluster.
     Forward(Arc<RouteEntry>, Arc<ClusterTable>),
 }
 
@@ -84,6 +92,7 @@ pub async fn exchange(connection: &mut Connection, ws: &mut Workspace) -> After 
             let allow = steps.map(|steps| steps.allow_line().to_owned());
             Box::pin(refuse(connection, ws, cause, allow)).await
         }
+        Decision::Secure(port) => Box::pin(secure::redirect(connection, ws, port)).await,
         Decision::Act(entry) => {
             enter_route(&worker, ws, &entry);
             Box::pin(act(connection, ws, &entry)).await
@@ -205,10 +214,20 @@ fn poll_head(
 fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: &ListenerTable) -> Decision {
     ws.trace.generation = table.generation.0;
     let listener = &settings.listener;
+    if listener.tls.is_some()
+        && let Err(cause) = authority::judge(connection, &ws.request.host)
+    {
+        return Decision::Refuse(cause, None);
+    }
     if let Some(steps) = &settings.admission
         && let Err(cause) = admit(steps, connection, ws, listener)
     {
         return Decision::Refuse(cause, None);
+    }
+    if let Some(port) = listener.redirect_https
+        && let Some(decision) = secure::decide(&ws.request, port)
+    {
+        return decision;
     }
     ws.path.clear();
     let mut scratch = std::mem::take(&mut ws.scratch);
@@ -310,7 +329,7 @@ pub fn body_limit(listener: &Listener, entry: &RouteEntry) -> Option<u64> {
 }
 
 /// Whether the connection can go on after an answer that did not read the body.
-fn may_keep(worker: &Worker, ws: &Workspace) -> bool {
+pub fn may_keep(worker: &Worker, ws: &Workspace) -> bool {
     ws.request.keep_alive && ws.request.framing == Framing::None && !worker.is_leaving()
 }
 
@@ -375,7 +394,7 @@ async fn act(connection: &mut Connection, ws: &mut Workspace, entry: &Arc<RouteE
 
 fn redirect_request(ws: &Workspace) -> edit::RedirectRequest<'_> {
     edit::RedirectRequest {
-        scheme: "http",
+        scheme: if ws.session.is_some() { "https" } else { "http" },
         host: &ws.request.host,
         port: ws.request.port,
         path: &ws.path,
@@ -403,6 +422,7 @@ pub async fn answer_from_backend(
     out.extend_from_slice(answer::reason(status).as_bytes());
     out.extend_from_slice(b"\r\n");
     crate::clock::put_http_date(out, connection.worker.clock.unix_us_now() / 1_000_000);
+    secure::put_own_hsts(out, &connection.worker, ws.session.is_some(), ws.listener.as_deref());
     for (name, value) in &fields {
         put_field(out, name.as_bytes(), value.as_bytes());
     }
@@ -449,15 +469,28 @@ pub async fn flush(connection: &mut Connection, ws: &mut Workspace) -> Result<()
         u64::try_from(entry.route.timeouts.idle.as_millis()).unwrap_or(FLUSH_IDLE_MS)
     });
     let mut over_ms = connection.worker.now_ms() + idle_ms;
+    let mut held = 0;
     poll_fn(|cx| {
-        while ws.client_out.pending() > 0 {
-            match ws.client_out.poll_write(cx, &mut connection.stream, &[]) {
+        if connection.stream.held() < held {
+            held = connection.stream.held();
+            over_ms = connection.worker.now_ms() + idle_ms;
+        }
+        loop {
+            let done = ws.client_out.pending() == 0;
+            let wrote = if done {
+                Pin::new(&mut connection.stream).poll_flush(cx).map_ok(|()| 0)
+            } else {
+                ws.client_out.poll_write(cx, &mut connection.stream, &[]).map_ok(|written| written.total)
+            };
+            match wrote {
+                Poll::Ready(Ok(_)) if done => break,
                 Poll::Ready(Ok(written)) => {
-                    ws.trace.bytes_out += written.total as u64;
+                    ws.trace.bytes_out += written as u64;
                     over_ms = connection.worker.now_ms() + idle_ms;
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Cause::ClientGone)),
                 Poll::Pending => {
+                    held = connection.stream.held();
                     let now_ms = connection.worker.now_ms();
                     let slow_ms = slow_at(connection, ws, now_ms, idle_ms);
                     if connection.worker.is_forced() {
@@ -482,7 +515,10 @@ pub async fn flush(connection: &mut Connection, ws: &mut Workspace) -> Result<()
 fn slow_at(connection: &Connection, ws: &mut Workspace, now_ms: u64, idle_ms: u64) -> u64 {
     let settings = connection.worker.with_table(|table| connection.listener.settings(table));
     match settings.and_then(|settings| settings.listener.limits.min_response_rate) {
-        Some(rate) => ws.read_pace.wait(now_ms, ws.trace.bytes_out, rate, idle_ms),
+        Some(rate) => {
+            let sent = ws.trace.bytes_out.saturating_sub(connection.stream.held() as u64);
+            ws.read_pace.wait(now_ms, sent, rate, idle_ms)
+        }
         None => u64::MAX,
     }
 }

@@ -11,7 +11,7 @@ use ekiden_core::stats::ClusterCell;
 
 use crate::clock::Moment;
 use crate::exchange::Workspace;
-use crate::record::{Access, NONE_US, Protocol};
+use crate::record::{Access, NONE_US, Protocol, TlsAccess};
 use crate::wire::Version;
 use crate::worker::Worker;
 
@@ -163,7 +163,11 @@ fn record(
             Version::Http10 => Protocol::Http10,
             Version::Http11 => Protocol::Http11,
         },
-        secure: false,
+        tls: ws.session.as_ref().map(|session| TlsAccess {
+            is_13: session.is_13,
+            cipher: session.cipher,
+            name: session.name.as_deref().unwrap_or(""),
+        }),
         generation: trace.generation,
         user_agent: std::str::from_utf8(user_agent).unwrap_or(""),
     });

@@ -45,6 +45,31 @@ impl Protocol {
     }
 }
 
+/// TLS of the client side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsAccess<'a> {
+    /// TLS 1.3, else 1.2.
+    pub is_13: bool,
+    /// Number of the cipher suite (IANA).
+    pub cipher: u16,
+    /// Host that the client named in the handshake.
+    pub name: &'a str,
+}
+
+impl TlsAccess<'_> {
+    /// The version as it stands in both log formats.
+    pub fn version(&self) -> &'static str {
+        if self.is_13 { "TLSv1.3" } else { "TLSv1.2" }
+    }
+
+    /// The name of the cipher suite (IANA), in two pieces; empty when it is not known.
+    pub fn cipher_name(&self) -> [&'static str; 2] {
+        let name = rustls::CipherSuite::from(self.cipher).as_str().unwrap_or("");
+        // rustls tells suites of TLS 1.3 from others by their name.
+        name.strip_prefix("TLS13_").map_or([name, ""], |rest| ["TLS_", rest])
+    }
+}
+
 /// One ended exchange, borrowed from it. Texts may be of any length and hold any character: the ring cuts them, the
 /// formats escape them. An empty text means "none" or "never reached".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +122,8 @@ pub struct Access<'a> {
     pub bytes_out: u64,
     /// HTTP version of the client side.
     pub protocol: Protocol,
-    /// Whether the client side was TLS.
-    pub secure: bool,
+    /// TLS of the client side; none on a plain connection.
+    pub tls: Option<TlsAccess<'a>>,
     /// Generation of the table that matched it.
     pub generation: u64,
     /// The `User-Agent` field.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ekiden_core::outcome::{Cause, Outcome, Phase};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{Access, Protocol};
+use super::{Access, Protocol, TlsAccess};
 
 /// Size of one worker's ring, in bytes: some 3,000 records of usual size.
 pub const RING_BYTES: usize = 1 << 20;
@@ -21,7 +21,7 @@ const TEXT_MAX: usize = 1 << 10;
 /// Stands behind a text that was cut.
 pub(super) const CUT_MARK: &str = "...[cut]";
 /// Texts of a record.
-const TEXTS: usize = 11;
+const TEXTS: usize = 12;
 const WORDS: usize = 14;
 /// Size of the largest record, in bytes.
 pub const RECORD_MAX: usize = WORDS * 8 + TARGET_MAX + (TEXTS - 1) * TEXT_MAX + TEXTS * CUT_MARK.len();
@@ -29,6 +29,7 @@ pub const RECORD_MAX: usize = WORDS * 8 + TARGET_MAX + (TEXTS - 1) * TEXT_MAX + 
 const SECURE: u64 = 1;
 const HTTP10: u64 = 2;
 const HAS_CLIENT: u64 = 4;
+const TLS13: u64 = 8;
 const NO_RETRY: u64 = 255;
 
 /// One worker's end: takes records, never waits. Not `Clone`; lives and dies with its worker.
@@ -109,6 +110,13 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
     let t8 = put(out, access.cluster, TEXT_MAX);
     let t9 = put(out, access.endpoint, TEXT_MAX);
     let t10 = put(out, access.user_agent, TEXT_MAX);
+    let (t11, cipher, tls) = match access.tls {
+        Some(tls) => {
+            let version = if tls.is_13 { TLS13 } else { 0 };
+            (put(out, tls.name, TEXT_MAX), u64::from(tls.cipher), SECURE | version)
+        }
+        None => (0, 0, 0),
+    };
     let total = out.len() as u64;
     let (ip, port, has_client) = match access.client {
         Some(SocketAddr::V4(v4)) => (u128::from(v4.ip().to_ipv6_mapped()), v4.port(), HAS_CLIENT),
@@ -116,7 +124,7 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
         None => (0, 0, 0),
     };
     let flags = has_client
-        | if access.secure { SECURE } else { 0 }
+        | tls
         | match access.protocol {
             Protocol::Http10 => HTTP10,
             Protocol::Http11 => 0,
@@ -139,7 +147,7 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
         u64::from(port) | u64::from(access.attempts) << 16 | retry << 24 | flags << 32 | t0 << 48,
         t1 | t2 << 16 | t3 << 32 | t4 << 48,
         t5 | t6 << 16 | t7 << 32 | t8 << 48,
-        t9 | t10 << 16,
+        t9 | t10 << 16 | t11 << 32 | cipher << 48,
     ];
     if let Some(fixed) = out.first_chunk_mut::<{ WORDS * 8 }>() {
         fixed.copy_from_slice(words.map(u64::to_le_bytes).as_flattened());
@@ -202,6 +210,10 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         cluster: text(texts, l1 >> 48)?,
         endpoint: text(texts, l2)?,
         user_agent: text(texts, l2 >> 16)?,
+        tls: match (text(texts, l2 >> 32)?, flags & SECURE) {
+            (_, 0) => None,
+            (name, _) => Some(TlsAccess { is_13: flags & TLS13 != 0, cipher: (l2 >> 48) as u16, name }),
+        },
         client,
         attempts: (w10 >> 16) as u8,
         retry_cause: Cause::ALL.get((w10 >> 24 & 0xff) as usize).copied(),
@@ -214,7 +226,6 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         bytes_in,
         bytes_out,
         protocol: if flags & HTTP10 != 0 { Protocol::Http10 } else { Protocol::Http11 },
-        secure: flags & SECURE != 0,
         generation,
     })
 }

@@ -10,6 +10,7 @@ use ekiden_config::model::{AccessLog, LogFormat, LogTarget};
 use ekiden_core::outcome::{Cause, Phase};
 use proptest::prelude::*;
 
+use super::TlsAccess;
 use super::*;
 
 /// Long enough for any machine; nothing waits for it unless it is broken.
@@ -41,7 +42,7 @@ fn access() -> Access<'static> {
         bytes_in: 80,
         bytes_out: 13,
         protocol: Protocol::Http11,
-        secure: false,
+        tls: None,
         generation: 7,
         user_agent: "curl/8",
     }
@@ -202,7 +203,7 @@ proptest! {
             service_us: small.rotate_left(3),
             status: *small as u16,
             attempts: *small as u8,
-            secure: small % 2 == 0,
+            tls: (small % 2 == 0).then_some(TlsAccess { is_13: small % 4 == 0, cipher: 0x1301, name: &long[..long.floor_char_boundary(*agent)] }),
             protocol: if small % 3 == 0 { Protocol::Http10 } else { Protocol::Http11 },
             outcome: Cause::ALL[cause % Cause::COUNT].at(Phase::ALL[cause % 8]),
             retry_cause: (small % 5 == 0).then(|| Cause::ALL[(cause * 3) % Cause::COUNT]),

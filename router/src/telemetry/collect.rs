@@ -13,7 +13,7 @@ use ekiden_core::stats::{CLASSES, ClusterShard, Counter, Gauge, Histogram, Histo
 use ekiden_core::table::Table;
 
 use super::family::{self, Family};
-use super::{State, connection_limits, process, publishing};
+use super::{State, connection_limits, process, publishing, tls};
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
 /// a rate over them has a beginning.
@@ -27,6 +27,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     let mut families = vec![build_info()];
     families.extend(workers(max, &state.sources.workers));
     families.extend(connection_limits::families(max, &table, (state.sources.crowding)()));
+    families.extend(tls::families(max, &state.sources.workers, &(state.sources.certificates)()));
     families.extend(routes(max, &table));
     families.extend(clusters(max, &table));
     families.extend(endpoints(max, &table));

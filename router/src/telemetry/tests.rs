@@ -137,6 +137,7 @@ fn sources(table: Arc<Table>) -> (Sources, Arc<World>, Arc<RouteCell>) {
         status: world.clone(),
         readiness: world.clone(),
         crowding: Arc::new(super::Crowding::default),
+        certificates: Arc::new(Arc::default),
         log: scribe.meters(),
         started: Instant::now(),
     };

@@ -4,10 +4,10 @@
 //! Does not know what an exchange does.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use ekiden_core::outcome::Cause;
@@ -15,6 +15,8 @@ use tokio::io::AsyncWrite;
 
 use crate::exchange::{After, Workspace, run, trace};
 use crate::stream::Stream;
+use crate::tls::TlsListener;
+use crate::tls::handshake::{self, Begun};
 use crate::wheel::Deadline;
 use crate::worker::{ListenerRef, OpenConnection, Worker};
 
@@ -39,6 +41,8 @@ pub struct Connection {
     pub deadline: Deadline,
     keepalive_ms: u64,
     served: bool,
+    /// TLS of the listener, until the handshake takes it.
+    tls: Option<Arc<TlsListener>>,
     _open: OpenConnection,
 }
 
@@ -64,6 +68,7 @@ impl Drop for Busy {
         ws.leg.output.clear();
         ws.client_out.clear();
         ws.listener = None;
+        ws.session = None;
         let buffers = &self.worker.buffers;
         buffers.discard(&mut ws.client_in);
         buffers.discard(&mut ws.leg.input);
@@ -89,6 +94,15 @@ pub fn serve(
 ) -> impl Future<Output = ()> {
     let mut connection = Connection::new(worker, listener, stream, peer, open);
     async move {
+        if let Some(tls) = connection.tls.take() {
+            // Boxed: an idle task has no room for what only its beginning needs.
+            match Box::pin(handshake::begin(&mut connection, &tls)).await {
+                // The negotiated protocol ([`crate::tls::Session::alpn`]) decides the codec here; there is one so far.
+                Begun::Secure => {}
+                Begun::Plain(bytes) => return Box::pin(connection.answer_plain(&bytes)).await,
+                Begun::Over => return,
+            }
+        }
         while let Idle::Readable = connection.idle().await {
             connection.deadline.set_busy(true);
             let after = connection.busy().await;
@@ -96,11 +110,12 @@ pub fn serve(
             connection.served |= after != After::Idle;
             match after {
                 After::Idle | After::Keep => {}
-                After::Close => return,
+                After::Close => return connection.stream.say_goodbye(),
                 After::Linger => return Box::pin(connection.linger()).await,
-                After::Abort => return connection.abort(),
+                After::Abort => return connection.stream.abort(),
             }
         }
+        connection.stream.say_goodbye();
     }
 }
 
@@ -115,13 +130,31 @@ impl Connection {
     ) -> Self {
         let deadline = worker.wheel.slot();
         worker.clock.read();
-        let keepalive_ms = worker.with_table(|table| {
-            let settings = listener.settings(table);
-            settings.map_or(60_000, |s| {
-                u64::try_from(s.listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000)
-            })
+        let settings = worker.with_table(|table| listener.settings(table));
+        let keepalive_ms = settings.as_ref().map_or(60_000, |s| {
+            u64::try_from(s.listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000)
         });
-        Self { worker, listener, stream, peer, deadline, keepalive_ms, served: false, _open: open }
+        let secure = settings.is_some_and(|settings| settings.listener.tls.is_some());
+        let tls = if secure { worker.shared.tls.listeners.load().get(&listener.name).cloned() } else { None };
+        Self { worker, listener, stream, peer, deadline, keepalive_ms, served: false, tls, _open: open }
+    }
+
+    /// Answers plain HTTP on a TLS listener: the request in `bytes` is read and refused.
+    async fn answer_plain(&mut self, bytes: &[u8]) {
+        let mut busy = Busy { worker: Rc::clone(&self.worker), ws: Some(self.worker.take_workspace()) };
+        let Some(ws) = busy.ws.as_deref_mut() else { return };
+        ws.listener = Some(Rc::clone(&self.listener));
+        ws.peer = self.peer;
+        ws.session = None;
+        self.worker.buffers.attach(&mut ws.client_in);
+        let mut source = bytes;
+        let held = poll_fn(|cx| Poll::Ready(ws.client_in.poll_read(cx, &mut source).is_ready())).await;
+        if held {
+            self.deadline.set_busy(true);
+            if run::exchange(self, ws).await == After::Linger {
+                self.linger().await;
+            }
+        }
     }
 
     /// Waits for bytes with nothing held. Before it gives up, because of its age or of a drain, it looks into the kernel:
@@ -162,6 +195,7 @@ impl Connection {
         let Some(ws) = busy.ws.as_deref_mut() else { return After::Close };
         ws.listener = Some(Rc::clone(&self.listener));
         ws.peer = self.peer;
+        ws.session = self.stream.session().cloned();
         loop {
             let after = run::exchange(self, ws).await;
             if after != After::Keep || ws.client_in.is_empty() {
@@ -198,14 +232,6 @@ impl Connection {
         })
         .await;
         worker.buffers.discard(&mut buffer);
-    }
-
-    /// Closes with a reset, so that a body that is delimited by the close cannot be taken for complete.
-    fn abort(&self) {
-        if let Stream::Tcp(stream) = &self.stream {
-            let _: io::Result<()> =
-                socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
-        }
     }
 }
 
