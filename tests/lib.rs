@@ -15,5 +15,6 @@ pub use harness::ports::free_port;
 pub use harness::process::{Ekiden, Run, binary};
 pub use harness::router::{InProcess, Served};
 pub use harness::setup::{Setup, cluster, seconds, web};
+pub use harness::tls::{Authority, Kind, Life, Made, Trusting, today};
 pub use harness::{DEADLINE, hash, pattern, until, until_true};
 pub use live::{Background, Load, MIXED, Nameserver, Refused, Stamped, Tally, finished, now_ns, signal};

@@ -7,6 +7,7 @@ pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod router;
 pub(crate) mod setup;
+pub(crate) mod tls;
 
 use std::hash::Hasher;
 use std::thread;

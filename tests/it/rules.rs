@@ -124,8 +124,18 @@ fn banned_crates_are_in_no_build() {
 #[test]
 fn a_rust_and_a_c_compiler_build_everything() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let words =
-        ["tree", "--locked", "--offline", "--workspace", "-e", "normal,build,dev", "-i", "cmake", "--prefix", "depth"];
+    let words = [
+        "tree",
+        "--locked",
+        "--offline",
+        "--workspace",
+        "-e",
+        "normal,build,dev",
+        "-i",
+        "cmake",
+        "--prefix",
+        "depth",
+    ];
     let output = Command::new(&cargo).args(words).args(["-f", " {p}"]).current_dir(root()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let callers: BTreeSet<_> = text

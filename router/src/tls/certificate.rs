@@ -166,7 +166,7 @@ impl Certificate {
 
     /// Whether it covers a host in lower case.
     pub fn covers(&self, host: &str) -> bool {
-        let wildcard = host.find('.').and_then(|dot| host.get(dot..));
+        let wildcard = host.find('.').filter(|dot| *dot > 0).and_then(|dot| host.get(dot..));
         self.names.iter().any(|name| match name.strip_prefix('*') {
             Some(suffix) => wildcard == Some(suffix) && !is_address(host),
             None => **name == *host,
