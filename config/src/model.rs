@@ -8,7 +8,7 @@ mod admission;
 mod tls;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
-pub use tls::{CertificateSource, ListenerTls, TlsVersion, UnknownName};
+pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -3,16 +3,22 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, RsaKeySize};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, RsaKeySize, SerialNumber,
+};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion, version};
 
 use crate::Client;
+
+static SERIALS: AtomicU64 = AtomicU64::new(1);
 
 /// An authority that tests trust.
 pub struct Authority {
@@ -28,6 +34,8 @@ pub struct Made {
     pub cert: String,
     /// The key.
     pub key: String,
+    /// Its number at the authority.
+    pub serial: u64,
 }
 
 /// What kind of key.
@@ -60,6 +68,7 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(rcgen::DnType::CommonName, "Test authority");
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
@@ -89,14 +98,39 @@ impl Authority {
             rcgen::date_time_ymd(year, month, day)
         };
         (params.not_before, params.not_after) = (date(life.0), date(life.1));
+        let serial = SERIALS.fetch_add(1, Ordering::Relaxed);
+        params.serial_number = Some(SerialNumber::from(serial));
         let cert = params.signed_by(key, &self.issuer).unwrap();
-        Made { cert: cert.pem(), key: key.serialize_pem() }
+        Made { cert: cert.pem(), key: key.serialize_pem(), serial }
+    }
+
+    /// A revocation list with these certificates.
+    pub fn revoke(&self, revoked: &[&Made]) -> String {
+        let date = |offset| {
+            let (year, month, day) = civil(today() + offset);
+            rcgen::date_time_ymd(year, month, day)
+        };
+        let one = |made: &&Made| RevokedCertParams {
+            serial_number: SerialNumber::from(made.serial),
+            revocation_time: date(-1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date(-1),
+            next_update: date(30),
+            crl_number: SerialNumber::from(SERIALS.fetch_add(1, Ordering::Relaxed)),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(one).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// A client configuration that trusts this authority alone.
     pub fn trusting(&self) -> Trusting {
         let mut roots = RootCertStore::empty();
-        roots.add(rustls::pki_types::CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
         Trusting { roots: Arc::new(roots), provider: rustls::crypto::aws_lc_rs::default_provider() }
     }
 }
@@ -139,6 +173,21 @@ impl Trusting {
             ProtocolVersion::TLSv1_2 => self.config(&[&version::TLS12]),
             _ => self.config(&[&version::TLS13]),
         }
+    }
+
+    /// A configuration of one version that shows a certificate.
+    pub fn showing(&self, version: ProtocolVersion, made: &Made) -> Arc<ClientConfig> {
+        let versions: &[_] =
+            if version == ProtocolVersion::TLSv1_2 { &[&version::TLS12] } else { &[&version::TLS13] };
+        let chain = CertificateDer::pem_slice_iter(made.cert.as_bytes()).map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(made.key.as_bytes()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(self.provider.clone()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(Arc::clone(&self.roots))
+            .with_client_auth_cert(chain, key)
+            .unwrap();
+        Arc::new(config)
     }
 
     /// A connection that names a host, with every version offered.

@@ -19,6 +19,8 @@ pub struct ListenerTls {
     pub handshake_deadline: Duration,
     /// Handshakes in progress on one worker, above which new connections are reset. Default 1024.
     pub max_handshakes: u32,
+    /// Certificates of clients; none means that they are not asked for any.
+    pub client_auth: Option<ClientAuth>,
     /// Value of `Strict-Transport-Security` on every response.
     pub hsts: Option<Arc<str>>,
 }
@@ -45,6 +47,28 @@ pub enum UnknownName {
     Default,
     /// The alert `unrecognized_name`.
     Refuse,
+}
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// Whether they must.
+    pub mode: ClientAuthMode,
+    /// PEM file with the authorities that are believed.
+    pub ca: PathBuf,
+    /// PEM file with the revocation lists of all authorities in the chains.
+    pub crl: Option<PathBuf>,
+}
+
+/// Whether clients must have a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuthMode {
+    /// They are not asked.
+    None,
+    /// One that is shown is verified.
+    Optional,
+    /// A handshake without one fails.
+    Required,
 }
 
 /// A version of TLS.

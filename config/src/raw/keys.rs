@@ -7,7 +7,9 @@ use super::quantity::{Bytes, RawRate};
 use super::read::{Map, Off, OneOrMany, PortOrFlag, Raw, Spanned, TextOr, Word, Words};
 use super::scalar::Status;
 use super::shape::Shape;
-use crate::model::{Balance, DeniedHeaders, LogFormat, LoosePath, Role, TlsVersion, UnknownName};
+use crate::model::{
+    Balance, ClientAuthMode, DeniedHeaders, LogFormat, LoosePath, Role, TlsVersion, UnknownName,
+};
 
 /// What is written for `denied_headers`.
 pub(crate) type DeniedWord = Word<DeniedHeaders>;
@@ -29,6 +31,14 @@ impl Words for Role {
 impl Words for UnknownName {
     const WORDS: &'static [(&'static str, Self)] =
         &[("default", UnknownName::Default), ("refuse", UnknownName::Refuse)];
+}
+
+impl Words for ClientAuthMode {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("none", ClientAuthMode::None),
+        ("optional", ClientAuthMode::Optional),
+        ("required", ClientAuthMode::Required),
+    ];
 }
 
 impl Words for TlsVersion {
@@ -183,6 +193,8 @@ tables! {
         /// bytes in base64 or hexadecimal (`openssl rand -base64 32`). The first one makes tickets, all open them. Relative to
         /// this file; watched.
         ticket_keys: Spanned<String> = "made by the process, a new one every 6 hours" in 1, 4096;
+        /// Certificates of clients. Only with `tls`.
+        client_auth: RawClientAuth = "not asked for";
         /// TLS handshakes in progress on one worker at most, those of all its listeners; more connections are reset.
         max_handshakes: Spanned<u64> = "1024" in 1, 1_000_000;
         /// Send `Strict-Transport-Security` with this value on every response that has none, such as `"max-age=31536000; includeSubDomains"`. Only with `tls`.
@@ -200,6 +212,17 @@ tables! {
         key: Spanned<String> = "none" in 1, 4096;
         /// Directory with `NAME.pem` or `NAME.crt` and `NAME.key` of each certificate. `default` comes first, the others by name.
         dir: Spanned<String> = "none" in 1, 4096;
+    }
+
+    /// How clients of a TLS listener prove who they are. Paths are relative to this file; the files are watched.
+    RawClientAuth as "[listener.NAME.client_auth]" {
+        /// `none`: not asked. `optional`: a certificate that is shown is verified. `required`: no handshake without one. Endpoints
+        /// are told in `Client-Cert` and `X-Forwarded-Client-Cert`.
+        mode: Word<ClientAuthMode> = "required" in 1, 16;
+        /// PEM file with the authorities that are believed. Not with the mode `none`.
+        ca: Spanned<String> = "none" in 1, 4096;
+        /// PEM file with the revocation lists, one for each authority in the chains. Any change ends resumption.
+        crl: Spanned<String> = "no revocation" in 1, 4096;
     }
 
     /// Bounds on one client's requests.

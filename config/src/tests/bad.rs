@@ -90,6 +90,10 @@ fn tls() {
         ("redirect_https = 0", &[("out_of_range", 3, 18)]),
         ("redirect_https = 65536", &[("out_of_range", 3, 18)]),
         ("redirect_https = \"443\"", &[("wrong_type", 3, 19)]),
+        ("client_auth = { mode = \"none\" }", &[("needs_tls", 3, 15)]),
+        ("tls = { dir = \"d\" }\nclient_auth = { mode = \"optional\" }", &[("missing_key", 4, 15)]),
+        ("tls = { dir = \"d\" }\nclient_auth = { ca = \"ca.pem\" }", &[("missing_key", 4, 15)]),
+        ("tls = { dir = \"d\" }\nclient_auth = { mode = \"on\", ca = \"c\" }", &[("unknown_value", 4, 25)]),
         ("[listener.edge.limits]\nhandshake_deadline = \"0s\"", &[("out_of_range", 4, 23)]),
     ]);
 }

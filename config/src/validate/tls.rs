@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::process::file_path;
 use super::{Fault, Scope};
-use crate::model::{CertificateSource, ListenerTls};
-use crate::raw::{PortOrFlag, RawCertificate, RawListener, shown};
+use crate::model::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls};
+use crate::raw::{PortOrFlag, RawCertificate, RawClientAuth, RawListener, shown};
 use crate::source::Span;
 
 /// From accept to the end of a handshake, where the file does not say.
@@ -25,6 +25,7 @@ pub(super) fn listener(scope: &mut Scope<'_, '_>, raw: &RawListener) -> Option<A
     let certificates: Vec<_> =
         written.0.iter().filter_map(|certificate| source(scope, certificate)).collect();
     let hsts = raw.hsts.as_ref().and_then(|text| scope.accept(text.span, hsts(&text.value)));
+    let client_auth = raw.client_auth.as_ref().and_then(|auth| client_auth(scope, auth));
     let limits = raw.limits.as_ref();
     (!certificates.is_empty()).then(|| {
         Arc::new(ListenerTls {
@@ -39,6 +40,7 @@ pub(super) fn listener(scope: &mut Scope<'_, '_>, raw: &RawListener) -> Option<A
                 .max_handshakes
                 .as_ref()
                 .map_or(MAX_HANDSHAKES, |count| u32::try_from(count.value).unwrap_or(u32::MAX)),
+            client_auth,
             hsts,
         })
     })
@@ -46,11 +48,12 @@ pub(super) fn listener(scope: &mut Scope<'_, '_>, raw: &RawListener) -> Option<A
 
 /// A key that means nothing on a plain listener is a mistake: most likely `tls` was forgotten.
 fn refuse_without_tls(scope: &mut Scope<'_, '_>, raw: &RawListener) {
-    let written: [(&str, Option<Span>); 5] = [
+    let written: [(&str, Option<Span>); 6] = [
         ("unknown_name", raw.unknown_name.as_ref().map(|value| value.span)),
         ("min_tls_version", raw.min_tls_version.as_ref().map(|value| value.span)),
         ("ticket_keys", raw.ticket_keys.as_ref().map(|value| value.span)),
         ("max_handshakes", raw.max_handshakes.as_ref().map(|value| value.span)),
+        ("client_auth", raw.client_auth.as_ref().map(|value| value.span)),
         ("hsts", raw.hsts.as_ref().map(|value| value.span)),
     ];
     for (key, span) in written {
@@ -60,6 +63,25 @@ fn refuse_without_tls(scope: &mut Scope<'_, '_>, raw: &RawListener) {
             scope.report.error_help(span, "needs_tls", message, help);
         }
     }
+}
+
+fn client_auth(scope: &mut Scope<'_, '_>, raw: &RawClientAuth) -> Option<ClientAuth> {
+    let mode = raw.mode?.0;
+    let ca = raw.ca.as_ref().and_then(|text| file_path(scope, text));
+    let crl = raw.crl.as_ref().and_then(|text| file_path(scope, text));
+    if mode == ClientAuthMode::None {
+        return None;
+    }
+    if raw.ca.is_none() {
+        let message = "certificates of clients are verified, and no authority is named";
+        scope.report.error_help(
+            raw.span,
+            "missing_key",
+            message,
+            "write `ca`, a PEM file with the authorities",
+        );
+    }
+    Some(ClientAuth { mode, ca: ca?, crl })
 }
 
 fn source(scope: &mut Scope<'_, '_>, raw: &RawCertificate) -> Option<CertificateSource> {

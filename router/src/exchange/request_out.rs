@@ -211,6 +211,14 @@ fn write_forwarding(
         put_decimal(out, u64::from(address.port()));
         out.extend_from_slice(b"\r\n");
     }
+    if let Some(client) = ws.session.as_ref().and_then(|session| session.client.as_ref()) {
+        if !keep(FieldId::ClientCert) {
+            put_field(out, b"Client-Cert", client.client_cert.as_bytes());
+        }
+        if !keep(FieldId::XForwardedClientCert) {
+            put_field(out, b"X-Forwarded-Client-Cert", client.forwarded.as_bytes());
+        }
+    }
     if !keep(FieldId::XForwardedHost)
         && let Some(host) = head.known(FieldId::Host)
     {

@@ -1,11 +1,13 @@
 //! What is wrong with the files that listeners name, before anything is served: for `ekiden check`. Serves nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ekiden_config::model::{CertificateSource, ListenerTls, Model};
 use ekiden_config::names::ListenerName;
 
 use super::certificate::Age;
+use super::clients;
 use super::files;
 use super::hub::shared_secrets;
 use super::tickets::unix_s;
@@ -68,6 +70,13 @@ fn check_listener(name: &ListenerName, settings: &ListenerTls, base: &Path, faul
                 tell(code, written, format!("{file}: {age}"), usable);
             }
         }
+    }
+    if let Some(auth) = &settings.client_auth
+        && let Err(reason) = clients::load(base, auth, &Arc::new(provider))
+    {
+        let named =
+            auth.crl.as_ref().filter(|crl| reason.contains(&*crl.to_string_lossy())).unwrap_or(&auth.ca);
+        tell("client_trust_unusable", named.display().to_string(), reason, false);
     }
     if let Some(path) = &settings.ticket_keys
         && let Err(reason) = shared_secrets(&base.join(path))

@@ -17,6 +17,7 @@ use rustls::server::{Accepted, Acceptor};
 use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::clients::Identity;
 use super::listener::{Known, TlsListener};
 use super::stream::{Session, TlsError, TlsStream};
 use crate::stream::Stream;
@@ -171,6 +172,7 @@ async fn finish(
             is_13: tls.protocol_version() == Some(ProtocolVersion::TLSv1_3),
             cipher: tls.negotiated_cipher_suite().map_or(0, |suite| u16::from(suite.suite())),
             alpn: tls.alpn_protocol().map(Into::into),
+            client: tls.peer_certificates().and_then(|chain| chain.first()).and_then(Identity::of),
         };
         stream.agree(session);
     }
@@ -230,6 +232,9 @@ fn failure_of(error: &TlsError) -> HandshakeFailure {
             HandshakeFailure::Incompatible
         }
         TlsError::Protocol(Error::AlertReceived(_)) => HandshakeFailure::PeerAlert,
+        TlsError::Protocol(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => {
+            HandshakeFailure::ClientCertificate
+        }
         TlsError::Protocol(_) => HandshakeFailure::Invalid,
     }
 }

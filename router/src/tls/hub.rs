@@ -14,6 +14,7 @@ use ekiden_config::names::ListenerName;
 use rustls::crypto::CryptoProvider;
 
 use super::certificate::{Age, Certificate, Rank};
+use super::clients::{self, ClientTrust};
 use super::files::{self, Mark, Marks, Pair};
 use super::listener::{Certificates, TlsListener};
 use super::store::Index;
@@ -64,8 +65,11 @@ struct Loaded {
     /// Certificates whose files are gone and that serve because nothing else does.
     orphans: Vec<Arc<Certificate>>,
     certificates: Certificates,
+    secrets: Vec<Secret>,
     tickets: Arc<Tickets>,
     ticket_mark: Option<Mark>,
+    clients: Option<ClientTrust>,
+    client_marks: Marks,
     listener: Arc<TlsListener>,
 }
 
@@ -156,10 +160,59 @@ impl Hub {
             self.refresh_pairs(name, loaded, all);
             refresh_tickets(&self.base, name, loaded, all);
             if rotated && loaded.settings.ticket_keys.is_none() {
+                loaded.secrets.clone_from(&own);
                 loaded.tickets.set(&own);
             }
+            self.refresh_clients(name, loaded, all);
         }
         self.publish(&state);
+    }
+
+    /// What workers use from now on: new ticket keys and new handshake settings.
+    fn serve(
+        &self,
+        name: &ListenerName,
+        settings: &Arc<ListenerTls>,
+        certificates: &Certificates,
+        clients: Option<&ClientTrust>,
+        secrets: &[Secret],
+    ) -> Result<(Arc<Tickets>, Arc<TlsListener>), String> {
+        let tickets = Tickets::new(&trust(name, settings, clients), secrets);
+        let listener =
+            TlsListener::new(settings, certificates, Arc::clone(&tickets), clients, &self.provider)
+                .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        Ok((tickets, Arc::new(listener)))
+    }
+
+    /// Reads authorities and revocation lists again when their files changed. Sessions of before are not resumed after.
+    fn refresh_clients(&self, name: &ListenerName, loaded: &mut Loaded, all: bool) {
+        let Some(auth) = &loaded.settings.client_auth else { return };
+        let marks = clients::marks(&self.base, auth);
+        if !all && marks == loaded.client_marks {
+            return;
+        }
+        loaded.client_marks = marks;
+        let known = loaded.clients.as_ref().map(|clients| clients.digest.clone());
+        let changed = clients::load(&self.base, auth, &self.provider).and_then(|clients| {
+            if known.as_ref() == Some(&clients.digest) {
+                return Ok(None);
+            }
+            let made =
+                self.serve(name, &loaded.settings, &loaded.certificates, Some(&clients), &loaded.secrets)?;
+            Ok(Some((made, clients)))
+        });
+        match changed {
+            Ok(None) => {}
+            Ok(Some(((tickets, listener), clients))) => {
+                (loaded.tickets, loaded.listener) = (tickets, listener);
+                loaded.clients = Some(clients);
+                tracing::info!(listener = %name, "authorities and revocation lists of clients replaced");
+            }
+            Err(reason) => tracing::error!(
+                listener = %name,
+                "{reason}; the authorities and revocation lists before it go on serving"
+            ),
+        }
     }
 
     fn load(
@@ -173,18 +226,22 @@ impl Hub {
             Some(path) => shared_secrets(&self.base.join(path))?,
             None => (state.own.all().to_vec(), None),
         };
-        let tickets = Tickets::new(&trust(name, settings), &secrets);
+        let auth = settings.client_auth.as_ref();
+        let client_marks = auth.map(|auth| clients::marks(&self.base, auth)).unwrap_or_default();
+        let clients = auth.map(|auth| clients::load(&self.base, auth, &self.provider)).transpose()?;
         let certificates: Certificates = Arc::default();
-        let listener = TlsListener::new(settings, &certificates, Arc::clone(&tickets), &self.provider)
-            .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        let (tickets, listener) = self.serve(name, settings, &certificates, clients.as_ref(), &secrets)?;
         let mut loaded = Loaded {
             settings: Arc::clone(settings),
             pairs: BTreeMap::new(),
             orphans: Vec::new(),
             certificates,
+            secrets,
             tickets,
             ticket_mark,
-            listener: Arc::new(listener),
+            clients,
+            client_marks,
+            listener,
         };
         let faults = self.refresh_pairs(name, &mut loaded, true);
         if loaded.certificates.load().count == 0 {
@@ -310,8 +367,10 @@ fn tell_of_age(name: &ListenerName, pair: &Pair, certificate: &Certificate, now_
 }
 
 /// A text that differs between any two settings that must not share sessions.
-fn trust(name: &ListenerName, settings: &ListenerTls) -> String {
-    format!("{name}\n{:?}\n{:?}\n", settings.min_version, settings.unknown_name)
+fn trust(name: &ListenerName, settings: &ListenerTls, clients: Option<&ClientTrust>) -> String {
+    let mode = settings.client_auth.as_ref().map(|auth| auth.mode);
+    let digest = clients.map_or("", |clients| clients.digest.as_str());
+    format!("{name}\n{:?}\n{mode:?}\n{digest}\n", settings.min_version)
 }
 
 pub(super) fn shared_secrets(path: &Path) -> Result<(Vec<Secret>, Option<Mark>), String> {
@@ -331,6 +390,7 @@ fn refresh_tickets(base: &Path, name: &ListenerName, loaded: &mut Loaded, all: b
     match shared_secrets(&path) {
         Ok((secrets, _)) => {
             loaded.tickets.set(&secrets);
+            loaded.secrets = secrets;
             tracing::info!(listener = %name, file = %path.display(), "ticket keys read");
         }
         Err(reason) => tracing::error!(listener = %name, "{reason}; the ticket keys before it go on serving"),

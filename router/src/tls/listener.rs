@@ -10,6 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
 use super::ALPN;
+use super::clients::ClientTrust;
 use super::store::{Index, Slot};
 use super::tickets::Tickets;
 
@@ -44,6 +45,7 @@ impl TlsListener {
         settings: &Arc<ListenerTls>,
         certificates: &Certificates,
         tickets: Arc<Tickets>,
+        clients: Option<&ClientTrust>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, rustls::Error> {
         let versions: &[_] = match settings.min_version {
@@ -51,10 +53,13 @@ impl TlsListener {
             TlsVersion::Tls13 => &[&TLS13],
         };
         let resolver = Resolver { certificates: Arc::clone(certificates), unknown: settings.unknown_name };
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(resolver));
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions)?;
+        let builder = match clients {
+            Some(trust) => builder.with_client_cert_verifier(Arc::clone(&trust.verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = ALPN.iter().map(|protocol| protocol.to_vec()).collect();
         // Sessions live in tickets alone: nothing to lock, nothing to bound.
         config.session_storage = Arc::new(NoServerSessionStorage {});

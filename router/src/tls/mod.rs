@@ -9,6 +9,7 @@
 pub mod authority;
 pub mod certificate;
 pub mod check;
+pub mod clients;
 pub mod files;
 pub mod handshake;
 pub mod hub;

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker, ready};
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::clients::Identity;
 use crate::stream::Stream;
 
 /// Bytes of one read from the socket at most. One such buffer a thread: an idle connection holds none.
@@ -37,6 +38,8 @@ pub struct Session {
     pub cipher: u16,
     /// The protocol negotiated by ALPN; what decides the codec.
     pub alpn: Option<Box<[u8]>>,
+    /// Who the client proved to be.
+    pub client: Option<Identity>,
 }
 
 /// A TLS connection with a client.

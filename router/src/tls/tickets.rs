@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, rand};
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use rustls::server::ProducesTickets;
 
 /// How long a ticket holds, seconds.
@@ -63,43 +64,14 @@ pub fn parse_secrets(text: &[u8]) -> Result<Vec<Secret>, String> {
         }
         // The line itself is a secret and is not shown.
         let wrong = || format!("line {number} is not {SECRET} bytes in base64 or hexadecimal");
-        let bytes = decode_hex(line).or_else(|| decode_base64(line)).ok_or_else(wrong)?;
+        let hex = HEXLOWER_PERMISSIVE.decode(line.as_bytes());
+        let bytes = hex.or_else(|_| BASE64.decode(line.as_bytes())).map_err(|_| wrong())?;
         secrets.push(Secret(bytes.try_into().map_err(|_| wrong())?));
         if secrets.len() > SHARED_MAX {
             return Err(format!("it holds more than {SHARED_MAX} keys"));
         }
     }
     if secrets.is_empty() { Err("it holds no key".to_owned()) } else { Ok(secrets) }
-}
-
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    if text.len() != SECRET * 2 {
-        return None;
-    }
-    let (pairs, _) = text.as_bytes().as_chunks::<2>();
-    pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
-
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let (mut bits, mut held, mut out) = (0_u32, 0, Vec::new());
-    for byte in text.bytes() {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(digit);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push((bits >> held) as u8);
-        }
-    }
-    Some(out)
 }
 
 struct Key {

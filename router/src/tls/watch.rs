@@ -9,14 +9,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::clients;
 use super::files::{self, Mark};
 use super::hub::Hub;
 use super::tickets::{ROTATE_S, unix_s};
 
 /// Least time between looks.
 const EVERY: Duration = Duration::from_millis(500);
-/// Times a look takes that pass before the next: at most a fortieth of a core goes into looking.
+/// Times a look takes that pass before the next, so that looking at very many files costs little of a core ...
 const REST: u32 = 40;
+/// ... and the most that passes, however long a look took.
+const REST_MAX: Duration = Duration::from_secs(2);
 /// Time between the two looks that must agree.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Looks after which files that never rest are read all the same.
@@ -56,7 +59,7 @@ pub fn run(hub: &Arc<Hub>, asked: &Receiver<Ask>) {
         }
         let begun = Instant::now();
         let mut latest = look(hub);
-        rest = EVERY.max(begun.elapsed() * REST);
+        rest = (begun.elapsed() * REST).clamp(EVERY, REST_MAX);
         let due = unix_s().saturating_sub(rotated_s) >= ROTATE_S;
         if latest == known && !due {
             continue;
@@ -90,6 +93,11 @@ fn look(hub: &Hub) -> Look {
         if let Some(path) = settings.ticket_keys.as_ref().map(|path| hub.base().join(path)) {
             let mark = files::mark(&path);
             seen.push((path, mark));
+        }
+        if let Some(auth) = &settings.client_auth {
+            let marks = clients::marks(hub.base(), auth);
+            seen.push((auth.ca.clone(), marks.0));
+            seen.extend(auth.crl.clone().map(|crl| (crl, marks.1)));
         }
     }
     seen

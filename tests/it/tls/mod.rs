@@ -1,5 +1,6 @@
 //! TLS with clients: which certificate for which name, what is done with their files, sessions, and HTTP/1.1 over it.
 
+mod clients;
 mod files;
 mod handshakes;
 mod names;

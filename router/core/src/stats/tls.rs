@@ -18,7 +18,9 @@ pub enum HandshakeFailure {
     Incompatible,
     /// The client refused with an alert.
     PeerAlert,
-    /// A message is malformed, out of order or does not verify.
+    /// The client has no certificate where one is required, or one that does not verify.
+    ClientCertificate,
+    /// A message is malformed or out of order.
     Invalid,
     /// The process ended.
     Drained,
@@ -26,13 +28,14 @@ pub enum HandshakeFailure {
 
 impl HandshakeFailure {
     /// Every failure, in the order of its number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Closed,
         Self::Timeout,
         Self::NotTls,
         Self::UnknownName,
         Self::Incompatible,
         Self::PeerAlert,
+        Self::ClientCertificate,
         Self::Invalid,
         Self::Drained,
     ];
@@ -46,6 +49,7 @@ impl HandshakeFailure {
             Self::UnknownName => "unknown_name",
             Self::Incompatible => "incompatible",
             Self::PeerAlert => "peer_alert",
+            Self::ClientCertificate => "client_certificate",
             Self::Invalid => "invalid",
             Self::Drained => "drained",
         }
