@@ -4,6 +4,7 @@ mod clients;
 mod files;
 mod handshakes;
 mod names;
+mod readme;
 mod sessions;
 mod streams;
 
