@@ -73,6 +73,7 @@ struct Loaded {
     listener: Arc<TlsListener>,
 }
 
+#[derive(Clone)]
 struct Held {
     pair: Pair,
     marks: Marks,
@@ -229,12 +230,15 @@ impl Hub {
         let auth = settings.client_auth.as_ref();
         let client_marks = auth.map(|auth| clients::marks(&self.base, auth)).unwrap_or_default();
         let clients = auth.map(|auth| clients::load(&self.base, auth, &self.provider)).transpose()?;
-        let certificates: Certificates = Arc::default();
+        // What is loaded already is not loaded again: one more certificate in a list of many is one.
+        let known = state.loaded.get(name);
+        let index = known.map(|known| known.certificates.load_full()).unwrap_or_default();
+        let certificates: Certificates = Arc::new(ArcSwap::new(index));
         let (tickets, listener) = self.serve(name, settings, &certificates, clients.as_ref(), &secrets)?;
         let mut loaded = Loaded {
             settings: Arc::clone(settings),
-            pairs: BTreeMap::new(),
-            orphans: Vec::new(),
+            pairs: known.map(|known| known.pairs.clone()).unwrap_or_default(),
+            orphans: known.map(|known| known.orphans.clone()).unwrap_or_default(),
             certificates,
             secrets,
             tickets,
@@ -243,21 +247,21 @@ impl Hub {
             client_marks,
             listener,
         };
-        let faults = self.refresh_pairs(name, &mut loaded, true);
-        if loaded.certificates.load().count == 0 {
-            let faults =
-                if faults.is_empty() { "no certificate was found".to_owned() } else { faults.join("; ") };
-            return Err(format!("no certificate can be served: {faults}"));
+        let unlisted = self.refresh_pairs(name, &mut loaded, false);
+        if loaded.pairs.values().any(|held| held.serves.is_some()) {
+            return Ok(loaded);
         }
-        Ok(loaded)
+        let faults: Vec<String> =
+            unlisted.into_iter().chain(loaded.pairs.into_values().filter_map(|held| held.fault)).collect();
+        let faults = if faults.is_empty() { "none was found".to_owned() } else { faults.join("; ") };
+        Err(format!("no certificate can be served: {faults}"))
     }
 
-    /// Loads pairs that are new or changed, lets go of those that left a directory, and stores the new index. Returns
-    /// what is wrong now.
+    /// Loads pairs that are new or changed, lets go of those that left, and stores the new index. Returns which
+    /// directories cannot be listed.
     fn refresh_pairs(&self, name: &ListenerName, loaded: &mut Loaded, all: bool) -> Vec<String> {
         let (found, failed) = files::pairs(&self.base, &loaded.settings);
-        let mut faults: Vec<String> = failed.iter().map(|(_, reason)| reason.clone()).collect();
-        let unlisted: Vec<u32> = failed.into_iter().map(|(source, _)| source).collect();
+        let (unlisted, faults): (Vec<u32>, Vec<String>) = failed.into_iter().unzip();
         let (mut removed, mut added) = (std::mem::take(&mut loaded.orphans), Vec::new());
         loaded.pairs.retain(|rank, held| {
             let stays = found.contains_key(rank) || unlisted.contains(&rank.source);
@@ -281,7 +285,6 @@ impl Hub {
                 removed.extend(before);
                 added.push(Arc::clone(now));
             }
-            faults.extend(fault.clone());
             loaded.pairs.insert(rank, Held { pair, marks, serves, fault });
         }
         if removed.is_empty() && added.is_empty() {

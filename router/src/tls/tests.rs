@@ -142,7 +142,7 @@ fn tickets_open_for_their_own_setting_and_time() {
     // Another setting with the same secret, another secret, and any changed byte.
     let elsewhere = Tickets::with_clock("other", std::slice::from_ref(&secret), clock);
     assert_eq!(elsewhere.decrypt(&ticket), None);
-    assert_eq!(Tickets::with_clock("edge", &[other.clone()], clock).decrypt(&ticket), None);
+    assert_eq!(Tickets::with_clock("edge", std::slice::from_ref(&other), clock).decrypt(&ticket), None);
     for at in 0..ticket.len() {
         let mut changed = ticket.clone();
         changed[at] ^= 1;

@@ -40,6 +40,9 @@ pub struct Connection {
     /// Its slot in the wheel.
     pub deadline: Deadline,
     keepalive_ms: u64,
+    /// When the wait for a request ends; set when it begins. What wakes it without being one (a piece of a TLS record) does
+    /// not prolong it.
+    over_ms: Option<u64>,
     served: bool,
     /// TLS of the listener, until the handshake takes it.
     tls: Option<Arc<TlsListener>>,
@@ -107,7 +110,10 @@ pub fn serve(
             connection.deadline.set_busy(true);
             let after = connection.busy().await;
             connection.deadline.set_busy(false);
-            connection.served |= after != After::Idle;
+            if after != After::Idle {
+                connection.served = true;
+                connection.over_ms = None;
+            }
             match after {
                 After::Idle | After::Keep => {}
                 After::Close => return connection.stream.say_goodbye(),
@@ -136,7 +142,18 @@ impl Connection {
         });
         let secure = settings.is_some_and(|settings| settings.listener.tls.is_some());
         let tls = if secure { worker.shared.tls.listeners.load().get(&listener.name).cloned() } else { None };
-        Self { worker, listener, stream, peer, deadline, keepalive_ms, served: false, tls, _open: open }
+        Self {
+            worker,
+            listener,
+            stream,
+            peer,
+            deadline,
+            keepalive_ms,
+            over_ms: None,
+            served: false,
+            tls,
+            _open: open,
+        }
     }
 
     /// Answers plain HTTP on a TLS listener: the request in `bytes` is read and refused.
@@ -161,7 +178,7 @@ impl Connection {
     /// a request that has arrived and not been reported yet is served, and a connection that was let in a moment ago
     /// may still send its first.
     async fn idle(&mut self) -> Idle {
-        let over_ms = self.worker.turn_ms() + self.keepalive_ms;
+        let over_ms = *self.over_ms.get_or_insert(self.worker.turn_ms() + self.keepalive_ms);
         let mut settle_ms = None;
         let mut woken = false;
         poll_fn(|cx| {

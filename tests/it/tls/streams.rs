@@ -1,7 +1,9 @@
 //! HTTP/1.1 over TLS: bodies of any size, pipelining, slow readers, ends of connections, what endpoints and clients are told.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ekiden_tests::{
     Authority, Client, Echo, Ekiden, Origin, Seen, Served, Setup, free_port, pattern, until_true, web,
@@ -212,6 +214,23 @@ fn ends_are_announced() {
     assert_eq!(client.response().text(), "ok");
     assert_eq!(client.rest(), b"");
     assert!(client.ended_cleanly());
+}
+
+/// Pieces of a record are no request: they do not win time.
+#[test]
+fn a_dripped_record_does_not_keep_a_connection_open() {
+    let authority = Authority::new();
+    let router = hello(&authority, "limits = { keepalive_idle = \"400ms\" }");
+    let mut client = authority.trusting().connect(router.address(), "a.test").unwrap();
+    assert_eq!(client.get("a.test", "/").text(), "hello");
+    let begun = Instant::now();
+    for byte in [0x17, 0x03, 0x03, 0x40, 0x00].into_iter().chain([0; 200]) {
+        let _closed = client.socket().write(&[byte]);
+        if !client.is_quiet(Duration::from_millis(50)) {
+            break;
+        }
+    }
+    assert!(begun.elapsed() < Duration::from_secs(3), "open after {:?}", begun.elapsed());
 }
 
 /// A request cut off by the end of the connection, with or without close_notify, is never passed on as whole.
