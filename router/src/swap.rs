@@ -1,7 +1,7 @@
 //! The swapper: takes published Models, compiles them off the workers, swaps the one pointer, and acknowledges.
 //!
-//! Order of one swap: load certificates, bind new listeners, compile, store the table, mark removed endpoints gone, wake every worker,
-//! wait until each has taken it, close old listeners, end the tickets. A worker that is late is named and keeps the
+//! Order of one swap: load certificates, bind new listeners, compile, store the table, mark removed endpoints gone, wake
+//! every worker, wait until each has taken it, close old listeners, end the tickets. A worker that is late is named and keeps the
 //! tickets pending; later publishes go on. Does not validate Models (control did) and does not serve.
 
 use std::collections::BTreeMap;

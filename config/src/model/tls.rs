@@ -17,7 +17,7 @@ pub struct ListenerTls {
     pub ticket_keys: Option<PathBuf>,
     /// From accept to the end of the handshake. Default 10 s.
     pub handshake_deadline: Duration,
-    /// Handshakes in progress on one worker, above which new connections are reset. Default 1024.
+    /// Handshakes in progress on one worker, above which new connections are reset. Default 4096.
     pub max_handshakes: u32,
     /// Certificates of clients; none means that they are not asked for any.
     pub client_auth: Option<ClientAuth>,

@@ -196,7 +196,7 @@ tables! {
         /// Certificates of clients. Only with `tls`.
         client_auth: RawClientAuth = "not asked for";
         /// TLS handshakes in progress on one worker at most, those of all its listeners; more connections are reset.
-        max_handshakes: Spanned<u64> = "1024" in 1, 1_000_000;
+        max_handshakes: Spanned<u64> = "4096" in 1, 1_000_000;
         /// Send `Strict-Transport-Security` with this value on every response that has none, such as `"max-age=31536000; includeSubDomains"`. Only with `tls`.
         hsts: Spanned<String> = "none" in 1, 256;
         /// Answer every request with 308 to `https` on this port; `true` means 443. Paths below `/.well-known/acme-challenge/`

@@ -12,7 +12,7 @@ use crate::source::Span;
 /// From accept to the end of a handshake, where the file does not say.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Handshakes in progress on one worker, where the file does not say.
-const MAX_HANDSHAKES: u32 = 1024;
+const MAX_HANDSHAKES: u32 = 4096;
 /// Port of `https`.
 const HTTPS: u16 = 443;
 

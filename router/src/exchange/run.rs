@@ -14,6 +14,7 @@ use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
 use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
 use ekiden_core::{edit, path, split};
+use tokio::io::AsyncWrite;
 
 use crate::exchange::answer::{Answer, write_answer, write_error};
 use crate::exchange::backend::{Backend, Fixed, Reply};
@@ -29,7 +30,6 @@ use crate::wire::request::{Rules, TargetForm};
 use crate::wire::scan::{Bounds, Found, Scan};
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
-use tokio::io::AsyncWrite;
 
 impl Fields for Head {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
