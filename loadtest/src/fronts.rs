@@ -1,5 +1,6 @@
 //! The contestants: how each proxy is found, configured, started and asked for its version.
-//! One worker each on the router's core, plain HTTP/1.1 from one listener to one origin, no logs unless the name says so.
+//! One worker each on the router's core, HTTP/1.1 from one plain listener, and one with TLS where it can, to one origin; no logs
+//! unless the name says so.
 //! The texts of the configurations are in `fronts/texts.rs`; nothing here measures.
 
 mod texts;
@@ -65,6 +66,14 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// Whether it can serve TLS in the comparison.
+    pub(crate) fn speaks_tls(self) -> bool {
+        match self {
+            Self::Ekiden | Self::EkidenLogged | Self::Haproxy | Self::Nginx | Self::Envoy => true,
+            Self::Null | Self::Pingora => false,
+        }
+    }
+
     /// Whether it is our own binary.
     pub(crate) fn is_ours(self) -> bool {
         matches!(self, Self::Ekiden | Self::EkidenLogged)
@@ -111,6 +120,8 @@ pub(crate) struct Front {
     pub(crate) name: String,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where it listens with TLS; none for one that cannot.
+    pub(crate) secure: Option<SocketAddr>,
     /// The process; the workers may be its children.
     pub(crate) running: Running,
 }
@@ -121,11 +132,46 @@ pub(crate) fn start(kind: Kind, name: &str, origin: SocketAddr, dir: &Path) -> F
     let address = launch::free_address()?;
     let dir = dir.join(name);
     fs::create_dir_all(&dir)?;
-    let launch = launch(kind, name, &program, address, origin, &dir)?;
+    let secure = if kind.speaks_tls() { Some(launch::free_address()?) } else { None };
+    let launch = launch(kind, name, &program, address, secure, origin, &dir)?;
     let running = launch.start(&dir)?;
-    let mut front = Front { kind, name: name.to_owned(), address, running };
+    let mut front = Front { kind, name: name.to_owned(), address, secure, running };
     front.await_ready("/", Duration::from_secs(15))?;
     Ok(front)
+}
+
+/// A listener with TLS.
+#[derive(Debug)]
+pub(crate) struct Secure {
+    /// Where.
+    pub(crate) address: SocketAddr,
+    /// Certificate and key in one file.
+    pub(crate) pem: PathBuf,
+}
+
+/// Makes a P-256 certificate with its key.
+fn certificate(dir: &Path) -> Fallible<PathBuf> {
+    let openssl = installed("openssl", "apt install openssl")?;
+    let (key, cert, pem) = (dir.join("tls.key"), dir.join("tls.pem"), dir.join("tls-both.pem"));
+    let mut make = Command::new(openssl);
+    make.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "30",
+    ]);
+    make.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
+    let made = make.arg("-keyout").arg(&key).arg("-out").arg(&cert).output()?;
+    if !made.status.success() {
+        return Err(failure(format!("openssl: {}", String::from_utf8_lossy(&made.stderr))));
+    }
+    fs::write(&pem, [fs::read(cert)?, fs::read(key)?].concat())?;
+    Ok(pem)
 }
 
 /// What starts that proxy; writes its configuration into `dir`.
@@ -134,10 +180,16 @@ pub(crate) fn launch(
     name: &str,
     program: &Path,
     address: SocketAddr,
+    secure: Option<SocketAddr>,
     origin: SocketAddr,
     dir: &Path,
 ) -> Fallible<Launch> {
     let launch = Launch::new(name, program, ROUTER_CORE);
+    let secure = match secure {
+        Some(address) => Some(Secure { address, pem: certificate(dir)? }),
+        None => None,
+    };
+    let secure = secure.as_ref();
     let file = dir.join(match kind {
         Kind::Ekiden | Kind::EkidenLogged => "ekiden.toml",
         Kind::Envoy => "envoy.yaml",
@@ -147,20 +199,20 @@ pub(crate) fn launch(
         Kind::Ekiden | Kind::EkidenLogged => {
             let logged = kind == Kind::EkidenLogged;
             let log = logged.then(|| dir.join("access.log"));
-            fs::write(&file, texts::ekiden(address, origin, log.as_deref()))?;
+            fs::write(&file, texts::ekiden(address, secure, origin, log.as_deref()))?;
             let telemetry = if logged { launch::free_address()?.to_string() } else { "off".to_owned() };
             ekiden(launch, &file, dir, 1, &telemetry, "off")
         }
         Kind::Haproxy => {
-            fs::write(&file, texts::haproxy(address, origin))?;
+            fs::write(&file, texts::haproxy(address, secure, origin))?;
             launch.args(["-q", "-db", "-f"]).arg(file)
         }
         Kind::Nginx => {
-            fs::write(&file, texts::nginx(address, origin, dir))?;
+            fs::write(&file, texts::nginx(address, secure, origin, dir))?;
             launch.arg("-e").arg(dir.join("error.log")).arg("-p").arg(dir).arg("-c").arg(file)
         }
         Kind::Envoy => {
-            fs::write(&file, texts::envoy(address, origin))?;
+            fs::write(&file, texts::envoy(address, secure, origin))?;
             launch.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]).arg(file)
         }
         Kind::Null => launch.arg("null-relay").args(listen_to(address, origin)),

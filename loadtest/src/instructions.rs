@@ -84,13 +84,14 @@ fn counted(
     let address = launch::free_address()?;
     let dir = dir.join(kind.name());
     fs::create_dir_all(&dir)?;
-    let wanted = fronts::launch(kind, kind.name(), &kind.program()?, address, origin, &dir)?;
+    let wanted = fronts::launch(kind, kind.name(), &kind.program()?, address, None, origin, &dir)?;
     let launch = Launch::new(kind.name(), valgrind, ROUTER_CORE)
         .args(["--tool=callgrind", "--separate-threads=yes", "--quiet"])
         .arg(format!("--callgrind-out-file={}", dir.join("counts").display()))
         .arg(&wanted.program)
         .args(wanted.args);
-    let mut front = Front { kind, name: kind.name().to_owned(), address, running: launch.start(&dir)? };
+    let mut front =
+        Front { kind, name: kind.name().to_owned(), address, secure: None, running: launch.start(&dir)? };
     front.await_ready(&wish.path, Duration::from_secs(60))?;
     let drive = Launch::own("drive", LOAD_CORE)?.arg("--to").arg(address.to_string());
     let drive = drive.args(["--path", &wish.path, "--connections", CONNECTIONS, "--requests"]);

@@ -129,7 +129,7 @@ pub(crate) struct PeersOptions {
     /// The first takes part twice, to show the noise.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Cases of: small, 1k, 10k, 1m, conn.
+    /// Cases of: small, 1k, 10k, 1m, conn, tls, tls-1m, tls-resumed.
     #[arg(long, value_delimiter = ',')]
     cases: Vec<String>,
     /// Requests of the system call count; 0 leaves it out.
@@ -145,7 +145,11 @@ impl PeersOptions {
         let smoke = self.common.smoke;
         let find = |name: &String| {
             let found = peers::CASES.into_iter().find(|case| case.name == name);
-            found.ok_or_else(|| failure(format!("unknown case {name:?}; there are small, 1k, 10k, 1m, conn")))
+            found.ok_or_else(|| {
+                failure(format!(
+                    "unknown case {name:?}; there are small, 1k, 10k, 1m, conn, tls, tls-1m, tls-resumed"
+                ))
+            })
         };
         let cases: Vec<Case> = self.cases.iter().map(find).collect::<Fallible<_>>()?;
         Ok(peers::Wish {

@@ -109,7 +109,7 @@ fn start(wish: &Wish, origin: SocketAddr, control: SocketAddr, dir: &Path) -> Fa
     let launch = fronts::ekiden(launch, &file, dir, wish.workers, "off", &control.to_string());
     let started = Instant::now();
     let running = launch.start(dir)?;
-    let mut front = Front { kind: Kind::Ekiden, name: "ekiden".to_owned(), address, running };
+    let mut front = Front { kind: Kind::Ekiden, name: "ekiden".to_owned(), address, secure: None, running };
     front.await_ready("/", Duration::from_secs(60))?;
     println!("ekiden serves the big table after {:.1} s", started.elapsed().as_secs_f64());
     Ok(front)
