@@ -56,6 +56,7 @@ pub fn model(shape: &Shape) -> Model {
         trust: Vec::new(),
         limits: HttpLimits::default(),
         connections: ConnectionLimits::default(),
+        h2c: false,
         allow_underscore: false,
         merge_slashes: false,
         forwarded: false,

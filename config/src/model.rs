@@ -73,6 +73,8 @@ pub struct Listener {
     pub limits: HttpLimits,
     /// Bounds on connections, by client and in all.
     pub connections: ConnectionLimits,
+    /// Also take HTTP/2 in clear text from clients that begin with its preface.
+    pub h2c: bool,
     /// Accept `_` in field names instead of dropping such fields. A field that would equal a forwarding field is
     /// refused either way.
     pub allow_underscore: bool,

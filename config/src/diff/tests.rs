@@ -75,6 +75,7 @@ fn listener(name: &str, port: u16) -> Arc<Listener> {
         trust: vec![],
         limits: HttpLimits::default(),
         connections: ConnectionLimits::default(),
+        h2c: false,
         allow_underscore: false,
         merge_slashes: false,
         forwarded: false,

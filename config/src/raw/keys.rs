@@ -137,6 +137,8 @@ tables! {
         trust: Vec<Spanned<String>> = "nobody" in 0, 1000;
         /// Bounds on what a client may send.
         limits: RawLimits = "see the keys";
+        /// Also take HTTP/2 in clear text from clients that begin with it (prior knowledge), on the same port as HTTP/1.
+        h2c: bool = "false";
         /// Accept `_` in field names; otherwise such fields are dropped.
         allow_underscore: bool = "false";
         /// Read `//` in paths as `/`, for matching and forwarding.

@@ -112,6 +112,7 @@ fn listener(
         trust,
         limits: limits(raw.limits.as_ref()),
         connections,
+        h2c: raw.h2c.unwrap_or(false),
         allow_underscore: raw.allow_underscore.unwrap_or(false),
         merge_slashes: raw.merge_slashes.unwrap_or(false),
         forwarded: raw.forwarded.unwrap_or(false),

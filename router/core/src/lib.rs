@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod connection_limits;
 pub mod cookie;
 pub mod edit;
+pub mod frame_budget;
 pub mod health;
 pub mod host;
 pub mod outcome;

@@ -272,4 +272,7 @@ causes! {
     Dropped: "dropped", Always(499), "H27", Client, Never, "", 0,
         "The exchange was dropped before its end.",
         "Nothing is to be done by the app.";
+    Http2OverBudget: "http2_over_budget", Always(499), "H27", Client, Never, "", 0,
+        "The HTTP/2 connection of the client went over a budget of frames and was ended.",
+        "Send fewer control frames, resets or empty frames; see `ekiden_http2_calmed_total`.";
 }

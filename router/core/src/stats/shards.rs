@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use ekiden_config::names::{AppName, ClusterName, RouteName};
 
 use super::{Counter, Gauge, Histogram};
+use crate::frame_budget::Budget;
 use crate::outcome::Cause;
 
 /// Places in a `requests` array: 0 for no status, then 1xx to 5xx.
@@ -159,6 +160,20 @@ pub struct WorkerShard {
     pub accept_full: Counter,
     /// Connections closed because nothing came for the idle time.
     pub idle_closed: Counter,
+    /// Client connections that began HTTP/2.
+    pub http2_connections: Counter,
+    /// Client connections that speak HTTP/2, open.
+    pub http2_open: Gauge,
+    /// Requests taken on HTTP/2 streams.
+    pub streams: Counter,
+    /// Such requests not ended.
+    pub streams_open: Gauge,
+    /// RST_STREAM sent: streams that ended in an error, or whose request was not read to its end.
+    pub streams_reset: Counter,
+    /// HTTP/2 connections told to calm down, by [`Budget::index`].
+    pub calmed: [Counter; Budget::ALL.len()],
+    /// HTTP/2 connections ended for another error of the client.
+    pub http2_faults: Counter,
     /// Access log records dropped because the queue was full.
     pub log_drops: Counter,
     /// Parts of old tables dropped on the worker because the queue to the writer was full.
@@ -187,6 +202,13 @@ impl WorkerShard {
             accept_starved: Counter::new(),
             accept_full: Counter::new(),
             idle_closed: Counter::new(),
+            http2_connections: Counter::new(),
+            http2_open: Gauge::new(),
+            streams: Counter::new(),
+            streams_open: Gauge::new(),
+            streams_reset: Counter::new(),
+            calmed: [const { Counter::new() }; Budget::ALL.len()],
+            http2_faults: Counter::new(),
             log_drops: Counter::new(),
             part_drops: Counter::new(),
             panics: Counter::new(),

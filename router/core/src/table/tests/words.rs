@@ -158,6 +158,7 @@ pub(super) fn listener(name: &str, role: Role) -> Arc<Listener> {
         trust: Vec::new(),
         limits: HttpLimits::default(),
         connections: ConnectionLimits::default(),
+        h2c: false,
         allow_underscore: false,
         merge_slashes: false,
         forwarded: false,
