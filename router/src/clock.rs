@@ -74,10 +74,7 @@ impl Clock {
     }
 }
 
-/// Appends a `Date` field line (RFC 9110 section 5.6.7) for seconds since the Unix epoch.
-pub fn put_http_date(out: &mut Vec<u8>, unix_seconds: u64) {
-    let time = UNIX_EPOCH + std::time::Duration::from_secs(unix_seconds);
-    out.extend_from_slice(b"Date: ");
-    out.extend_from_slice(httpdate::fmt_http_date(time).as_bytes());
-    out.extend_from_slice(b"\r\n");
+/// The value of a `Date` field (RFC 9110 section 5.6.7) for seconds since the Unix epoch.
+pub fn http_date(unix_seconds: u64) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + std::time::Duration::from_secs(unix_seconds))
 }

@@ -18,6 +18,7 @@ use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::table::RouteEntry;
 
 use crate::clock::Moment;
+use crate::exchange::downstream::Downstream;
 use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
@@ -60,8 +61,8 @@ enum Step {
 }
 
 /// Serves one request by an endpoint of `cluster`. The record has been written when this returns.
-pub async fn forward(
-    connection: &mut Connection,
+pub async fn forward<D: Downstream>(
+    connection: &mut Connection<D>,
     ws: &mut Workspace,
     listener: &Listener,
     entry: Arc<RouteEntry>,
@@ -100,7 +101,7 @@ pub async fn forward(
             }
             none => {
                 forward.write_head(ws, started);
-                none.insert(Relay::new(ws, run::body_limit(listener, &forward.entry), now.ms()))
+                none.insert(Relay::new::<D>(ws, run::body_limit(listener, &forward.entry), now.ms()))
             }
         };
         let mut sides = Sides {
@@ -219,9 +220,9 @@ impl<'a> Forward<'a> {
     }
 
     /// Goes on until a connection is attached: connects, waits for first checks, picks again.
-    async fn acquire(
+    async fn acquire<D: Downstream>(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut Connection<D>,
         ws: &mut Workspace,
         first: Step,
     ) -> Result<(), Cause> {
@@ -320,9 +321,9 @@ impl<'a> Forward<'a> {
     }
 
     /// Waits for a change of readiness while a first check is outstanding, in the bounded queue of the cluster.
-    async fn await_first_check(
+    async fn await_first_check<D: Downstream>(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut Connection<D>,
         ws: &mut Workspace,
     ) -> Result<(), Cause> {
         let worker = Rc::clone(&self.worker);
@@ -345,14 +346,8 @@ impl<'a> Forward<'a> {
                 return Poll::Ready(Err(Cause::Drained));
             }
             // A client that has left gives its place to another; one that has only finished sending waits on.
-            worker.buffers.attach(&mut ws.client_in);
-            while !half_closed && !ws.client_in.is_full() {
-                match ws.client_in.poll_read(cx, &mut connection.stream) {
-                    Poll::Ready(Ok(count)) => half_closed = count == 0,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Cause::ClientGone)),
-                    Poll::Pending => break,
-                }
-            }
+            let client = &mut connection.stream;
+            client.poll_watch(cx, &worker.buffers, &mut ws.client_in, &mut half_closed)?;
             if worker.waiters.changes() != seen {
                 return Poll::Ready(Ok(()));
             }
@@ -469,15 +464,15 @@ impl<'a> Forward<'a> {
     }
 
     /// No complete response: answered where nothing has been sent, truncated where something has.
-    async fn fail(
+    async fn fail<D: Downstream>(
         &self,
-        connection: &mut Connection,
+        connection: &mut Connection<D>,
         ws: &mut Workspace,
         failure: Failure,
         sent: bool,
     ) -> After {
         self.count_bytes(ws);
-        if failure.cause != Cause::ClientGone
+        if !is_client_gone(failure.cause)
             && failure.cause.at(ws.trace.phase).blame() == Blame::Endpoint
             && let Some(home) = ws.leg.home()
         {
@@ -496,6 +491,11 @@ impl<'a> Forward<'a> {
         ws.client_out.clear();
         run::refuse(connection, ws, failure.cause, None).await
     }
+}
+
+/// Whether nobody is there to be answered.
+pub fn is_client_gone(cause: Cause) -> bool {
+    matches!(cause, Cause::ClientGone | Cause::Dropped | Cause::Http2OverBudget)
 }
 
 /// A place in a cluster's queue.

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod backend;
+pub mod downstream;
 pub mod forward;
 pub mod leg;
 pub mod out;
@@ -65,6 +66,15 @@ pub struct Workspace {
     pub listener: Option<Rc<ListenerRef>>,
     /// The client's address; none on a unix socket.
     pub peer: Option<SocketAddr>,
+}
+
+impl Workspace {
+    /// Makes ready for the next request. Called before anything of it is taken.
+    pub fn begin(&mut self) {
+        self.request.clear();
+        self.client_out.clear();
+        (self.body_pace, self.read_pace) = Default::default();
+    }
 }
 
 /// What becomes of the client connection after an exchange.

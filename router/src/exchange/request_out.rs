@@ -220,7 +220,11 @@ fn write_forwarding(
         write_forwarded(out, peer, head.known(FieldId::Host));
     }
     if let Some(pseudonym) = &listener.via {
-        let version: &[u8] = if ws.request.version == Version::Http10 { b"1.0 " } else { b"1.1 " };
+        let version: &[u8] = match ws.request.version {
+            Version::Http10 => b"1.0 ",
+            Version::Http11 => b"1.1 ",
+            Version::Http2 => b"2.0 ",
+        };
         out.extend_from_slice(b"Via: ");
         out.extend_from_slice(version);
         out.extend_from_slice(pseudonym.as_bytes());

@@ -162,6 +162,7 @@ fn record(
         protocol: match ws.request.version {
             Version::Http10 => Protocol::Http10,
             Version::Http11 => Protocol::Http11,
+            Version::Http2 => Protocol::Http2,
         },
         secure: false,
         generation: trace.generation,

@@ -33,6 +33,8 @@ pub enum Protocol {
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2.
+    Http2,
 }
 
 impl Protocol {
@@ -41,6 +43,7 @@ impl Protocol {
         match self {
             Protocol::Http10 => "http1.0",
             Protocol::Http11 => "http1.1",
+            Protocol::Http2 => "http2.0",
         }
     }
 }

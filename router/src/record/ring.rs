@@ -29,6 +29,7 @@ pub const RECORD_MAX: usize = WORDS * 8 + TARGET_MAX + (TEXTS - 1) * TEXT_MAX + 
 const SECURE: u64 = 1;
 const HTTP10: u64 = 2;
 const HAS_CLIENT: u64 = 4;
+const HTTP2: u64 = 8;
 const NO_RETRY: u64 = 255;
 
 /// One worker's end: takes records, never waits. Not `Clone`; lives and dies with its worker.
@@ -120,6 +121,7 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
         | match access.protocol {
             Protocol::Http10 => HTTP10,
             Protocol::Http11 => 0,
+            Protocol::Http2 => HTTP2,
         };
     let retry = access.retry_cause.map_or(NO_RETRY, |cause| cause.index() as u64);
     let words: [u64; WORDS] = [
@@ -213,7 +215,11 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         total_us,
         bytes_in,
         bytes_out,
-        protocol: if flags & HTTP10 != 0 { Protocol::Http10 } else { Protocol::Http11 },
+        protocol: match flags & (HTTP10 | HTTP2) {
+            HTTP10 => Protocol::Http10,
+            HTTP2 => Protocol::Http2,
+            _ => Protocol::Http11,
+        },
         secure: flags & SECURE != 0,
         generation,
     })

@@ -9,7 +9,7 @@ pub mod request;
 pub mod response;
 pub mod scan;
 
-/// The two versions spoken.
+/// The versions spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Version {
     /// HTTP/1.0.
@@ -17,6 +17,8 @@ pub enum Version {
     /// HTTP/1.1.
     #[default]
     Http11,
+    /// HTTP/2.
+    Http2,
 }
 
 /// Whether a byte may stand in a token (RFC 9110 section 5.6.2).

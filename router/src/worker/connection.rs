@@ -13,6 +13,7 @@ use std::task::Poll;
 use ekiden_core::outcome::Cause;
 use tokio::io::AsyncWrite;
 
+use crate::buffer::Buffer;
 use crate::exchange::{After, Workspace, run, trace};
 use crate::stream::Stream;
 use crate::wheel::Deadline;
@@ -25,27 +26,47 @@ const LINGER_BYTES: usize = 1 << 20;
 /// How long a connection that is about to close waits for a request that is already on its way.
 const SETTLE_MS: u64 = 1_000;
 
-/// A client connection.
-pub struct Connection {
+/// The client's side as an exchange sees it: a connection, or a stream of one.
+pub struct Connection<D = Stream> {
     /// Its worker.
     pub worker: Rc<Worker>,
     /// The listener that accepted it.
     pub listener: Rc<ListenerRef>,
-    /// The socket.
-    pub stream: Stream,
+    /// What carries the request and its response.
+    pub stream: D,
     /// The client's address.
     pub peer: Option<SocketAddr>,
     /// Its slot in the wheel.
     pub deadline: Deadline,
+}
+
+/// An HTTP/1 connection from its first byte to its last.
+struct Kept {
+    connection: Connection,
     keepalive_ms: u64,
     served: bool,
     _open: OpenConnection,
 }
 
 /// A workspace in use. Dropped with an exchange open (the task panicked or was ended), it leaves the record.
-struct Busy {
+pub struct Busy {
     worker: Rc<Worker>,
     ws: Option<Box<Workspace>>,
+}
+
+impl Busy {
+    /// Takes a workspace for requests of this client.
+    pub fn new<D>(connection: &Connection<D>) -> Self {
+        let mut ws = connection.worker.take_workspace();
+        ws.listener = Some(Rc::clone(&connection.listener));
+        ws.peer = connection.peer;
+        Self { worker: Rc::clone(&connection.worker), ws: Some(ws) }
+    }
+
+    /// The workspace; there is one until the drop.
+    pub fn workspace(&mut self) -> Option<&mut Workspace> {
+        self.ws.as_deref_mut()
+    }
 }
 
 impl Drop for Busy {
@@ -87,33 +108,40 @@ pub fn serve(
     peer: Option<SocketAddr>,
     open: OpenConnection,
 ) -> impl Future<Output = ()> {
-    let mut connection = Connection::new(worker, listener, stream, peer, open);
+    let mut kept = Kept::new(worker, listener, stream, peer, open);
     async move {
-        while let Idle::Readable = connection.idle().await {
-            connection.deadline.set_busy(true);
-            let after = connection.busy().await;
-            connection.deadline.set_busy(false);
-            connection.served |= after != After::Idle;
+        while let Idle::Readable = kept.idle().await {
+            kept.connection.deadline.set_busy(true);
+            let after = kept.busy().await;
+            kept.connection.deadline.set_busy(false);
+            kept.served |= after != After::Idle;
             match after {
                 After::Idle | After::Keep => {}
                 After::Close => return,
-                After::Linger => return Box::pin(connection.linger()).await,
-                After::Abort => return connection.abort(),
+                After::Linger => return Box::pin(kept.linger()).await,
+                After::Abort => return kept.abort(),
             }
         }
     }
 }
 
-impl Connection {
-    /// A connection that has been accepted. Called by [`serve`], and by tests that drive an exchange by hand.
-    pub fn new(
+impl<D> Connection<D> {
+    /// The client's side of exchanges to come. Called for each connection and stream, and by tests that drive an
+    /// exchange by hand.
+    pub fn new(worker: Rc<Worker>, listener: Rc<ListenerRef>, stream: D, peer: Option<SocketAddr>) -> Self {
+        let deadline = worker.wheel.slot();
+        Self { worker, listener, stream, peer, deadline }
+    }
+}
+
+impl Kept {
+    fn new(
         worker: Rc<Worker>,
         listener: Rc<ListenerRef>,
         stream: Stream,
         peer: Option<SocketAddr>,
         open: OpenConnection,
     ) -> Self {
-        let deadline = worker.wheel.slot();
         worker.clock.read();
         let keepalive_ms = worker.with_table(|table| {
             let settings = listener.settings(table);
@@ -121,36 +149,37 @@ impl Connection {
                 u64::try_from(s.listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000)
             })
         });
-        Self { worker, listener, stream, peer, deadline, keepalive_ms, served: false, _open: open }
+        let connection = Connection::new(worker, listener, stream, peer);
+        Self { connection, keepalive_ms, served: false, _open: open }
     }
 
     /// Waits for bytes with nothing held. Before it gives up, because of its age or of a drain, it looks into the kernel:
     /// a request that has arrived and not been reported yet is served, and a connection that was let in a moment ago
     /// may still send its first.
     async fn idle(&mut self) -> Idle {
-        let over_ms = self.worker.turn_ms() + self.keepalive_ms;
+        let over_ms = self.connection.worker.turn_ms() + self.keepalive_ms;
         let mut settle_ms = None;
         let mut woken = false;
         poll_fn(|cx| {
             if std::mem::replace(&mut woken, true) {
-                self.worker.clock.read();
+                self.connection.worker.clock.read();
             }
-            if let Poll::Ready(result) = self.stream.poll_readable(cx) {
+            if let Poll::Ready(result) = self.connection.stream.poll_readable(cx) {
                 return Poll::Ready(if result.is_ok() { Idle::Readable } else { Idle::Over });
             }
-            let now_ms = self.worker.turn_ms();
-            let draining = self.worker.is_draining();
+            let now_ms = self.connection.worker.turn_ms();
+            let draining = self.connection.worker.is_draining();
             if !draining && now_ms < over_ms {
-                self.deadline.set(over_ms, cx.waker());
+                self.connection.deadline.set(over_ms, cx.waker());
                 return Poll::Pending;
             }
             let settle_ms = *settle_ms.get_or_insert(now_ms + SETTLE_MS);
-            let expected = (draining && !self.served) || self.stream.peeked_dead();
-            if !expected || self.worker.is_forced() || now_ms >= settle_ms {
-                self.worker.shard.idle_closed.add(u64::from(!draining));
+            let expected = (draining && !self.served) || self.connection.stream.peeked_dead();
+            if !expected || self.connection.worker.is_forced() || now_ms >= settle_ms {
+                self.connection.worker.shard.idle_closed.add(u64::from(!draining));
                 return Poll::Ready(Idle::Over);
             }
-            self.deadline.set(settle_ms, cx.waker());
+            self.connection.deadline.set(settle_ms, cx.waker());
             Poll::Pending
         })
         .await
@@ -158,12 +187,10 @@ impl Connection {
 
     /// Runs exchanges until nothing of the client's is left over.
     async fn busy(&mut self) -> After {
-        let mut busy = Busy { worker: Rc::clone(&self.worker), ws: Some(self.worker.take_workspace()) };
-        let Some(ws) = busy.ws.as_deref_mut() else { return After::Close };
-        ws.listener = Some(Rc::clone(&self.listener));
-        ws.peer = self.peer;
+        let mut busy = Busy::new(&self.connection);
+        let Some(ws) = busy.workspace() else { return After::Close };
         loop {
-            let after = run::exchange(self, ws).await;
+            let after = run::exchange(&mut self.connection, ws).await;
             if after != After::Keep || ws.client_in.is_empty() {
                 return after;
             }
@@ -172,17 +199,17 @@ impl Connection {
 
     /// Ends our side, then swallows what the client still sends.
     async fn linger(&mut self) {
-        let over_ms = self.worker.now_ms() + LINGER_MS;
-        let worker = Rc::clone(&self.worker);
-        let mut buffer = crate::buffer::Buffer::default();
+        let over_ms = self.connection.worker.now_ms() + LINGER_MS;
+        let worker = Rc::clone(&self.connection.worker);
+        let mut buffer = Buffer::default();
         let mut swallowed = 0;
         let mut shut = false;
         worker.buffers.attach(&mut buffer);
         poll_fn(|cx| {
             if !shut {
-                shut = Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
+                shut = Pin::new(&mut self.connection.stream).poll_shutdown(cx).is_ready();
             }
-            while let Poll::Ready(read) = buffer.poll_read(cx, &mut self.stream) {
+            while let Poll::Ready(read) = buffer.poll_read(cx, &mut self.connection.stream) {
                 let count: usize = read.unwrap_or(0);
                 buffer.consume(count);
                 swallowed += count;
@@ -193,7 +220,7 @@ impl Connection {
             if worker.is_forced() || worker.now_ms() >= over_ms {
                 return Poll::Ready(());
             }
-            self.deadline.set(over_ms, cx.waker());
+            self.connection.deadline.set(over_ms, cx.waker());
             Poll::Pending
         })
         .await;
@@ -202,7 +229,7 @@ impl Connection {
 
     /// Closes with a reset, so that a body that is delimited by the close cannot be taken for complete.
     fn abort(&self) {
-        if let Stream::Tcp(stream) = &self.stream {
+        if let Stream::Tcp(stream) = &self.connection.stream {
             let _: io::Result<()> =
                 socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
         }
