@@ -1,10 +1,12 @@
-//! The HTTP/1 codec: bytes to heads and frames and back. Strict: what is ambiguous is refused, never guessed.
+//! The HTTP/1 codec: bytes to heads and frames and back; `http2` brings heads of HTTP/2 before the same judge. Strict: what
+//! is ambiguous is refused, never guessed.
 //!
 //! `scan` finds the end of a head and holds its bounds, `request` and `response` parse and judge heads, `chunked`
 //! decodes chunked bodies, `body` is the one decoder over the three framings. Does not do I/O.
 
 pub mod body;
 pub mod chunked;
+pub mod http2;
 pub mod request;
 pub mod response;
 pub mod scan;
