@@ -13,6 +13,7 @@ pub mod buffer;
 pub mod clock;
 pub mod exchange;
 pub mod head;
+pub mod http2;
 pub mod listen;
 pub mod pool;
 pub mod probe;

@@ -13,7 +13,7 @@ use ekiden_core::stats::{CLASSES, ClusterShard, Counter, Gauge, Histogram, Histo
 use ekiden_core::table::Table;
 
 use super::family::{self, Family};
-use super::{State, connection_limits, process, publishing};
+use super::{State, connection_limits, http2, process, publishing};
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
 /// a rate over them has a beginning.
@@ -26,6 +26,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     let table = (state.sources.table)();
     let mut families = vec![build_info()];
     families.extend(workers(max, &state.sources.workers));
+    families.extend(http2::families(max, &state.sources.workers));
     families.extend(connection_limits::families(max, &table, (state.sources.crowding)()));
     families.extend(routes(max, &table));
     families.extend(clusters(max, &table));

@@ -16,6 +16,7 @@ mod collect;
 mod connection_limits;
 mod family;
 mod health;
+mod http2;
 mod process;
 mod publishing;
 mod server;

@@ -15,6 +15,8 @@ use tokio::io::AsyncWrite;
 
 use crate::buffer::Buffer;
 use crate::exchange::{After, Workspace, run, trace};
+use crate::http2;
+use crate::http2::preface::{self, Told};
 use crate::stream::Stream;
 use crate::wheel::Deadline;
 use crate::worker::{ListenerRef, OpenConnection, Worker};
@@ -45,6 +47,8 @@ struct Kept {
     connection: Connection,
     keepalive_ms: u64,
     served: bool,
+    /// It may begin with HTTP/2.
+    h2c: bool,
     _open: OpenConnection,
 }
 
@@ -112,7 +116,10 @@ pub fn serve(
     async move {
         while let Idle::Readable = kept.idle().await {
             kept.connection.deadline.set_busy(true);
-            let after = kept.busy().await;
+            let after = match kept.h2c {
+                true => Box::pin(kept.tell_apart()).await,
+                false => kept.busy(None).await,
+            };
             kept.connection.deadline.set_busy(false);
             kept.served |= after != After::Idle;
             match after {
@@ -143,14 +150,15 @@ impl Kept {
         open: OpenConnection,
     ) -> Self {
         worker.clock.read();
-        let keepalive_ms = worker.with_table(|table| {
+        let (keepalive_ms, h2c) = worker.with_table(|table| {
             let settings = listener.settings(table);
-            settings.map_or(60_000, |s| {
-                u64::try_from(s.listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000)
+            settings.map_or((60_000, false), |s| {
+                let idle = s.listener.limits.keepalive_idle.as_millis();
+                (u64::try_from(idle).unwrap_or(60_000), s.listener.h2c)
             })
         });
         let connection = Connection::new(worker, listener, stream, peer);
-        Self { connection, keepalive_ms, served: false, _open: open }
+        Self { connection, keepalive_ms, served: false, h2c, _open: open }
     }
 
     /// Waits for bytes with nothing held. Before it gives up, because of its age or of a drain, it looks into the kernel:
@@ -185,10 +193,38 @@ impl Kept {
         .await
     }
 
-    /// Runs exchanges until nothing of the client's is left over.
-    async fn busy(&mut self) -> After {
+    /// The first bytes of a connection that may speak HTTP/2 or HTTP/1: serves the one to its end, or the first requests of
+    /// the other.
+    async fn tell_apart(&mut self) -> After {
+        let wait_ms = self.connection.worker.with_table(|table| {
+            let settings = self.connection.listener.settings(table);
+            settings.map_or(0, |s| u64::try_from(s.listener.limits.head_deadline.as_millis()).unwrap_or(0))
+        });
+        match preface::tell(&mut self.connection, wait_ms).await {
+            Told::Silent => After::Close,
+            Told::Http1(first) => {
+                self.h2c = false;
+                self.busy(Some(first)).await
+            }
+            Told::Http2(first) => {
+                let Connection { worker, listener, stream, peer, deadline } = &mut self.connection;
+                deadline.set_busy(false);
+                let seat = http2::connection::Seat { worker, listener, peer: *peer, deadline };
+                match http2::connection::serve(seat, stream, first).await {
+                    true => After::Linger,
+                    false => After::Close,
+                }
+            }
+        }
+    }
+
+    /// Runs exchanges until nothing of the client's is left over. `first` is what has been read already.
+    async fn busy(&mut self, first: Option<Buffer>) -> After {
         let mut busy = Busy::new(&self.connection);
         let Some(ws) = busy.workspace() else { return After::Close };
+        if let Some(first) = first {
+            ws.client_in = first;
+        }
         loop {
             let after = run::exchange(&mut self.connection, ws).await;
             if after != After::Keep || ws.client_in.is_empty() {
