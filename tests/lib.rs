@@ -10,6 +10,7 @@ mod live;
 
 pub use harness::client::{Client, Lost, Response};
 pub use harness::echo::{Echo, Seen};
+pub use harness::http2;
 pub use harness::origin::{Conn, End, Origin, Received};
 pub use harness::ports::free_port;
 pub use harness::process::{Ekiden, Run, binary};

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod echo;
+pub mod http2;
 pub(crate) mod origin;
 pub(crate) mod ports;
 pub(crate) mod process;

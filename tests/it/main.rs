@@ -1,7 +1,7 @@
 //! The integration tests: real sockets, every byte. One binary, so that the harness is linked once.
 //!
 //! `refusals` and `upstream_faults` hold the engine's strictness, `relay`, `headers`, `retry` and `routing` what it does
-//! with good traffic, `admission` what is let in, `seams` the points where later parts plug in; `control`, `swap` and
+//! with good traffic, `admission` what is let in, `http2` all that HTTP/2 adds, `seams` the points where later parts plug in; `control`, `swap` and
 //! `process` run the real binary, `nginx` a real endpoint, `smuggling` many of them for hostile requests, `defence` what
 //! floods and slow clients meet, `arch` looks at the manifests.
 
@@ -11,6 +11,7 @@ mod backend;
 mod control;
 mod defence;
 mod headers;
+mod http2;
 mod nginx;
 mod process;
 mod refusals;
