@@ -10,10 +10,10 @@ use http::HeaderMap;
 use http::header::{self, HeaderName};
 
 use crate::head::FieldId;
-use crate::wire::Version;
 use crate::wire::body::Framing;
 use crate::wire::request::{RequestHead, Rules};
 use crate::wire::scan::Bounds;
+use crate::wire::{Version, is_token};
 
 /// A head as the codec gives it: pseudo-header fields, fields, and whether anything follows.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +53,7 @@ pub fn is_malformed(cause: Cause) -> bool {
 
 /// Whether a trailer of a request may come in: the rules of fields.
 pub fn is_legal_trailer(name: &HeaderName, value: &[u8]) -> bool {
-    judge_field(FieldId::of(name.as_str().as_bytes()), value).is_ok()
+    judge_field(FieldId::of(name.as_str().as_bytes()), name, value).is_ok()
 }
 
 impl RequestHead {
@@ -133,7 +133,7 @@ impl<'a> Taken<'a> {
             Self { text_bytes: line + host, count: usize::from(from.authority.is_some()), ..Self::default() };
         for (name, value) in from.fields {
             let (id, text) = (FieldId::of(name.as_str().as_bytes()), value.as_bytes());
-            judge_field(id, text)?;
+            judge_field(id, name, text)?;
             let length = name.as_str().len() + text.len() + ": ".len();
             taken.text_bytes += length + "\r\n".len();
             if length > bounds.field {
@@ -190,8 +190,9 @@ fn judge_authority(from: &Http2Head<'_>, taken: &Taken<'_>) -> Result<bool, Caus
     if ours.same_as(&theirs, default_port) { Ok(true) } else { Err(Cause::AuthorityMismatch) }
 }
 
-/// What HTTP/2 forbids in a field (sections 8.2.1 and 8.2.2). Names are lower case and tokens by their type.
-fn judge_field(id: FieldId, value: &[u8]) -> Result<(), Cause> {
+/// What HTTP/2 forbids in a field (sections 8.2.1 and 8.2.2). Names are in lower case by their type, which takes `"` though
+/// no token holds it.
+fn judge_field(id: FieldId, name: &HeaderName, value: &[u8]) -> Result<(), Cause> {
     let of_connection = match id {
         FieldId::Connection
         | FieldId::KeepAlive
@@ -201,7 +202,7 @@ fn judge_field(id: FieldId, value: &[u8]) -> Result<(), Cause> {
         FieldId::Te => value != b"trailers",
         _ => false,
     };
-    if of_connection {
+    if of_connection || !is_token(name.as_str().as_bytes()) {
         return Err(Cause::FieldMalformed);
     }
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));

@@ -54,6 +54,7 @@ fn malformed_requests_are_reset() {
         ("keep-alive", with(&[("keep-alive", b"timeout=1")])),
         ("proxy-connection", with(&[("proxy-connection", b"keep-alive")])),
         ("te gzip", with(&[("te", b"gzip")])),
+        ("quote in a name", with(&[("x\"y", b"z")])),
         ("host differs", with(&[("host", b"b")])),
         ("length beside an end", with(&[("content-length", b"3")])),
         ("length twice", with(&[("content-length", b"0"), ("content-length", b"0")])),
