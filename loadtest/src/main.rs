@@ -5,6 +5,7 @@
 //! core 0: the proxy under test, one worker      core 1: origin, load generator (wrk, drive), strace
 //! ```
 
+mod attacks;
 mod chart;
 mod drive;
 mod failure;
@@ -21,6 +22,7 @@ mod origin;
 mod peers;
 mod relay;
 mod results;
+mod sink;
 mod swap;
 mod trace;
 mod turn;
@@ -67,6 +69,12 @@ fn run(command: Command) -> Fallible<()> {
             options.common.build()?;
             instructions::run(&options.wish()?)
         }
+        Command::Attacks(options) => {
+            options.common.build()?;
+            attacks::run(&options.wish()?)
+        }
+        Command::Attack(options) => attacks::crowd::run(&options),
+        Command::Sink { listen } => sink::serve(listen),
         Command::Origin { listen } => origin::serve(&listen),
         Command::NullRelay { listen, to } => relay::serve(listen, to),
         Command::Drive(options) => {

