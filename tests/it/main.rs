@@ -3,11 +3,12 @@
 //! `refusals` and `upstream_faults` hold the engine's strictness, `relay`, `headers`, `retry` and `routing` what it does
 //! with good traffic, `admission` what is let in, `seams` the points where later parts plug in; `control`, `swap` and
 //! `process` run the real binary, `nginx` a real endpoint, `smuggling` many of them for hostile requests, `defence` what
-//! floods and slow clients meet, `arch` looks at the manifests.
+//! floods and slow clients meet, `codes` walks every code, `arch` looks at the manifests.
 
 mod admission;
 mod arch;
 mod backend;
+mod codes;
 mod control;
 mod defence;
 mod headers;

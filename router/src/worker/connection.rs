@@ -217,7 +217,14 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
+
+    use ekiden_core::stats::WorkerShard;
+
     use super::*;
+    use crate::record::Recorder;
+    use crate::shared::Shared;
 
     fn future_size<A, F>(_: fn(A) -> F) -> usize {
         size_of::<F>()
@@ -228,5 +235,28 @@ mod tests {
     fn an_idle_connection_is_small() {
         let size = future_size(serve);
         assert!(size <= 800, "the connection task holds {size} bytes");
+    }
+    /// What ends the task does not matter: the request is counted once, and whether it was a fault of ours.
+    #[test]
+    fn a_dropped_exchange_leaves_its_outcome() {
+        let (shared, _retired) = Shared::new(1);
+        let worker = Worker::new(0, shared, Arc::new(WorkerShard::new()), Recorder::off(), 100);
+        let begun = || {
+            let mut ws = worker.take_workspace();
+            ws.trace.begin(worker.clock.read());
+            Busy { worker: Rc::clone(&worker), ws: Some(ws) }
+        };
+        let counted = || {
+            let outcome = |cause: Cause| worker.shard.outcomes[cause.index()].value();
+            (outcome(Cause::Dropped), outcome(Cause::Panicked), worker.shard.panics.value())
+        };
+        drop(begun());
+        assert_eq!(counted(), (1, 0, 0));
+        let fault = catch_unwind(AssertUnwindSafe(|| {
+            let _busy = begun();
+            panic!("a fault of ours");
+        }));
+        assert!(fault.is_err());
+        assert_eq!(counted(), (1, 1, 1));
     }
 }
