@@ -56,11 +56,15 @@ pub fn model(shape: &Shape) -> Model {
         trust: Vec::new(),
         limits: HttpLimits::default(),
         connections: ConnectionLimits::default(),
+        h2c: false,
         allow_underscore: false,
         merge_slashes: false,
+        tls: None,
+        redirect_https: None,
         forwarded: false,
         via: None,
         admission: None,
+        rate_limits: None,
     };
     let apps = (0..shape.apps).map(|number| app(shape, number));
     Model {
@@ -132,6 +136,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,
+        rate_limits: None,
     }
 }
 
@@ -155,6 +160,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         pool_idle_timeout: Duration::from_secs(60),
         peer_router: false,
         queue: 1024,
+        readiness: ekiden_config::model::ReadinessPolicy::default(),
     };
     Cluster {
         name: cluster_name(at),

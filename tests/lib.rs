@@ -10,10 +10,13 @@ mod live;
 
 pub use harness::client::{Client, Lost, Response};
 pub use harness::echo::{Echo, Seen};
+pub use harness::flapper::Flapper;
+pub use harness::http2;
 pub use harness::origin::{Conn, End, Origin, Received};
 pub use harness::ports::free_port;
 pub use harness::process::{Ekiden, Run, binary};
 pub use harness::router::{InProcess, Served};
 pub use harness::setup::{Setup, cluster, seconds, web};
+pub use harness::tls::{Authority, Kind, Life, Made, Trusting, today};
 pub use harness::{DEADLINE, hash, pattern, until, until_true};
 pub use live::{Background, Load, MIXED, Nameserver, Refused, Stamped, Tally, finished, now_ns, signal};

@@ -60,6 +60,23 @@ pub const LINE_MAX: usize = 160;
 pub const FINDINGS_MAX: usize = 1000;
 
 impl Diagnostic {
+    /// A finding about something that a text names, such as a file, made by who looked at that thing. Points at the first
+    /// place where the text has `named`.
+    pub fn about(
+        source: &Source,
+        named: &str,
+        severity: Severity,
+        code: &'static str,
+        message: String,
+        help: &str,
+    ) -> Option<Self> {
+        let start = source.text.find(named).unwrap_or(0);
+        let mut report = Report::new(source);
+        let span = Span::new(start, start + named.len());
+        report.note(severity, span, code, message, Some(help.to_owned()));
+        report.into_findings().pop()
+    }
+
     /// Machine form, the shape that `ekiden check --format json` prints.
     pub fn to_json(&self) -> Value {
         json!({

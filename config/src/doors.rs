@@ -3,6 +3,10 @@
 //! Contract, for each trait: callable from any thread; returns without blocking on the network; a panic in an
 //! implementation is a bug of that implementation and must not unwind into the caller's state.
 
+mod observations;
+
+pub use observations::{EndpointKey, OBSERVATIONS_MAX, Observation, Observations};
+
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::Waker;
@@ -134,7 +138,7 @@ pub trait Inspect: Send + Sync {
 pub struct EndpointStatus {
     /// Its id.
     pub id: EndpointId,
-    /// `starting`, `ready`, `failing`, `draining` or `gone`.
+    /// `starting`, `warming`, `ready`, `failing`, `ejected`, `draining` or `gone`.
     pub state: &'static str,
     /// Why it is in that state.
     pub reason: String,

@@ -20,6 +20,7 @@ pub const OWN: &[&str] = &[
 /// Fields that tell where a request came from: the platform sets them, clients do not.
 pub const PLATFORM: &[&str] = &[
     "client-cert",
+    "client-cert-chain",
     "forwarded",
     "via",
     "x-forwarded-client-cert",

@@ -5,8 +5,14 @@
 //! no live state.
 
 mod admission;
+mod limit;
+mod readiness;
+mod tls;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
+pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
+pub use readiness::{EjectionPolicy, ReadinessPolicy};
+pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,6 +79,8 @@ pub struct Listener {
     pub limits: HttpLimits,
     /// Bounds on connections, by client and in all.
     pub connections: ConnectionLimits,
+    /// Also take HTTP/2 in clear text from clients that begin with its preface.
+    pub h2c: bool,
     /// Accept `_` in field names instead of dropping such fields. A field that would equal a forwarding field is
     /// refused either way.
     pub allow_underscore: bool,
@@ -84,6 +92,12 @@ pub struct Listener {
     pub via: Option<Arc<str>>,
     /// Clients and hosts it serves, judged before a route is looked for. None means everything.
     pub admission: Option<Arc<Admission>>,
+    /// Rates of requests, judged before a route is looked for. None means no bound.
+    pub rate_limits: Option<Arc<Vec<Limit>>>,
+    /// TLS, or none for a plain listener.
+    pub tls: Option<Arc<ListenerTls>>,
+    /// Port of `https` that every request is sent to, but those of ACME. Only on a plain listener.
+    pub redirect_https: Option<u16>,
 }
 
 /// Bounds on one client's requests. All sizes in bytes.
@@ -212,6 +226,8 @@ pub struct Route {
     /// What it lets in, judged after the match. Already merged with the app's own setting, and shared by the routes that
     /// add nothing to it. None means everything.
     pub admission: Option<Arc<Admission>>,
+    /// Rates of requests, the app's first; shared by the routes that have none of their own. None means no bound.
+    pub rate_limits: Option<Arc<RouteLimits>>,
 }
 
 /// The host condition of a route. Stored in lower case, without port and final dot; IPv6 literals keep brackets.
@@ -444,6 +460,8 @@ pub struct ClusterPolicy {
     pub peer_router: bool,
     /// Requests that may wait for the first check of an endpoint, per worker. Default 1024.
     pub queue: u32,
+    /// Ejection, panic and slow start.
+    pub readiness: ReadinessPolicy,
 }
 
 /// Which picker chooses an endpoint.

@@ -4,6 +4,7 @@ mod admission;
 mod bad;
 mod examples;
 mod formats;
+mod limits;
 mod ownership;
 mod publish;
 mod robust;

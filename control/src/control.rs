@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ekiden_config::doors::{Inspect, Publisher, Ticket};
+use ekiden_config::doors::{Inspect, Observations, Publisher, Ticket};
 use ekiden_config::model::Model;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +22,7 @@ use crate::dns::system::SystemResolve;
 use crate::journal::{Journal, Opened};
 use crate::last_good::write_behind;
 use crate::load::Loaded;
+use crate::observed::heed;
 use crate::overlay::Overlay;
 use crate::own::Own;
 use crate::plane::{Inlets, Outlets, Plane, ReloadReply, ViewCell, follow, rendered};
@@ -88,16 +89,26 @@ impl Control {
         loaded: Loaded,
         publisher: Box<dyn Publisher>,
         inspect: Arc<dyn Inspect>,
+        observations: Observations,
     ) -> Result<Self, StartError> {
         let resolve = Arc::new(SystemResolve::new(loaded.options.resolver));
-        Self::start_with(loaded, publisher, inspect, resolve)
+        Self::begin(loaded, publisher, (inspect, observations), resolve)
     }
 
-    /// As [`Control::start`], with another source of DNS answers. For tests and embedders.
+    /// As [`Control::start`], with another source of DNS answers and nothing observed. For tests and embedders.
     pub fn start_with(
         loaded: Loaded,
         publisher: Box<dyn Publisher>,
         inspect: Arc<dyn Inspect>,
+        resolve: Arc<dyn Resolve>,
+    ) -> Result<Self, StartError> {
+        Self::begin(loaded, publisher, (inspect, Observations::default()), resolve)
+    }
+
+    fn begin(
+        loaded: Loaded,
+        publisher: Box<dyn Publisher>,
+        (inspect, observations): (Arc<dyn Inspect>, Observations),
         resolve: Arc<dyn Resolve>,
     ) -> Result<Self, StartError> {
         let status = StatusCell::default();
@@ -111,6 +122,7 @@ impl Control {
             state,
             publisher,
             inspect,
+            observations,
             resolve,
             status: status.clone(),
             reloads: reloads.clone(),
@@ -238,6 +250,7 @@ struct Start {
     state: State,
     publisher: Box<dyn Publisher>,
     inspect: Arc<dyn Inspect>,
+    observations: Observations,
     resolve: Arc<dyn Resolve>,
     status: StatusCell,
     reloads: mpsc::Sender<Option<ReloadReply>>,
@@ -277,6 +290,7 @@ impl Start {
             state,
             publisher,
             inspect,
+            observations,
             resolve,
             status,
             reloads,
@@ -301,6 +315,7 @@ impl Start {
             Arc::new(Api { mutations: mutation_outlet, reloads, view, inspect, status: status.clone() });
         tokio::spawn(watch(file, tasks.apps_dir, look, changed_outlet));
         tokio::spawn(follow(tasks.tickets, status.clone()));
+        tokio::spawn(heed(observations, status.clone()));
         let server = tokio::spawn(api::serve(api, tasks.api, bound_outlet, stopped.clone()));
         // Whoever hears that this process serves may ask the API at once: it is bound by then, or loudly is not.
         let _ = tried.changed().await;

@@ -182,6 +182,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The directory of the process file, which the relative paths in it go by.
+    pub fn base_dir(&self) -> &Path {
+        self.options.file.parent().unwrap_or_else(|| Path::new(""))
+    }
+
     /// The Model of the files: without API endpoints, DNS results and drain marks.
     pub fn model(&self) -> &Arc<Model> {
         &self.accepted.built.model

@@ -44,6 +44,10 @@ pub struct Status {
     pub journal_bytes: u64,
     /// Why the last mutation could not be made durable; none once one could.
     pub journal_error: Option<String>,
+    /// Endpoints that refuse connects though their checks and marks call them ready, as `app/cluster/id`. At most 1,000.
+    pub refusing_connects: BTreeMap<String, Refusing>,
+    /// Observations of endpoints dropped since the start because too many waited.
+    pub observations_dropped: u64,
     /// Mutations applied since the start.
     pub mutations: u64,
     /// Publishes since the start.
@@ -91,6 +95,15 @@ pub struct ApiStatus {
     pub bound: Option<String>,
     /// Why it is not served, or why it refuses every request.
     pub error: Option<String>,
+}
+
+/// An endpoint that refuses connects.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Refusing {
+    /// Since when the router sends nothing there, in milliseconds since the Unix epoch.
+    pub since_unix_ms: u64,
+    /// What it met.
+    pub reason: String,
 }
 
 /// A DNS name.

@@ -1,8 +1,13 @@
 //! The contestants: how each proxy is found, configured, started and asked for its version.
-//! One worker each on the router's core, plain HTTP/1.1 from one listener to one origin, no logs unless the name says so.
-//! The texts of the configurations are in `fronts/texts.rs`; nothing here measures.
+//! One worker each on the router's core, HTTP/1.1 from one plain listener, and one with TLS where it can, to one origin; no logs
+//! unless the name says so.
+//! The texts of the configurations are in `fronts/texts.rs`, those before three endpoints in `fronts/flapping.rs`; nothing here
+//! measures.
 
+mod flapping;
 mod texts;
+
+pub(crate) use flapping::start_before;
 
 use crate::failure::{Fallible, failure};
 use crate::http1;
@@ -22,6 +27,8 @@ pub(crate) enum Kind {
     Ekiden,
     /// Ours, with telemetry on and the access log written to a file.
     EkidenLogged,
+    /// Ours, with one rate limit on its route; takes part in `limits` only.
+    EkidenLimited,
     /// Debian's HAProxy.
     Haproxy,
     /// Debian's nginx.
@@ -36,7 +43,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// All, in the order of the reports.
+    /// All peers, in the order of the reports.
     pub(crate) const ALL: [Self; 7] = [
         Self::Ekiden,
         Self::EkidenLogged,
@@ -52,6 +59,7 @@ impl Kind {
         match self {
             Self::Ekiden => "ekiden",
             Self::EkidenLogged => "ekiden-log",
+            Self::EkidenLimited => "ekiden-limit",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
@@ -65,15 +73,24 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// Whether it can serve TLS in the comparison.
+    pub(crate) fn speaks_tls(self) -> bool {
+        match self {
+            Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited => true,
+            Self::Haproxy | Self::Nginx | Self::Envoy => true,
+            Self::Null | Self::Pingora => false,
+        }
+    }
+
     /// Whether it is our own binary.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Ekiden | Self::EkidenLogged)
+        matches!(self, Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited)
     }
 
     /// Its program, or what to do to have it.
     pub(crate) fn program(self) -> Fallible<PathBuf> {
         match self {
-            Self::Ekiden | Self::EkidenLogged => ekiden_program(),
+            Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited => ekiden_program(),
             Self::Haproxy => installed("haproxy", "apt install haproxy"),
             Self::Nginx => installed("nginx", "apt install nginx"),
             Self::Envoy => envoy_program(),
@@ -85,7 +102,7 @@ impl Kind {
     /// First line of what it says about its version.
     pub(crate) fn version(self, program: &Path) -> String {
         let argument = match self {
-            Self::Ekiden | Self::EkidenLogged => "version",
+            Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited => "version",
             Self::Haproxy | Self::Nginx => "-v",
             Self::Envoy | Self::Pingora => "--version",
             Self::Null => return "this crate".to_owned(),
@@ -111,6 +128,8 @@ pub(crate) struct Front {
     pub(crate) name: String,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where it listens with TLS; none for one that cannot.
+    pub(crate) secure: Option<SocketAddr>,
     /// The process; the workers may be its children.
     pub(crate) running: Running,
 }
@@ -121,11 +140,46 @@ pub(crate) fn start(kind: Kind, name: &str, origin: SocketAddr, dir: &Path) -> F
     let address = launch::free_address()?;
     let dir = dir.join(name);
     fs::create_dir_all(&dir)?;
-    let launch = launch(kind, name, &program, address, origin, &dir)?;
+    let secure = if kind.speaks_tls() { Some(launch::free_address()?) } else { None };
+    let launch = launch(kind, name, &program, address, secure, origin, &dir)?;
     let running = launch.start(&dir)?;
-    let mut front = Front { kind, name: name.to_owned(), address, running };
+    let mut front = Front { kind, name: name.to_owned(), address, secure, running };
     front.await_ready("/", Duration::from_secs(15))?;
     Ok(front)
+}
+
+/// A listener with TLS.
+#[derive(Debug)]
+pub(crate) struct Secure {
+    /// Where.
+    pub(crate) address: SocketAddr,
+    /// Certificate and key in one file.
+    pub(crate) pem: PathBuf,
+}
+
+/// Makes a P-256 certificate with its key.
+fn certificate(dir: &Path) -> Fallible<PathBuf> {
+    let openssl = installed("openssl", "apt install openssl")?;
+    let (key, cert, pem) = (dir.join("tls.key"), dir.join("tls.pem"), dir.join("tls-both.pem"));
+    let mut make = Command::new(openssl);
+    make.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "30",
+    ]);
+    make.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
+    let made = make.arg("-keyout").arg(&key).arg("-out").arg(&cert).output()?;
+    if !made.status.success() {
+        return Err(failure(format!("openssl: {}", String::from_utf8_lossy(&made.stderr))));
+    }
+    fs::write(&pem, [fs::read(cert)?, fs::read(key)?].concat())?;
+    Ok(pem)
 }
 
 /// What starts that proxy; writes its configuration into `dir`.
@@ -134,33 +188,40 @@ pub(crate) fn launch(
     name: &str,
     program: &Path,
     address: SocketAddr,
+    secure: Option<SocketAddr>,
     origin: SocketAddr,
     dir: &Path,
 ) -> Fallible<Launch> {
     let launch = Launch::new(name, program, ROUTER_CORE);
+    let secure = match secure {
+        Some(address) => Some(Secure { address, pem: certificate(dir)? }),
+        None => None,
+    };
+    let secure = secure.as_ref();
     let file = dir.join(match kind {
-        Kind::Ekiden | Kind::EkidenLogged => "ekiden.toml",
+        Kind::Ekiden | Kind::EkidenLogged | Kind::EkidenLimited => "ekiden.toml",
         Kind::Envoy => "envoy.yaml",
         Kind::Haproxy | Kind::Nginx | Kind::Null | Kind::Pingora => "proxy.cfg",
     });
     Ok(match kind {
-        Kind::Ekiden | Kind::EkidenLogged => {
+        Kind::Ekiden | Kind::EkidenLogged | Kind::EkidenLimited => {
             let logged = kind == Kind::EkidenLogged;
             let log = logged.then(|| dir.join("access.log"));
-            fs::write(&file, texts::ekiden(address, origin, log.as_deref()))?;
+            let limits = if kind == Kind::EkidenLimited { texts::LIMIT } else { "" };
+            fs::write(&file, texts::ekiden(address, secure, origin, log.as_deref(), limits))?;
             let telemetry = if logged { launch::free_address()?.to_string() } else { "off".to_owned() };
             ekiden(launch, &file, dir, 1, &telemetry, "off")
         }
         Kind::Haproxy => {
-            fs::write(&file, texts::haproxy(address, origin))?;
+            fs::write(&file, texts::haproxy(address, secure, origin))?;
             launch.args(["-q", "-db", "-f"]).arg(file)
         }
         Kind::Nginx => {
-            fs::write(&file, texts::nginx(address, origin, dir))?;
+            fs::write(&file, texts::nginx(address, secure, origin, dir))?;
             launch.arg("-e").arg(dir.join("error.log")).arg("-p").arg(dir).arg("-c").arg(file)
         }
         Kind::Envoy => {
-            fs::write(&file, texts::envoy(address, origin))?;
+            fs::write(&file, texts::envoy(address, secure, origin))?;
             launch.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]).arg(file)
         }
         Kind::Null => launch.arg("null-relay").args(listen_to(address, origin)),

@@ -4,14 +4,14 @@
 use crate::failure::{Fallible, failure};
 use crate::figures::thousands;
 use crate::fronts::{self, Front, Kind};
-use crate::launch::{self, LOAD_CORE, Launch, Running};
+use crate::launch::{self, LOAD_CORE, Launch};
 use crate::machine::Machine;
 use crate::{peers, results, usage};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Most a router of ours may take for 10,000 idle connections, in MB (10^6 bytes).
 const BAR_MB: f64 = 15.0;
@@ -75,7 +75,7 @@ fn measure(front: &mut Front, count: usize, dir: &Path) -> Fallible<[u64; 3]> {
     let before = usage::resident_bytes(pid)?;
     let hold = Launch::own("hold", LOAD_CORE)?.arg("--to").arg(front.address.to_string());
     let mut hold = hold.arg("--count").arg(count.to_string()).start_with(dir, Stdio::piped())?;
-    await_line(&mut hold, "ready", Duration::from_secs(40))?;
+    hold.await_line("ready", Duration::from_secs(40))?;
     let held = usage::resident_bytes(pid)?;
     hold.close_input();
     hold.wait(Duration::from_secs(20))?;
@@ -85,18 +85,6 @@ fn measure(front: &mut Front, count: usize, dir: &Path) -> Fallible<[u64; 3]> {
     }
     let after = settled(front)?;
     Ok([before, held, after])
-}
-
-fn await_line(running: &mut Running, line: &str, limit: Duration) -> Fallible<()> {
-    let until = Instant::now() + limit;
-    while !running.printed().lines().any(|printed| printed == line) {
-        running.alive()?;
-        if Instant::now() > until {
-            return Err(failure(format!("{} did not say {line:?} within {limit:?}", running.name)));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 /// Memory once the proxy has seen the closes: the lowest of a second of looking.

@@ -36,34 +36,40 @@ pub(crate) struct Wish {
 
 /// Instructions per request.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Count {
+pub(crate) struct Count {
     /// Of the busiest thread: the worker.
-    worker: f64,
+    pub(crate) worker: f64,
     /// Of all threads.
-    process: f64,
+    pub(crate) process: f64,
 }
 
 /// Counts both variants and publishes the report.
 pub(crate) fn run(wish: &Wish) -> Fallible<()> {
+    let (off, on) = compare(wish, Kind::Ekiden, Kind::EkidenLogged)?;
+    publish(wish, off, on)
+}
+
+/// Instructions per request of two kinds of ekiden.
+pub(crate) fn compare(wish: &Wish, one: Kind, other: Kind) -> Fallible<(Count, Count)> {
     let valgrind = launch::find_program("valgrind");
     let valgrind = valgrind.ok_or_else(|| failure("valgrind is not installed (apt install valgrind)"))?;
     let dir = tempfile::tempdir()?;
     let origin_at = launch::free_address()?;
     let _origin = peers::start_origin(&[origin_at], dir.path())?;
-    let off = per_request(Kind::Ekiden, wish, &valgrind, origin_at, dir.path())?;
-    let on = per_request(Kind::EkidenLogged, wish, &valgrind, origin_at, dir.path())?;
-    publish(wish, off, on)
+    let one = per_request(one, wish, &valgrind, origin_at, dir.path())?;
+    let other = per_request(other, wish, &valgrind, origin_at, dir.path())?;
+    Ok((one, other))
 }
 
 fn per_request(kind: Kind, wish: &Wish, valgrind: &Path, origin: SocketAddr, dir: &Path) -> Fallible<Count> {
     let few = counted(kind, wish, wish.requests / 4, valgrind, origin, &dir.join("few"))?;
     let many = counted(kind, wish, wish.requests / 4 + wish.requests, valgrind, origin, &dir.join("many"))?;
-    if few.len() != many.len() {
-        return Err(failure(format!("{} and {} threads in two runs", few.len(), many.len())));
-    }
     let per = |more: u64, less: u64| more.saturating_sub(less) as f64 / wish.requests as f64;
+    // The worker is the busiest thread of either run. Threads are not matched one by one: how many there are for blocking work
+    // differs from run to run.
+    let busiest = |threads: &[u64]| threads.iter().copied().max().unwrap_or(0);
     let count = Count {
-        worker: many.iter().zip(&few).map(|(more, less)| per(*more, *less)).fold(0.0, f64::max),
+        worker: per(busiest(&many), busiest(&few)),
         process: per(many.iter().sum(), few.iter().sum()),
     };
     let (worker, process) = (thousands(count.worker), thousands(count.process));
@@ -84,13 +90,14 @@ fn counted(
     let address = launch::free_address()?;
     let dir = dir.join(kind.name());
     fs::create_dir_all(&dir)?;
-    let wanted = fronts::launch(kind, kind.name(), &kind.program()?, address, origin, &dir)?;
+    let wanted = fronts::launch(kind, kind.name(), &kind.program()?, address, None, origin, &dir)?;
     let launch = Launch::new(kind.name(), valgrind, ROUTER_CORE)
         .args(["--tool=callgrind", "--separate-threads=yes", "--quiet"])
         .arg(format!("--callgrind-out-file={}", dir.join("counts").display()))
         .arg(&wanted.program)
         .args(wanted.args);
-    let mut front = Front { kind, name: kind.name().to_owned(), address, running: launch.start(&dir)? };
+    let mut front =
+        Front { kind, name: kind.name().to_owned(), address, secure: None, running: launch.start(&dir)? };
     front.await_ready(&wish.path, Duration::from_secs(60))?;
     let drive = Launch::own("drive", LOAD_CORE)?.arg("--to").arg(address.to_string());
     let drive = drive.args(["--path", &wish.path, "--connections", CONNECTIONS, "--requests"]);

@@ -141,6 +141,19 @@ impl Running {
         }
     }
 
+    /// Waits until it has printed this line.
+    pub(crate) fn await_line(&mut self, line: &str, limit: Duration) -> Fallible<()> {
+        let until = Instant::now() + limit;
+        while !self.printed().lines().any(|printed| printed == line) {
+            self.alive()?;
+            if Instant::now() > until {
+                return Err(failure(format!("{} did not say {line:?} within {limit:?}", self.name)));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// Closes its standard input, if it has one.
     pub(crate) fn close_input(&mut self) {
         drop(self.child.stdin.take());
@@ -189,6 +202,16 @@ pub(crate) fn become_pinned(cores: &[usize], command: &[OsString]) -> Failure {
     };
     let error = Command::new(program).args(args).exec();
     failure(format!("cannot run {}: {error}", program.to_string_lossy()))
+}
+
+/// Keeps the calling thread on the load's core, when there is more than one.
+pub(crate) fn stay_on_load_core() -> Fallible<()> {
+    if core_count() > LOAD_CORE {
+        let mut set = CpuSet::new();
+        set.set(LOAD_CORE);
+        rustix::thread::sched_setaffinity(None, &set)?;
+    }
+    Ok(())
 }
 
 fn settle(cores: &[usize]) -> Fallible<()> {

@@ -5,22 +5,26 @@
 //! core 0: the proxy under test, one worker      core 1: origin, load generator (wrk, drive), strace
 //! ```
 
+mod attacks;
 mod chart;
 mod drive;
 mod failure;
 mod figures;
+mod flap;
 mod fronts;
 mod hold;
 mod http1;
 mod idle;
 mod instructions;
 mod launch;
+mod limits;
 mod machine;
 mod options;
 mod origin;
 mod peers;
 mod relay;
 mod results;
+mod sink;
 mod swap;
 mod trace;
 mod turn;
@@ -63,10 +67,27 @@ fn run(command: Command) -> Fallible<()> {
             let count = if options.common.smoke { 500 } else { options.count };
             idle::run(&kinds, count, options.common.date.as_deref(), options.common.record)
         }
+        Command::Flap(options) => {
+            let wish = options.wish()?;
+            if wish.kinds.iter().any(|kind| kind.is_ours()) {
+                options.common.build()?;
+            }
+            flap::run(&wish)
+        }
         Command::Instructions(options) => {
             options.common.build()?;
             instructions::run(&options.wish()?)
         }
+        Command::Limits(options) => {
+            options.common.build()?;
+            limits::run(&options.wish()?)
+        }
+        Command::Attacks(options) => {
+            options.common.build()?;
+            attacks::run(&options.wish()?)
+        }
+        Command::Attack(options) => attacks::crowd::run(&options),
+        Command::Sink { listen } => sink::serve(listen),
         Command::Origin { listen } => origin::serve(&listen),
         Command::NullRelay { listen, to } => relay::serve(listen, to),
         Command::Drive(options) => {

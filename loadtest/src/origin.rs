@@ -1,9 +1,12 @@
 //! The origin behind every proxy: answers GET for a few fixed bodies as cheaply as it can.
-//! HTTP/1.1 with keep-alive, pipelining and `Connection: close`; one thread, epoll. It serves nothing else, reads
-//! no request bodies, and is no example of a careful server: only proxies under test talk to it.
+//! HTTP/1.1 with keep-alive, pipelining and `Connection: close`; one thread, epoll. Request bodies are taken at `/upload`
+//! and `/sink` only. It is no example of a careful server: only proxies under test talk to it.
+
+mod bodies;
 
 use crate::failure::Fallible;
 use crate::turn::{self, Turn, Wake};
+use bodies::Body;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -11,6 +14,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 pub(crate) const SMALL: &[u8] = b"hello from the origin\n";
 /// Most bytes of unfinished requests kept for a connection.
 const LONGEST_HEAD: usize = 64 * 1024;
+
+/// Head of an answer that goes on for as long as anybody reads.
+const ENDLESS: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n";
 
 /// Length of the body at `path`; none where the origin answers 404.
 pub(crate) fn body_len(path: &str) -> Option<usize> {
@@ -105,11 +111,12 @@ struct Connection {
     waiting: Vec<u8>,
     /// Close once `waiting` is written.
     closing: bool,
+    body: Body,
 }
 
 impl Connection {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, begun: Vec::new(), waiting: Vec::new(), closing: false }
+        Self { stream, begun: Vec::new(), waiting: Vec::new(), closing: false, body: Body::None }
     }
 
     /// Reads and answers what is there; false when the connection is to be dropped.
@@ -117,7 +124,13 @@ impl Connection {
         if wake.writable && !self.waiting.is_empty() && !self.flush() {
             return false;
         }
-        (!wake.readable || self.read(wake.ended, pages, buffer)) && !(self.closing && self.waiting.is_empty())
+        if wake.readable && !self.read(wake.ended, pages, buffer) {
+            return false;
+        }
+        if matches!(self.body, Body::Flood) && self.waiting.is_empty() && !bodies::flood(&mut self.stream) {
+            return false;
+        }
+        !(self.closing && self.waiting.is_empty())
     }
 
     /// Answers what can be read; false at the end and on errors.
@@ -156,10 +169,23 @@ impl Connection {
     /// Answers every whole request in `bytes` and says how many bytes they took.
     fn answer_all(&mut self, bytes: &[u8], pages: &Pages) -> usize {
         let mut used = 0;
-        while let Some(len) = head_len(&bytes[used..]) {
+        loop {
+            let (taken, is_whole) = self.body.take(&bytes[used..]);
+            used += taken;
+            if is_whole {
+                self.send(pages.find(b"/", false).unwrap_or(&pages.missing));
+            }
+            let Some(len) = head_len(&bytes[used..]) else { break };
             let head = &bytes[used..used + len];
             used += len;
             let path = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+            self.body = Body::after(path, head);
+            if matches!(self.body, Body::Flood) {
+                self.send(ENDLESS);
+            }
+            if !matches!(self.body, Body::None) {
+                continue;
+            }
             let page = pages.find(path, asks_close(head));
             self.closing = page.is_none() || asks_close(head);
             self.send(page.unwrap_or(&pages.missing));

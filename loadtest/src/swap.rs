@@ -10,7 +10,6 @@ use crate::fronts::{self, Front, Kind};
 use crate::launch::{self, LOAD_CORE, Launch};
 use crate::machine::Machine;
 use crate::{http1, peers, results, usage};
-use rustix::thread::CpuSet;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::fs;
@@ -109,7 +108,7 @@ fn start(wish: &Wish, origin: SocketAddr, control: SocketAddr, dir: &Path) -> Fa
     let launch = fronts::ekiden(launch, &file, dir, wish.workers, "off", &control.to_string());
     let started = Instant::now();
     let running = launch.start(dir)?;
-    let mut front = Front { kind: Kind::Ekiden, name: "ekiden".to_owned(), address, running };
+    let mut front = Front { kind: Kind::Ekiden, name: "ekiden".to_owned(), address, secure: None, running };
     front.await_ready("/", Duration::from_secs(60))?;
     println!("ekiden serves the big table after {:.1} s", started.elapsed().as_secs_f64());
     Ok(front)
@@ -180,11 +179,7 @@ struct Swaps {
 impl Swaps {
     /// Changes the table `per_second` times a second for `time`; gives each acknowledgement time in milliseconds.
     fn keep_on(&mut self, per_second: f64, time: Duration) -> Fallible<Vec<f64>> {
-        if launch::core_count() > LOAD_CORE {
-            let mut set = CpuSet::new();
-            set.set(LOAD_CORE);
-            rustix::thread::sched_setaffinity(None, &set)?;
-        }
+        launch::stay_on_load_core()?;
         let started = Instant::now();
         let count = (time.as_secs_f64() * per_second) as u32;
         let mut acks = Vec::new();

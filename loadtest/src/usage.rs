@@ -76,6 +76,35 @@ pub(crate) fn resident_bytes(pid: u32) -> Fallible<u64> {
     Ok(sum)
 }
 
+/// Anonymous memory of one process in bytes: pages of its binary that it touches for the first time are no growth.
+pub(crate) fn anonymous_bytes(pid: u32) -> Fallible<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    Ok(1024 * kib.ok_or_else(|| failure(format!("no RssAnon line for process {pid}")))?)
+}
+
+/// Bytes that wait in the kernel in the sockets of a proxy: those of its listener's port, and its side of connections
+/// to the origin's. Payload only: the kernel's own structures are not in it.
+pub(crate) fn queued_bytes(listener: u16, origin: u16) -> Fallible<u64> {
+    Ok(queued_in(&fs::read_to_string("/proc/net/tcp")?, listener, origin))
+}
+
+/// Sums rows of /proc/net/tcp: `sl local remote state tx:rx ...`, numbers in hexadecimal. State 0A is a listener, whose
+/// queue counts connections.
+fn queued_in(table: &str, listener: u16, origin: u16) -> u64 {
+    let hex = |word: &str| u64::from_str_radix(word, 16).ok();
+    let port = |word: &str| word.rsplit(':').next().and_then(hex);
+    let row = |line: &str| -> Option<u64> {
+        let words: Vec<&str> = line.split_whitespace().take(5).collect();
+        let [_, local, remote, state, queues] = words[..] else { return None };
+        let ours = port(local)? == u64::from(listener) || port(remote)? == u64::from(origin);
+        let (sent, received) = queues.split_once(':')?;
+        (ours && state != "0A").then_some(hex(sent)? + hex(received)?)
+    };
+    table.lines().filter_map(row).sum()
+}
+
 /// Threads of `pid` alone.
 pub(crate) fn thread_count(pid: u32) -> usize {
     numbers_in(&format!("/proc/{pid}/task")).len()
@@ -120,8 +149,20 @@ mod tests {
     }
 
     #[test]
+    fn queues_of_the_proxy_are_summed() {
+        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr\n\
+            0: 0100007F:1F90 00000000:0000 0A 00000005:00000001 00\n\
+            1: 0100007F:1F90 0300007F:C001 01 00000010:00000002 00\n\
+            2: 0300007F:C001 0100007F:1F90 01 00000000:00001000 00\n\
+            3: 0100007F:C002 0100007F:0BB8 01 00000001:00000100 00\n\
+            4: 0100007F:0BB8 0100007F:C002 01 00100000:00000000 00\n";
+        assert_eq!(queued_in(text, 8080, 3000), 0x12 + 0x101);
+    }
+
+    #[test]
     fn memory_of_this_process_is_sane() {
         let bytes = resident_bytes(std::process::id()).unwrap();
         assert!((100_000..10_000_000_000).contains(&bytes), "{bytes}");
+        assert!((10_000..10_000_000_000).contains(&anonymous_bytes(std::process::id()).unwrap()));
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Load<'a> {
     pub(crate) body_len: usize,
     /// A new connection for every request.
     pub(crate) close: bool,
+    /// Over TLS; the certificate is not verified.
+    pub(crate) tls: bool,
     /// Connections at a time.
     pub(crate) connections: usize,
     /// Length in whole or half seconds; wrk takes whole ones, see [`run`].
@@ -58,7 +60,8 @@ pub(crate) fn run(load: &Load<'_>, scratch: &Path) -> Fallible<Counted> {
     if load.close {
         launch = launch.args(["-H", "Connection: close"]);
     }
-    let mut running = launch.arg(format!("http://{}{}", load.to, load.path)).start(scratch)?;
+    let scheme = if load.tls { "https" } else { "http" };
+    let mut running = launch.arg(format!("{scheme}://{}{}", load.to, load.path)).start(scratch)?;
     if load.time.subsec_nanos() > 0 {
         std::thread::sleep(load.time);
         running.signal(rustix::process::Signal::INT);

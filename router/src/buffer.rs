@@ -65,6 +65,19 @@ impl Buffer {
         !self.data.is_empty()
     }
 
+    /// Appends as much of `bytes` as there is space for; returns how much.
+    pub fn put(&mut self, bytes: &[u8]) -> usize {
+        if self.data.len() - self.end < bytes.len() {
+            self.compact();
+        }
+        let count = bytes.len().min(self.data.len() - self.end);
+        if let (Some(to), Some(from)) = (self.data.get_mut(self.end..self.end + count), bytes.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.end += count;
+        count
+    }
+
     fn compact(&mut self) {
         if self.start > 0 {
             self.data.copy_within(self.start..self.end, 0);

@@ -1,11 +1,11 @@
 //! A worker's time: moments counted from its start, and the time of day they stand for, corrected once a second.
 //!
-//! One reading of one clock serves everything that a poll does. Does not wait.
+//! One reading of one clock serves everything that a poll does. All workers count from the same moment. Does not wait.
 
 use std::cell::Cell;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// A moment of a worker's life: microseconds since its clock began. Arithmetic on it is one instruction, where
+/// A moment of a worker's life: microseconds since the clock began. Arithmetic on it is one instruction, where
 /// `Instant` takes dozens, and a request does it ten times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Moment(u64);
@@ -29,6 +29,7 @@ pub struct Clock {
     /// Time of day of the epoch, microseconds since 1970.
     epoch_unix_us: Cell<u64>,
     turn: Cell<Moment>,
+    turn_ns: Cell<u64>,
 }
 
 fn unix_us() -> u64 {
@@ -37,13 +38,15 @@ fn unix_us() -> u64 {
         .map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
 }
 
-impl Default for Clock {
-    fn default() -> Self {
-        Self { epoch: Instant::now(), epoch_unix_us: Cell::new(unix_us()), turn: Cell::default() }
-    }
-}
-
 impl Clock {
+    /// A clock that counts from a moment which all workers share, so that what they write down compares.
+    pub fn since(epoch: Instant) -> Self {
+        let clock =
+            Self { epoch, epoch_unix_us: Cell::default(), turn: Cell::default(), turn_ns: Cell::default() };
+        clock.correct();
+        clock
+    }
+
     /// Reads the time of day again. Called once a second, so that steps of the wall clock are followed.
     pub fn correct(&self) {
         self.epoch_unix_us.set(unix_us().saturating_sub(self.read().0));
@@ -54,6 +57,7 @@ impl Clock {
         let since = self.epoch.elapsed();
         let now = Moment(since.as_secs() * 1_000_000 + u64::from(since.subsec_micros()));
         self.turn.set(now);
+        self.turn_ns.set(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()));
         now
     }
 
@@ -61,6 +65,11 @@ impl Clock {
     /// does before it waits again takes microseconds, and a reading costs as much as parsing a field.
     pub fn turn(&self) -> Moment {
         self.turn.get()
+    }
+
+    /// The reading of this turn in nanoseconds, for rates.
+    pub fn turn_ns(&self) -> u64 {
+        self.turn_ns.get()
     }
 
     /// Microseconds since the Unix epoch at a moment.
@@ -74,10 +83,7 @@ impl Clock {
     }
 }
 
-/// Appends a `Date` field line (RFC 9110 section 5.6.7) for seconds since the Unix epoch.
-pub fn put_http_date(out: &mut Vec<u8>, unix_seconds: u64) {
-    let time = UNIX_EPOCH + std::time::Duration::from_secs(unix_seconds);
-    out.extend_from_slice(b"Date: ");
-    out.extend_from_slice(httpdate::fmt_http_date(time).as_bytes());
-    out.extend_from_slice(b"\r\n");
+/// The value of a `Date` field (RFC 9110 section 5.6.7) for seconds since the Unix epoch.
+pub fn http_date(unix_seconds: u64) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + std::time::Duration::from_secs(unix_seconds))
 }

@@ -13,6 +13,7 @@ pub enum FieldId {
     Accept,
     Authorization,
     ClientCert,
+    ClientCertChain,
     Connection,
     ContentLength,
     ContentType,
@@ -48,6 +49,7 @@ const KNOWN: &[(&str, FieldId)] = &[
     ("accept", FieldId::Accept),
     ("authorization", FieldId::Authorization),
     ("client-cert", FieldId::ClientCert),
+    ("client-cert-chain", FieldId::ClientCertChain),
     ("connection", FieldId::Connection),
     ("content-length", FieldId::ContentLength),
     ("content-type", FieldId::ContentType),
@@ -111,7 +113,11 @@ impl FieldId {
                 ("x-forwarded-port", XForwardedPort),
                 ("proxy-connection", ProxyConnection),
             ],
-            17 => &[("transfer-encoding", TransferEncoding), ("x-forwarded-proto", XForwardedProto)],
+            17 => &[
+                ("client-cert-chain", ClientCertChain),
+                ("transfer-encoding", TransferEncoding),
+                ("x-forwarded-proto", XForwardedProto),
+            ],
             18 => &[("proxy-authenticate", ProxyAuthenticate)],
             19 => &[("proxy-authorization", ProxyAuthorization)],
             23 => &[("x-forwarded-client-cert", XForwardedClientCert)],
@@ -144,6 +150,7 @@ impl FieldId {
                 | Forwarded
                 | Via
                 | ClientCert
+                | ClientCertChain
                 | XForwardedClientCert
         )
     }

@@ -3,12 +3,13 @@
 //! Used by the binary and by tests. Does not parse command lines or files.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ekiden_config::doors::{EndpointStatus, Generation, Inspect};
+use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Observations};
 use ekiden_config::model::{AccessLog, Address};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::table::Table;
@@ -20,6 +21,7 @@ use crate::record::Scribe;
 use crate::shared::{Shared, retire_all};
 use crate::swap::{Swap, SwapStatus, Swapper};
 use crate::telemetry::{Crowding, Readiness, Sources, Status, StatusSource, Telemetry, WorkerState};
+use crate::tls::watch;
 use crate::worker::mailbox::Message;
 use crate::worker::thread;
 
@@ -38,6 +40,8 @@ pub struct Options {
     pub max_connections: Option<u32>,
     /// Sockets handed over by the service manager.
     pub inherited: Inherited,
+    /// Directory that relative paths of certificates go by: that of the process file.
+    pub base_dir: PathBuf,
     /// Called when a worker thread has died; the process must end non-zero.
     pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
 }
@@ -63,6 +67,7 @@ pub struct Router {
     scribe: Option<Scribe>,
     workers: Vec<JoinHandle<()>>,
     _prober: Arc<Mutex<Option<Prober>>>,
+    certificates: watch::Asking,
 }
 
 struct State {
@@ -79,7 +84,7 @@ impl Router {
     /// When a thread, a runtime or the access log cannot be made.
     pub fn start(options: Options) -> io::Result<Self> {
         let workers = options.workers.max(1);
-        let (shared, retired) = Shared::new(workers);
+        let (shared, retired) = Shared::new(workers, options.base_dir);
         let (recorders, scribe) = Scribe::start(&options.access_log, workers)?;
         let prober: Arc<Mutex<Option<Prober>>> = Arc::default();
         let for_tables = Arc::clone(&prober);
@@ -97,6 +102,12 @@ impl Router {
         spawn("ekiden-retire", move || {
             aside::give_way();
             retire_all(&retired);
+        })?;
+        let (certificates, asked) = watch::door();
+        let hub = Arc::clone(&shared.tls);
+        spawn("ekiden-certs", move || {
+            aside::give_way();
+            watch::run(&hub, &asked);
         })?;
         *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared)?);
         let bound = connection_bound(options.max_connections, workers);
@@ -126,6 +137,7 @@ impl Router {
             scribe: Some(scribe),
             workers: threads,
             _prober: prober,
+            certificates,
         })
     }
 
@@ -137,6 +149,11 @@ impl Router {
     /// The aside door.
     pub fn inspect(&self) -> Arc<dyn Inspect> {
         Arc::clone(&self.state) as Arc<dyn Inspect>
+    }
+
+    /// The up door.
+    pub fn observations(&self) -> Observations {
+        self.shared.observations.clone()
     }
 
     /// Tells which addresses control and telemetry are served on.
@@ -174,6 +191,10 @@ impl Router {
                     let clients = &for_clients.known_clients().clients;
                     Crowding { taken_over: clients.taken_over(), shared: clients.sharing() }
                 }),
+                certificates: {
+                    let hub = Arc::clone(&self.shared.tls);
+                    Arc::new(move || hub.report())
+                },
                 log: scribe.meters(),
                 started: self.shared.started,
             },
@@ -183,6 +204,12 @@ impl Router {
     /// Opens the access log again by its path. Called on SIGHUP.
     pub fn reopen_log(&self) -> bool {
         self.scribe.as_ref().is_none_or(|scribe| scribe.reopen(LOG_DRAIN))
+    }
+
+    /// Reads certificates and ticket keys again. Called on SIGHUP; done a moment later.
+    pub fn reload_certificates(&self) {
+        // Only a watch that has panicked is not there to be asked; the files it loaded go on serving.
+        let _ends_with_the_router = self.certificates.send(watch::Ask::Reload);
     }
 
     /// Step one of an end: `/readyz` says so, and responses tell their clients to come back on a new connection, so that
@@ -257,6 +284,8 @@ fn start_prober(shared: &Arc<Shared>) -> io::Result<Prober> {
         table: Arc::new(move || for_table.table.load_full()),
         on_change: Arc::new(move |_, _| for_change.tell(|| Message::Readiness)),
         is_own: Arc::new(move |address| for_own.is_own(address)),
+        suspects: Arc::clone(&shared.suspects),
+        observations: shared.observations.clone(),
     };
     Prober::start(hooks, fastrand::u64(..))
 }

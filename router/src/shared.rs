@@ -2,17 +2,20 @@
 //!
 //! Read on the request path only through a worker's own copy. Does not compile tables (see `swap`).
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ekiden_config::doors::Generation;
+use ekiden_config::doors::{Generation, Observations};
 use ekiden_config::model::Address;
 use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::Table;
 
+use crate::probe::Suspects;
+use crate::tls::Hub;
 use crate::worker::connection_limits::KnownClients;
 use crate::worker::mailbox::{Mailbox, Message};
 
@@ -38,8 +41,14 @@ pub struct Shared {
     pub table: ArcSwap<Table>,
     /// The workers.
     pub places: Vec<Place>,
+    /// Endpoints that evidence speaks against, on their way to the judge.
+    pub suspects: Arc<Suspects>,
+    /// The up door.
+    pub observations: Observations,
     /// When the process started.
     pub started: Instant,
+    /// Certificates and TLS settings of listeners.
+    pub tls: Arc<Hub>,
     own: Mutex<Arc<[Address]>>,
     known_clients: OnceLock<KnownClients>,
     taken: (Mutex<()>, Condvar),
@@ -78,8 +87,9 @@ fn give_memory_back() {
 fn give_memory_back() {}
 
 impl Shared {
-    /// State for a number of workers, and the end at which old tables arrive to be dropped.
-    pub fn new(workers: usize) -> (Arc<Self>, Receiver<Retired>) {
+    /// State for a number of workers, and the end at which old tables arrive to be dropped. Relative paths of
+    /// certificates go by `base`.
+    pub fn new(workers: usize, base: PathBuf) -> (Arc<Self>, Receiver<Retired>) {
         let (retired, retirement) = sync_channel(RETIRED_MAX);
         let place = || Place {
             mailbox: Mailbox::default(),
@@ -91,7 +101,10 @@ impl Shared {
         let shared = Self {
             table: ArcSwap::from_pointee(Table::empty()),
             places: (0..workers).map(|_| place()).collect(),
+            suspects: Arc::default(),
+            observations: Observations::default(),
             started: Instant::now(),
+            tls: Arc::new(Hub::new(base)),
             own: Mutex::new(Arc::from([])),
             known_clients: OnceLock::new(),
             taken: (Mutex::new(()), Condvar::new()),
@@ -211,7 +224,7 @@ mod tests {
 
     #[test]
     fn own_addresses_are_found_behind_wildcards() {
-        let (shared, _retired) = Shared::new(1);
+        let (shared, _retired) = Shared::new(1, PathBuf::new());
         let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
         shared.set_own_addresses(vec![
             tcp("0.0.0.0:9901"),

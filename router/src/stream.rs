@@ -1,14 +1,17 @@
-//! The byte streams the router carries: TCP and unix sockets, one type for both directions.
+//! The byte streams the router carries: TCP and unix sockets, and TLS over them, one type for both directions.
 //!
-//! The seam for TLS: another variant here, nothing elsewhere. Does not pool, time out or parse.
+//! Does not pool, time out or parse.
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use ekiden_config::model::Address;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::tls::{Session, TlsStream};
 
 /// A connected stream.
 #[derive(Debug)]
@@ -17,6 +20,10 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A unix stream socket.
     Unix(UnixStream),
+    /// TLS over one of the others.
+    Tls(Box<TlsStream>),
+    /// Nothing: what was here is being made into something else.
+    Taken,
 }
 
 impl Stream {
@@ -37,6 +44,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
+            Stream::Tls(stream) => stream.poll_readable(cx),
+            Stream::Taken => Poll::Ready(Ok(())),
         }
     }
 
@@ -48,14 +57,49 @@ impl Stream {
         let _would_block = match self {
             Stream::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
             Stream::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+            Stream::Tls(stream) => return stream.io().assume_silent(),
+            Stream::Taken => Ok(()),
         };
     }
 
-    /// Closes with a reset, which keeps nothing of the connection in the kernel.
+    /// Makes the close a reset: the peer cannot take what it got for complete, and nothing stays in the kernel.
+    pub fn abort(&self) {
+        match self {
+            Stream::Tcp(stream) => {
+                let _closes_all_the_same: io::Result<()> =
+                    socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+            }
+            Stream::Tls(stream) => stream.io().abort(),
+            Stream::Unix(_) | Stream::Taken => {}
+        }
+    }
+
+    /// Closes with a reset.
     pub fn reset(self) {
-        if let Stream::Tcp(stream) = &self {
-            let _closes_all_the_same: io::Result<()> =
-                socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        self.abort();
+    }
+
+    /// Before an orderly close: over TLS, says that nothing more comes. Costs nothing on a plain socket.
+    pub fn say_goodbye(&mut self) {
+        if let Stream::Tls(stream) = self {
+            stream.say_goodbye();
+        }
+    }
+
+    /// Bytes that were taken for sending and are not in the socket yet. None on a plain socket.
+    #[inline]
+    pub fn held(&self) -> usize {
+        match self {
+            Stream::Tls(stream) => stream.held(),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => 0,
+        }
+    }
+
+    /// The TLS session; none on a plain socket.
+    pub fn session(&self) -> Option<&Rc<Session>> {
+        match self {
+            Stream::Tls(stream) => stream.session(),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => None,
         }
     }
 
@@ -72,6 +116,8 @@ impl Stream {
         let peeked = match self {
             Stream::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
             Stream::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            Stream::Tls(stream) => return stream.io().peeked_dead(),
+            Stream::Taken => Ok(0),
         };
         match peeked {
             Ok(_) => true,
@@ -89,6 +135,8 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
+            Stream::Taken => Poll::Ready(Ok(())),
         }
     }
 }
@@ -98,6 +146,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+            Stream::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -109,6 +159,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, parts),
+            Stream::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -116,14 +168,21 @@ impl AsyncWrite for Stream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// A plain socket holds nothing back.
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Stream::Taken => Poll::Ready(Ok(())),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The swapper: takes published Models, compiles them off the workers, swaps the one pointer, and acknowledges.
 //!
-//! Order of one swap: bind new listeners, compile, store the table, mark removed endpoints gone, wake every worker,
-//! wait until each has taken it, close old listeners, end the tickets. A worker that is late is named and keeps the
+//! Order of one swap: load certificates, bind new listeners, compile, store the table, mark removed endpoints gone, wake
+//! every worker, wait until each has taken it, close old listeners, end the tickets. A worker that is late is named and keeps the
 //! tickets pending; later publishes go on. Does not validate Models (control did) and does not serve.
 
 use std::collections::BTreeMap;
@@ -85,10 +85,11 @@ impl Swapper {
     /// A swapper and its door. `run` it on a thread of its own.
     pub fn new(shared: Arc<Shared>, inherited: Inherited, on_table: OnTable) -> (Self, Swap, Publishes) {
         let (publishes, inbox) = channel();
-        let workers = shared.places.len();
+        let mut compiler = Compiler::new(shared.places.len());
+        compiler.set_seed([fastrand::u64(..), fastrand::u64(..)]);
         let swapper = Self {
             shared,
-            compiler: Compiler::new(workers),
+            compiler,
             inherited,
             bound: BTreeMap::new(),
             generation: 0,
@@ -136,6 +137,9 @@ impl Swapper {
         self.generation += 1;
         let generation = Generation(self.generation);
         let mut refused = Vec::new();
+        for (name, reason) in self.shared.tls.apply(model) {
+            refused.push(Refusal { part: format!("certificates:{name}"), reason });
+        }
         let opened = self.bind(model, &mut refused);
         self.compiler.set_now(unix_ms());
         let before = Arc::clone(self.compiler.table());
@@ -168,6 +172,7 @@ impl Swapper {
         });
         self.shared.await_taken(generation, LATE);
         self.unbind(model);
+        self.shared.tls.retain(model);
         self.waiting.push(Waiting { generation, since, tickets, refused, named: false });
     }
 
@@ -175,7 +180,8 @@ impl Swapper {
     fn bind(&mut self, model: &Model, refused: &mut Vec<Refusal>) -> Vec<(ListenerName, Vec<Socket>)> {
         let mut opened = Vec::new();
         for (name, listener) in &model.listeners {
-            if self.bound.get(name) == Some(&listener.address) {
+            let unready = listener.tls.is_some() && !self.shared.tls.has(name);
+            if unready || self.bound.get(name) == Some(&listener.address) {
                 continue;
             }
             match listen(&listener.address, self.shared.places.len(), &self.inherited) {

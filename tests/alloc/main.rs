@@ -113,10 +113,20 @@ fn the_allocator_counts() {
     assert!(boxed.len() == 100 && ALLOCATIONS.load(Ordering::SeqCst) > 0);
 }
 
+/// Limits of every place, and of keys of every kind, that say how much is left.
+const LIMITED: &str = "limit = [{ rate = \"1000000/s\", headers = \"always\", cost = { header = \"x-cost\", most = 9 }, \
+    key = \"{client}{header:user-agent}{cookie:session}{query:query}{path:1}\" }]";
+
 /// Allocations on the worker during the counted requests.
 fn count(what: &str, requests: &[&str]) {
+    count_with("", what, requests);
+}
+
+/// The same where listener, app and route have these keys.
+fn count_with(keys: &str, what: &str, requests: &[&str]) {
     let origin = Origin::hello("a small body that fits into one read and one write");
-    let router = InProcess::start(Setup::new(web(&[origin.address], "", "")));
+    let setup = Setup::new(web(&[origin.address], "", keys)).top(keys).listener(keys);
+    let router = InProcess::start(setup);
     let mut client = router.client();
     rounds(&mut client, requests, WARM);
     // The table, the log and the pool are settled once the records are out.
@@ -142,6 +152,7 @@ fn kept_connections_allocate_nothing() {
         "GET /path/to/page?query=1 HTTP/1.1\r\nHost: A.Example:80\r\n{agent}Connection: keep-alive\r\n\r\n"
     );
     count("GET as browsers send it", &[&browser]);
+    count_with(LIMITED, "a request that is counted by three limits", &[&browser]);
     count("a path that is not in normal form", &["GET /a/../b/./%7e HTTP/1.1\r\nHost: a\r\n\r\n"]);
     let post = "POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world";
     let chunked =

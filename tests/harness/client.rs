@@ -2,9 +2,13 @@
 //!
 //! Every read has a deadline. Does not follow, retry or pool.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use crate::DEADLINE;
 
@@ -12,9 +16,12 @@ use crate::DEADLINE;
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     held: Vec<u8>,
     /// The peer has ended its side, properly or with a reset.
     ended: Option<ErrorKind>,
+    /// It ended with the words for it: a FIN, over TLS after close_notify.
+    clean: bool,
 }
 
 /// A response as read.
@@ -96,7 +103,40 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Self { stream, held: Vec::new(), ended: None }
+        Self { stream, tls: None, held: Vec::new(), ended: None, clean: false }
+    }
+
+    /// Connects with TLS; returns when the handshake is over, or failed.
+    pub fn secure(
+        address: SocketAddr,
+        name: ServerName<'static>,
+        config: &Arc<ClientConfig>,
+    ) -> io::Result<Self> {
+        let mut client = Self::connect(address);
+        let tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut tls = Box::new(tls);
+        while tls.is_handshaking() {
+            tls.complete_io(&mut client.stream)?;
+        }
+        client.tls = Some(tls);
+        Ok(client)
+    }
+
+    /// The TLS connection.
+    pub fn tls(&self) -> &ClientConnection {
+        self.tls.as_ref().unwrap()
+    }
+
+    /// Whether the peer ended its side with a FIN, over TLS after close_notify. Known after [`Client::rest`].
+    pub fn ended_cleanly(&self) -> bool {
+        self.clean
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).write_all(bytes),
+            None => self.stream.write_all(bytes),
+        }
     }
 
     /// Sets the longest wait of a read; for tests that expect silence.
@@ -111,13 +151,13 @@ impl Client {
 
     /// Sends bytes. A router that has closed already is no failure: what it said can still be read.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _refused_already = self.stream.write_all(bytes.as_ref());
+        let _refused_already = self.write(bytes.as_ref());
     }
 
     /// Sends bytes, each in a write of its own.
     pub fn send_split(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            if self.stream.write_all(&[*byte]).is_err() {
+            if self.write(&[*byte]).is_err() {
                 return;
             }
         }
@@ -125,6 +165,11 @@ impl Client {
 
     /// Ends the sending side (FIN).
     pub fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _gone_already = tls.write_tls(&mut self.stream);
+            return;
+        }
         let _gone_already = self.stream.shutdown(Shutdown::Write);
     }
 
@@ -260,8 +305,12 @@ impl Client {
         }
         let mut piece = vec![0; 64 << 10];
         loop {
-            match self.stream.read(&mut piece) {
-                Ok(0) => self.ended = Some(ErrorKind::UnexpectedEof),
+            let read = match &mut self.tls {
+                Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(&mut piece),
+                None => self.stream.read(&mut piece),
+            };
+            match read {
+                Ok(0) => (self.ended, self.clean) = (Some(ErrorKind::UnexpectedEof), true),
                 Ok(count) => self.held.extend_from_slice(&piece[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {

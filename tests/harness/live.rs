@@ -196,7 +196,7 @@ fn serve(mut stream: TcpStream, state: &StampedState, name: &str) {
 }
 
 /// Length of the first request once all of it is there. Knows bodies with a length only.
-fn request_length(held: &[u8]) -> Option<usize> {
+pub(crate) fn request_length(held: &[u8]) -> Option<usize> {
     let head = held.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&held[..head]).to_ascii_lowercase();
     let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());

@@ -2,11 +2,14 @@
 
 pub(crate) mod client;
 pub(crate) mod echo;
+pub(crate) mod flapper;
+pub mod http2;
 pub(crate) mod origin;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod router;
 pub(crate) mod setup;
+pub(crate) mod tls;
 
 use std::hash::Hasher;
 use std::thread;

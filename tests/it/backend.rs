@@ -32,7 +32,7 @@ fn worker() -> Rc<Worker> {
     let hosts = HostOwners::default();
     let built =
         ekiden_config::build(Input { main: &source, apps: &[], previous: None, hosts: &hosts }).unwrap();
-    let (shared, _retired) = Shared::new(1);
+    let (shared, _retired) = Shared::new(1, std::path::PathBuf::new());
     shared.table.store(Compiler::new(1).compile(&built.model, Generation(1)).table);
     Worker::new(0, shared, Arc::new(WorkerShard::new()), Recorder::off(), 100)
 }
@@ -107,9 +107,9 @@ impl Drop for Lines {
 async fn serve(listener: tokio::net::TcpListener, backend: Countdown, request: &'static str) -> Cause {
     let worker = worker();
     let (stream, peer) = listener.accept().await.unwrap();
-    let open = worker.open_connection();
+    let _open = worker.open_connection();
     let edge = ListenerRef::new(ekiden_config::names::ListenerName::new("edge").unwrap());
-    let mut connection = Connection::new(Rc::clone(&worker), edge, Stream::Tcp(stream), Some(peer), open);
+    let mut connection = Connection::new(Rc::clone(&worker), edge, Stream::Tcp(stream), Some(peer));
     let mut ws = Workspace::default();
     ws.request.parse(request.as_bytes(), Rules { fields: 100, allow_underscore: false }).unwrap();
     ws.trace.begin(worker.clock.read());

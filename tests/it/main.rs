@@ -1,16 +1,22 @@
 //! The integration tests: real sockets, every byte. One binary, so that the harness is linked once.
 //!
 //! `refusals` and `upstream_faults` hold the engine's strictness, `relay`, `headers`, `retry` and `routing` what it does
-//! with good traffic, `admission` what is let in, `seams` the points where later parts plug in; `control`, `swap` and
+//! with good traffic, `admission` what is let in, `limits` at which rates, `ejection` what is set aside, `http2` all that HTTP/2
+//! adds, `seams` the points where later parts plug in; `control`, `swap` and
 //! `process` run the real binary, `nginx` a real endpoint, `smuggling` many of them for hostile requests, `defence` what
-//! floods and slow clients meet, `arch` looks at the manifests.
+//! floods and slow clients meet, `tls` certificates, handshakes and what goes over them, `codes` walks every code, `arch` looks
+//! at the manifests.
 
 mod admission;
 mod arch;
 mod backend;
+mod codes;
 mod control;
 mod defence;
+mod ejection;
 mod headers;
+mod http2;
+mod limits;
 mod nginx;
 mod process;
 mod refusals;
@@ -21,4 +27,5 @@ mod rules;
 mod seams;
 mod smuggling;
 mod swap;
+mod tls;
 mod upstream_faults;

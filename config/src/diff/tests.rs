@@ -28,6 +28,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         pool_idle_timeout: std::time::Duration::from_secs(60),
         peer_router: false,
         queue,
+        readiness: crate::model::ReadinessPolicy::default(),
     })
 }
 
@@ -64,6 +65,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,
+        rate_limits: None,
     })
 }
 
@@ -75,11 +77,15 @@ fn listener(name: &str, port: u16) -> Arc<Listener> {
         trust: vec![],
         limits: HttpLimits::default(),
         connections: ConnectionLimits::default(),
+        h2c: false,
         allow_underscore: false,
         merge_slashes: false,
+        tls: None,
+        redirect_https: None,
         forwarded: false,
         via: None,
         admission: None,
+        rate_limits: None,
     })
 }
 

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use super::declare::tables;
 use super::quantity::{Bytes, RawRate};
-use super::read::{Map, Off, Raw, Spanned, TextOr, Word, Words};
+use super::read::{CountOr, Map, Off, OneOrMany, PortOrFlag, Raw, Spanned, TextOr, Word, Words};
 use super::scalar::Status;
 use super::shape::Shape;
-use crate::model::{Balance, DeniedHeaders, LogFormat, LoosePath, Role};
+use crate::model::{
+    Balance, ClientAuthMode, DeniedHeaders, LimitFields, LogFormat, LoosePath, MissingKey, Role, TlsVersion,
+    UnknownName,
+};
 
 /// What is written for `denied_headers`.
 pub(crate) type DeniedWord = Word<DeniedHeaders>;
@@ -18,12 +21,33 @@ pub(crate) const APP_FILE: &str = "an app file";
 const NAME: u64 = 128;
 /// Networks in one list.
 const NETS: u64 = 1000;
+/// Limits in one list.
+const LIMITS: u64 = 8;
+/// Most of a rate, a burst or a cost.
+const RATE: u64 = 1_000_000;
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 
 impl Words for Role {
     const WORDS: &'static [(&'static str, Self)] =
         &[("edge", Role::Edge), ("inbound", Role::Inbound), ("outbound", Role::Outbound)];
+}
+
+impl Words for UnknownName {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("default", UnknownName::Default), ("refuse", UnknownName::Refuse)];
+}
+
+impl Words for ClientAuthMode {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("none", ClientAuthMode::None),
+        ("optional", ClientAuthMode::Optional),
+        ("required", ClientAuthMode::Required),
+    ];
+}
+
+impl Words for TlsVersion {
+    const WORDS: &'static [(&'static str, Self)] = &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
 }
 
 impl Words for Balance {
@@ -39,6 +63,16 @@ impl Words for LoosePath {
 impl Words for DeniedHeaders {
     const WORDS: &'static [(&'static str, Self)] =
         &[("remove", DeniedHeaders::Remove), ("refuse", DeniedHeaders::Refuse)];
+}
+
+impl Words for MissingKey {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("share", MissingKey::Share), ("skip", MissingKey::Skip)];
+}
+
+impl Words for LimitFields {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("refused", LimitFields::Refused), ("always", LimitFields::Always), ("never", LimitFields::Never)];
 }
 
 impl Words for LogFormat {
@@ -79,6 +113,8 @@ tables! {
         head_limit: Bytes = "that of the listener" in 256, 16 << 20;
         /// Number of request fields, where the top-level routes set none themselves; 431 beyond. Below that of the listener.
         fields_limit: u64 = "that of the listener" in 1, 1000;
+        /// Rates of requests that all routes of this file share (one account): all must pass, those of listener and route too. 429 beyond.
+        limit: Vec<RawLimit> = "none" in 1, LIMITS;
         /// Other apps that may have routes on the hosts of the app `default`.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
         /// Directory with one file per app, named by its stem; relative to this file.
@@ -123,6 +159,8 @@ tables! {
         head_limit: Bytes = "that of the listener" in 256, 16 << 20;
         /// Number of request fields, where the routes set none themselves; 431 beyond. Below that of the listener.
         fields_limit: u64 = "that of the listener" in 1, 1000;
+        /// Rates of requests that all routes of this file share (one account): all must pass, those of listener and route too. 429 beyond.
+        limit: Vec<RawLimit> = "none" in 1, LIMITS;
         /// Other apps that may have routes on hosts that this app owns.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
     }
@@ -137,6 +175,8 @@ tables! {
         trust: Vec<Spanned<String>> = "nobody" in 0, 1000;
         /// Bounds on what a client may send.
         limits: RawLimits = "see the keys";
+        /// Also take HTTP/2 in clear text from clients that begin with it (prior knowledge), on the same port as HTTP/1.
+        h2c: bool = "false";
         /// Accept `_` in field names; otherwise such fields are dropped.
         allow_underscore: bool = "false";
         /// Read `//` in paths as `/`, for matching and forwarding.
@@ -162,6 +202,50 @@ tables! {
         allow: RawListenerAllow = "everything";
         /// Clients and hosts it does not serve, whatever the route.
         deny: RawListenerDeny = "nothing";
+        /// Rates of requests, whatever the route, also of those that match none: all must pass. 429 beyond.
+        limit: Vec<RawLimit> = "none" in 1, LIMITS;
+        /// Serve TLS with these certificates: one table or a list of them. The first certificate is the default: it answers
+        /// clients that name no host. Files are watched.
+        tls: OneOrMany<RawCertificate> = "plain" in 1, 10_000;
+        /// What a client gets that asks for a name no certificate covers: `default` is the default certificate, `refuse` the
+        /// alert `unrecognized_name`.
+        unknown_name: Spanned<Word<UnknownName>> = "\"default\"";
+        /// The oldest version of TLS spoken: `1.2` or `1.3`.
+        min_tls_version: Spanned<Word<TlsVersion>> = "\"1.2\"";
+        /// File with the keys of TLS session tickets, for routers that resume each other's sessions: one key a line, each 32
+        /// bytes in base64 or hexadecimal (`openssl rand -base64 32`). The first one makes tickets, all open them. Relative to
+        /// this file; watched.
+        ticket_keys: Spanned<String> = "made by the process, a new one every 6 hours" in 1, 4096;
+        /// Certificates of clients. Only with `tls`.
+        client_auth: RawClientAuth = "not asked for";
+        /// TLS handshakes in progress on one worker at most, those of all its listeners; more connections are reset.
+        max_handshakes: Spanned<u64> = "4096" in 1, 1_000_000;
+        /// Send `Strict-Transport-Security` with this value on every response that has none, such as `"max-age=31536000; includeSubDomains"`. Only with `tls`.
+        hsts: Spanned<String> = "none" in 1, 256;
+        /// Answer every request with 308 to `https` on this port; `true` means 443. Paths below `/.well-known/acme-challenge/`
+        /// go to the routes. Not with `tls`.
+        redirect_https: Spanned<PortOrFlag> = "false" in 1, 65_535;
+    }
+
+    /// A certificate of a listener: either `cert` and `key`, or `dir`. Paths are relative to this file.
+    RawCertificate as "[listener.NAME.tls]" {
+        /// PEM file with the certificate, followed by what links it to its authority.
+        cert: Spanned<String> = "none" in 1, 4096;
+        /// PEM file with the private key of `cert`.
+        key: Spanned<String> = "none" in 1, 4096;
+        /// Directory with `NAME.pem` or `NAME.crt` and `NAME.key` of each certificate. `default` comes first, the others by name.
+        dir: Spanned<String> = "none" in 1, 4096;
+    }
+
+    /// How clients of a TLS listener prove who they are. Paths are relative to this file; the files are watched.
+    RawClientAuth as "[listener.NAME.client_auth]" {
+        /// `none`: not asked. `optional`: a certificate that is shown is verified. `required`: no handshake without one. Endpoints
+        /// are told in `Client-Cert` and `X-Forwarded-Client-Cert`.
+        mode: Word<ClientAuthMode> = "required" in 1, 16;
+        /// PEM file with the authorities that are believed. Not with the mode `none`.
+        ca: Spanned<String> = "none" in 1, 4096;
+        /// PEM file with the revocation lists, one for each authority in the chains. Any change ends resumption.
+        crl: Spanned<String> = "no revocation" in 1, 4096;
     }
 
     /// Bounds on one client's requests.
@@ -176,6 +260,8 @@ tables! {
         fields: u64 = "100" in 1, 1000;
         /// From the first byte of a head to its last.
         head_deadline: Duration = "\"10s\"" in 10, HOUR;
+        /// From accept to the end of the TLS handshake.
+        handshake_deadline: Duration = "\"10s\"" in 10, HOUR;
         /// Idle time between the requests of a connection.
         keepalive_idle: Duration = "\"60s\"" in 10, DAY;
         /// Longest silence inside a request body.
@@ -205,6 +291,33 @@ tables! {
         peer_router: bool = "false";
         /// Requests that may wait, per worker, for the first check of an endpoint.
         queue: u64 = "1024" in 0, 1_000_000;
+        /// When an endpoint is set aside because requests fail there; `off` never does that.
+        ejection: Off<RawEjection> = "see the keys";
+        /// Serve ejected endpoints too while fewer than this percentage of the cluster is ready; `off` does so only when nothing
+        /// else is.
+        panic_threshold: Off<u64> = "50" in 1, 100;
+        /// Time over which a new endpoint, or one that passes its checks again, comes to its full share.
+        slow_start: Off<Duration> = "\"off\"" in 1, HOUR;
+    }
+
+    /// Ejection by evidence: what connects and requests met. While an endpoint is ejected, the probe of the cluster, else a
+    /// connect, runs every 250 ms; the first success ends the ejection.
+    RawEjection as "an ejection" {
+        /// Failures in a row that eject: connects, lost connections, timeouts, malformed responses, statuses from 500 on except
+        /// 501 and 505.
+        consecutive: Off<u64> = "5" in 1, 1000;
+        /// Percentage of the success rate of the cluster's other endpoints below which an endpoint is ejected.
+        success_rate: Off<u64> = "80" in 1, 100;
+        /// Requests in the window that a comparison of success rates needs on both sides.
+        min_requests: u64 = "50" in 1, 1_000_000;
+        /// Time that is looked back on, in ten buckets.
+        window: Duration = "\"10s\"" in 1000, HOUR;
+        /// Percentage of the endpoints ejected at most at a time. One always may be; the last ready one never is.
+        max_percent: u64 = "50" in 1, 100;
+        /// Shortest ejection of an endpoint that passes checks and fails requests again and again; doubles each time.
+        base: Spanned<Duration> = "\"1s\"" in 1, HOUR;
+        /// Longest such ejection.
+        max: Spanned<Duration> = "\"60s\"" in 1, DAY;
     }
 
     /// One address of a cluster, in its long form.
@@ -299,6 +412,50 @@ tables! {
         deny: RawDeny = "that of the app";
         /// What happens to a request field that `allow` or `deny` keeps out: `remove` it, or `refuse` the request (403).
         denied_headers: Word<DeniedHeaders> = "that of the app, else \"remove\"";
+        /// Rates of requests of this route, beside those of its app and listener: all must pass. 429 beyond.
+        limit: Vec<RawLimit> = "none" in 1, LIMITS;
+    }
+
+    /// A rate of requests, counted over all workers. What one limit refuses takes nothing from the others.
+    RawLimit as "a limit" {
+        /// Name in logs, metrics and `RateLimit` fields. Under it the accounts go on from table to table, while rate, burst, key,
+        /// groups and keys stay as they are.
+        name: Spanned<String> = "`listener-limit-N`, `app-limit-N` or `route-limit-N` by its position, from 1" in 1, NAME;
+        /// Requests in a time: `"100/s"`, `"30/m"`, `"5/h"`.
+        rate: RawRate = "required" in 1, RATE;
+        /// Requests that may come at once.
+        burst: Spanned<u64> = "the number of the rate" in 1, RATE;
+        /// What requests are told apart by: `client` (the address, in IPv6 its /64), `group` (of `groups`), `header:NAME`, `cookie:NAME`,
+        /// `query:NAME`, `path:N` (the segment, from 1), or several in braces: `"{client}:{header:x-user}"`.
+        key: Spanned<String> = "none: all requests share one account" in 1, 512;
+        /// What happens to a request that lacks a part of the key: `share` (those without it share an account) or `skip` (it is not counted).
+        missing: Word<MissingKey> = "\"share\"";
+        /// Groups of client addresses and networks (CIDR) by name, for the key `group`; the most specific network decides.
+        groups: Map<Vec<Spanned<String>>> = "none" in 0, 256;
+        /// Clients that are not counted, addresses and networks (CIDR).
+        except: Vec<Spanned<String>> = "nobody" in 0, NETS;
+        /// What a request takes; at most the burst, and with 0 it is not counted.
+        cost: CountOr<RawCost> = "1" in 0, RATE;
+        /// Count and log what would be refused, and refuse nothing.
+        shadow: bool = "false";
+        /// Which responses carry `RateLimit` and `RateLimit-Policy`: `refused` ones, `always`, or `never`. A 429 has `Retry-After` in any case.
+        headers: Word<LimitFields> = "\"refused\"";
+        /// Keys told apart at the same time, rounded up to a power of two, 16 bytes each. Beyond it, new keys join the account that is used least.
+        keys: u64 = "16384" in 1, 1 << 24;
+    }
+
+    /// What a request takes from a limit, in its long form.
+    RawCost as "a cost" {
+        /// By method, upper case.
+        methods: Map<Spanned<u64>> = "none" in 0, 64;
+        /// A request header that says it, as a whole number; wins over `methods`. Clients can write it: the bounds hold.
+        header: Spanned<String> = "none" in 1, NAME;
+        /// Least that the header may say; less is taken for this.
+        least: Spanned<u64> = "1" in 0, RATE;
+        /// Most that the header may say; more is taken for this. Needed with `header`.
+        most: Spanned<u64> = "none" in 1, RATE;
+        /// Where neither says it.
+        otherwise: Spanned<u64> = "1" in 0, RATE;
     }
 
     /// What is let in; a key that is left out, or `off`, lets in everything. What a route matched is judged, so that a

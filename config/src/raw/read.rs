@@ -176,6 +176,28 @@ impl<T: Raw> Raw for Map<T> {
     }
 }
 
+/// A number as the short form of something longer.
+#[derive(Debug, Clone)]
+pub(crate) enum CountOr<T> {
+    /// The short form.
+    Count(Spanned<u64>),
+    /// The long form.
+    Long(T),
+}
+
+impl<T: Raw> Raw for CountOr<T> {
+    fn shape(bound: Bound) -> Shape {
+        Shape::Either(vec![u64::shape(bound), T::shape(T::BOUND)])
+    }
+
+    fn read(node: &Node, bound: Bound, report: &mut Report<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Table(_) => T::read(node, T::BOUND, report).map(CountOr::Long),
+            _ => Spanned::read(node, bound, report).map(CountOr::Count),
+        }
+    }
+}
+
 /// A text as the short form of something longer.
 #[derive(Debug, Clone)]
 pub(crate) enum TextOr<T> {
@@ -197,6 +219,56 @@ impl<T: Raw> Raw for TextOr<T> {
             Value::Table(_) | Value::List(_) => T::read(node, T::BOUND, report).map(TextOr::Long),
             Value::Text(_) | Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
                 Spanned::read(node, bound, report).map(TextOr::Text)
+            }
+        }
+    }
+}
+
+/// One thing, or a list of such things.
+#[derive(Debug, Clone)]
+pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
+
+impl<T: Raw> Raw for OneOrMany<T> {
+    const BOUND: Bound = LIST_BOUND;
+
+    fn shape(bound: Bound) -> Shape {
+        Shape::Either(vec![T::shape(T::BOUND), Vec::<T>::shape(bound)])
+    }
+
+    fn read(node: &Node, bound: Bound, report: &mut Report<'_>) -> Option<Self> {
+        match &node.value {
+            Value::List(_) => Vec::read(node, bound, report).map(OneOrMany),
+            Value::Table(_)
+            | Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::Float(_)
+            | Value::Text(_) => T::read(node, T::BOUND, report).map(|one| OneOrMany(vec![one])),
+        }
+    }
+}
+
+/// A port, or whether the usual one is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PortOrFlag {
+    /// The port.
+    Port(u16),
+    /// Yes or no.
+    Flag(bool),
+}
+
+impl Raw for PortOrFlag {
+    fn shape(bound: Bound) -> Shape {
+        Shape::Either(vec![bool::shape(bound), u64::shape(bound)])
+    }
+
+    fn read(node: &Node, bound: Bound, report: &mut Report<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Int(_) => u16::try_from(u64::read(node, bound, report)?).ok().map(PortOrFlag::Port),
+            Value::Bool(flag) => Some(PortOrFlag::Flag(*flag)),
+            Value::Text(_) | Value::Null | Value::Float(_) | Value::List(_) | Value::Table(_) => {
+                wrong_type(node, "`true`, `false` or a port", None, report);
+                None
             }
         }
     }

@@ -66,6 +66,8 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("health_check", "probe"),
     ("healthcheck", "probe"),
     ("listen", "address"),
+    ("max_fails", "ejection"),
+    ("outlier_detection", "ejection"),
     ("path_prefix", "path"),
     ("port", "address"),
     ("servers", "endpoints"),

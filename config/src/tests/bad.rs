@@ -64,6 +64,41 @@ fn syntax_and_shape() {
 }
 
 #[test]
+fn tls() {
+    check(&[
+        ("tls = { cert = \"a.pem\" }", &[("missing_key", 3, 7)]),
+        ("tls = { key = \"a.key\" }", &[("missing_key", 3, 7)]),
+        ("tls = {}", &[("missing_key", 3, 7)]),
+        ("tls = []", &[("empty_list", 3, 7)]),
+        ("tls = true", &[("wrong_type", 3, 7)]),
+        ("tls = [\"a.pem\"]", &[("wrong_type", 3, 9)]),
+        ("tls = { cert = \"a\", key = \"b\", dir = \"c\" }", &[("conflict", 3, 7)]),
+        ("tls = [{ cert = \"a\", key = \"b\" }, { cert = \"c\" }]", &[("missing_key", 3, 35)]),
+        ("tls = { cert = \"a\\nb\", key = \"k\" }", &[("bad_text", 3, 17)]),
+        ("unknown_name = \"refuse\"", &[("needs_tls", 3, 17)]),
+        ("hsts = \"max-age=1\"", &[("needs_tls", 3, 9)]),
+        ("min_tls_version = \"1.3\"\nticket_keys = \"k\"", &[("needs_tls", 3, 20), ("needs_tls", 4, 16)]),
+        ("max_handshakes = 10", &[("needs_tls", 3, 18)]),
+        ("tls = { dir = \"d\" }\nmin_tls_version = \"1.1\"", &[("unknown_value", 4, 20)]),
+        ("tls = { dir = \"d\" }\nmin_tls_version = 1.3", &[("wrong_type", 4, 19)]),
+        ("tls = { dir = \"d\" }\nunknown_name = \"drop\"", &[("unknown_value", 4, 17)]),
+        ("tls = { dir = \"d\" }\nhsts = \"includeSubDomains\"", &[("bad_hsts", 4, 9)]),
+        ("tls = { dir = \"d\" }\nhsts = \"max-age=1, preload\"", &[("bad_hsts", 4, 9)]),
+        ("tls = { dir = \"d\" }\nhsts = \"max-age=1; max-age=2\"", &[("bad_hsts", 4, 9)]),
+        ("tls = { dir = \"d\" }\nhsts = \"max-age=1;\\r\\nx: y\"", &[("bad_hsts", 4, 9)]),
+        ("tls = { dir = \"d\" }\nredirect_https = true", &[("conflict", 4, 18)]),
+        ("redirect_https = 0", &[("out_of_range", 3, 18)]),
+        ("redirect_https = 65536", &[("out_of_range", 3, 18)]),
+        ("redirect_https = \"443\"", &[("wrong_type", 3, 19)]),
+        ("client_auth = { mode = \"none\" }", &[("needs_tls", 3, 15)]),
+        ("tls = { dir = \"d\" }\nclient_auth = { mode = \"optional\" }", &[("missing_key", 4, 15)]),
+        ("tls = { dir = \"d\" }\nclient_auth = { ca = \"ca.pem\" }", &[("missing_key", 4, 15)]),
+        ("tls = { dir = \"d\" }\nclient_auth = { mode = \"on\", ca = \"c\" }", &[("unknown_value", 4, 25)]),
+        ("[listener.edge.limits]\nhandshake_deadline = \"0s\"", &[("out_of_range", 4, 23)]),
+    ]);
+}
+
+#[test]
 fn process_settings() {
     check(&[
         ("trust = [\"10.0.0.1/8\", \"x\"]", &[("bad_network", 3, 11), ("bad_network", 3, 25)]),
@@ -117,6 +152,35 @@ fn clusters() {
         ("[cluster.a]\nendpoints = [{ address = \"a:1\", drain = true }]", &[("no_meaning", 4, 14)]),
         ("[cluster.a]\nendpoints = [1]", &[("wrong_type", 4, 14)]),
         ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = {}", &[("one_of", 5, 9)]),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = 5", &[("wrong_type", 5, 12)]),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = \"on\"", &[("wrong_type", 5, 13)]),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { consecutive = 0 }",
+            &[("out_of_range", 5, 28)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { max_percent = 101 }",
+            &[("out_of_range", 5, 28)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { window = \"999ms\" }",
+            &[("out_of_range", 5, 24)],
+        ),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { outlier = 1 }", &[("unknown_key", 5, 14)]),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { base = \"61s\" }",
+            &[("out_of_range", 5, 22)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { base = \"5s\", max = \"4s\" }",
+            &[("out_of_range", 5, 34)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { consecutive = \"off\", success_rate = \"off\" }",
+            &[("no_meaning", 5, 12)],
+        ),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\npanic_threshold = 0", &[("out_of_range", 5, 19)]),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nslow_start = 5", &[("wrong_type", 5, 14)]),
         (
             "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = { tcp = true, status = 200 }",
             &[("no_meaning", 5, 32)],

@@ -97,6 +97,8 @@ fn documented_defaults_are_the_real_ones() {
     let cluster = defaults(crate::raw::RawCluster::shape(crate::raw::RawCluster::BOUND));
     let timeout = inline(crate::raw::RawTimeout::shape(crate::raw::RawTimeout::BOUND));
     let probe = inline(crate::raw::RawProbe::shape(crate::raw::RawProbe::BOUND));
+    let ejection = inline(crate::raw::RawEjection::shape(crate::raw::RawEjection::BOUND));
+    let cluster = format!("{cluster}ejection = {{ {ejection} }}\n");
     let telemetry = inline(crate::raw::RawTelemetry::shape(crate::raw::RawTelemetry::BOUND));
     let log = inline(crate::raw::RawAccessLog::shape(crate::raw::RawAccessLog::BOUND));
     let redirect = inline(crate::raw::RawRedirect::shape(crate::raw::RawRedirect::BOUND));
@@ -107,7 +109,7 @@ fn documented_defaults_are_the_real_ones() {
                 route: &str,
                 [end, probe, redirect, respond]: [&str; 4]| {
         format!(
-            "{process}\n[listener.e]\naddress = \"127.0.0.1:1\"\n{listener}\n\
+            "{process}\n[listener.e]\naddress = \"127.0.0.1:1\"\ntls = {{ cert = \"c\", key = \"k\" }}\n{listener}\n\
              [cluster.c]\nendpoints = [{{ id = \"i\", address = \"1.1.1.1:1\"{end} }}]\nprobe = {{ path = \"/\"{probe} }}\n{cluster}\n\
              [[route]]\ncluster = \"c\"\n{route}\n[[route]]\npath = \"/r\"\nredirect = {{ path = \"/a\"{redirect} }}\n\
              [[route]]\npath = \"/f\"\nrespond = {{ {respond} }}\n"
@@ -124,7 +126,7 @@ fn documented_defaults_are_the_real_ones() {
     let written = build_one(&toml(&written)).unwrap_or_else(|found| panic!("{written}\n{}", found[0]));
     assert_eq!(written.model, bare.model);
     assert_eq!(written.process, bare.process);
-    for some in [&process, &listener, &route, &cluster, &timeout, &probe] {
+    for some in [&process, &listener, &route, &cluster, &timeout, &probe, &ejection] {
         assert!(!some.is_empty());
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::admission::{self, Written};
 use super::route::{Shared, route};
-use super::{Scope, World, cluster, timeout};
+use super::{Scope, World, cluster, limit, timeout};
 use crate::diagnostic::Report;
-use crate::model::{App, Timeouts};
+use crate::model::{App, RouteLimits, Timeouts};
 use crate::names::{AppName, ClusterName};
-use crate::raw::{Map, RawApp, RawCluster, RawProcess, RawRoute, RawTimeout, Spanned};
+use crate::raw::{Map, RawApp, RawCluster, RawLimit, RawProcess, RawRoute, RawTimeout, Spanned};
 use crate::source::Span;
 
 /// What forms an app, from the process file or from a file of its own.
@@ -21,6 +21,7 @@ pub(crate) struct AppParts<'a> {
     share_hosts_with: &'a [Spanned<String>],
     admission: Written<'a>,
     body_limit: Option<u64>,
+    limits: Option<&'a Vec<RawLimit>>,
 }
 
 /// The keys of an app stand on the process file and on a file of the apps directory alike.
@@ -42,6 +43,7 @@ macro_rules! app_parts {
                         fields_limit: raw.fields_limit,
                     },
                     body_limit: raw.body_limit.map(|limit| limit.0),
+                    limits: raw.limit.as_ref(),
                 }
             }
         }
@@ -67,7 +69,11 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
     let (names, seen) = (BTreeMap::new(), BTreeMap::new());
     let admission = admission::over(&mut scope, None, &parts.admission);
     let body_limit = parts.body_limit;
-    let mut shared = Shared { listeners, timeouts, admission, body_limit, clusters: known, names, seen };
+    let limits = limit::list(&mut scope, parts.limits, "app");
+    let rate_limits =
+        (!limits.is_empty()).then(|| Arc::new(RouteLimits { app: Arc::new(limits), route: Vec::new() }));
+    let mut shared =
+        Shared { listeners, timeouts, admission, body_limit, rate_limits, clusters: known, names, seen };
     let mut routes = Vec::with_capacity(parts.routes.len());
     let mut places = Vec::with_capacity(parts.routes.len());
     for (index, raw) in parts.routes.iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, host};
+use super::{Fault, Scope, host, readiness};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy,
@@ -33,6 +33,7 @@ pub(super) fn cluster(
         let help = "every request to it is answered with 503 until the API adds one";
         scope.report.warning(key.span, "empty_cluster", message, help);
     }
+    let readiness = readiness::readiness(scope, raw);
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -46,6 +47,7 @@ pub(super) fn cluster(
         pool_idle_timeout: raw.pool_idle_timeout.unwrap_or(Duration::from_secs(60)),
         peer_router: raw.peer_router.unwrap_or(false),
         queue: raw.queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(1024),
+        readiness,
     };
     Some(Cluster {
         name,

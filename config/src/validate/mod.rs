@@ -8,12 +8,15 @@ mod cluster;
 mod condition;
 mod field;
 mod host;
+mod limit;
 mod network;
 mod path;
 mod pattern;
 mod process;
+mod readiness;
 mod route;
 mod timeout;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 

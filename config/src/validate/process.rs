@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::target;
-use super::{Fault, Scope, World, admission, host, network};
+use super::{Fault, Scope, World, admission, host, limit, network, tls};
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
@@ -100,8 +100,10 @@ fn listener(
     let trust =
         raw.trust.iter().flatten().filter_map(|text| scope.accept(text.span, network(&text.value))).collect();
     let admission = admission::listener(scope, raw.allow.as_ref(), raw.deny.as_ref());
+    let rate_limits = limit::list(scope, raw.limit.as_ref(), "listener");
     let via = raw.via.as_ref().and_then(|text| scope.accept(text.span, pseudonym(&text.value)));
     let connections = connection_limits(scope, raw);
+    let (tls, redirect_https) = (tls::listener(scope, raw), tls::redirect(scope, raw));
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -112,11 +114,15 @@ fn listener(
         trust,
         limits: limits(raw.limits.as_ref()),
         connections,
+        h2c: raw.h2c.unwrap_or(false),
         allow_underscore: raw.allow_underscore.unwrap_or(false),
         merge_slashes: raw.merge_slashes.unwrap_or(false),
         forwarded: raw.forwarded.unwrap_or(false),
         via,
         admission,
+        rate_limits: (!rate_limits.is_empty()).then(|| Arc::new(rate_limits)),
+        tls,
+        redirect_https,
     })
 }
 
@@ -282,7 +288,7 @@ fn access_log(scope: &mut Scope<'_, '_>, raw: Option<&RawAccessLog>) -> AccessLo
     AccessLog { format, to }
 }
 
-fn file_path(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<PathBuf> {
+pub(super) fn file_path(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<PathBuf> {
     if text.value.chars().any(char::is_control) {
         scope.report.error(text.span, "bad_text", "a path holds a control character");
         return None;

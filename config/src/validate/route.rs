@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::action::{Around, action};
 use super::admission::{self, Written};
-use super::{Scope, condition, field, host, timeout};
-use crate::model::{Admission, HostMatch, LoosePath, PathMatch, Role, Route, Timeouts};
+use super::{Scope, condition, field, host, limit, timeout};
+use crate::model::{Admission, HostMatch, LoosePath, PathMatch, Role, Route, RouteLimits, Timeouts};
 use crate::names::{ClusterName, ListenerName, RouteName};
 use crate::raw::RawRoute;
 use crate::source::Span;
@@ -22,6 +22,8 @@ pub(super) struct Shared {
     pub(super) admission: Option<Arc<Admission>>,
     /// Largest request body of routes that set none.
     pub(super) body_limit: Option<u64>,
+    /// Rates of requests of the app, as they stand on routes that have none of their own.
+    pub(super) rate_limits: Option<Arc<RouteLimits>>,
     /// Clusters written in the app.
     pub(super) clusters: BTreeSet<ClusterName>,
     /// Names used so far, with their places.
@@ -58,6 +60,7 @@ pub(super) fn route(
     let request_headers = field::request_edits(scope, raw.request_headers.as_ref());
     let response_headers = field::edits(scope, raw.response_headers.as_ref());
     let admission = admission::over(scope, shared.admission.as_ref(), &written(raw));
+    let rate_limits = rate_limits(scope, raw, shared);
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
     if !raw.clean || scope.report.errors() > before {
         return None;
@@ -79,6 +82,7 @@ pub(super) fn route(
         loose_path: raw.loose_path.map_or(LoosePath::default(), |word| word.0),
         body_limit: raw.body_limit.map(|limit| limit.0).or(shared.body_limit),
         admission,
+        rate_limits,
     };
     warn(scope, raw, &route, shared);
     Some(route)
@@ -92,6 +96,16 @@ fn written(raw: &RawRoute) -> Written<'_> {
         head_limit: raw.head_limit,
         fields_limit: raw.fields_limit,
     }
+}
+
+/// The app's limits with the route's own behind them.
+fn rate_limits(scope: &mut Scope<'_, '_>, raw: &RawRoute, shared: &Shared) -> Option<Arc<RouteLimits>> {
+    let route = limit::list(scope, raw.limit.as_ref(), "route");
+    if route.is_empty() {
+        return shared.rate_limits.clone();
+    }
+    let app = shared.rate_limits.as_ref().map(|limits| limits.app.clone()).unwrap_or_default();
+    Some(Arc::new(RouteLimits { app, route }))
 }
 
 fn route_name(

@@ -5,6 +5,7 @@
 
 mod body;
 mod guard;
+mod limits;
 mod listen;
 mod routes;
 mod views;

@@ -9,7 +9,7 @@ use ekiden_config::model::{
 use ekiden_config::names::{AppName, EndpointId};
 use serde_json::{Value, json};
 
-use super::Api;
+use super::{Api, limits};
 use crate::overlay::{ClusterKey, Dormant, Key};
 use crate::plane::View;
 use crate::problem::Problem;
@@ -24,7 +24,12 @@ pub(super) fn table(api: &Api) -> Value {
             Role::Inbound => "inbound",
             Role::Outbound => "outbound",
         };
-        json!({ "name": listener.name.as_str(), "address": listener.address.to_string(), "role": role })
+        json!({
+            "name": listener.name.as_str(),
+            "address": listener.address.to_string(),
+            "role": role,
+            "limits": limits::of_listener(listener.rate_limits.as_deref()),
+        })
     });
     let listeners: Vec<Value> = listeners.collect();
     let apps: Vec<Value> = view.live.apps.values().map(|app| app_view(api, &view, app)).collect();
@@ -180,6 +185,7 @@ fn route_view(route: &Route) -> Value {
         "methods": route.methods.iter().map(|method| &**method).collect::<Vec<_>>(),
         "conditions": route.headers.len() + route.query.len() + route.cookies.len(),
         "action": action,
+        "limits": limits::of_route(route.rate_limits.as_deref()),
     })
 }
 

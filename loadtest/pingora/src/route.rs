@@ -11,7 +11,7 @@ use ekiden_config::doors::Generation;
 use ekiden_config::model::Address;
 use ekiden_config::names::ListenerName;
 use ekiden_config::{Format, HostOwners, Input, Source, build};
-use ekiden_core::cluster::Pick;
+use ekiden_core::cluster::{Attempt, Pick};
 use ekiden_core::host;
 use ekiden_core::path;
 use ekiden_core::split;
@@ -106,7 +106,7 @@ impl Router {
         // The one route has one cluster, so that no key needs to be hashed.
         let slot = split::side(entry, 0).ok_or(Refused::NoEndpoint)?;
         let cluster = self.table.cluster(entry.app, slot).ok_or(Refused::NoEndpoint)?;
-        match cluster.pick(&[], &mut || fastrand::u64(..)) {
+        match cluster.pick(Attempt::after(&[]), &mut || fastrand::u64(..)) {
             Pick::Endpoint(at) => cluster.endpoints.get(at as usize),
             Pick::NoneReady | Pick::NoEndpoints | Pick::Exhausted => None,
         }

@@ -1,20 +1,38 @@
 //! Configuration texts of the proxies: one worker, keep-alive on both sides, no logs, limits out of the way.
 //! They are what a careful person would write for this job, with nothing tuned against anybody.
 
+use super::Secure;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// Ekiden's smallest file, with the access log to `log` or off, and room for as many connections as the peers get.
-pub(super) fn ekiden(address: SocketAddr, origin: SocketAddr, log: Option<&Path>) -> String {
+/// A rate limit that counts each client and never refuses.
+pub(super) const LIMIT: &str = "limit = [{ rate = \"1000000/s\", burst = 1000000, key = \"client\" }]\n";
+
+/// Ekiden's smallest file, with the access log to `log` or off, and room for as many connections as the peers get. `route`
+/// holds further keys of its route.
+pub(super) fn ekiden(
+    address: SocketAddr,
+    secure: Option<&Secure>,
+    origin: SocketAddr,
+    log: Option<&Path>,
+    route: &str,
+) -> String {
+    let secure = secure.map_or_else(String::new, |secure| {
+        let (at, pem) = (secure.address, secure.pem.display());
+        format!("[listener.secure]\naddress = \"{at}\"\ntls = {{ cert = \"{pem}\", key = \"{pem}\" }}\n\n")
+    });
     let to = log.map_or_else(|| "off".to_owned(), |path| path.display().to_string());
     format!(
-        "max_connections = 19000\n\n[access_log]\nto = \"{to}\"\n\n[listener.edge]\naddress = \"{address}\"\n\n\
-         [cluster.web]\nendpoints = [\"{origin}\"]\n\n[[route]]\ncluster = \"web\"\n"
+        "max_connections = 19000\n\n[access_log]\nto = \"{to}\"\n\n[listener.edge]\naddress = \"{address}\"\n\n{secure}\
+         [cluster.web]\nendpoints = [\"{origin}\"]\n\n[[route]]\ncluster = \"web\"\n{route}"
     )
 }
 
 /// HAProxy. `no strict-limits`: it would ask for twice its connections in descriptors and refuse to start here.
-pub(super) fn haproxy(address: SocketAddr, origin: SocketAddr) -> String {
+pub(super) fn haproxy(address: SocketAddr, secure: Option<&Secure>, origin: SocketAddr) -> String {
+    let secure = secure.map_or_else(String::new, |secure| {
+        format!("  bind {} ssl crt {} alpn http/1.1 backlog 4096\n", secure.address, secure.pem.display())
+    });
     format!(
         "global
   nbthread 1
@@ -30,7 +48,7 @@ defaults
   default_backend origin
 frontend edge
   bind {address} backlog 4096
-  maxconn 19000
+{secure}  maxconn 19000
 backend origin
   server origin {origin}
 "
@@ -38,8 +56,14 @@ backend origin
 }
 
 /// nginx. Responses never go to temporary files, else the 1 MiB case would measure a disk.
-pub(super) fn nginx(address: SocketAddr, origin: SocketAddr, dir: &Path) -> String {
+pub(super) fn nginx(address: SocketAddr, secure: Option<&Secure>, origin: SocketAddr, dir: &Path) -> String {
     let dir = dir.display();
+    let secure = secure.map_or_else(String::new, |secure| {
+        let (at, pem) = (secure.address, secure.pem.display());
+        format!(
+            "    listen {at} ssl backlog=4096;\n    ssl_certificate {pem};\n    ssl_certificate_key {pem};\n"
+        )
+    });
     format!(
         "daemon off;
 user root;
@@ -65,7 +89,7 @@ http {{
   }}
   server {{
     listen {address} backlog=4096;
-    location / {{
+{secure}    location / {{
       proxy_pass http://origin;
       proxy_http_version 1.1;
       proxy_set_header Connection \"\";
@@ -78,15 +102,46 @@ http {{
 }
 
 /// Envoy: static, without request ids, statistics of the router and upgrades it would not need.
-pub(super) fn envoy(address: SocketAddr, origin: SocketAddr) -> String {
+pub(super) fn envoy(address: SocketAddr, secure: Option<&Secure>, origin: SocketAddr) -> String {
     let socket = |at: SocketAddr| {
         format!("{{ socket_address: {{ address: \"{}\", port_value: {} }} }}", at.ip(), at.port())
     };
-    let (address, origin) = (socket(address), socket(origin));
+    let mut listeners = envoy_listener("edge", &socket(address), "");
+    if let Some(secure) = secure {
+        let pem = secure.pem.display();
+        let transport = format!(
+            "
+      transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          common_tls_context:
+            alpn_protocols: [http/1.1]
+            tls_certificates: [{{ certificate_chain: {{ filename: \"{pem}\" }}, private_key: {{ filename: \"{pem}\" }} }}]"
+        );
+        listeners.push_str(&envoy_listener("secure", &socket(secure.address), &transport));
+    }
+    let origin = socket(origin);
     format!(
         "static_resources:
   listeners:
-  - name: edge
+{listeners}  clusters:
+  - name: origin
+    type: STATIC
+    connect_timeout: 5s
+    circuit_breakers:
+      thresholds: [{{ max_connections: 100000, max_pending_requests: 100000, max_requests: 100000 }}]
+    load_assignment:
+      cluster_name: origin
+      endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {origin} }} }}] }}]
+"
+    )
+}
+
+/// One listener; `transport` is what its filter chain says of TLS.
+fn envoy_listener(name: &str, address: &str, transport: &str) -> String {
+    format!(
+        "  - name: {name}
     address: {address}
     filter_chains:
     - filters:
@@ -105,16 +160,7 @@ pub(super) fn envoy(address: SocketAddr, origin: SocketAddr) -> String {
             typed_config:
               \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
               dynamic_stats: false
-              suppress_envoy_headers: true
-  clusters:
-  - name: origin
-    type: STATIC
-    connect_timeout: 5s
-    circuit_breakers:
-      thresholds: [{{ max_connections: 100000, max_pending_requests: 100000, max_requests: 100000 }}]
-    load_assignment:
-      cluster_name: origin
-      endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {origin} }} }}] }}]
+              suppress_envoy_headers: true{transport}
 "
     )
 }

@@ -1,8 +1,11 @@
 //! `ekiden check`: every finding, then one line of verdict.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use ekiden_config::Diagnostic;
+use ekiden_config::model::Model;
+use ekiden_config::{Diagnostic, Severity, Source};
+use ekiden_router::tls::FileFault;
 
 use crate::cli::{Check, Format};
 use crate::exit;
@@ -19,7 +22,9 @@ pub(crate) fn check(arguments: &Check) -> ExitCode {
                 counted(endpoints, "endpoint"),
             ]
             .join(", ");
-            (built.diagnostics, summary)
+            let mut findings = built.diagnostics;
+            findings.extend(certificates(&arguments.file, &built.model));
+            (findings, summary)
         }
         Err(findings) => (findings, String::new()),
     };
@@ -41,6 +46,24 @@ pub(crate) fn check(arguments: &Check) -> ExitCode {
         }
     }
     if errors == 0 { ExitCode::SUCCESS } else { exit::invalid() }
+}
+
+/// Findings about the files of certificates that listeners name, at the places that name them.
+fn certificates(file: &Path, model: &Model) -> Vec<Diagnostic> {
+    let faults = ekiden_router::tls::check(model, file.parent().unwrap_or_else(|| Path::new("")));
+    if faults.is_empty() {
+        return Vec::new();
+    }
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let format = ekiden_config::Format::of_path(file).unwrap_or(ekiden_config::Format::Toml);
+    let source = Source { file: file.display().to_string(), text, format };
+    let about = |fault: FileFault| {
+        let severity = if fault.usable { Severity::Warning } else { Severity::Error };
+        let message = format!("listener `{}`: {}", fault.listener, fault.reason);
+        let help = if fault.usable { "renew it now" } else { "mend the file, or leave it out" };
+        Diagnostic::about(&source, &fault.written, severity, fault.code, message, help)
+    };
+    faults.into_iter().filter_map(about).collect()
 }
 
 /// A number and its noun: "1 route", "2 routes".

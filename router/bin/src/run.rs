@@ -115,8 +115,9 @@ fn serve(
 ) -> ExitCode {
     let Running { router, control, telemetry } = running;
     while runtime.block_on(signals.next()) == Asked::Reload {
-        tracing::info!("SIGHUP: reloading the configuration and reopening the access log");
+        tracing::info!("SIGHUP: reloading the configuration and certificates, and reopening the access log");
         router.reopen_log();
+        router.reload_certificates();
         control.reload();
     }
     tracing::info!("ending: finishing what is in flight");

@@ -43,6 +43,7 @@ fn failed(reason: impl Into<String>, code: ExitCode) -> Failed {
 /// Starts everything and waits until the first table serves.
 pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) -> Result<Running, Failed> {
     let process = loaded.process().clone();
+    let base_dir = loaded.base_dir().to_owned();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = workers.or(process.workers).map_or(cores, usize::from);
     let router = Router::start(Options {
@@ -50,6 +51,7 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
         access_log: process.access_log,
         max_connections: process.max_connections,
         inherited,
+        base_dir,
         on_fatal: Arc::new(|reason| {
             tracing::error!("{reason}");
             std::process::exit(exit::FATAL);
@@ -63,7 +65,8 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
     let Some(publisher) = router.publisher() else {
         return Err(failed("the router gave no publisher", exit::system()));
     };
-    let control = Control::start(loaded, Box::new(publisher), router.inspect()).map_err(|error| {
+    let started = Control::start(loaded, Box::new(publisher), router.inspect(), router.observations());
+    let control = started.map_err(|error| {
         let code = match &error {
             StartError::InUse(_) => exit::run_dir(),
             StartError::NoThread(_) => exit::system(),
@@ -72,13 +75,15 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
     })?;
     match control.first().wait(FIRST_TABLE) {
         Some(Verdict::Applied { refused, .. }) => {
-            let listeners: Vec<&str> = refused
-                .iter()
-                .filter(|refusal| refusal.part.starts_with("listener:"))
-                .map(|refusal| refusal.reason.as_str())
-                .collect();
-            if !listeners.is_empty() {
-                return Err(failed(listeners.join("\n"), exit::address()));
+            for (kind, code) in [("certificates:", exit::invalid()), ("listener:", exit::address())] {
+                let reasons: Vec<String> = refused
+                    .iter()
+                    .filter_map(|refusal| Some((refusal.part.strip_prefix(kind)?, &refusal.reason)))
+                    .map(|(listener, reason)| format!("listener `{listener}`: {reason}"))
+                    .collect();
+                if !reasons.is_empty() {
+                    return Err(failed(reasons.join("\n"), code));
+                }
             }
         }
         Some(Verdict::Rejected { reason }) => return Err(failed(reason, exit::system())),

@@ -3,18 +3,22 @@
 //!
 //! Cells hold atomics only, beside one reason text that workers never read. Does not check, pick or connect.
 
+mod evidence;
 mod registry;
 
+pub use evidence::EvidenceSeen;
 pub use registry::CellRegistry;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ekiden_config::doors::EndpointStatus;
-use ekiden_config::model::Address;
+use ekiden_config::model::{Address, ReadinessPolicy};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 
 use crate::health::{Health, Transition};
+use crate::readiness::{Change, Event, FULL_SHARE, Readiness, State};
+use evidence::Counts;
 
 /// What makes an endpoint the same one: the same id at another address, or of another release, is a new endpoint
 /// that starts fresh and shares no connection with the old one.
@@ -36,12 +40,21 @@ pub struct Incarnation {
 /// not switch off the pool for good.
 pub const IDLE_LIMIT_FLOOR_MS: u32 = 1_000;
 
-// The layout of `flags`. Zero means "may be picked", so that the test is one load and one comparison.
+// The layout of `flags`. Zero means "may be picked, without a second thought", so that the test is one load and one
+// comparison.
 const HEALTH: u32 = 0b0011;
 const STARTING: u32 = 0b0001;
 const FAILING: u32 = 0b0010;
 const GONE: u32 = 0b0100;
 const DRAINING: u32 = 0b1000;
+/// Set aside by evidence.
+pub(crate) const EJECTED: u32 = 1 << 4;
+/// Has less than its share for a while.
+const WARMING: u32 = 1 << 5;
+/// Comes back from an ejection.
+pub(crate) const TRIAL: u32 = 1 << 6;
+/// What keeps an endpoint from every request.
+pub(crate) const BARRED: u32 = !(WARMING | TRIAL);
 
 const fn bits(health: Health) -> u32 {
     match health {
@@ -59,12 +72,15 @@ const fn health(flags: u32) -> Health {
     }
 }
 
-/// Why the cell is as it is; written by probe and compile threads, read by telemetry and the API.
-#[derive(Debug)]
-struct Story {
-    reason: String,
-    since_unix_ms: u64,
-    drain_since_unix_ms: u64,
+/// The flags that say what the state machine says.
+fn flags_of(story: &Readiness) -> u32 {
+    let mark = |is: bool, bit: u32| if is { bit } else { 0 };
+    bits(story.health())
+        | mark(story.is_gone(), GONE)
+        | mark(story.is_draining(), DRAINING)
+        | mark(story.is_ejected(), EJECTED)
+        | mark(story.is_warming(), WARMING)
+        | mark(story.is_on_trial(), TRIAL)
 }
 
 /// The live state of one incarnation, shared by every table, worker and pool that knows it.
@@ -72,12 +88,16 @@ struct Story {
 pub struct EndpointCell {
     uid: u64,
     incarnation: Incarnation,
+    /// What `story` says, for workers; written under its lock only.
     flags: AtomicU32,
     in_flight: AtomicU32,
+    /// Part of its share that a warming endpoint gets, of [`FULL_SHARE`].
+    ramp: AtomicU32,
+    evidence: Counts,
     idle_limit_ms: AtomicU32,
     transitions: AtomicU32,
     failures: AtomicU64,
-    story: Mutex<Story>,
+    story: Mutex<Readiness>,
 }
 
 static NEXT_UID: AtomicU64 = AtomicU64::new(1);
@@ -90,15 +110,41 @@ impl EndpointCell {
             incarnation,
             flags: AtomicU32::new(bits(health)),
             in_flight: AtomicU32::new(0),
+            ramp: AtomicU32::new(FULL_SHARE),
+            evidence: Counts::default(),
             idle_limit_ms: AtomicU32::new(0),
             transitions: AtomicU32::new(0),
             failures: AtomicU64::new(0),
-            story: Mutex::new(Story {
-                reason: reason.to_owned(),
-                since_unix_ms: now_unix_ms,
-                drain_since_unix_ms: now_unix_ms,
-            }),
+            story: Mutex::new(Readiness::new(health, reason, now_unix_ms)),
         }
+    }
+
+    /// Goes by this policy from now on; without ejection an ejection ends. Called when a table is compiled, for cells that
+    /// are new and for all cells of a cluster whose policy changed.
+    pub fn set_policy(&self, policy: &ReadinessPolicy, now_unix_ms: u64) {
+        self.story().set_policy(policy);
+        self.evidence.set_policy(policy.ejection.as_ref());
+        if policy.ejection.is_none() {
+            self.on(Event::Lift("ejection was switched off"), now_unix_ms);
+        }
+    }
+
+    /// Takes an event, makes it visible to workers, and returns the change of state, if any. The caller refreshes the ready
+    /// set of the cluster after a change ([`crate::cluster::ClusterTable::refresh_ready`]). Locks: not for workers.
+    pub fn on(&self, event: Event<'_>, now_unix_ms: u64) -> Option<Change> {
+        self.take(&mut self.story(), event, now_unix_ms)
+    }
+
+    /// State and flags change under one lock, so that they cannot come apart.
+    fn take(&self, story: &mut Readiness, event: Event<'_>, now_unix_ms: u64) -> Option<Change> {
+        let was_ejected = story.is_ejected();
+        let change = story.on(event, now_unix_ms);
+        self.ramp.store(story.ramp(), Ordering::Relaxed);
+        if was_ejected && !story.is_ejected() {
+            self.evidence.forget();
+        }
+        self.flags.store(flags_of(story), Ordering::Release);
+        change
     }
 
     /// A number no other cell of this process has or had. Pools key by it.
@@ -112,11 +158,48 @@ impl EndpointCell {
         &self.incarnation
     }
 
-    /// Whether a new request may go here now: ready, not gone, not draining. One atomic load; the last check of
-    /// every pick, pool checkout and head write.
+    /// Whether a new request may go here now: ready or warming, not ejected, not gone, not draining. One atomic load.
     #[inline]
     pub fn may_pick(&self) -> bool {
-        self.flags.load(Ordering::Acquire) == 0
+        self.flags.load(Ordering::Acquire) & BARRED == 0
+    }
+
+    /// Whether an attempt may go here: none of `barred` is true of it, and `grain` (0 for any attempt, else evenly drawn)
+    /// is within its share. One load for an endpoint that is plainly ready.
+    #[inline]
+    pub(crate) fn takes(&self, barred: u32, grain: u32) -> bool {
+        let flags = self.flags.load(Ordering::Acquire);
+        flags == 0
+            || (flags & barred == 0 && (flags & WARMING == 0 || grain <= self.ramp.load(Ordering::Relaxed)))
+    }
+
+    /// The state as workers see it. No lock.
+    pub fn standing(&self) -> State {
+        let flags = self.flags.load(Ordering::Acquire);
+        match flags {
+            _ if flags & GONE != 0 => State::Gone,
+            _ if flags & DRAINING != 0 => State::Draining,
+            _ if flags & HEALTH == STARTING => State::Starting,
+            _ if flags & HEALTH == FAILING => State::Failing,
+            _ if flags & EJECTED != 0 => State::Ejected,
+            _ if flags & WARMING != 0 => State::Warming,
+            _ => State::Ready,
+        }
+    }
+
+    /// Whether it is set aside by evidence.
+    pub fn is_ejected(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & EJECTED != 0
+    }
+
+    /// Whether it has less than its share for a while.
+    pub fn is_warming(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & WARMING != 0
+    }
+
+    /// The part of its share that it gets, 0 to 1.
+    pub fn ramp(&self) -> f64 {
+        f64::from(self.ramp.load(Ordering::Relaxed)) / f64::from(FULL_SHARE)
     }
 
     /// What the checks say, whatever the marks.
@@ -138,7 +221,7 @@ impl EndpointCell {
     /// Marks it removed, for ever: a later endpoint with the same words gets a cell of its own. Called for every
     /// cell in [`CellRegistry::take_removed`] before the apply is acknowledged.
     pub fn mark_gone(&self) {
-        self.flags.fetch_or(GONE, Ordering::AcqRel);
+        self.on(Event::Gone, 0);
     }
 
     /// Whether it gets no new picks and keeps what it has.
@@ -152,12 +235,7 @@ impl EndpointCell {
         if self.is_draining() == on {
             return false;
         }
-        if on {
-            self.flags.fetch_or(DRAINING, Ordering::AcqRel);
-            self.story().drain_since_unix_ms = now_unix_ms;
-        } else {
-            self.flags.fetch_and(!DRAINING, Ordering::AcqRel);
-        }
+        self.on(Event::Drain(on), now_unix_ms);
         true
     }
 
@@ -169,24 +247,20 @@ impl EndpointCell {
 
     /// Sets health with its reason and time; the same health again changes nothing.
     pub fn set_health(&self, to: Health, reason: &str, now_unix_ms: u64) -> bool {
-        // Reason and flag change under one lock, so that two writers cannot leave one's reason with the other's flag.
         let mut story = self.story();
-        let flags = self.flags.load(Ordering::Acquire);
-        if health(flags) == to {
+        if story.health() == to {
             return false;
         }
-        // Two steps would show a third state between them; one exchange of the differing bits does not.
-        self.flags.fetch_xor((flags ^ bits(to)) & HEALTH, Ordering::AcqRel);
+        self.take(&mut story, Event::Checked(to, reason), now_unix_ms);
         self.transitions.fetch_add(1, Ordering::Relaxed);
-        reason.clone_into(&mut story.reason);
-        story.since_unix_ms = now_unix_ms;
         true
     }
 
-    /// Why it has the health it has, and since when in milliseconds since the Unix epoch. Locks: not for workers.
+    /// Why its checks say what they say, and since when in milliseconds since the Unix epoch. Locks: not for workers.
     pub fn reason(&self) -> (String, u64) {
         let story = self.story();
-        (story.reason.clone(), story.since_unix_ms)
+        let (reason, since) = story.health_story();
+        (reason.to_owned(), since)
     }
 
     /// Changes of health so far.
@@ -244,27 +318,17 @@ impl EndpointCell {
 
     /// Live state for people and the API. Locks: not for workers.
     pub fn status(&self) -> EndpointStatus {
-        let flags = self.flags.load(Ordering::Acquire);
         let story = self.story();
-        let checks = health(flags).word();
-        let (state, reason, since_unix_ms) = if flags & GONE != 0 {
-            ("gone", "removed from the configuration".to_owned(), story.since_unix_ms)
-        } else if flags & DRAINING != 0 {
-            let reason = format!("marked as draining; its checks say {checks}: {}", story.reason);
-            ("draining", reason, story.drain_since_unix_ms)
-        } else {
-            (checks, story.reason.clone(), story.since_unix_ms)
-        };
         EndpointStatus {
             id: self.incarnation.id.clone(),
-            state,
-            reason,
-            since_unix_ms,
+            state: story.state().word(),
+            reason: story.reason(),
+            since_unix_ms: story.since(),
             in_flight: self.in_flight(),
         }
     }
 
-    fn story(&self) -> MutexGuard<'_, Story> {
+    fn story(&self) -> MutexGuard<'_, Readiness> {
         self.story.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

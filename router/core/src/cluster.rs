@@ -13,9 +13,10 @@ use ekiden_config::names::{AppName, EndpointId};
 
 use crate::cell::{CellRegistry, EndpointCell};
 use crate::pick::ready::ReadySet;
+use crate::readiness::State;
 use crate::stats::ClusterCell;
 
-pub use crate::pick::Pick;
+pub use crate::pick::{Attempt, Pick};
 
 /// An endpoint of a cluster with its live state.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ impl ClusterTable {
     pub fn new(app: AppName, cluster: Arc<Cluster>, registry: &mut CellRegistry) -> Self {
         let (cell, endpoints) = registry.cluster(&app, &cluster);
         let built_at = cell.readiness.load(Ordering::SeqCst);
-        let ready = ReadySet::new(&endpoints, cluster.policy.balance);
+        let ready = ready_set(&endpoints, &cluster);
         Self {
             app,
             cluster,
@@ -61,14 +62,15 @@ impl ClusterTable {
         }
     }
 
-    /// Chooses an endpoint that is ready now and not among `tried` (indexes into [`ClusterTable::endpoints`]).
+    /// Chooses an endpoint that is ready now and was not tried.
     /// No lock and no allocation; called by workers for each attempt. `random` gives 64 fresh random bits and is
-    /// not called when one endpoint only is ready, nor by round robin unless weights are too many for a sequence.
-    pub fn pick(&self, tried: &[u32], random: &mut dyn FnMut() -> u64) -> Pick {
+    /// not called when one endpoint only is ready, nor by round robin unless weights are too many for a sequence or
+    /// an endpoint is warming.
+    pub fn pick(&self, attempt: Attempt<'_>, random: &mut dyn FnMut() -> u64) -> Pick {
         if self.endpoints.is_empty() {
             return Pick::NoEndpoints;
         }
-        self.ready.load().pick(&self.endpoints, tried, &self.cell.cursor, random)
+        self.ready.load().pick(&self.endpoints, attempt, &self.cell.cursor, random)
     }
 
     /// Rebuilds the ready set from the cells. To be called after any change of readiness, drain or gone mark in a
@@ -94,13 +96,18 @@ impl ClusterTable {
 
     fn rebuild(&self, count: u64) {
         let mut built_at = self.built_at.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ready.store(Arc::new(ReadySet::new(&self.endpoints, self.cluster.policy.balance)));
+        self.ready.store(Arc::new(ready_set(&self.endpoints, &self.cluster)));
         *built_at = (*built_at).max(count);
     }
 
     /// Endpoints that the ready set holds; at most a moment behind the cells.
     pub fn ready_count(&self) -> usize {
         self.ready.load().len()
+    }
+
+    /// Whether ejected endpoints are served, because too few others are ready.
+    pub fn is_panic(&self) -> bool {
+        self.ready.load().is_panic()
     }
 
     /// Whether an endpoint that is neither gone nor draining has its first check outstanding, so that a request
@@ -123,8 +130,20 @@ impl ClusterTable {
 
     /// Live state of every endpoint, for people and the API. Locks cells: not for workers.
     pub fn status(&self) -> Vec<EndpointStatus> {
-        self.endpoints.iter().map(|entry| entry.cell.status()).collect()
+        let is_panic = self.is_panic();
+        let served = |entry: &EndpointEntry| {
+            let mut status = entry.cell.status();
+            if is_panic && status.state == State::Ejected.word() {
+                status.reason.push_str("; served all the same, because too few others are ready");
+            }
+            status
+        };
+        self.endpoints.iter().map(served).collect()
     }
+}
+
+fn ready_set(endpoints: &[EndpointEntry], cluster: &Cluster) -> ReadySet {
+    ReadySet::new(endpoints, cluster.policy.balance, cluster.policy.readiness.panic_threshold)
 }
 
 #[cfg(test)]

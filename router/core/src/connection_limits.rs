@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use clients::{Clients, Place};
+pub(crate) use clients::{fold, hash};
 
 use ekiden_config::model::{ClientConnections, ConnectionLimits};
 

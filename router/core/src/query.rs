@@ -31,6 +31,21 @@ pub fn decoded(raw: &str) -> Option<Decoded> {
     raw.bytes().any(|byte| matches!(byte, b'+' | b'%')).then(|| octets(raw).collect())
 }
 
+/// Shows the decoded octets in runs: the whole text when decoding does not change it. Copies at most 64 bytes at a time.
+pub fn each_octet_run(raw: &str, visit: &mut dyn FnMut(&[u8])) {
+    if !raw.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
+        return visit(raw.as_bytes());
+    }
+    let mut octets = octets(raw);
+    loop {
+        let run: SmallVec<[u8; 64]> = octets.by_ref().take(64).collect();
+        if run.is_empty() {
+            return;
+        }
+        visit(&run);
+    }
+}
+
 /// The decoded octets: `+` is a space, `%XX` an octet; a `%` without two hexadecimal digits stands for itself.
 fn octets(raw: &str) -> impl Iterator<Item = u8> {
     let mut bytes = raw.bytes();

@@ -7,10 +7,14 @@
 //! or cluster are allocated when the first request touches it. Does not format or export anything.
 
 mod shards;
+mod tls;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-pub use shards::{CLASSES, ClusterCell, ClusterShard, RouteCell, RouteShard, WorkerShard, class};
+pub use shards::{
+    CLASSES, ClusterCell, ClusterShard, EJECTION_CAUSES, Ejections, RouteCell, RouteShard, WorkerShard, class,
+};
+pub use tls::{HandshakeFailure, TlsShard};
 
 /// A number that only grows. One writer; see the module for why there is no read-modify-write.
 #[derive(Debug, Default)]

@@ -5,14 +5,15 @@
 
 use std::fmt::Write;
 
-use ekiden_core::outcome::Outcome;
+use ekiden_core::outcome::{Cause, Outcome};
 
-use crate::clock::put_http_date;
+use crate::clock::http_date;
 use crate::exchange::Workspace;
-use crate::exchange::out::{put_decimal, put_field};
+use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::response_out::put_connection;
+use crate::exchange::secure;
 use crate::head::FieldId;
-use crate::worker::Worker;
+use crate::worker::connection::Connection;
 
 /// A response of the router's own.
 #[derive(Debug)]
@@ -31,36 +32,52 @@ pub struct Answer<'a> {
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Queues an answer. `keep` says whether the connection stays open.
-pub fn write_answer(worker: &Worker, ws: &mut Workspace, answer: &Answer<'_>, keep: bool) {
+///
+/// # Errors
+/// The client has gone.
+pub fn write_answer<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    answer: &Answer<'_>,
+    keep: bool,
+) -> Result<(), Cause> {
     ws.trace.status = answer.status;
     ws.trace.router_made = true;
-    let request = &ws.request;
-    let out = ws.client_out.buffer();
-    out.extend_from_slice(b"HTTP/1.1 ");
-    put_decimal(out, u64::from(answer.status));
-    out.push(b' ');
-    out.extend_from_slice(reason(answer.status).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    put_http_date(out, worker.clock.unix_us_now() / 1_000_000);
+    let (worker, client) = (&connection.worker, &mut connection.stream);
+    let out = &mut ws.client_out;
+    client.begin_head(out, answer.status, reason(answer.status).as_bytes());
+    client.field(out, b"Date", http_date(worker.clock.unix_us_now() / 1_000_000).as_bytes());
+    secure::own_hsts(worker, ws.session.is_some(), ws.listener.as_deref(), |name, value| {
+        client.field(out, name, value);
+    });
     for (name, value) in answer.fields {
-        put_field(out, name.as_bytes(), value.as_bytes());
+        client.field(out, name.as_bytes(), value.as_bytes());
     }
+    ws.limits.put(|name, value| client.field(out, name, value));
     let bodiless = matches!(answer.status, 204 | 304);
     if !bodiless {
-        put_field(out, b"Content-Type", answer.content_type.as_bytes());
-        out.extend_from_slice(b"Content-Length: ");
-        put_decimal(out, answer.body.len() as u64);
-        out.extend_from_slice(b"\r\n");
+        client.field(out, b"Content-Type", answer.content_type.as_bytes());
+        client.field(out, b"Content-Length", itoa::Buffer::new().format(answer.body.len()).as_bytes());
     }
-    put_connection(out, request, keep);
-    out.extend_from_slice(b"\r\n");
-    if !bodiless && !request.is_head {
-        out.extend_from_slice(answer.body.as_bytes());
-    }
+    put_connection(out.buffer(), &ws.request, keep);
+    let body = if bodiless || ws.request.is_head { "" } else { answer.body };
+    let kind = if body.is_empty() { HeadKind::FinalAlone } else { HeadKind::Final };
+    ws.trace.bytes_out += client.end_head(out, kind)?;
+    out.buffer().extend_from_slice(body.as_bytes());
+    Ok(())
 }
 
 /// Queues the answer for an outcome. `allow` is the value of `Allow` for a 405.
-pub fn write_error(worker: &Worker, ws: &mut Workspace, outcome: Outcome, allow: Option<&str>, keep: bool) {
+///
+/// # Errors
+/// The client has gone.
+pub fn write_error<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    outcome: Outcome,
+    allow: Option<&str>,
+    keep: bool,
+) -> Result<(), Cause> {
     let status = outcome.status();
     let mut code = String::from(outcome.code());
     if let Some(h_code) = outcome.h_code() {
@@ -86,14 +103,25 @@ pub fn write_error(worker: &Worker, ws: &mut Workspace, outcome: Outcome, allow:
         fields.push(("X-Request-Id", &ws.trace.request_id));
     }
     let accept = ws.request.head.known(FieldId::Accept).unwrap_or(b"");
-    let (content_type, body) = error_body(outcome, status, accept, &ws.trace.request_id);
+    let limit = ws.limits.named.as_deref().filter(|_| status == 429);
+    let (content_type, body) = error_body(outcome, status, accept, &ws.trace.request_id, limit);
     let fields: Vec<(String, String)> =
         fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    write_answer(worker, ws, &Answer { status, fields: &fields, content_type, body: &body }, keep);
+    write_answer(connection, ws, &Answer { status, fields: &fields, content_type, body: &body }, keep)
 }
 
-fn error_body(outcome: Outcome, status: u16, accept: &[u8], request_id: &str) -> (&'static str, String) {
+/// The type of problem that draft-ietf-httpapi-ratelimit-headers registers.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+/// The body of an error; `limit` is the rate limit that refused the request.
+fn error_body(
+    outcome: Outcome,
+    status: u16,
+    accept: &[u8],
+    request_id: &str,
+    limit: Option<&str>,
+) -> (&'static str, String) {
     let (title, words, code) = (reason(status), outcome.words(), outcome.code());
     let h_code = outcome.h_code().unwrap_or("");
     if mentions(accept, b"text/html") {
@@ -105,10 +133,13 @@ fn error_body(outcome: Outcome, status: u16, accept: &[u8], request_id: &str) ->
         return ("text/html; charset=utf-8", body);
     }
     if mentions(accept, b"json") {
-        let problem = serde_json::json!({
-            "type": "about:blank", "title": title, "status": status, "detail": words,
+        let mut problem = serde_json::json!({
+            "type": if limit.is_some() { QUOTA_EXCEEDED } else { "about:blank" }, "title": title, "status": status, "detail": words,
             "code": code, "h_code": outcome.h_code(), "request_id": request_id,
         });
+        if let (Some(members), Some(limit)) = (problem.as_object_mut(), limit) {
+            members.insert("violated-policies".to_owned(), serde_json::json!([limit]));
+        }
         return ("application/problem+json", format!("{problem}\n"));
     }
     ("text/plain; charset=utf-8", format!("{status} {title}: {words} ({code})\n"))

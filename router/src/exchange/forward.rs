@@ -12,16 +12,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ekiden_config::model::{Address, Listener};
-use ekiden_core::cluster::{ClusterTable, EndpointEntry, Pick};
+use ekiden_core::cluster::{Attempt, ClusterTable, EndpointEntry, Pick};
 use ekiden_core::edit;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::table::RouteEntry;
 
 use crate::clock::Moment;
+use crate::exchange::downstream::Downstream;
 use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
-use crate::exchange::{After, Workspace, run, trace};
+use crate::exchange::{After, Workspace, evidence, run, trace};
 use crate::pool::Return;
 use crate::stream::Stream;
 use crate::wire::body::Framing;
@@ -60,8 +61,8 @@ enum Step {
 }
 
 /// Serves one request by an endpoint of `cluster`. The record has been written when this returns.
-pub async fn forward(
-    connection: &mut Connection,
+pub async fn forward<D: Downstream>(
+    connection: &mut Connection<D>,
     ws: &mut Workspace,
     listener: &Listener,
     entry: Arc<RouteEntry>,
@@ -100,7 +101,7 @@ pub async fn forward(
             }
             none => {
                 forward.write_head(ws, started);
-                none.insert(Relay::new(ws, run::body_limit(listener, &forward.entry), now.ms()))
+                none.insert(Relay::new::<D>(ws, run::body_limit(listener, &forward.entry), now.ms()))
             }
         };
         let mut sides = Sides {
@@ -179,7 +180,8 @@ impl<'a> Forward<'a> {
 
     fn step_here(&mut self, ws: &mut Workspace) -> Step {
         let worker = &self.worker;
-        let index = match self.cluster.pick(&ws.tried, &mut || worker.random()) {
+        let attempt = Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent };
+        let index = match self.cluster.pick(attempt, &mut || worker.random()) {
             Pick::Endpoint(index) => index,
             Pick::NoEndpoints => return Step::Failed(Cause::NoEndpoints),
             Pick::NoneReady | Pick::Exhausted if self.may_change(ws) => return Step::Wait,
@@ -219,9 +221,9 @@ impl<'a> Forward<'a> {
     }
 
     /// Goes on until a connection is attached: connects, waits for first checks, picks again.
-    async fn acquire(
+    async fn acquire<D: Downstream>(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut Connection<D>,
         ws: &mut Workspace,
         first: Step,
     ) -> Result<(), Cause> {
@@ -278,7 +280,10 @@ impl<'a> Forward<'a> {
             }
             Err(cause) => {
                 shard.connect_failures.add(1);
-                endpoint.cell.note_failure();
+                // A later try may have had too little time left to prove anything.
+                let hurried = self.connects > 1 && limit < self.entry.route.timeouts.connect_try;
+                let hurried = hurried && cause == Cause::ConnectTimeout;
+                evidence::failed(&worker, &endpoint.cell, cause.at(Phase::Connect), hurried);
                 cause
             }
         };
@@ -320,9 +325,9 @@ impl<'a> Forward<'a> {
     }
 
     /// Waits for a change of readiness while a first check is outstanding, in the bounded queue of the cluster.
-    async fn await_first_check(
+    async fn await_first_check<D: Downstream>(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut Connection<D>,
         ws: &mut Workspace,
     ) -> Result<(), Cause> {
         let worker = Rc::clone(&self.worker);
@@ -345,14 +350,8 @@ impl<'a> Forward<'a> {
                 return Poll::Ready(Err(Cause::Drained));
             }
             // A client that has left gives its place to another; one that has only finished sending waits on.
-            worker.buffers.attach(&mut ws.client_in);
-            while !half_closed && !ws.client_in.is_full() {
-                match ws.client_in.poll_read(cx, &mut connection.stream) {
-                    Poll::Ready(Ok(count)) => half_closed = count == 0,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Cause::ClientGone)),
-                    Poll::Pending => break,
-                }
-            }
+            let client = &mut connection.stream;
+            client.poll_watch(cx, &worker.buffers, &mut ws.client_in, &mut half_closed)?;
             if worker.waiters.changes() != seen {
                 return Poll::Ready(Ok(()));
             }
@@ -383,7 +382,7 @@ impl<'a> Forward<'a> {
 
     /// Counts the one replay, and sends it to another endpoint if there is one. A new connection that died is the
     /// endpoint's own doing; a pooled one may have died of age, so its endpoint is the second choice.
-    fn note_replay(&mut self, ws: &mut Workspace) {
+    fn note_replay(&mut self, ws: &mut Workspace, cause: Cause) {
         self.replayed = true;
         self.cluster.cell.shard(self.worker.id).replays.add(1);
         let reused = ws.leg.reused;
@@ -392,7 +391,7 @@ impl<'a> Forward<'a> {
         if reused {
             self.second_choice = Some(uid);
         } else {
-            home.cell.note_failure();
+            evidence::failed(&self.worker, &home.cell, cause.at(ws.trace.phase), false);
         }
         let at = self.cluster.endpoints.iter().position(|endpoint| endpoint.cell.uid() == uid);
         if let Some(index) = at.and_then(|index| u32::try_from(index).ok()) {
@@ -418,7 +417,7 @@ impl<'a> Forward<'a> {
             return false;
         }
         if lost {
-            self.note_replay(ws);
+            self.note_replay(ws, failure.cause);
         }
         ws.trace.retry_cause = Some(failure.cause);
         self.last = Some(failure.cause);
@@ -433,6 +432,7 @@ impl<'a> Forward<'a> {
     /// A complete response: both connections go where they can.
     fn finish(&self, ws: &mut Workspace, finish: Finish) -> After {
         self.count_bytes(ws);
+        evidence::answered(&self.worker, ws);
         if finish.keep_upstream {
             if let Some((stream, home)) = ws.leg.detach() {
                 let back = Return {
@@ -469,19 +469,21 @@ impl<'a> Forward<'a> {
     }
 
     /// No complete response: answered where nothing has been sent, truncated where something has.
-    async fn fail(
+    async fn fail<D: Downstream>(
         &self,
-        connection: &mut Connection,
+        connection: &mut Connection<D>,
         ws: &mut Workspace,
         failure: Failure,
         sent: bool,
     ) -> After {
         self.count_bytes(ws);
-        if failure.cause != Cause::ClientGone
+        if !is_client_gone(failure.cause)
             && failure.cause.at(ws.trace.phase).blame() == Blame::Endpoint
             && let Some(home) = ws.leg.home()
         {
-            home.cell.note_failure();
+            let lost = matches!(failure.cause, Cause::ClosedWithoutResponse | Cause::UpstreamReset);
+            let aged = lost && ws.leg.reused && !ws.leg.answered;
+            evidence::failed(&self.worker, &home.cell, failure.cause.at(ws.trace.phase), aged);
         }
         ws.leg.cut();
         self.clear_leg(ws);
@@ -496,6 +498,11 @@ impl<'a> Forward<'a> {
         ws.client_out.clear();
         run::refuse(connection, ws, failure.cause, None).await
     }
+}
+
+/// Whether nobody is there to be answered.
+pub fn is_client_gone(cause: Cause) -> bool {
+    matches!(cause, Cause::ClientGone | Cause::Dropped | Cause::Http2OverBudget)
 }
 
 /// A place in a cluster's queue.

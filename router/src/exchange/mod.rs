@@ -6,14 +6,18 @@
 
 pub mod answer;
 pub mod backend;
+pub mod downstream;
+pub mod evidence;
 pub mod forward;
 pub mod leg;
+pub mod limit;
 pub mod out;
 pub mod pace;
 pub mod relay;
 pub mod request_out;
 pub mod response_out;
 pub mod run;
+pub mod secure;
 pub mod stage;
 pub mod trace;
 
@@ -25,9 +29,11 @@ use ekiden_core::table::RouteEntry;
 
 use crate::buffer::Buffer;
 use crate::exchange::leg::Leg;
+use crate::exchange::limit::LimitNotes;
 use crate::exchange::out::Out;
 use crate::exchange::pace::Pace;
 use crate::exchange::trace::Trace;
+use crate::tls::Session;
 use crate::wire::request::RequestHead;
 use crate::wire::response::ResponseHead;
 use crate::worker::ListenerRef;
@@ -59,12 +65,25 @@ pub struct Workspace {
     pub tried: Vec<u32>,
     /// The matched route, held to the end of the exchange whatever the table does.
     pub route: Option<Arc<RouteEntry>>,
+    /// What rate limits have to say.
+    pub limits: LimitNotes,
     /// What the record will say.
     pub trace: Trace,
     /// The listener that accepted the connection.
     pub listener: Option<Rc<ListenerRef>>,
     /// The client's address; none on a unix socket.
     pub peer: Option<SocketAddr>,
+    /// The TLS session of the connection; none on a plain one.
+    pub session: Option<Rc<Session>>,
+}
+
+impl Workspace {
+    /// Makes ready for the next request. Called before anything of it is taken.
+    pub fn begin(&mut self) {
+        self.request.clear();
+        self.client_out.clear();
+        (self.body_pace, self.read_pace) = Default::default();
+    }
 }
 
 /// What becomes of the client connection after an exchange.

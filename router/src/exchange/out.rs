@@ -29,6 +29,16 @@ impl Out {
         self.bytes.len() - self.sent
     }
 
+    /// The bytes queued and not yet written.
+    pub fn unsent(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or(&[])
+    }
+
+    /// Notes that so many of [`Out::unsent`] went out otherwise than by [`Out::poll_write`].
+    pub fn note_sent(&mut self, count: usize) {
+        self.sent = (self.sent + count).min(self.bytes.len());
+    }
+
     /// Bytes written since the last [`Out::clear`] and still held.
     pub fn sent(&self) -> usize {
         self.sent

@@ -13,14 +13,14 @@ use ekiden_config::model::{HeaderEdits, Listener, Route};
 use ekiden_core::outcome::{Cause, Phase};
 
 use crate::exchange::Workspace;
-use crate::exchange::out::{put_chunk_size, put_field};
+use crate::exchange::downstream::{Downstream, HeadKind};
+use crate::exchange::out::{Out, put_chunk_size, put_field};
 use crate::exchange::request_out::edits_name;
-use crate::exchange::response_out::{self, Coding, Shape};
+use crate::exchange::response_out::{self, Coding, ResponseOut, Shape};
 use crate::head::FieldId;
-use crate::stream::Stream;
 use crate::wheel::Deadline;
 use crate::wire::Version;
-use crate::wire::body::{Decoder, Frame};
+use crate::wire::body::{Decoder, Frame, Framing};
 use crate::wire::chunked::trailer_fields;
 use crate::worker::Worker;
 
@@ -115,11 +115,11 @@ pub struct Finish {
 }
 
 /// What the relay needs and does not own.
-pub struct Sides<'a> {
+pub struct Sides<'a, D> {
     /// The worker: clock, buffers, drain state.
     pub worker: &'a Worker,
-    /// The client connection.
-    pub client: &'a mut Stream,
+    /// The client's side.
+    pub client: &'a mut D,
     /// Buffers, heads and the leg.
     pub ws: &'a mut Workspace,
     /// The listener.
@@ -134,12 +134,14 @@ pub struct Sides<'a> {
 
 impl Relay {
     /// A relay whose head has been queued on the leg. `body_bytes` of the body may already stand in `client_in`.
-    pub fn new(ws: &Workspace, body_limit: Option<u64>, now_ms: u64) -> Self {
+    pub fn new<D: Downstream>(ws: &Workspace, body_limit: Option<u64>, now_ms: u64) -> Self {
         let framing = ws.request.framing;
+        // A stream brings no chunks: its body lasts until it ends.
+        let received = if D::IS_STREAM && framing == Framing::Chunked { Framing::Close } else { framing };
         Self {
             request: RequestSide::Sending,
-            request_decoder: Decoder::new(framing),
-            request_chunked: framing == crate::wire::body::Framing::Chunked,
+            request_decoder: Decoder::new(received),
+            request_chunked: framing == Framing::Chunked,
             request_body_bytes: 0,
             body_limit,
             replayable: true,
@@ -171,7 +173,11 @@ impl Relay {
     }
 
     /// Drives both directions as far as they go. Ready once the response has been written, or on a failure.
-    pub fn poll(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Result<Finish, Failure>> {
+    pub fn poll<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_, D>,
+    ) -> Poll<Result<Finish, Failure>> {
         if std::mem::replace(&mut self.woken, true) {
             sides.worker.clock.read();
         }
@@ -180,6 +186,7 @@ impl Relay {
             sides.ws.leg.bytes_up,
             sides.ws.leg.bytes_down,
             sides.ws.trace.bytes_out,
+            sides.client.held(),
         );
         if sides.worker.is_forced() {
             return Poll::Ready(Err(self.failure(sides, Cause::Drained)));
@@ -194,8 +201,10 @@ impl Relay {
             Poll::Ready(Err(cause)) => return Poll::Ready(Err(self.failure(sides, cause))),
             Poll::Pending => {}
         }
-        if self.request != RequestSide::Sending && self.poll_client(cx, sides).is_err() {
-            return Poll::Ready(Err(self.failure(sides, Cause::ClientGone)));
+        if (D::IS_STREAM || self.request != RequestSide::Sending)
+            && let Err(cause) = self.poll_client(cx, sides)
+        {
+            return Poll::Ready(Err(self.failure(sides, cause)));
         }
         let now_ms = sides.worker.turn_ms();
         let after = (
@@ -203,6 +212,7 @@ impl Relay {
             sides.ws.leg.bytes_up,
             sides.ws.leg.bytes_down,
             sides.ws.trace.bytes_out,
+            sides.client.held(),
         );
         if moved != after {
             self.progress_ms = now_ms;
@@ -210,7 +220,7 @@ impl Relay {
         self.poll_deadline(cx, sides, now_ms)
     }
 
-    fn failure(&self, sides: &Sides<'_>, cause: Cause) -> Failure {
+    fn failure<D: Downstream>(&self, sides: &Sides<'_, D>, cause: Cause) -> Failure {
         let unanswered = !sides.ws.leg.answered && !self.head_queued;
         let unwritten = sides.ws.leg.bytes_up == 0;
         Failure {
@@ -222,13 +232,13 @@ impl Relay {
 
     /// Whether the client may hold part of a message that another answer would garble: bytes of the final head, or a
     /// torn informational one. One that does not read would not read another answer either.
-    fn begun(&self, sides: &Sides<'_>, cause: Cause) -> bool {
+    fn begun<D: Downstream>(&self, sides: &Sides<'_, D>, cause: Cause) -> bool {
         let out = &sides.ws.client_out;
         let torn = out.sent() > 0 && out.pending() > 0;
         self.head_written || torn || matches!(cause, Cause::ClientIdle | Cause::ClientTooSlow)
     }
 
-    fn finish(&self, sides: &Sides<'_>) -> Finish {
+    fn finish<D: Downstream>(&self, sides: &Sides<'_, D>) -> Finish {
         let request_whole = self.request == RequestSide::Sent;
         Finish {
             keep_client: self.keep_client && request_whole && !self.is_last(sides) && !self.shape.until_close,
@@ -242,7 +252,11 @@ impl Relay {
 
     // ---- request side -----------------------------------------------------------------------------------------
 
-    fn poll_request(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Result<(), Cause>> {
+    fn poll_request<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_, D>,
+    ) -> Poll<Result<(), Cause>> {
         loop {
             if sides.ws.leg.output.pending() > 0 {
                 if sides.ws.leg.is_barred() {
@@ -271,21 +285,59 @@ impl Relay {
             if !sides.worker.buffers.make_room(&mut sides.ws.client_in) {
                 return Poll::Ready(Err(Cause::ChunkMalformed));
             }
-            match sides.ws.client_in.poll_read(cx, sides.client) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Cause::BodyTruncated)),
+            match sides.client.poll_read(cx, &mut sides.ws.client_in) {
+                Poll::Ready(Ok(0)) => self.end_of_request(sides)?,
                 Poll::Ready(Ok(_)) => {
-                    if sides.ws.client_in.is_full() {
+                    // A stream comes in frames that a small buffer holds, and there may be hundreds of them.
+                    if !D::IS_STREAM && sides.ws.client_in.is_full() {
                         sides.worker.buffers.enlarge(&mut sides.ws.client_in);
                     }
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Cause::ClientGone)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(sides.client.loss())),
                 Poll::Pending => return Poll::Pending,
             }
         }
     }
 
+    /// The client sends no more: the end of a stream's body, and of its trailers. HTTP/1 tells the end otherwise.
+    fn end_of_request<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<(), Cause> {
+        if !D::IS_STREAM || !self.request_decoder.end_of_stream() {
+            return Err(Cause::BodyTruncated);
+        }
+        if self.request_chunked {
+            let trailers = sides.client.take_trailers().unwrap_or_default();
+            self.put_request_trailers(
+                sides,
+                trailers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Appends the last chunk and the trailers that are passed on.
+    fn put_request_trailers<'t, D>(
+        &self,
+        sides: &mut Sides<'_, D>,
+        trailers: impl Iterator<Item = (&'t [u8], &'t [u8])>,
+    ) -> Result<(), Cause> {
+        let steps = sides.ws.route.as_ref().and_then(|entry| entry.admission.as_ref());
+        let filter = steps.and_then(|steps| steps.fields());
+        let out = sides.ws.leg.output.buffer();
+        out.extend_from_slice(b"0\r\n");
+        for (name, value) in trailers {
+            if may_trail(name)?
+                && !edits_name(&sides.route.request_headers, name)
+                && filter.is_none_or(|filter| filter.takes(name))
+            {
+                put_field(out, name, value);
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
     /// Lets go of written bytes that a replay can no longer need or hold.
-    fn bound_replay(&mut self, sides: &mut Sides<'_>) {
+    fn bound_replay<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) {
         let output = &mut sides.ws.leg.output;
         if sides.ws.leg.answered || output.held() > REPLAY_MAX {
             self.replayable = false;
@@ -294,7 +346,7 @@ impl Relay {
     }
 
     /// Decodes request frames into the leg's output; true when bytes were queued or the body ended.
-    fn decode_request(&mut self, sides: &mut Sides<'_>) -> Result<bool, Cause> {
+    fn decode_request<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<bool, Cause> {
         let mut produced = false;
         while sides.ws.leg.output.pending() < QUEUE_MAX {
             let ws = &mut *sides.ws;
@@ -318,19 +370,12 @@ impl Relay {
                     produced = true;
                 }
                 Frame::Trailers { skip, take } => {
-                    out.extend_from_slice(b"0\r\n");
-                    let steps = ws.route.as_ref().and_then(|entry| entry.admission.as_ref());
-                    let filter = steps.and_then(|steps| steps.fields());
-                    for (name, value) in trailer_fields(bytes.get(skip..skip + take).unwrap_or(&[])) {
-                        if may_trail(name)?
-                            && !edits_name(&sides.route.request_headers, name)
-                            && filter.is_none_or(|filter| filter.takes(name))
-                        {
-                            put_field(out, name, value);
-                        }
-                    }
-                    out.extend_from_slice(b"\r\n");
-                    ws.client_in.consume(skip + take);
+                    let section = std::mem::take(&mut ws.client_in);
+                    let bytes = section.bytes().get(skip..skip + take).unwrap_or(&[]);
+                    let put = self.put_request_trailers(sides, trailer_fields(bytes));
+                    sides.ws.client_in = section;
+                    sides.ws.client_in.consume(skip + take);
+                    put?;
                     return Ok(true);
                 }
                 Frame::End { skip } => {
@@ -354,7 +399,11 @@ impl Relay {
 
     // ---- response side ----------------------------------------------------------------------------------------
 
-    fn poll_response(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Result<(), Cause>> {
+    fn poll_response<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_, D>,
+    ) -> Poll<Result<(), Cause>> {
         loop {
             while sides.ws.client_out.pending() > 0 || self.direct > 0 {
                 match self.poll_write_client(cx, sides) {
@@ -366,8 +415,16 @@ impl Relay {
                 }
             }
             sides.ws.client_out.clear();
+            match sides.client.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(sides.client.loss())),
+                Poll::Pending => {
+                    self.response_wait = Wait::ClientWrite;
+                    return Poll::Pending;
+                }
+            }
             if self.response == ResponseSide::Done {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(sides.client.finish());
             }
             if self.advance_response(sides)? {
                 continue;
@@ -394,10 +451,15 @@ impl Relay {
         }
     }
 
-    fn poll_write_client(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Poll<Result<(), Cause>> {
+    fn poll_write_client<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_, D>,
+    ) -> Poll<Result<(), Cause>> {
         let ws = &mut *sides.ws;
         let direct = ws.leg.input.bytes().get(..self.direct).unwrap_or(&[]);
-        match ws.client_out.poll_write(cx, sides.client, direct) {
+        let last = self.response == ResponseSide::Done;
+        match sides.client.poll_write(cx, &mut ws.client_out, direct, last) {
             Poll::Ready(Ok(written)) => {
                 ws.trace.bytes_out += written.total as u64;
                 self.head_written = self.head_queued;
@@ -411,13 +473,13 @@ impl Relay {
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(_)) => Poll::Ready(Err(Cause::ClientGone)),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(sides.client.loss())),
             Poll::Pending => Poll::Pending,
         }
     }
 
     /// Turns received bytes into bytes for the client; true when something was queued or the state moved.
-    fn advance_response(&mut self, sides: &mut Sides<'_>) -> Result<bool, Cause> {
+    fn advance_response<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<bool, Cause> {
         match self.response {
             ResponseSide::Head => {
                 let ws = &mut *sides.ws;
@@ -432,7 +494,7 @@ impl Relay {
         }
     }
 
-    fn take_response_head(&mut self, sides: &mut Sides<'_>) -> Result<(), Cause> {
+    fn take_response_head<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<(), Cause> {
         if sides.ws.response.is_informational() {
             return self.take_informational(sides);
         }
@@ -449,18 +511,22 @@ impl Relay {
         let ws = &mut *sides.ws;
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         self.response_decoder = Decoder::new(ws.response.framing);
-        self.shape = response_out::write_response(
-            &mut ws.client_out,
-            &mut ws.response,
-            &ws.request,
-            sides.listener,
-            &sides.route.response_headers,
+        ws.limits.append_to(&mut ws.response.head);
+        let with = ResponseOut {
+            request: &ws.request,
+            listener: sides.listener,
+            edits: &sides.route.response_headers,
             peer_router,
             keep,
-        );
+        };
+        let (shape, sent) =
+            response_out::write_response(sides.client, &mut ws.client_out, &mut ws.response, &with)?;
+        self.shape = shape;
+        ws.trace.bytes_out += sent;
         ws.trace.status = ws.response.status;
         ws.trace.phase = Phase::Relay;
         self.head_queued = true;
+        self.head_written |= D::IS_STREAM;
         self.response = if self.response_decoder.is_done() { ResponseSide::Done } else { ResponseSide::Body };
         if self.response == ResponseSide::Body {
             self.decode_response(sides)?;
@@ -468,7 +534,7 @@ impl Relay {
         Ok(())
     }
 
-    fn take_informational(&mut self, sides: &mut Sides<'_>) -> Result<(), Cause> {
+    fn take_informational<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<(), Cause> {
         let ws = &mut *sides.ws;
         self.informational += 1;
         if ws.response.status == 101 || self.informational > INFORMATIONAL_MAX {
@@ -477,15 +543,17 @@ impl Relay {
         let continues = ws.response.status == 100;
         // The wait for a 100 stands until the client has one.
         let wanted = !continues || self.continue_at_ms.take().is_some();
-        if wanted && ws.request.version == Version::Http11 {
-            response_out::write_informational(&mut ws.client_out, &ws.response);
+        if wanted && ws.request.version != Version::Http10 {
+            ws.trace.bytes_out +=
+                response_out::write_informational(sides.client, &mut ws.client_out, &ws.response)?;
         }
         Ok(())
     }
 
-    fn decode_response(&mut self, sides: &mut Sides<'_>) -> Result<bool, Cause> {
+    fn decode_response<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<bool, Cause> {
         let ws = &mut *sides.ws;
         let chunked = self.shape.coding == Coding::Chunked;
+        let edits = &sides.route.response_headers;
         let mut produced = false;
         loop {
             let bytes = ws.leg.input.bytes();
@@ -511,9 +579,9 @@ impl Relay {
                     ws.leg.input.consume(skip + take);
                 }
                 Frame::Trailers { skip, take } => {
-                    if chunked {
+                    if self.shape.coding != Coding::Plain {
                         let section = bytes.get(skip..skip + take).unwrap_or(&[]);
-                        put_trailers(out, section, &sides.route.response_headers)?;
+                        put_trailers(sides.client, &mut ws.client_out, section, edits)?;
                     }
                     ws.leg.input.consume(skip + take);
                 }
@@ -542,7 +610,7 @@ impl Relay {
     }
 
     /// The endpoint closed: the proper end of a close-delimited body, a loss otherwise.
-    fn end_of_upstream(&mut self, sides: &mut Sides<'_>) -> Result<(), Cause> {
+    fn end_of_upstream<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<(), Cause> {
         if self.response == ResponseSide::Head {
             return Err(sides.ws.leg.loss(None));
         }
@@ -558,31 +626,26 @@ impl Relay {
 
     // ---- client watch and deadlines ---------------------------------------------------------------------------
 
-    /// Watches the client while it has nothing to send for this request: pipelined bytes are kept, a FIN after a
-    /// complete request is remembered, a reset ends the exchange. Costs no system call while nothing is reported.
-    fn poll_client(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_>) -> Result<(), ()> {
-        while !self.client_closed && self.request == RequestSide::Sent {
-            if sides.ws.client_in.is_full() {
-                return Ok(());
-            }
-            sides.worker.buffers.attach(&mut sides.ws.client_in);
-            match sides.ws.client_in.poll_read(cx, sides.client) {
-                Poll::Ready(Ok(0)) => self.client_closed = true,
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return Err(()),
-                Poll::Pending => return Ok(()),
-            }
+    /// Watches the client while it has nothing to send for this request.
+    fn poll_client<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_, D>,
+    ) -> Result<(), Cause> {
+        if !D::IS_STREAM && self.request != RequestSide::Sent {
+            return Ok(());
         }
-        Ok(())
+        let (buffers, client_in) = (&sides.worker.buffers, &mut sides.ws.client_in);
+        sides.client.poll_watch(cx, buffers, client_in, &mut self.client_closed)
     }
 
     /// Whether the client has closed its side and no pipelined request of its own stands before the close.
-    fn is_last(&self, sides: &Sides<'_>) -> bool {
+    fn is_last<D: Downstream>(&self, sides: &Sides<'_, D>) -> bool {
         self.client_closed && sides.ws.client_in.is_empty()
     }
 
     /// The deadline that counts now, and what missing it means.
-    fn deadline(&self, sides: &mut Sides<'_>, now_ms: u64) -> (u64, Cause) {
+    fn deadline<D: Downstream>(&self, sides: &mut Sides<'_, D>, now_ms: u64) -> (u64, Cause) {
         let timeouts = &sides.route.timeouts;
         let after = |wait: std::time::Duration| self.progress_ms + milliseconds(wait);
         let (body_pace, read_pace) = (&mut sides.ws.body_pace, &mut sides.ws.read_pace);
@@ -592,12 +655,12 @@ impl Relay {
             (_, ResponseSide::Body | ResponseSide::Done) => match self.response_wait {
                 Wait::ClientWrite => {
                     let idle_ms = milliseconds(timeouts.idle);
-                    let slow = sides.listener.limits.min_response_rate.map(|rate| {
-                        (
-                            read_pace.wait(now_ms, sides.ws.trace.bytes_out, rate, idle_ms),
-                            Cause::ClientTooSlow,
-                        )
-                    });
+                    let sent = sides.ws.trace.bytes_out.saturating_sub(sides.client.held() as u64);
+                    let slow = sides
+                        .listener
+                        .limits
+                        .min_response_rate
+                        .map(|rate| (read_pace.wait(now_ms, sent, rate, idle_ms), Cause::ClientTooSlow));
                     sooner((after(timeouts.idle), Cause::ClientIdle), slow)
                 }
                 // An endpoint that waits for the rest of the request is not the one that is late.
@@ -633,10 +696,10 @@ impl Relay {
         }
     }
 
-    fn poll_deadline(
+    fn poll_deadline<D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
-        sides: &mut Sides<'_>,
+        sides: &mut Sides<'_, D>,
         now_ms: u64,
     ) -> Poll<Result<Finish, Failure>> {
         let (deadline_ms, cause) = self.deadline(sides, now_ms);
@@ -647,7 +710,11 @@ impl Relay {
         if let Some(at_ms) = self.continue_at_ms {
             if now_ms >= at_ms {
                 self.continue_at_ms = None;
-                sides.ws.client_out.buffer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                let out = &mut sides.ws.client_out;
+                sides.client.begin_head(out, 100, b"Continue");
+                if let Err(cause) = sides.client.end_head(out, HeadKind::Informational) {
+                    return Poll::Ready(Err(self.failure(sides, cause)));
+                }
                 cx.waker().wake_by_ref();
             } else {
                 wake_ms = wake_ms.min(at_ms);
@@ -667,16 +734,21 @@ fn sooner(first: (u64, Cause), other: Option<(u64, Cause)>) -> (u64, Cause) {
     other.filter(|other| other.0 < first.0).unwrap_or(first)
 }
 
-/// Appends the last chunk and the trailers of a response, without those that may not stand there.
-fn put_trailers(out: &mut Vec<u8>, section: &[u8], edits: &HeaderEdits) -> Result<(), Cause> {
-    out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailer_fields(section) {
-        if may_trail(name).map_err(|_| Cause::ResponseMalformed)? && !edits_name(edits, name) {
-            put_field(out, name, value);
+/// Passes the trailers of a response on, without those that may not stand there.
+fn put_trailers<D: Downstream>(
+    client: &mut D,
+    out: &mut Out,
+    section: &[u8],
+    edits: &HeaderEdits,
+) -> Result<(), Cause> {
+    client.trailers(out, |put| {
+        for (name, value) in trailer_fields(section) {
+            if may_trail(name).map_err(|_| Cause::ResponseMalformed)? && !edits_name(edits, name) {
+                put(name, value);
+            }
         }
-    }
-    out.extend_from_slice(b"\r\n");
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Whether a trailer is passed on. Framing fields end the exchange; identity and forwarding fields are dropped.

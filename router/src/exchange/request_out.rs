@@ -206,7 +206,12 @@ fn write_forwarding(
     put_field(out, b"X-Forwarded-For", if trusted { chain.as_bytes() } else { peer.as_bytes() });
     let keep = |id| (trusted && head.has(id)) || sets(edits, id);
     if !keep(FieldId::XForwardedProto) {
-        out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+        let proto: &[u8] = if ws.session.is_some() {
+            b"X-Forwarded-Proto: https\r\n"
+        } else {
+            b"X-Forwarded-Proto: http\r\n"
+        };
+        out.extend_from_slice(proto);
     }
     if !keep(FieldId::XForwardedPort)
         && let Address::Tcp(address) = &listener.address
@@ -214,6 +219,14 @@ fn write_forwarding(
         out.extend_from_slice(b"X-Forwarded-Port: ");
         put_decimal(out, u64::from(address.port()));
         out.extend_from_slice(b"\r\n");
+    }
+    if let Some(client) = ws.session.as_ref().and_then(|session| session.client.as_ref()) {
+        if !keep(FieldId::ClientCert) {
+            put_field(out, b"Client-Cert", client.client_cert.as_bytes());
+        }
+        if !keep(FieldId::XForwardedClientCert) {
+            put_field(out, b"X-Forwarded-Client-Cert", client.forwarded.as_bytes());
+        }
     }
     if !keep(FieldId::XForwardedHost)
         && let Some(host) = head.known(FieldId::Host)
@@ -226,10 +239,14 @@ fn write_forwarding(
         out.extend_from_slice(b"\r\n");
     }
     if listener.forwarded && !keep(FieldId::Forwarded) {
-        write_forwarded(out, peer, head.known(FieldId::Host));
+        write_forwarded(out, peer, head.known(FieldId::Host), ws.session.is_some());
     }
     if let Some(pseudonym) = &listener.via {
-        let version: &[u8] = if ws.request.version == Version::Http10 { b"1.0 " } else { b"1.1 " };
+        let version: &[u8] = match ws.request.version {
+            Version::Http10 => b"1.0 ",
+            Version::Http11 => b"1.1 ",
+            Version::Http2 => b"2.0 ",
+        };
         out.extend_from_slice(b"Via: ");
         out.extend_from_slice(version);
         out.extend_from_slice(pseudonym.as_bytes());
@@ -238,7 +255,7 @@ fn write_forwarding(
 }
 
 /// `Forwarded` (RFC 7239): IPv6 addresses in quotes and brackets, the host quoted.
-fn write_forwarded(out: &mut Vec<u8>, peer: &str, host: Option<&[u8]>) {
+fn write_forwarded(out: &mut Vec<u8>, peer: &str, host: Option<&[u8]>, secure: bool) {
     out.extend_from_slice(b"Forwarded: for=");
     if peer.contains(':') {
         out.extend_from_slice(b"\"[");
@@ -252,5 +269,5 @@ fn write_forwarded(out: &mut Vec<u8>, peer: &str, host: Option<&[u8]>) {
         out.extend_from_slice(host);
         out.push(b'"');
     }
-    out.extend_from_slice(b";proto=http\r\n");
+    out.extend_from_slice(if secure { b";proto=https\r\n".as_slice() } else { b";proto=http\r\n" });
 }

@@ -3,9 +3,12 @@
 //! Does not relay bodies and does not make responses of the router's own (`answer` does).
 
 use ekiden_config::model::{HeaderEdits, Listener};
+use ekiden_core::outcome::Cause;
 
-use crate::exchange::out::{Out, put_decimal, put_field};
+use crate::exchange::downstream::{Downstream, HeadKind};
+use crate::exchange::out::Out;
 use crate::exchange::request_out::apply_edits;
+use crate::exchange::secure;
 use crate::head::FieldId;
 use crate::wire::Version;
 use crate::wire::body::Framing;
@@ -19,6 +22,8 @@ pub enum Coding {
     Plain,
     /// In chunks.
     Chunked,
+    /// In the frames of a stream, which tell their end: no coding of ours, and trailers where the endpoint sends them.
+    Frames,
 }
 
 /// The client side of a response.
@@ -41,73 +46,93 @@ impl Shape {
             (Framing::Chunked | Framing::Close, Version::Http10) => {
                 Shape { coding: Coding::Plain, until_close: true }
             }
+            (Framing::Chunked | Framing::Close, Version::Http2) => {
+                Shape { coding: Coding::Frames, until_close: false }
+            }
         }
     }
 }
 
-fn put_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    put_decimal(out, u64::from(status));
-    out.push(b' ');
-    out.extend_from_slice(reason);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Appends an informational response: end-to-end fields only.
-pub fn write_informational(out: &mut Out, response: &ResponseHead) {
-    let out = out.buffer();
-    put_status_line(out, response.status, response.reason());
+/// Passes an informational response on: end-to-end fields only.
+///
+/// # Errors
+/// The client has gone.
+pub fn write_informational<D: Downstream>(
+    client: &mut D,
+    out: &mut Out,
+    response: &ResponseHead,
+) -> Result<u64, Cause> {
+    client.begin_head(out, response.status, response.reason());
     for (id, name, value) in response.head.iter() {
         if !id.is_hop_by_hop() && id != FieldId::ContentLength {
-            put_field(out, name, value);
+            client.field(out, name, value);
         }
     }
-    out.extend_from_slice(b"\r\n");
+    client.end_head(out, HeadKind::Informational)
 }
 
-/// Appends the final head. `keep` says whether the client connection stays open.
-pub fn write_response(
+/// What the final head needs to know beside the response.
+#[derive(Debug)]
+pub struct ResponseOut<'a> {
+    /// The request.
+    pub request: &'a RequestHead,
+    /// The listener.
+    pub listener: &'a Listener,
+    /// The route's edits.
+    pub edits: &'a HeaderEdits,
+    /// The endpoint is a router: its error field is passed on.
+    pub peer_router: bool,
+    /// The client connection stays open.
+    pub keep: bool,
+}
+
+/// Writes the final head; gives how the body goes, and the bytes of the head that are on their way already.
+///
+/// # Errors
+/// The client has gone, or a field of the endpoint cannot be said in the client's protocol.
+pub fn write_response<D: Downstream>(
+    client: &mut D,
     out: &mut Out,
     response: &mut ResponseHead,
-    request: &RequestHead,
-    listener: &Listener,
-    edits: &HeaderEdits,
-    peer_router: bool,
-    keep: bool,
-) -> Shape {
-    let shape = Shape::of(response.framing, request.version);
+    with: &ResponseOut<'_>,
+) -> Result<(Shape, u64), Cause> {
+    let shape = Shape::of(response.framing, with.request.version);
     let bodiless = response.framing == Framing::None;
-    apply_edits(&mut response.head, edits);
-    let out = out.buffer();
-    put_status_line(out, response.status, response.reason());
+    apply_edits(&mut response.head, with.edits);
+    client.begin_head(out, response.status, response.reason());
     for (id, name, value) in response.head.iter() {
         let pass = match id {
-            FieldId::XRouterError => peer_router,
+            FieldId::XRouterError => with.peer_router,
             // A length cannot stand beside a body that 204 does not have (RFC 9110 section 8.6).
             FieldId::ContentLength => response.status != 204,
-            FieldId::Trailer => shape.coding == Coding::Chunked,
+            FieldId::Trailer => shape.coding != Coding::Plain,
             _ => !id.is_hop_by_hop(),
         };
         if pass {
-            put_field(out, name, value);
+            client.field(out, name, value);
         }
     }
     if shape.coding == Coding::Chunked && !bodiless {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        client.field(out, b"Transfer-Encoding", b"chunked");
     }
-    if let Some(pseudonym) = &listener.via {
-        out.extend_from_slice(b"Via: 1.1 ");
-        out.extend_from_slice(pseudonym.as_bytes());
-        out.extend_from_slice(b"\r\n");
+    secure::hsts(with.listener, &response.head, |name, value| client.field(out, name, value));
+    if let Some(pseudonym) = &with.listener.via {
+        // What is named is the version in which the endpoint spoke.
+        let mut via = smallvec::SmallVec::<[u8; 72]>::from_slice(b"1.1 ");
+        via.extend_from_slice(pseudonym.as_bytes());
+        client.field(out, b"Via", &via);
     }
-    put_connection(out, request, keep && !shape.until_close);
-    out.extend_from_slice(b"\r\n");
-    shape
+    put_connection(out.buffer(), with.request, with.keep && !shape.until_close);
+    let kind = if bodiless { HeadKind::FinalAlone } else { HeadKind::Final };
+    let sent = client.end_head(out, kind)?;
+    Ok((shape, sent))
 }
 
 /// Appends the `Connection` field that tells the client what will happen, where the version does not say it.
 pub fn put_connection(out: &mut Vec<u8>, request: &RequestHead, keep: bool) {
     match (keep, request.version) {
+        // A stream ends by itself.
+        (_, Version::Http2) => {}
         (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
         (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
         (true, Version::Http11) => {}

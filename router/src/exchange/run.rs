@@ -11,16 +11,20 @@ use ekiden_config::model::{Action, Listener};
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
+use ekiden_core::policy::limit::Takes;
 use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
 use ekiden_core::{edit, path, split};
 
 use crate::exchange::answer::{Answer, write_answer, write_error};
 use crate::exchange::backend::{Backend, Fixed, Reply};
-use crate::exchange::out::{put_chunk_size, put_field};
+use crate::exchange::downstream::{Downstream, HeadKind};
+use crate::exchange::limit::{Met, enforce};
+use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
-use crate::exchange::{After, Workspace, answer, forward, out, trace};
+use crate::exchange::{After, Workspace, answer, forward, secure, trace};
 use crate::head::Head;
+use crate::tls::authority;
 use crate::wire::Version;
 use crate::wire::body::Framing;
 use crate::wire::request::{Rules, TargetForm};
@@ -49,33 +53,48 @@ enum NoHead {
 }
 
 /// What a matched request calls for.
-enum Decision {
+pub enum Decision {
+    /// Refused before a route was known.
     Refuse(Cause, Option<String>),
     /// Refused by the route that matched: logged and counted as its request.
     RefuseOn(Arc<RouteEntry>, Cause),
+    /// Answered by the router itself.
     Act(Arc<RouteEntry>),
+    /// Sent to `https` on this port.
+    Secure(u16),
+    /// Forwarded to a cluster.
     Forward(Arc<RouteEntry>, Arc<ClusterTable>),
 }
 
-/// Serves one request. The record has been written when this returns.
+/// Serves one HTTP/1 request from its first byte. The record has been written when this returns.
 pub async fn exchange(connection: &mut Connection, ws: &mut Workspace) -> After {
-    let worker = std::rc::Rc::clone(&connection.worker);
-    let Some(settings) = worker.with_table(|table| connection.listener.settings(table)) else {
+    let Some(settings) = connection.worker.with_table(|table| connection.listener.settings(table)) else {
         return After::Close;
     };
-    let listener = &settings.listener;
-    match read_head(connection, ws, listener).await {
-        Ok(()) => {}
+    let judged = match read_head(connection, ws, &settings.listener).await {
+        Ok(()) => Ok(()),
         Err(NoHead::NotYet) => return After::Idle,
         Err(NoHead::Silent) => return After::Close,
-        Err(NoHead::Refused(cause)) => {
-            choose_request_id(&worker, ws);
-            return Box::pin(refuse(connection, ws, cause, None)).await;
-        }
-    }
+        Err(NoHead::Refused(cause)) => Err(cause),
+    };
+    serve_head(connection, ws, &settings, judged).await
+}
+
+/// Serves one request whose head stands in the workspace, or ends it with what was found wrong with the head. The record
+/// has been written when this returns.
+pub async fn serve_head<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    settings: &ListenerTable,
+    judged: Result<(), Cause>,
+) -> After {
+    let worker = std::rc::Rc::clone(&connection.worker);
     choose_request_id(&worker, ws);
+    if let Err(cause) = judged {
+        return Box::pin(refuse(connection, ws, cause, None)).await;
+    }
     ws.trace.phase = Phase::Match;
-    let decision = worker.with_table(|table| decide(table, connection, ws, &settings));
+    let decision = worker.with_table(|table| decide(table, connection, ws, settings));
     match decision {
         Decision::Refuse(cause, allow) => Box::pin(refuse(connection, ws, cause, allow)).await,
         Decision::RefuseOn(entry, cause) => {
@@ -84,13 +103,14 @@ pub async fn exchange(connection: &mut Connection, ws: &mut Workspace) -> After 
             let allow = steps.map(|steps| steps.allow_line().to_owned());
             Box::pin(refuse(connection, ws, cause, allow)).await
         }
+        Decision::Secure(port) => Box::pin(secure::redirect(connection, ws, port)).await,
         Decision::Act(entry) => {
             enter_route(&worker, ws, &entry);
             Box::pin(act(connection, ws, &entry)).await
         }
         Decision::Forward(entry, cluster) => {
             enter_route(&worker, ws, &entry);
-            forward::forward(connection, ws, listener, entry, cluster).await
+            forward::forward(connection, ws, &settings.listener, entry, cluster).await
         }
     }
 }
@@ -101,11 +121,8 @@ fn enter_route(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
     ws.route = Some(Arc::clone(entry));
 }
 
-async fn read_head(
-    connection: &mut Connection,
-    ws: &mut Workspace,
-    listener: &Listener,
-) -> Result<(), NoHead> {
+/// What a listener takes of a head.
+pub fn head_rules(listener: &Listener) -> (Bounds, Rules) {
     let limits = &listener.limits;
     let bounds = Bounds {
         first_line: limits.request_line as usize,
@@ -113,14 +130,20 @@ async fn read_head(
         head: limits.head as usize,
         fields: usize::from(limits.fields),
     };
-    let rules = Rules { fields: usize::from(limits.fields), allow_underscore: listener.allow_underscore };
-    let head_ms = u64::try_from(limits.head_deadline.as_millis()).unwrap_or(u64::MAX);
+    (bounds, Rules { fields: usize::from(limits.fields), allow_underscore: listener.allow_underscore })
+}
+
+async fn read_head(
+    connection: &mut Connection,
+    ws: &mut Workspace,
+    listener: &Listener,
+) -> Result<(), NoHead> {
+    let (bounds, rules) = head_rules(listener);
+    let head_ms = u64::try_from(listener.limits.head_deadline.as_millis()).unwrap_or(u64::MAX);
     let mut scan = Scan::default();
     let mut over_ms = None;
     let mut skipped = false;
-    ws.request.clear();
-    ws.client_out.clear();
-    (ws.body_pace, ws.read_pace) = Default::default();
+    ws.begin();
     poll_fn(|cx| {
         poll_head(cx, connection, ws, &mut scan, &bounds, rules, head_ms, &mut over_ms, &mut skipped)
     })
@@ -201,14 +224,45 @@ fn poll_head(
     }
 }
 
-/// Finds the route and, for a forward, the cluster. Everything here is one look at one table.
-fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: &ListenerTable) -> Decision {
+/// Finds the route and, for a forward, the cluster, and takes the request from its limits. Everything here is one look at
+/// one table.
+fn decide<D: Downstream>(
+    table: &Table,
+    connection: &Connection<D>,
+    ws: &mut Workspace,
+    settings: &ListenerTable,
+) -> Decision {
     ws.trace.generation = table.generation.0;
+    let mut takes = Takes::new();
+    let decision = find_way(table, connection, ws, settings, &mut takes);
+    if !takes.is_empty() {
+        ws.limits.show(&takes, connection.worker.clock.turn_ns());
+    }
+    decision
+}
+
+fn find_way<'t, D: Downstream>(
+    table: &'t Table,
+    connection: &Connection<D>,
+    ws: &mut Workspace,
+    settings: &'t ListenerTable,
+    takes: &mut Takes<'t>,
+) -> Decision {
     let listener = &settings.listener;
+    if listener.tls.is_some()
+        && let Err(cause) = authority::judge(&connection.worker, ws.session.as_deref(), &ws.request.host)
+    {
+        return Decision::Refuse(cause, None);
+    }
     if let Some(steps) = &settings.admission
         && let Err(cause) = admit(steps, connection, ws, listener)
     {
         return Decision::Refuse(cause, None);
+    }
+    if let Some(port) = listener.redirect_https
+        && let Some(decision) = secure::decide(&ws.request, port)
+    {
+        return decision;
     }
     ws.path.clear();
     let mut scratch = std::mem::take(&mut ws.scratch);
@@ -218,6 +272,12 @@ fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: 
     ws.scratch = scratch;
     if normal.is_err() {
         return Decision::Refuse(Cause::PathIllegal, None);
+    }
+    if let Some(limits) = &settings.limits
+        && let met = Met::new(connection, listener, limits.asks_client())
+        && let Err(cause) = enforce(limits.iter(), met, ws, takes)
+    {
+        return Decision::Refuse(cause, None);
     }
     let Some(index) = connection.listener.index(table) else {
         // The listener was removed: its clients had better come back another way.
@@ -233,41 +293,56 @@ fn decide(table: &Table, connection: &Connection, ws: &mut Workspace, settings: 
         fields: &ws.request.head,
     };
     let entry = match table.find(index, &facts) {
-        Match::Route(entry) => Arc::clone(entry),
+        Match::Route(entry) => entry,
         Match::NotFound => return Decision::Refuse(Cause::NoRoute, None),
         Match::MethodNotAllowed(allow) => {
             return Decision::Refuse(Cause::MethodNotAllowed, Some(allow.to_string()));
         }
         Match::Ambiguous => return Decision::Refuse(Cause::PathAmbiguous, None),
     };
-    if let Some(steps) = &entry.admission
-        && let Err(cause) = admit(steps, connection, ws, listener)
-    {
-        return Decision::RefuseOn(entry, cause);
+    if let Err(cause) = let_in(entry, connection, ws, listener, takes) {
+        return Decision::RefuseOn(Arc::clone(entry), cause);
     }
-    if let (Framing::Length(length), Some(limit)) = (ws.request.framing, body_limit(listener, &entry))
-        && length > limit
-    {
-        return Decision::RefuseOn(entry, Cause::BodyTooLarge);
-    }
-    let Target::Clusters(sides) = &entry.target else { return Decision::Act(entry) };
+    let Target::Clusters(sides) = &entry.target else { return Decision::Act(Arc::clone(entry)) };
     let slot = match sides.as_slice() {
         [only] => Some(only.slot),
-        _ => split_side(&entry, connection, ws, listener),
+        _ => split_side(entry, connection, ws, listener),
     };
     match slot.and_then(|slot| table.cluster(entry.app, slot)) {
-        Some(cluster) => {
-            let cluster = Arc::clone(cluster);
-            Decision::Forward(entry, cluster)
-        }
+        Some(cluster) => Decision::Forward(Arc::clone(entry), Arc::clone(cluster)),
         None => Decision::Refuse(Cause::ClusterGone, None),
     }
 }
 
+/// What a route lets in; its limits come last, so that what is refused for another reason takes nothing from them.
+fn let_in<'t, D: Downstream>(
+    entry: &'t RouteEntry,
+    connection: &Connection<D>,
+    ws: &mut Workspace,
+    listener: &Listener,
+    takes: &mut Takes<'t>,
+) -> Result<(), Cause> {
+    if let Some(steps) = &entry.admission {
+        admit(steps, connection, ws, listener)?;
+    }
+    if let (Framing::Length(length), Some(limit)) = (ws.request.framing, body_limit(listener, entry))
+        && length > limit
+    {
+        return Err(Cause::BodyTooLarge);
+    }
+    match &entry.limits {
+        Some(limits) => {
+            let met = Met::new(connection, listener, limits.asks_client());
+            enforce(limits.iter(), met, ws, takes)
+        }
+        None => Ok(()),
+    }
+}
+
 /// Takes the steps of a listener or a route: lets the request in, perhaps without some of its fields, or says why not.
-fn admit(
+fn admit<D>(
     steps: &AdmissionSteps,
-    connection: &Connection,
+    connection: &Connection<D>,
     ws: &mut Workspace,
     listener: &Listener,
 ) -> Result<(), Cause> {
@@ -292,9 +367,9 @@ fn admit(
     if denied && filter.refuses() { Err(Cause::FieldDenied) } else { Ok(()) }
 }
 
-fn split_side(
+fn split_side<D>(
     entry: &RouteEntry,
-    connection: &Connection,
+    connection: &Connection<D>,
     ws: &Workspace,
     listener: &Listener,
 ) -> Option<u32> {
@@ -310,20 +385,20 @@ pub fn body_limit(listener: &Listener, entry: &RouteEntry) -> Option<u64> {
 }
 
 /// Whether the connection can go on after an answer that did not read the body.
-fn may_keep(worker: &Worker, ws: &Workspace) -> bool {
+pub fn may_keep(worker: &Worker, ws: &Workspace) -> bool {
     ws.request.keep_alive && ws.request.framing == Framing::None && !worker.is_leaving()
 }
 
 /// Ends the exchange with an error of the router's own.
-pub async fn refuse(
-    connection: &mut Connection,
+pub async fn refuse<D: Downstream>(
+    connection: &mut Connection<D>,
     ws: &mut Workspace,
     cause: Cause,
     allow: Option<String>,
 ) -> After {
     let worker = std::rc::Rc::clone(&connection.worker);
     let outcome = cause.at(ws.trace.phase);
-    if matches!(cause, Cause::ClientGone | Cause::Dropped) {
+    if forward::is_client_gone(cause) {
         trace::end(&worker, ws, cause);
         return After::Close;
     }
@@ -331,8 +406,10 @@ pub async fn refuse(
     let keep = !head_fault
         && may_keep(&worker, ws)
         && !(outcome.blame() == Blame::Client && outcome.status() == 400);
-    write_error(&worker, ws, outcome, allow.as_deref(), keep);
-    let written = flush(connection, ws).await;
+    let written = match write_error(connection, ws, outcome, allow.as_deref(), keep) {
+        Ok(()) => flush(connection, ws, true).await,
+        Err(cause) => Err(cause),
+    };
     trace::end(&worker, ws, written.err().unwrap_or(cause));
     match (written, keep) {
         (Ok(()), true) => After::Keep,
@@ -342,7 +419,11 @@ pub async fn refuse(
 }
 
 /// Redirects and backends: responses that need no endpoint.
-async fn act(connection: &mut Connection, ws: &mut Workspace, entry: &Arc<RouteEntry>) -> After {
+async fn act<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    entry: &Arc<RouteEntry>,
+) -> After {
     let worker = std::rc::Rc::clone(&connection.worker);
     let keep = may_keep(&worker, ws);
     let cause = match &entry.route.action {
@@ -356,8 +437,10 @@ async fn act(connection: &mut Connection, ws: &mut Workspace, entry: &Arc<RouteE
                 content_type: "text/plain; charset=utf-8",
                 body: &body,
             };
-            write_answer(&worker, ws, &found, keep);
-            flush(connection, ws).await.err().unwrap_or(Cause::Complete)
+            match write_answer(connection, ws, &found, keep) {
+                Ok(()) => flush(connection, ws, true).await.err().unwrap_or(Cause::Complete),
+                Err(cause) => cause,
+            }
         }
         Action::Fixed(fixed) => {
             let reply = Fixed(fixed).start(&ws.request);
@@ -375,7 +458,7 @@ async fn act(connection: &mut Connection, ws: &mut Workspace, entry: &Arc<RouteE
 
 fn redirect_request(ws: &Workspace) -> edit::RedirectRequest<'_> {
     edit::RedirectRequest {
-        scheme: "http",
+        scheme: if ws.session.is_some() { "https" } else { "http" },
         host: &ws.request.host,
         port: ws.request.port,
         path: &ws.path,
@@ -384,8 +467,8 @@ fn redirect_request(ws: &Workspace) -> edit::RedirectRequest<'_> {
 }
 
 /// Streams a backend's reply to the client.
-pub async fn answer_from_backend(
-    connection: &mut Connection,
+pub async fn answer_from_backend<D: Downstream>(
+    connection: &mut Connection<D>,
     ws: &mut Workspace,
     reply: Reply,
     keep: bool,
@@ -396,23 +479,30 @@ pub async fn answer_from_backend(
     ws.trace.status = status;
     ws.trace.router_made = true;
     let head_only = ws.request.is_head || matches!(status, 204 | 304);
-    let out = ws.client_out.buffer();
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out::put_decimal(out, u64::from(status));
-    out.push(b' ');
-    out.extend_from_slice(answer::reason(status).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    crate::clock::put_http_date(out, connection.worker.clock.unix_us_now() / 1_000_000);
+    let (client, out) = (&mut connection.stream, &mut ws.client_out);
+    client.begin_head(out, status, answer::reason(status).as_bytes());
+    let date = crate::clock::http_date(connection.worker.clock.unix_us_now() / 1_000_000);
+    client.field(out, b"Date", date.as_bytes());
+    secure::own_hsts(&connection.worker, ws.session.is_some(), ws.listener.as_deref(), |name, value| {
+        client.field(out, name, value);
+    });
     for (name, value) in &fields {
-        put_field(out, name.as_bytes(), value.as_bytes());
+        client.field(out, name.as_bytes(), value.as_bytes());
     }
     match length {
-        Some(length) if status != 204 => put_field(out, b"Content-Length", length.to_string().as_bytes()),
-        None if chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Some(length) if status != 204 => {
+            client.field(out, b"Content-Length", length.to_string().as_bytes());
+        }
+        None if chunked => client.field(out, b"Transfer-Encoding", b"chunked"),
         _ => {}
     }
-    put_connection(out, &ws.request, keep && (chunked || length.is_some()));
-    out.extend_from_slice(b"\r\n");
+    ws.limits.put(|name, value| client.field(out, name, value));
+    put_connection(out.buffer(), &ws.request, keep && (chunked || length.is_some()));
+    let alone = head_only || length == Some(0);
+    match client.end_head(out, if alone { HeadKind::FinalAlone } else { HeadKind::Final }) {
+        Ok(sent) => ws.trace.bytes_out += sent,
+        Err(cause) => return cause,
+    }
     let mut piece = Vec::new();
     while let Some(source) = body.as_mut().filter(|_| !head_only) {
         piece.clear();
@@ -433,31 +523,49 @@ pub async fn answer_from_backend(
             }
             Err(_) => return Cause::BackendFailed,
         }
-        if let Err(cause) = flush(connection, ws).await {
+        if let Err(cause) = flush(connection, ws, false).await {
             return cause;
         }
     }
-    flush(connection, ws).await.err().unwrap_or(Cause::Complete)
+    flush(connection, ws, true).await.err().unwrap_or(Cause::Complete)
 }
 
-/// Writes what is queued for the client.
+/// Writes what is queued for the client. `last` says that the response ends with it.
 ///
 /// # Errors
 /// The client went away, or took nothing for the idle time, or too little.
-pub async fn flush(connection: &mut Connection, ws: &mut Workspace) -> Result<(), Cause> {
+pub async fn flush<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    last: bool,
+) -> Result<(), Cause> {
     let idle_ms = ws.route.as_ref().map_or(FLUSH_IDLE_MS, |entry| {
         u64::try_from(entry.route.timeouts.idle.as_millis()).unwrap_or(FLUSH_IDLE_MS)
     });
     let mut over_ms = connection.worker.now_ms() + idle_ms;
+    let mut held = 0;
     poll_fn(|cx| {
-        while ws.client_out.pending() > 0 {
-            match ws.client_out.poll_write(cx, &mut connection.stream, &[]) {
+        if connection.stream.held() < held {
+            held = connection.stream.held();
+            over_ms = connection.worker.now_ms() + idle_ms;
+        }
+        loop {
+            let done = ws.client_out.pending() == 0;
+            let wrote = if done {
+                connection.stream.poll_flush(cx).map_ok(|()| 0)
+            } else {
+                let client = &mut connection.stream;
+                client.poll_write(cx, &mut ws.client_out, &[], last).map_ok(|written| written.total)
+            };
+            match wrote {
+                Poll::Ready(Ok(_)) if done => break,
                 Poll::Ready(Ok(written)) => {
-                    ws.trace.bytes_out += written.total as u64;
+                    ws.trace.bytes_out += written as u64;
                     over_ms = connection.worker.now_ms() + idle_ms;
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Cause::ClientGone)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(connection.stream.loss())),
                 Poll::Pending => {
+                    held = connection.stream.held();
                     let now_ms = connection.worker.now_ms();
                     let slow_ms = slow_at(connection, ws, now_ms, idle_ms);
                     if connection.worker.is_forced() {
@@ -473,16 +581,19 @@ pub async fn flush(connection: &mut Connection, ws: &mut Workspace) -> Result<()
             }
         }
         ws.client_out.clear();
-        Poll::Ready(Ok(()))
+        Poll::Ready(if last { connection.stream.finish() } else { Ok(()) })
     })
     .await
 }
 
 /// When a client that does not take an answer of the router's own is too slow. Off the plain path.
-fn slow_at(connection: &Connection, ws: &mut Workspace, now_ms: u64, idle_ms: u64) -> u64 {
+fn slow_at<D: Downstream>(connection: &Connection<D>, ws: &mut Workspace, now_ms: u64, idle_ms: u64) -> u64 {
     let settings = connection.worker.with_table(|table| connection.listener.settings(table));
     match settings.and_then(|settings| settings.listener.limits.min_response_rate) {
-        Some(rate) => ws.read_pace.wait(now_ms, ws.trace.bytes_out, rate, idle_ms),
+        Some(rate) => {
+            let sent = ws.trace.bytes_out.saturating_sub(connection.stream.held() as u64);
+            ws.read_pace.wait(now_ms, sent, rate, idle_ms)
+        }
         None => u64::MAX,
     }
 }

@@ -11,7 +11,7 @@ use ekiden_core::stats::ClusterCell;
 
 use crate::clock::Moment;
 use crate::exchange::Workspace;
-use crate::record::{Access, NONE_US, Protocol, RouteNames};
+use crate::record::{Access, NONE_US, Protocol, RouteNames, TlsAccess};
 use crate::wire::Version;
 use crate::worker::Worker;
 
@@ -94,6 +94,7 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
         record(worker, ws, outcome, status, started, now, total_us);
     }
     ws.route = None;
+    ws.limits.clear();
     ws.trace.cluster = None;
     ws.trace.endpoint = None;
 }
@@ -152,6 +153,7 @@ fn record(
         endpoint: trace.endpoint.as_ref().map_or("", |id| id.as_str()),
         attempts: trace.attempts,
         retry_cause: trace.retry_cause,
+        limit: ws.limits.named.as_deref().unwrap_or(""),
         started_unix_us: worker.clock.unix_us(started),
         queue_us: trace.queue_us.unwrap_or(NONE_US),
         connect_us: trace.connect_us.unwrap_or(NONE_US),
@@ -163,8 +165,13 @@ fn record(
         protocol: match ws.request.version {
             Version::Http10 => Protocol::Http10,
             Version::Http11 => Protocol::Http11,
+            Version::Http2 => Protocol::Http2,
         },
-        secure: false,
+        tls: ws.session.as_ref().map(|session| TlsAccess {
+            is_13: session.is_13,
+            cipher: session.cipher,
+            name: session.name.as_deref().unwrap_or(""),
+        }),
         generation: trace.generation,
         user_agent,
     });

@@ -1,6 +1,7 @@
 //! Active checks of endpoints, on a thread of their own (never on a worker): the plug-in point [`Probe`], the
-//! embedded HTTP and TCP checks, and the [`Prober`] that runs one per endpoint and says what changed. What a row of
-//! verdicts means is core's `health`; who may be picked is core's ready set.
+//! embedded HTTP and TCP checks, and the [`Prober`] that runs one per endpoint and says what changed. On the same thread
+//! evidence is judged and ejected endpoints are tried. What a row of verdicts means is core's `health`, what evidence means
+//! its `ejection`; who may be picked is core's ready set.
 
 use std::fmt::Write;
 use std::future::Future;
@@ -12,15 +13,21 @@ use ekiden_config::model::{Address, ProbeKind};
 
 mod fake;
 mod http;
+mod judge;
 mod prober;
+mod ramp;
 mod refresh;
+mod shared;
+mod suspects;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 pub use fake::FakeProbe;
 pub use http::HttpProbe;
 pub use prober::{Hooks, OnChange, Prober};
+pub use suspects::Suspects;
 pub use tcp::TcpProbe;
 
 /// What one check found; an error is the reason in words for people.

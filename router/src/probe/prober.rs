@@ -2,30 +2,28 @@
 //! table: what is new is checked at once, what changed policy is armed anew with its health kept, what left is never
 //! checked again.
 
-use std::future::poll_fn;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::Poll;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use ekiden_config::doors::Observations;
 use ekiden_config::model::{Address, ProbePolicy};
 use ekiden_config::names::{AppName, ClusterName};
-use ekiden_core::cell::EndpointCell;
+use ekiden_core::cell::{EndpointCell, Incarnation};
 use ekiden_core::cluster::{ClusterTable, EndpointEntry};
 use ekiden_core::health::{Health, ProbeState, Transition};
+use ekiden_core::readiness::{Change, State};
 use ekiden_core::table::Table;
 use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::refresh::Stale;
-use super::{Factory, Probe, Verdict, duration_words, embedded};
+use super::shared::Shared;
+use super::{Factory, Probe, Suspects, embedded, judge, ramp};
 
-/// Checks under way at once; more wait, and their timeout has not begun.
-pub(super) const CHECKS_MAX: usize = 1000;
 /// First checks that start at once when a table brings many; the next as many follow every [`WAVE_GAP`].
 const WAVE: u32 = 64;
 const WAVE_GAP: Duration = Duration::from_millis(5);
@@ -41,6 +39,10 @@ pub struct Hooks {
     /// Called on the probe thread after the ready set of a cluster was refreshed; must not block. Wakes the requests
     /// that wait for a first check.
     pub on_change: Arc<OnChange>,
+    /// Where workers report endpoints that evidence speaks against.
+    pub suspects: Arc<Suspects>,
+    /// Where changes of state are told to control.
+    pub observations: Observations,
     /// Whether an address is this process's own control or telemetry address; such a one is never connected to.
     pub is_own: Arc<dyn Fn(&Address) -> bool + Send + Sync>,
 }
@@ -92,26 +94,15 @@ async fn follow(mut tables: watch::Receiver<Arc<Table>>, hooks: Hooks, seed: u64
         let (stale, hooks) = (stale.clone(), hooks.clone());
         async move { stale.run(&hooks).await }
     });
-    let shared = Arc::new(Shared { hooks, seed, permits: Semaphore::new(CHECKS_MAX), stale });
-    let mut rounds = Rounds { shared, factory, table: Arc::new(Table::empty()), tasks: FxHashMap::default() };
+    let shared = Arc::new(Shared::new(hooks, seed, stale, factory));
+    let judging = tokio::spawn(judge::run(Arc::clone(&shared)));
+    let mut rounds = Rounds { shared, table: Arc::new(Table::empty()), tasks: FxHashMap::default() };
     while tables.changed().await.is_ok() {
         let table = tables.borrow_and_update().clone();
         rounds.retable(table);
     }
+    judging.abort();
     refresher.abort();
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What all checks share.
-struct Shared {
-    hooks: Hooks,
-    seed: u64,
-    permits: Semaphore,
-    stale: Arc<Stale>,
 }
 
 /// One endpoint's running task.
@@ -123,7 +114,6 @@ struct Task {
 /// The tasks of the table followed last, by the uid of the cell.
 struct Rounds {
     shared: Arc<Shared>,
-    factory: Factory,
     table: Arc<Table>,
     tasks: FxHashMap<u64, Task>,
 }
@@ -150,6 +140,7 @@ impl Rounds {
             None => self.end_all(after),
             Some(policy) => self.arm_all(after, policy, armed),
         }
+        self.warm(before, after);
         // A check answered between compile and swap changed a cell this table may not have seen.
         after.catch_up();
     }
@@ -162,7 +153,7 @@ impl Rounds {
                 continue;
             }
             self.end(entry);
-            let probe = probe.get_or_insert_with(|| (self.factory)(&policy.kind)).clone();
+            let probe = probe.get_or_insert_with(|| (self.shared.factory)(&policy.kind)).clone();
             let watch = Watch {
                 cell: entry.cell.clone(),
                 probe,
@@ -173,6 +164,24 @@ impl Rounds {
             let handle = tokio::spawn(watch.run(WAVE_GAP * (*armed / WAVE))).abort_handle();
             self.tasks.insert(uid, Task { handle, policy: policy.clone() });
             *armed = armed.saturating_add(1);
+        }
+    }
+
+    /// Brings endpoints that are new in a cluster to their full share, where that takes time.
+    fn warm(&self, before: Option<&ClusterTable>, after: &ClusterTable) {
+        let span = after.cluster.policy.readiness.slow_start;
+        if span.is_zero() {
+            return;
+        }
+        let known: FxHashSet<u64> = before
+            .into_iter()
+            .flat_map(|table| table.endpoints.iter())
+            .map(|entry| entry.cell.uid())
+            .collect();
+        for entry in after.endpoints.iter() {
+            if entry.cell.is_warming() && !known.contains(&entry.cell.uid()) {
+                tokio::spawn(ramp::run(Arc::clone(&self.shared), Arc::clone(&entry.cell), span));
+            }
         }
     }
 
@@ -205,33 +214,18 @@ impl Watch {
         let mut next = Instant::now() + delay;
         loop {
             tokio::time::sleep_until(next).await;
-            let Ok(permit) = self.shared.permits.acquire().await else { return };
+            let Some(permit) = self.shared.permit().await else { return };
             next = Instant::now() + self.policy.interval.mul_f64(0.9 + 0.2 * self.random.f64());
             // The removal is marked before it is acknowledged, and this task hears of it a moment later.
             if self.cell.is_gone() {
                 return;
             }
-            let verdict = self.check().await;
+            let address = &self.cell.incarnation().address;
+            let verdict = self.shared.check(&*self.probe, address, self.policy.timeout).await;
             drop(permit);
-            if let Some(transition) = state.verdict(verdict, unix_ms()) {
+            if let Some(transition) = state.verdict(verdict, self.shared.clock.now().unix_ms) {
                 self.changed(&transition);
             }
-        }
-    }
-
-    async fn check(&self) -> Verdict {
-        let address = &self.cell.incarnation().address;
-        if (self.shared.hooks.is_own)(address) {
-            return Err(format!("{address} is this router's own control or telemetry address"));
-        }
-        let mut checking = self.probe.check(address);
-        let guarded = poll_fn(|context| {
-            catch_unwind(AssertUnwindSafe(|| checking.as_mut().poll(context)))
-                .unwrap_or_else(|_| Poll::Ready(Err("the probe panicked".to_owned())))
-        });
-        match tokio::time::timeout(self.policy.timeout, guarded).await {
-            Ok(verdict) => verdict,
-            Err(_) => Err(format!("no answer within {}", duration_words(self.policy.timeout))),
         }
     }
 
@@ -239,17 +233,23 @@ impl Watch {
         if !self.cell.apply(transition) || self.cell.is_gone() {
             return;
         }
-        let at = self.cell.incarnation();
-        let (from, to, reason) = (transition.from.word(), transition.to.word(), &transition.reason);
-        let (app, cluster, endpoint) = (&at.app, &at.cluster, &at.id);
-        match transition.to {
-            Health::Failing => {
-                tracing::warn!(%app, %cluster, %endpoint, "endpoint {endpoint} from {from} to {to} because {reason}");
-            }
-            Health::Ready | Health::Starting => {
-                tracing::info!(%app, %cluster, %endpoint, "endpoint {endpoint} from {from} to {to} because {reason}");
-            }
+        let state = |health: Health| match health {
+            Health::Starting => State::Starting,
+            Health::Ready => State::Ready,
+            Health::Failing => State::Failing,
+        };
+        let (from, to) = (state(transition.from), state(transition.to));
+        self.shared.changed(&self.cell, &Change { from, to, reason: transition.reason.clone() });
+        if transition.to == Health::Ready && self.cell.is_warming() {
+            let Incarnation { app, cluster, .. } = self.cell.incarnation();
+            let table = (self.shared.hooks.table)();
+            let span =
+                table.cluster_named(app, cluster).map(|table| table.cluster.policy.readiness.slow_start);
+            tokio::spawn(ramp::run(
+                Arc::clone(&self.shared),
+                Arc::clone(&self.cell),
+                span.unwrap_or_default(),
+            ));
         }
-        self.shared.stale.note(app, cluster);
     }
 }

@@ -1,7 +1,7 @@
 //! One record as one JSON object on one line. Keys and units are documented at [`push_line`]; does no I/O.
 
 use super::text::{push_json, push_ms, push_number, push_time};
-use super::{Access, NONE_US, push_forwarded_for};
+use super::{Access, NONE_US, TlsAccess, push_forwarded_for};
 
 fn key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b",\"");
@@ -28,8 +28,9 @@ fn numbers(out: &mut Vec<u8>, pairs: &[(&str, u64)]) {
 /// Always there, in this order: `ts` (RFC 3339, UTC, arrival), `at` (`info`, `warning`, `error`), `code` (stable code
 /// of the outcome), `phase`, then `h_code` only when one fits, `method`, `path` (with query), `host`, `request_id`,
 /// `fwd`, `client` (address and port, or `unix`), `listener`, `app`, `route`, `cluster`, `dyno` (endpoint id),
-/// `attempts`, then `retry_cause`, `queue_ms`, `connect_ms`, `first_byte_ms`, `service_ms` only when they happened,
-/// `total_ms`, `status`, `bytes` (to the client), `bytes_in`, `protocol`, `tls`, `generation`, `user_agent`.
+/// `attempts`, then `retry_cause`, `limit` (which refused it; with another `code`, a shadow that would have), `queue_ms`,
+/// `connect_ms`, `first_byte_ms`, `service_ms` only when they happened, `total_ms`, `status`, `bytes` (to the client), `bytes_in`, `protocol`, `tls`, then
+/// `tls_version`, `tls_cipher`, `sni` only over TLS, `generation`, `user_agent`.
 /// Times are milliseconds with three decimals. Texts that are empty mean "none".
 pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     out.extend_from_slice(b"{\"ts\":\"");
@@ -73,6 +74,9 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     if let Some(cause) = access.retry_cause {
         texts(out, &[("retry_cause", cause.code())]);
     }
+    if !access.limit.is_empty() {
+        texts(out, &[("limit", access.limit)]);
+    }
     for (name, us) in [
         ("queue_ms", access.queue_us),
         ("connect_ms", access.connect_us),
@@ -91,10 +95,24 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
         &[("status", u64::from(access.status)), ("bytes", access.bytes_out), ("bytes_in", access.bytes_in)],
     );
     texts(out, &[("protocol", access.protocol.name())]);
-    out.extend_from_slice(if access.secure { b",\"tls\":true" } else { b",\"tls\":false" });
+    out.extend_from_slice(if access.tls.is_some() { b",\"tls\":true" } else { b",\"tls\":false" });
+    if let Some(tls) = &access.tls {
+        push_tls(out, tls);
+    }
     numbers(out, &[("generation", access.generation)]);
     texts(out, &[("user_agent", &String::from_utf8_lossy(access.user_agent))]);
     out.extend_from_slice(b"}\n");
+}
+
+fn push_tls(out: &mut Vec<u8>, tls: &TlsAccess<'_>) {
+    texts(out, &[("tls_version", tls.version())]);
+    key(out, "tls_cipher");
+    let [first, rest] = tls.cipher_name();
+    // Names of this library; nothing in them needs escaping.
+    for piece in ["\"", first, rest, "\""] {
+        out.extend_from_slice(piece.as_bytes());
+    }
+    texts(out, &[("sni", tls.name)]);
 }
 
 /// The peer's address between quotes; its display form needs no escaping.

@@ -19,7 +19,7 @@ fn push_whole_ms(out: &mut Vec<u8>, name: &str, us: u32) {
 }
 
 /// Appends the line with its line end: `at= [code= desc=] method= path="" host= request_id= fwd="" dyno= connect=
-/// service= status= bytes= protocol= [error=]`. `code` is the H-code, there only when one fits; `error` is the stable
+/// service= status= bytes= protocol= [tls_version= tls_cipher= sni=] [error=] [limit=]`. `code` is the H-code, there only when one fits; `error` is the stable
 /// code of the outcome. A value that was never reached is empty. Times are whole milliseconds, rounded.
 pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     let level = super::level(access.outcome);
@@ -55,9 +55,21 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     }
     key(out, "protocol");
     out.extend_from_slice(access.protocol.name().as_bytes());
+    if let Some(tls) = &access.tls {
+        key(out, "tls_version");
+        push_logfmt(out, tls.version());
+        key(out, "tls_cipher");
+        tls.cipher_name().iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+        key(out, "sni");
+        push_logfmt(out, tls.name);
+    }
     if failed {
         key(out, "error");
         push_logfmt(out, access.outcome.code());
+    }
+    if !access.limit.is_empty() {
+        key(out, "limit");
+        push_logfmt(out, access.limit);
     }
     out.push(b'\n');
 }

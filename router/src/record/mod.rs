@@ -33,6 +33,8 @@ pub enum Protocol {
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2.
+    Http2,
 }
 
 impl Protocol {
@@ -41,7 +43,33 @@ impl Protocol {
         match self {
             Protocol::Http10 => "http1.0",
             Protocol::Http11 => "http1.1",
+            Protocol::Http2 => "http2.0",
         }
+    }
+}
+
+/// TLS of the client side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsAccess<'a> {
+    /// TLS 1.3, else 1.2.
+    pub is_13: bool,
+    /// Number of the cipher suite (IANA).
+    pub cipher: u16,
+    /// Host that the client named in the handshake.
+    pub name: &'a str,
+}
+
+impl TlsAccess<'_> {
+    /// The version as it stands in both log formats.
+    pub fn version(&self) -> &'static str {
+        if self.is_13 { "TLSv1.3" } else { "TLSv1.2" }
+    }
+
+    /// The name of the cipher suite (IANA), in two pieces; empty when it is not known.
+    pub fn cipher_name(&self) -> [&'static str; 2] {
+        let name = rustls::CipherSuite::from(self.cipher).as_str().unwrap_or("");
+        // rustls tells suites of TLS 1.3 from others by their name.
+        name.strip_prefix("TLS13_").map_or([name, ""], |rest| ["TLS_", rest])
     }
 }
 
@@ -77,6 +105,8 @@ pub struct Access<'a> {
     pub attempts: u8,
     /// Why the last attempt but one ended, when there was more than one.
     pub retry_cause: Option<Cause>,
+    /// Rate limit that refused it, or else the first shadow that would have.
+    pub limit: &'a str,
     /// Arrival of the head's first byte, microseconds since the Unix epoch.
     pub started_unix_us: u64,
     /// Wait for a first check or a free place, microseconds; [`NONE_US`] when it did not wait.
@@ -95,8 +125,8 @@ pub struct Access<'a> {
     pub bytes_out: u64,
     /// HTTP version of the client side.
     pub protocol: Protocol,
-    /// Whether the client side was TLS.
-    pub secure: bool,
+    /// TLS of the client side; none on a plain connection.
+    pub tls: Option<TlsAccess<'a>>,
     /// Generation of the table that matched it.
     pub generation: u64,
     /// The `User-Agent` field as received; the log shows it as UTF-8, with marks where it is none.

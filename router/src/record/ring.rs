@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ekiden_core::outcome::{Cause, Outcome, Phase};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{Access, Protocol, RouteNames};
+use super::{Access, Protocol, RouteNames, TlsAccess};
 
 /// Size of one worker's ring, in bytes: some 3,000 records of usual size.
 pub const RING_BYTES: usize = 1 << 20;
@@ -22,7 +22,7 @@ const TEXT_MAX: usize = 1 << 10;
 /// Stands behind a text that was cut.
 pub(super) const CUT_MARK: &str = "...[cut]";
 /// Texts of a record.
-const TEXTS: usize = 10;
+const TEXTS: usize = 12;
 const WORDS: usize = 14;
 /// Size of the largest record, in bytes.
 pub const RECORD_MAX: usize = WORDS * 8 + TARGET_MAX + (TEXTS - 1) * TEXT_MAX + TEXTS * CUT_MARK.len();
@@ -30,6 +30,8 @@ pub const RECORD_MAX: usize = WORDS * 8 + TARGET_MAX + (TEXTS - 1) * TEXT_MAX + 
 const SECURE: u64 = 1;
 const HTTP10: u64 = 2;
 const HAS_CLIENT: u64 = 4;
+const TLS13: u64 = 8;
+const HTTP2: u64 = 16;
 const NO_RETRY: u64 = 255;
 
 /// One worker's end: takes records, never waits. Not `Clone`; lives and dies with its worker.
@@ -87,6 +89,12 @@ fn put(out: &mut Vec<u8>, text: &str, max: usize) -> u64 {
     text.len() as u64
 }
 
+/// As [`put`], for a text that most records do not have.
+#[inline]
+fn put_rare(out: &mut Vec<u8>, text: &str) -> u64 {
+    if text.is_empty() { 0 } else { put(out, text, TEXT_MAX) }
+}
+
 #[cold]
 fn put_cut(out: &mut Vec<u8>, text: &str, max: usize) -> u64 {
     let kept = text.get(..text.floor_char_boundary(max)).unwrap_or("");
@@ -108,6 +116,14 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
     let t6 = put(out, access.route.joined, TEXT_MAX);
     let t7 = put(out, access.cluster, TEXT_MAX);
     let t8 = put(out, access.endpoint, TEXT_MAX);
+    let t9 = put_rare(out, access.limit);
+    let (t10, cipher, tls) = match access.tls {
+        Some(tls) => {
+            let version = if tls.is_13 { TLS13 } else { 0 };
+            (put(out, tls.name, TEXT_MAX), u64::from(tls.cipher), SECURE | version)
+        }
+        None => (0, 0, 0),
+    };
     // Last, because it need not be UTF-8.
     let agent = access.user_agent;
     out.extend_from_slice(agent.get(..TEXT_MAX).unwrap_or(agent));
@@ -122,10 +138,11 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
         None => (0, 0, 0),
     };
     let flags = has_client
-        | if access.secure { SECURE } else { 0 }
+        | tls
         | match access.protocol {
             Protocol::Http10 => HTTP10,
             Protocol::Http11 => 0,
+            Protocol::Http2 => HTTP2,
         };
     let retry = access.retry_cause.map_or(NO_RETRY, |cause| cause.index() as u64);
     let words: [u64; WORDS] = [
@@ -145,7 +162,7 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
         u64::from(port) | u64::from(access.attempts) << 16 | retry << 24 | flags << 32 | t0 << 48,
         t1 | t2 << 16 | t3 << 32 | t4 << 48,
         t5 | t6 << 16 | t7 << 32 | t8 << 48,
-        app_len,
+        app_len | t9 << 16 | t10 << 32 | cipher << 48,
     ];
     if let Some(fixed) = out.first_chunk_mut::<{ WORDS * 8 }>() {
         fixed.copy_from_slice(words.map(u64::to_le_bytes).as_flattened());
@@ -182,9 +199,10 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         w10,
         l0,
         l1,
-        app_len,
+        l2,
     ] = words.map(u64::from_le_bytes);
-    let lengths = [w10 >> 48, l0, l0 >> 16, l0 >> 32, l0 >> 48, l1, l1 >> 16, l1 >> 32, l1 >> 48];
+    let (l3, l4) = (l2 >> 16, l2 >> 32);
+    let lengths = [w10 >> 48, l0, l0 >> 16, l0 >> 32, l0 >> 48, l1, l1 >> 16, l1 >> 32, l1 >> 48, l3, l4];
     let sound = lengths.iter().map(|len| (len & 0xffff) as usize).sum();
     let (texts, user_agent) = texts.split_at_checked(sound)?;
     let texts = &mut std::str::from_utf8(texts).ok()?;
@@ -205,9 +223,14 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         request_id: text(texts, l0 >> 32)?,
         forwarded_for: text(texts, l0 >> 48)?,
         listener: text(texts, l1)?,
-        route: RouteNames { joined: text(texts, l1 >> 16)?, app_len: app_len as usize },
+        route: RouteNames { joined: text(texts, l1 >> 16)?, app_len: (l2 & 0xffff) as usize },
         cluster: text(texts, l1 >> 32)?,
         endpoint: text(texts, l1 >> 48)?,
+        limit: text(texts, l3)?,
+        tls: match (text(texts, l4)?, flags & SECURE) {
+            (_, 0) => None,
+            (name, _) => Some(TlsAccess { is_13: flags & TLS13 != 0, cipher: (l2 >> 48) as u16, name }),
+        },
         user_agent,
         client,
         attempts: (w10 >> 16) as u8,
@@ -220,8 +243,11 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         total_us,
         bytes_in,
         bytes_out,
-        protocol: if flags & HTTP10 != 0 { Protocol::Http10 } else { Protocol::Http11 },
-        secure: flags & SECURE != 0,
+        protocol: match flags & (HTTP10 | HTTP2) {
+            HTTP10 => Protocol::Http10,
+            HTTP2 => Protocol::Http2,
+            _ => Protocol::Http11,
+        },
         generation,
     })
 }

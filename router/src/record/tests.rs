@@ -10,6 +10,7 @@ use ekiden_config::model::{AccessLog, LogFormat, LogTarget};
 use ekiden_core::outcome::{Cause, Phase};
 use proptest::prelude::*;
 
+use super::TlsAccess;
 use super::*;
 
 /// Long enough for any machine; nothing waits for it unless it is broken.
@@ -31,6 +32,7 @@ fn access() -> Access<'static> {
         endpoint: "web.1",
         attempts: 1,
         retry_cause: None,
+        limit: "",
         started_unix_us: 1_709_210_096_007_999,
         queue_us: NONE_US,
         connect_us: 1_200,
@@ -40,7 +42,7 @@ fn access() -> Access<'static> {
         bytes_in: 80,
         bytes_out: 13,
         protocol: Protocol::Http11,
-        secure: false,
+        tls: None,
         generation: 7,
         user_agent: b"curl/8",
     }
@@ -100,6 +102,14 @@ fn golden_json() {
     assert_eq!(value["client"], "unix");
     assert_eq!(value["queue_ms"], 5.0);
     assert_eq!(value.get("connect_ms"), None);
+    assert_eq!(value.get("limit"), None);
+    let limited = Access { limit: "few", ..access() };
+    assert!(
+        json_of(&limited).contains(r#""attempts":1,"limit":"few","connect_ms""#),
+        "{}",
+        json_of(&limited)
+    );
+    assert!(logfmt_of(&limited).ends_with(" protocol=http1.1 limit=few\n"), "{}", logfmt_of(&limited));
 }
 
 #[test]
@@ -153,8 +163,14 @@ fn times() {
 #[test]
 fn injection_is_impossible() {
     let evil = "/\r\nat=error code=H99 \"quoted\\\" \x1b[2J\u{9b}\u{2028}\u{202e} \u{e4}\0";
-    let one =
-        Access { target: evil, host: "a b=c", user_agent: evil.as_bytes(), forwarded_for: evil, ..access() };
+    let one = Access {
+        target: evil,
+        host: "a b=c",
+        user_agent: evil.as_bytes(),
+        forwarded_for: evil,
+        limit: evil,
+        ..access()
+    };
     let value: serde_json::Value = serde_json::from_str(&json_of(&one)).unwrap();
     assert_eq!(value["path"], evil);
     assert_eq!(value["user_agent"], evil);
@@ -202,7 +218,7 @@ proptest! {
             service_us: small.rotate_left(3),
             status: *small as u16,
             attempts: *small as u8,
-            secure: small % 2 == 0,
+            tls: (small % 2 == 0).then_some(TlsAccess { is_13: small % 4 == 0, cipher: 0x1301, name: &long[..long.floor_char_boundary(*agent)] }),
             protocol: if small % 3 == 0 { Protocol::Http10 } else { Protocol::Http11 },
             outcome: Cause::ALL[cause % Cause::COUNT].at(Phase::ALL[cause % 8]),
             retry_cause: (small % 5 == 0).then(|| Cause::ALL[(cause * 3) % Cause::COUNT]),
@@ -256,6 +272,7 @@ fn long_texts_are_cut_with_a_mark() {
         cluster: &name,
         endpoint: &name,
         user_agent: long.as_bytes(),
+        limit: &long,
         ..access()
     };
     assert_eq!(through_ring(RECORD_MAX, &[everywhere]).len(), 1, "the largest record fits RECORD_MAX");

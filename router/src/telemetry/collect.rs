@@ -13,7 +13,7 @@ use ekiden_core::stats::{CLASSES, ClusterShard, Counter, Gauge, Histogram, Histo
 use ekiden_core::table::Table;
 
 use super::family::{self, Family};
-use super::{State, connection_limits, process, publishing};
+use super::{State, connection_limits, http2, limits, process, publishing, readiness, tls};
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
 /// a rate over them has a beginning.
@@ -26,10 +26,14 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     let table = (state.sources.table)();
     let mut families = vec![build_info()];
     families.extend(workers(max, &state.sources.workers));
+    families.extend(http2::families(max, &state.sources.workers));
     families.extend(connection_limits::families(max, &table, (state.sources.crowding)()));
+    families.extend(tls::families(max, &state.sources.workers, &(state.sources.certificates)()));
     families.extend(routes(max, &table));
     families.extend(clusters(max, &table));
+    families.extend(limits::families(max, &table, state.sources.started.elapsed()));
     families.extend(endpoints(max, &table));
+    families.extend(readiness::families(max, &table));
     families.extend(publishing::table(&state.sources.status.status()));
     families.extend(publishing::log(&state.sources.log));
     families.extend(process::families());
@@ -115,6 +119,11 @@ fn workers(max: usize, workers: &[Arc<WorkerShard>]) -> Vec<Family> {
             total(|worker| &worker.idle_closed),
         ),
         ("ekiden_panics_total", "Panics caught; each ended one connection.", total(|worker| &worker.panics)),
+        (
+            "ekiden_evidence_dropped_total",
+            "Endpoints whose failures could not be reported at once because the queue to the judge was full.",
+            total(|worker| &worker.evidence_drops),
+        ),
         (
             "ekiden_table_parts_dropped_total",
             "Parts of old tables freed on a worker because the queue to the writer was full.",
@@ -227,7 +236,7 @@ fn endpoints(max: usize, table: &Table) -> Vec<Family> {
     let mut ready = Family::gauges(
         max,
         "ekiden_endpoint_ready",
-        "1 when an endpoint may get new requests: healthy, not draining, not removed.",
+        "1 when an endpoint may get new requests: healthy, not ejected, not draining, not removed.",
     );
     let mut healthy = Family::gauges(
         max,

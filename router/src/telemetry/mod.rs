@@ -11,16 +11,21 @@ use ekiden_core::stats::{HistogramSnapshot, WorkerShard};
 use ekiden_core::table::Table;
 
 use crate::record::LogMeters;
+use crate::tls::CertificateState;
 
 mod collect;
 mod connection_limits;
 mod family;
 mod health;
+mod http2;
+mod limits;
 mod process;
 mod publishing;
+mod readiness;
 mod server;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use health::{BEAT_MAX, FIRST_CHECKS_MAX};
 pub use server::Telemetry;
@@ -91,6 +96,8 @@ pub struct Sources {
     pub readiness: Arc<dyn Readiness>,
     /// What the table of clients could not hold.
     pub crowding: Arc<dyn Fn() -> Crowding + Send + Sync>,
+    /// The certificates of TLS listeners.
+    pub certificates: Arc<dyn Fn() -> Arc<Vec<CertificateState>> + Send + Sync>,
     /// Counts of the access log.
     pub log: Arc<LogMeters>,
     /// When the process started; first checks have [`FIRST_CHECKS_MAX`] from then on.

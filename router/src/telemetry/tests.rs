@@ -43,6 +43,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         pool_idle_timeout: LONG,
         peer_router: false,
         queue: 1,
+        readiness: ekiden_config::model::ReadinessPolicy::default(),
     };
     let name = ClusterName::new("web").unwrap();
     let cluster = Cluster {
@@ -86,6 +87,7 @@ fn route(name: &str) -> Route {
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,
+        rate_limits: None,
     }
 }
 
@@ -137,6 +139,7 @@ fn sources(table: Arc<Table>) -> (Sources, Arc<World>, Arc<RouteCell>) {
         status: world.clone(),
         readiness: world.clone(),
         crowding: Arc::new(super::Crowding::default),
+        certificates: Arc::new(Arc::default),
         log: scribe.meters(),
         started: Instant::now(),
     };

@@ -1,15 +1,17 @@
-//! The HTTP/1 codec: bytes to heads and frames and back. Strict: what is ambiguous is refused, never guessed.
+//! The HTTP/1 codec: bytes to heads and frames and back; `http2` brings heads of HTTP/2 before the same judge. Strict: what
+//! is ambiguous is refused, never guessed.
 //!
 //! `scan` finds the end of a head and holds its bounds, `request` and `response` parse and judge heads, `chunked`
 //! decodes chunked bodies, `body` is the one decoder over the three framings. Does not do I/O.
 
 pub mod body;
 pub mod chunked;
+pub mod http2;
 pub mod request;
 pub mod response;
 pub mod scan;
 
-/// The two versions spoken.
+/// The versions spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Version {
     /// HTTP/1.0.
@@ -17,6 +19,8 @@ pub enum Version {
     /// HTTP/1.1.
     #[default]
     Http11,
+    /// HTTP/2.
+    Http2,
 }
 
 /// Whether a byte may stand in a token (RFC 9110 section 5.6.2).

@@ -36,7 +36,7 @@ pub struct Rules {
     pub allow_underscore: bool,
 }
 
-/// A request head that has passed every rule. Only [`RequestHead::parse`] fills it.
+/// A request head that has passed every rule. Only [`RequestHead::parse`] and [`RequestHead::take_http2`] fill it.
 #[derive(Debug, Default)]
 pub struct RequestHead {
     /// Fields, edited in place.
@@ -111,11 +111,34 @@ impl RequestHead {
         else {
             return Err(Cause::RequestLineMalformed);
         };
+        let version = if version == 0 { Version::Http10 } else { Version::Http11 };
+        let count = request.headers.len();
+        let lines = request.headers.iter().map(|header| (header.name, header.value.trim_ascii()));
+        self.judge(version, method, target, (count, lines), rules)
+    }
+
+    /// Keeps method and target of a head that was refused before they were judged, for the record.
+    pub(super) fn note_line(&mut self, method: &str, target: &str) {
+        if self.line.is_empty() {
+            self.method = Span::appended(&mut self.line, method);
+            self.target = Span::appended(&mut self.line, target);
+        }
+    }
+
+    /// Judges a head that has been taken apart, by every rule of the file. The one judge of all versions.
+    pub(super) fn judge<'a>(
+        &mut self,
+        version: Version,
+        method: &str,
+        target: &str,
+        (count, lines): (usize, impl Iterator<Item = (&'a str, &'a [u8])>),
+        rules: Rules,
+    ) -> Result<(), Cause> {
         self.method = Span::appended(&mut self.line, method);
-        self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
+        self.version = version;
         self.judge_method(method)?;
-        self.field_count = request.headers.len();
-        let fields = Fields::collect(&mut self.head, request.headers, rules)?;
+        self.field_count = count;
+        let fields = Fields::collect(&mut self.head, lines, rules)?;
         self.judge_target(method, target)?;
         self.judge_host(target, &fields)?;
         self.judge_framing(&fields)?;
@@ -190,7 +213,7 @@ impl RequestHead {
 
     fn judge_host(&mut self, target: &str, fields: &Fields) -> Result<(), Cause> {
         match (fields.hosts, self.version) {
-            (0, Version::Http11) => return Err(Cause::HostMissing),
+            (0, Version::Http11 | Version::Http2) => return Err(Cause::HostMissing),
             (0 | 1, _) => {}
             _ => return Err(Cause::HostRepeated),
         }
@@ -246,7 +269,7 @@ impl RequestHead {
 
     fn judge_connection(&mut self) -> Result<(), Cause> {
         if !self.head.has(FieldId::Connection) {
-            self.keep_alive = self.version == Version::Http11;
+            self.keep_alive = self.version != Version::Http10;
             return Ok(());
         }
         let (mut close, mut keep) = (false, false);
@@ -256,7 +279,7 @@ impl RequestHead {
                 keep |= token.eq_ignore_ascii_case(b"keep-alive");
             }
         }
-        self.keep_alive = !close && (self.version == Version::Http11 || keep);
+        self.keep_alive = !close && (self.version != Version::Http10 || keep);
         self.head.drop_nominated(FieldId::is_protected).map_err(|_| Cause::ConnectionNomination)
     }
 
@@ -271,7 +294,7 @@ impl RequestHead {
                 return Err(Cause::ExpectUnknown);
             }
         }
-        self.expect_continue = count == 1 && self.version == Version::Http11 && self.framing != Framing::None;
+        self.expect_continue = count == 1 && self.version != Version::Http10 && self.framing != Framing::None;
         Ok(())
     }
 }
@@ -288,20 +311,23 @@ struct Fields {
 }
 
 impl Fields {
-    fn collect(head: &mut Head, headers: &[httparse::Header<'_>], rules: Rules) -> Result<Fields, Cause> {
+    fn collect<'a>(
+        head: &mut Head,
+        lines: impl Iterator<Item = (&'a str, &'a [u8])>,
+        rules: Rules,
+    ) -> Result<Fields, Cause> {
         let mut counts = Fields::default();
-        for header in headers {
-            if header.name.is_empty() {
+        for (name, value) in lines {
+            if name.is_empty() {
                 return Err(Cause::FieldMalformed);
             }
-            let value = header.value.trim_ascii();
             if !value.iter().copied().all(is_value_byte) {
                 return Err(Cause::FieldValueIllegal);
             }
-            if header.name.contains('_') && !underscore_allowed(header.name, rules)? {
+            if name.contains('_') && !underscore_allowed(name, rules)? {
                 continue;
             }
-            match head.append(header.name.as_bytes(), value) {
+            match head.append(name.as_bytes(), value) {
                 FieldId::Host => counts.hosts += 1,
                 FieldId::ContentLength => counts.lengths += 1,
                 FieldId::TransferEncoding => counts.codings += 1,

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::listen::Socket;
 use crate::stream::Stream;
-use crate::worker::connection::{Connection, serve};
+use crate::worker::connection::{Kept, serve};
 use crate::worker::connection_limits;
 use crate::worker::{ListenerRef, Worker};
 
@@ -100,7 +100,7 @@ fn start(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, stream: Stream, peer: 
     let Some((stream, permit)) = connection_limits::enter(worker, listener, stream, peer) else { return };
     stream.assume_silent();
     let open = worker.open_connection().with(permit);
-    let connection = Connection::new(Rc::clone(worker), Rc::clone(listener), stream, peer, open);
+    let connection = Kept::new(Rc::clone(worker), Rc::clone(listener), stream, peer, open);
     if let Some(connection) = worker.seats.hand_over(connection) {
         tokio::task::spawn_local(serve(connection));
     }

@@ -4,17 +4,23 @@
 //! Does not know what an exchange does.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use ekiden_core::outcome::Cause;
 use tokio::io::AsyncWrite;
 
+use crate::buffer::Buffer;
+use crate::exchange::downstream::Downstream;
 use crate::exchange::{After, Workspace, run, trace};
+use crate::http2;
+use crate::http2::preface::{self, Told};
 use crate::stream::Stream;
+use crate::tls::handshake::{self, Begun};
+use crate::tls::{HTTP2, TlsListener};
 use crate::wheel::Deadline;
 use crate::worker::{ListenerRef, OpenConnection, Worker};
 
@@ -25,27 +31,55 @@ const LINGER_BYTES: usize = 1 << 20;
 /// How long a connection that is about to close waits for a request that is already on its way.
 const SETTLE_MS: u64 = 1_000;
 
-/// A client connection.
-pub struct Connection {
+/// The client's side as an exchange sees it: a connection, or a stream of one.
+pub struct Connection<D = Stream> {
     /// Its worker.
     pub worker: Rc<Worker>,
     /// The listener that accepted it.
     pub listener: Rc<ListenerRef>,
-    /// The socket.
-    pub stream: Stream,
+    /// What carries the request and its response.
+    pub stream: D,
     /// The client's address.
     pub peer: Option<SocketAddr>,
     /// Its slot in the wheel.
     pub deadline: Deadline,
+}
+
+/// A client connection from its first byte to its last.
+pub struct Kept {
+    connection: Connection,
     keepalive_ms: u64,
+    /// When the wait for a request ends; set when it begins. What wakes it without being one (a piece of a TLS record) does
+    /// not prolong it.
+    over_ms: Option<u64>,
     served: bool,
+    /// It may begin with HTTP/2.
+    h2c: bool,
+    /// TLS of the listener, until the handshake takes it.
+    tls: Option<Arc<TlsListener>>,
     _open: OpenConnection,
 }
 
 /// A workspace in use. Dropped with an exchange open (the task panicked or was ended), it leaves the record.
-struct Busy {
+pub struct Busy {
     worker: Rc<Worker>,
     ws: Option<Box<Workspace>>,
+}
+
+impl Busy {
+    /// Takes a workspace for requests of this client.
+    pub fn new<D: Downstream>(connection: &Connection<D>) -> Self {
+        let mut ws = connection.worker.take_workspace();
+        ws.listener = Some(Rc::clone(&connection.listener));
+        ws.peer = connection.peer;
+        ws.session = connection.stream.session().cloned();
+        Self { worker: Rc::clone(&connection.worker), ws: Some(ws) }
+    }
+
+    /// The workspace; there is one until the drop.
+    pub fn workspace(&mut self) -> Option<&mut Workspace> {
+        self.ws.as_deref_mut()
+    }
 }
 
 impl Drop for Busy {
@@ -64,6 +98,7 @@ impl Drop for Busy {
         ws.leg.output.clear();
         ws.client_out.clear();
         ws.listener = None;
+        ws.session = None;
         let buffers = &self.worker.buffers;
         buffers.discard(&mut ws.client_in);
         buffers.discard(&mut ws.leg.input);
@@ -80,22 +115,31 @@ enum Idle {
 ///
 /// A block and not an `async fn`: what it captures is stored once, where the arguments of an `async fn` are stored
 /// twice in every idle task.
-pub fn serve(connection: Connection) -> impl Future<Output = ()> {
-    let worker = Rc::clone(&connection.worker);
-    let mut connection = Some(connection);
+pub fn serve(kept: Kept) -> impl Future<Output = ()> {
+    let worker = Rc::clone(&kept.connection.worker);
+    let mut kept = Some(kept);
     async move {
         let mut seat = None;
-        while let Some(open) = &mut connection {
+        while let Some(open) = &mut kept {
             open.serve().await;
             // Closed before the task waits, and not when there is another.
-            drop(connection.take());
-            connection = worker.seats.next(&mut seat).await;
+            drop(kept.take());
+            kept = worker.seats.next(&mut seat).await;
         }
     }
 }
 
-impl Connection {
-    /// A connection that has been accepted. Called by `accept`, and by tests that drive an exchange by hand.
+impl<D> Connection<D> {
+    /// The client's side of exchanges to come. Called for each connection and stream, and by tests that drive an
+    /// exchange by hand.
+    pub fn new(worker: Rc<Worker>, listener: Rc<ListenerRef>, stream: D, peer: Option<SocketAddr>) -> Self {
+        let deadline = worker.wheel.slot();
+        Self { worker, listener, stream, peer, deadline }
+    }
+}
+
+impl Kept {
+    /// A connection that has been accepted. Called by `accept`.
     pub fn new(
         worker: Rc<Worker>,
         listener: Rc<ListenerRef>,
@@ -103,30 +147,75 @@ impl Connection {
         peer: Option<SocketAddr>,
         open: OpenConnection,
     ) -> Self {
-        let deadline = worker.wheel.slot();
         worker.clock.read();
-        let keepalive_ms = worker.with_table(|table| {
-            let settings = listener.settings(table);
-            settings.map_or(60_000, |s| {
-                u64::try_from(s.listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000)
-            })
+        let (mut keepalive_ms, mut h2c, mut secure) = (60_000, false, false);
+        worker.with_table(|table| {
+            if let Some(settings) = listener.settings(table) {
+                let listener = &settings.listener;
+                keepalive_ms = u64::try_from(listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000);
+                (h2c, secure) = (listener.h2c, listener.tls.is_some());
+            }
         });
-        Self { worker, listener, stream, peer, deadline, keepalive_ms, served: false, _open: open }
+        let tls = if secure { worker.shared.tls.listeners.load().get(&listener.name).cloned() } else { None };
+        let connection = Connection::new(worker, listener, stream, peer);
+        Self { connection, keepalive_ms, over_ms: None, served: false, h2c, tls, _open: open }
     }
 
     /// Serves it to its end.
     async fn serve(&mut self) {
+        if let Some(tls) = self.tls.take() {
+            // Boxed: an idle task has no room for what only its beginning needs.
+            match Box::pin(self.begin_secure(&tls)).await {
+                After::Keep | After::Idle => {}
+                After::Close => return self.connection.stream.say_goodbye(),
+                After::Linger => return Box::pin(self.linger()).await,
+                After::Abort => return self.connection.stream.abort(),
+            }
+        }
         while let Idle::Readable = self.idle().await {
-            self.deadline.set_busy(true);
-            let after = self.busy().await;
-            self.deadline.set_busy(false);
-            self.served |= after != After::Idle;
+            self.connection.deadline.set_busy(true);
+            let after = match self.h2c {
+                true => Box::pin(self.tell_apart()).await,
+                false => self.busy(None).await,
+            };
+            self.connection.deadline.set_busy(false);
+            if after != After::Idle {
+                self.served = true;
+                self.over_ms = None;
+            }
             match after {
                 After::Idle | After::Keep => {}
-                After::Close => return,
+                After::Close => return self.connection.stream.say_goodbye(),
                 After::Linger => return Box::pin(self.linger()).await,
-                After::Abort => return self.abort(),
+                After::Abort => return self.connection.stream.abort(),
             }
+        }
+        self.connection.stream.say_goodbye();
+    }
+
+    /// Makes the handshake, and serves what does not go on as HTTP/1: HTTP/2 by ALPN, plain HTTP on the TLS port.
+    async fn begin_secure(&mut self, tls: &Arc<TlsListener>) -> After {
+        // What is negotiated decides, not what the bytes look like.
+        self.h2c = false;
+        match handshake::begin(&mut self.connection, tls).await {
+            Begun::Secure => {
+                let session = self.connection.stream.session();
+                if session.and_then(|session| session.alpn.as_deref()) == Some(HTTP2) {
+                    return self.serve_http2(Buffer::default()).await;
+                }
+                After::Keep
+            }
+            Begun::Plain(bytes) => {
+                let mut first = Buffer::default();
+                self.connection.worker.buffers.attach(&mut first);
+                first.put(&bytes);
+                self.connection.deadline.set_busy(true);
+                match self.busy(Some(first)).await {
+                    After::Linger => After::Linger,
+                    _ => After::Close,
+                }
+            }
+            Begun::Over => After::Close,
         }
     }
 
@@ -134,42 +223,72 @@ impl Connection {
     /// a request that has arrived and not been reported yet is served, and a connection that was let in a moment ago
     /// may still send its first.
     async fn idle(&mut self) -> Idle {
-        let over_ms = self.worker.turn_ms() + self.keepalive_ms;
+        let over_ms = *self.over_ms.get_or_insert(self.connection.worker.turn_ms() + self.keepalive_ms);
         let mut settle_ms = None;
         let mut woken = false;
         poll_fn(|cx| {
             if std::mem::replace(&mut woken, true) {
-                self.worker.clock.read();
+                self.connection.worker.clock.read();
             }
-            if let Poll::Ready(result) = self.stream.poll_readable(cx) {
+            if let Poll::Ready(result) = self.connection.stream.poll_readable(cx) {
                 return Poll::Ready(if result.is_ok() { Idle::Readable } else { Idle::Over });
             }
-            let now_ms = self.worker.turn_ms();
-            let draining = self.worker.is_draining();
+            let now_ms = self.connection.worker.turn_ms();
+            let draining = self.connection.worker.is_draining();
             if !draining && now_ms < over_ms {
-                self.deadline.set(over_ms, cx.waker());
+                self.connection.deadline.set(over_ms, cx.waker());
                 return Poll::Pending;
             }
             let settle_ms = *settle_ms.get_or_insert(now_ms + SETTLE_MS);
-            let expected = (draining && !self.served) || self.stream.peeked_dead();
-            if !expected || self.worker.is_forced() || now_ms >= settle_ms {
-                self.worker.shard.idle_closed.add(u64::from(!draining));
+            let expected = (draining && !self.served) || self.connection.stream.peeked_dead();
+            if !expected || self.connection.worker.is_forced() || now_ms >= settle_ms {
+                self.connection.worker.shard.idle_closed.add(u64::from(!draining));
                 return Poll::Ready(Idle::Over);
             }
-            self.deadline.set(settle_ms, cx.waker());
+            self.connection.deadline.set(settle_ms, cx.waker());
             Poll::Pending
         })
         .await
     }
 
-    /// Runs exchanges until nothing of the client's is left over.
-    async fn busy(&mut self) -> After {
-        let mut busy = Busy { worker: Rc::clone(&self.worker), ws: Some(self.worker.take_workspace()) };
-        let Some(ws) = busy.ws.as_deref_mut() else { return After::Close };
-        ws.listener = Some(Rc::clone(&self.listener));
-        ws.peer = self.peer;
+    /// The first bytes of a connection that may speak HTTP/2 or HTTP/1: serves the one to its end, or the first requests of
+    /// the other.
+    async fn tell_apart(&mut self) -> After {
+        let wait_ms = self.connection.worker.with_table(|table| {
+            let settings = self.connection.listener.settings(table);
+            settings.map_or(0, |s| u64::try_from(s.listener.limits.head_deadline.as_millis()).unwrap_or(0))
+        });
+        match preface::tell(&mut self.connection, wait_ms).await {
+            Told::Silent => After::Close,
+            Told::Http1(first) => {
+                self.h2c = false;
+                self.busy(Some(first)).await
+            }
+            Told::Http2(first) => self.serve_http2(first).await,
+        }
+    }
+
+    /// Serves a connection that speaks HTTP/2 to its end. `first` is what has been read already.
+    async fn serve_http2(&mut self, first: Buffer) -> After {
+        let session = self.connection.stream.session().cloned();
+        let Connection { worker, listener, stream, peer, deadline } = &mut self.connection;
+        deadline.set_busy(false);
+        let seat = http2::connection::Seat { worker, listener, peer: *peer, session, deadline };
+        match http2::connection::serve(seat, stream, first).await {
+            true => After::Linger,
+            false => After::Close,
+        }
+    }
+
+    /// Runs exchanges until nothing of the client's is left over. `first` is what has been read already.
+    async fn busy(&mut self, first: Option<Buffer>) -> After {
+        let mut busy = Busy::new(&self.connection);
+        let Some(ws) = busy.workspace() else { return After::Close };
+        if let Some(first) = first {
+            ws.client_in = first;
+        }
         loop {
-            let after = run::exchange(self, ws).await;
+            let after = run::exchange(&mut self.connection, ws).await;
             if after != After::Keep || ws.client_in.is_empty() {
                 return after;
             }
@@ -178,17 +297,17 @@ impl Connection {
 
     /// Ends our side, then swallows what the client still sends.
     async fn linger(&mut self) {
-        let over_ms = self.worker.now_ms() + LINGER_MS;
-        let worker = Rc::clone(&self.worker);
-        let mut buffer = crate::buffer::Buffer::default();
+        let over_ms = self.connection.worker.now_ms() + LINGER_MS;
+        let worker = Rc::clone(&self.connection.worker);
+        let mut buffer = Buffer::default();
         let mut swallowed = 0;
         let mut shut = false;
         worker.buffers.attach(&mut buffer);
         poll_fn(|cx| {
             if !shut {
-                shut = Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
+                shut = Pin::new(&mut self.connection.stream).poll_shutdown(cx).is_ready();
             }
-            while let Poll::Ready(read) = buffer.poll_read(cx, &mut self.stream) {
+            while let Poll::Ready(read) = buffer.poll_read(cx, &mut self.connection.stream) {
                 let count: usize = read.unwrap_or(0);
                 buffer.consume(count);
                 swallowed += count;
@@ -199,25 +318,24 @@ impl Connection {
             if worker.is_forced() || worker.now_ms() >= over_ms {
                 return Poll::Ready(());
             }
-            self.deadline.set(over_ms, cx.waker());
+            self.connection.deadline.set(over_ms, cx.waker());
             Poll::Pending
         })
         .await;
         worker.buffers.discard(&mut buffer);
     }
-
-    /// Closes with a reset, so that a body that is delimited by the close cannot be taken for complete.
-    fn abort(&self) {
-        if let Stream::Tcp(stream) = &self.stream {
-            let _: io::Result<()> =
-                socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
+
+    use ekiden_core::stats::WorkerShard;
+
     use super::*;
+    use crate::record::Recorder;
+    use crate::shared::Shared;
 
     fn future_size<A, F>(_: fn(A) -> F) -> usize {
         size_of::<F>()
@@ -228,5 +346,29 @@ mod tests {
     fn an_idle_connection_is_small() {
         let size = future_size(serve);
         assert!(size <= 800, "the connection task holds {size} bytes");
+    }
+
+    /// What ends the task does not matter: the request is counted once, and whether it was a fault of ours.
+    #[test]
+    fn a_dropped_exchange_leaves_its_outcome() {
+        let (shared, _retired) = Shared::new(1, std::path::PathBuf::new());
+        let worker = Worker::new(0, shared, Arc::new(WorkerShard::new()), Recorder::off(), 100);
+        let begun = || {
+            let mut ws = worker.take_workspace();
+            ws.trace.begin(worker.clock.read());
+            Busy { worker: Rc::clone(&worker), ws: Some(ws) }
+        };
+        let counted = || {
+            let outcome = |cause: Cause| worker.shard.outcomes[cause.index()].value();
+            (outcome(Cause::Dropped), outcome(Cause::Panicked), worker.shard.panics.value())
+        };
+        drop(begun());
+        assert_eq!(counted(), (1, 0, 0));
+        let fault = catch_unwind(AssertUnwindSafe(|| {
+            let _busy = begun();
+            panic!("a fault of ours");
+        }));
+        assert!(fault.is_err());
+        assert_eq!(counted(), (1, 1, 1));
     }
 }

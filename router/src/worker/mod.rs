@@ -97,7 +97,7 @@ impl Worker {
             wheel: Wheel::new(),
             buffers: Buffers::default(),
             pool: Pool::new(id),
-            clock: Clock::default(),
+            clock: Clock::since(shared.started),
             recorder: RefCell::new(recorder),
             waiters: Waiters::default(),
             seats: Seats::default(),
@@ -290,12 +290,25 @@ pub struct ListenerRef {
     pub name: ListenerName,
     place: Cell<Option<(u64, u32)>>,
     last: RefCell<Option<Arc<ListenerTable>>>,
+    told_ms: Cell<Option<u64>>,
 }
+
+/// Least time between two log lines of a worker about clients of one listener.
+const TELL_MS: u64 = 1_000;
 
 impl ListenerRef {
     /// A reference to a listener.
     pub fn new(name: ListenerName) -> Rc<Self> {
-        Rc::new(Self { name, place: Cell::new(None), last: RefCell::new(None) })
+        Rc::new(Self { name, place: Cell::new(None), last: RefCell::new(None), told_ms: Cell::new(None) })
+    }
+
+    /// Whether a log line about a client is due; if so, the next is not for a while.
+    pub fn may_tell(&self, now_ms: u64) -> bool {
+        let due = self.told_ms.get().is_none_or(|told_ms| now_ms.saturating_sub(told_ms) >= TELL_MS);
+        if due {
+            self.told_ms.set(Some(now_ms));
+        }
+        due
     }
 
     /// Its index in the table; `None` when the table no longer has it.

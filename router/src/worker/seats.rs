@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::buffer::Spares;
-use crate::worker::connection::Connection;
+use crate::worker::connection::Kept;
 
 /// Tasks kept at most; each holds the memory of an idle connection.
 const KEPT: usize = 64;
@@ -17,7 +17,7 @@ const KEPT: usize = 64;
 /// Where one task waits.
 #[derive(Default)]
 pub struct Seat {
-    next: Cell<Option<Connection>>,
+    next: Cell<Option<Kept>>,
     given_up: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -51,7 +51,7 @@ impl Default for Seats {
 
 impl Seats {
     /// Hands a connection to a waiting task, or back when none waits. Called by `accept`.
-    pub fn hand_over(&self, connection: Connection) -> Option<Connection> {
+    pub fn hand_over(&self, connection: Kept) -> Option<Kept> {
         let Some(waiting) = self.0.take() else { return Some(connection) };
         waiting.0.next.set(Some(connection));
         None
@@ -59,7 +59,7 @@ impl Seats {
 
     /// Waits for another connection; none when the task is to end. `seat` is the task's own and made when it first
     /// waits.
-    pub async fn next(&self, seat: &mut Option<Rc<Seat>>) -> Option<Connection> {
+    pub async fn next(&self, seat: &mut Option<Rc<Seat>>) -> Option<Kept> {
         let seat = seat.get_or_insert_default();
         seat.given_up.set(false);
         let mut waits = false;
@@ -93,7 +93,7 @@ mod tests {
     use std::task::Context;
 
     /// Polls once; the outer `None` is "still waiting".
-    fn poll(future: std::pin::Pin<&mut impl Future<Output = Option<Connection>>>) -> Option<bool> {
+    fn poll(future: std::pin::Pin<&mut impl Future<Output = Option<Kept>>>) -> Option<bool> {
         match future.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(connection) => Some(connection.is_some()),
             Poll::Pending => None,

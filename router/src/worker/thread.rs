@@ -24,6 +24,10 @@ use crate::worker::{DrainPhase, ListenerRef, Worker};
 const SWEEP: Duration = Duration::from_secs(1);
 /// Connections closed within one sweep from which the heap is given back: a crowd has left.
 const CLOSED_MANY: u64 = 5_000;
+/// Connections fewer than at the fullest from which the heap is given back once hardly any closes any more: the last of a
+/// crowd have left.
+const LEFT_MANY: u64 = 1_000;
+const CLOSED_FEW: u64 = 100;
 
 /// What a worker is started with.
 #[derive(Debug)]
@@ -75,14 +79,17 @@ async fn tick(worker: Rc<Worker>) {
 async fn sweep(worker: Rc<Worker>) {
     let mut seconds = tokio::time::interval(SWEEP);
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut closed_before = 0;
+    let (mut closed_before, mut fullest) = (0, 0);
     loop {
         seconds.tick().await;
         worker.clock.correct();
         worker.pool.sweep(worker.now_ms());
         worker.trim();
         let closed = worker.shard.closed.value();
-        if closed.saturating_sub(closed_before) >= CLOSED_MANY {
+        let (open, closing) = (worker.open_connections(), closed.saturating_sub(closed_before));
+        fullest = open.max(fullest);
+        if closing >= CLOSED_MANY || (fullest - open >= LEFT_MANY && closing <= CLOSED_FEW) {
+            fullest = open;
             worker.shared.trim_heap();
         }
         closed_before = closed;

@@ -32,6 +32,7 @@ fn judge(bytes: &[u8], rules: Rules) {
     let version = match request.version {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
+        Version::Http2 => panic!("a text head is never of HTTP/2"),
     };
     assert!(named || request.version == Version::Http10);
     let again_bytes = written(&format!("{} {} {version}", request.method(), request.target()), &request.head);

@@ -75,7 +75,7 @@ fn attempts_have_a_bound_and_no_endpoint_is_tried_twice() {
 }
 
 /// A listener whose accept queue is full: the kernel drops further connection requests. The second part keeps it so.
-fn black_hole() -> (socket2::Socket, Vec<TcpStream>, SocketAddr) {
+pub(crate) fn black_hole() -> (socket2::Socket, Vec<TcpStream>, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     socket.listen(0).unwrap();

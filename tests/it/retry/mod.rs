@@ -4,6 +4,8 @@ mod connects;
 mod pooled;
 mod readiness;
 
+pub(crate) use connects::black_hole;
+
 use std::net::{SocketAddr, TcpListener};
 
 /// An address of loopback that refuses connections.

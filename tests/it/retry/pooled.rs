@@ -164,7 +164,7 @@ fn a_dead_new_connection_is_the_endpoints_fault_and_another_gets_the_replay() {
     let (bad, good) = (dies_after(0, false), Origin::hello("good"));
     let router = InProcess::start(Setup::new(web(
         &[bad.address, good.address],
-        "balance = \"round_robin\"\npool_idle = 0",
+        "balance = \"round_robin\"\npool_idle = 0\nejection = \"off\"",
         "",
     )));
     for _ in 0..10 {

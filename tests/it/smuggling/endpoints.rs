@@ -78,8 +78,10 @@ impl Endpoint {
             }
             Kind::Haproxy => {
                 let file = write("haproxy.cfg", &haproxy(address));
-                let mut command = Command::new(program("haproxy", "haproxy"));
-                command.args(["-db", "-f"]).arg(file);
+                // Into a file: what does not fit into a pipe at once, HAProxy does not log.
+                let mut command = Command::new("sh");
+                command.args(["-c", "exec \"$0\" -db -f \"$1\" > \"$2\""]);
+                command.arg(program("haproxy", "haproxy")).arg(file).arg(&log);
                 command
             }
             Kind::Node | Kind::NodeLenient => {
@@ -110,10 +112,7 @@ impl Endpoint {
 
     /// Every whole request so far.
     pub(super) fn seen(&self) -> Vec<Seen> {
-        let text = match self.kind {
-            Kind::Haproxy => self.process.out(),
-            _ => fs::read_to_string(&self.log).unwrap(),
-        };
+        let text = fs::read_to_string(&self.log).unwrap();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().filter_map(parse).collect()
     }

@@ -7,19 +7,23 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use ekiden_config::model::{Cluster, Endpoint};
+use ekiden_config::model::{Cluster, ClusterPolicy, Endpoint};
 use ekiden_config::names::{AppName, ClusterName, RouteName};
 use rustc_hash::FxHashMap;
 
 use super::{EndpointCell, Incarnation};
 use crate::cluster::EndpointEntry;
 use crate::health::{self, Health};
+use crate::policy::limit::Maker;
+use crate::readiness::Event;
 use crate::stats::{ClusterCell, RouteCell};
 
 #[derive(Debug)]
 struct ClusterPart {
     cell: Arc<ClusterCell>,
     endpoints: Arc<[EndpointEntry]>,
+    /// The policy of the last compile; none before the first.
+    policy: Option<Arc<ClusterPolicy>>,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +37,7 @@ struct AppPart {
 pub struct CellRegistry {
     workers: usize,
     now_unix_ms: u64,
+    seed: [u64; 2],
     apps: FxHashMap<AppName, AppPart>,
     removed: Vec<Arc<EndpointCell>>,
 }
@@ -40,12 +45,28 @@ pub struct CellRegistry {
 impl CellRegistry {
     /// An empty registry for a process with `workers` workers.
     pub fn new(workers: usize) -> Self {
-        Self { workers: workers.max(1), now_unix_ms: 0, apps: FxHashMap::default(), removed: Vec::new() }
+        Self {
+            workers: workers.max(1),
+            now_unix_ms: 0,
+            seed: [0; 2],
+            apps: FxHashMap::default(),
+            removed: Vec::new(),
+        }
     }
 
     /// The time that new cells and drain marks carry, in milliseconds since the Unix epoch. Set before each compile.
     pub fn set_now(&mut self, unix_ms: u64) {
         self.now_unix_ms = unix_ms;
+    }
+
+    /// The secret of the hashes of limits' keys. Set once, before the first compile.
+    pub fn set_seed(&mut self, seed: [u64; 2]) {
+        self.seed = seed;
+    }
+
+    /// What makes the limits of a table.
+    pub(crate) fn limit_maker(&self) -> Maker {
+        Maker { workers: self.workers, seed: self.seed }
     }
 
     /// The cell of a route.
@@ -71,8 +92,12 @@ impl CellRegistry {
         let part = part.clusters.entry(cluster.name.clone()).or_insert_with(|| ClusterPart {
             cell: Arc::new(ClusterCell::new(app.clone(), cluster.name.clone(), workers)),
             endpoints: Arc::from([]),
+            policy: None,
         });
-        let mut walk = Walk { app, cluster, now, removed: &mut self.removed };
+        let last = part.policy.replace(Arc::clone(&cluster.policy));
+        let is_served = last.is_some();
+        let is_changed = last.is_some_and(|last| last.readiness != cluster.policy.readiness);
+        let mut walk = Walk { app, cluster, now, is_served, is_changed, removed: &mut self.removed };
         part.endpoints = walk.join(&part.endpoints);
         (part.cell.clone(), part.endpoints.clone())
     }
@@ -125,6 +150,10 @@ struct Walk<'a> {
     app: &'a AppName,
     cluster: &'a Cluster,
     now: u64,
+    /// The cluster was there before: what is new joins it.
+    is_served: bool,
+    /// Its readiness policy is another one.
+    is_changed: bool,
     removed: &'a mut Vec<Arc<EndpointCell>>,
 }
 
@@ -166,6 +195,9 @@ impl Walk<'_> {
             let (health, reason) = health::first(None);
             old.cell.set_health(health, reason, self.now);
         }
+        if self.is_changed {
+            old.cell.set_policy(&self.cluster.policy.readiness, self.now);
+        }
         Some(old.cell.clone())
     }
 
@@ -178,7 +210,12 @@ impl Walk<'_> {
             address: endpoint.address.clone(),
             release: endpoint.release.clone(),
         };
-        Arc::new(EndpointCell::new(incarnation, health, reason, self.now))
+        let cell = EndpointCell::new(incarnation, health, reason, self.now);
+        cell.set_policy(&self.cluster.policy.readiness, self.now);
+        if self.is_served && health == Health::Ready {
+            cell.on(Event::Joined, self.now);
+        }
+        Arc::new(cell)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{EndpointCell, IDLE_LIMIT_FLOOR_MS, Incarnation};
 use crate::cluster::fixture::{app, id};
 use crate::health::{Health, Transition};
 
-fn cell(health: Health) -> EndpointCell {
+pub(super) fn cell(health: Health) -> EndpointCell {
     let incarnation = Incarnation {
         app: app(),
         cluster: ClusterName::new("web").unwrap(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ekiden_config::model::Balance;
 
 use super::fixture::{app, cluster_of, endpoint, id, probe, random, table};
-use super::{ClusterTable, Pick};
+use super::{Attempt, ClusterTable, Pick};
 use crate::cell::CellRegistry;
 use crate::health::Health;
 
@@ -17,18 +17,18 @@ fn probed(count: usize, registry: &mut CellRegistry) -> ClusterTable {
 #[test]
 fn an_empty_cluster_says_so() {
     let table = table(&[], Balance::P2c);
-    assert_eq!(table.pick(&[], &mut || 0), Pick::NoEndpoints);
+    assert_eq!(table.pick(Attempt::after(&[]), &mut || 0), Pick::NoEndpoints);
     assert!(!table.first_check_pending());
 }
 
 #[test]
 fn a_probed_endpoint_gets_nothing_before_its_first_check() {
     let table = probed(2, &mut CellRegistry::new(1));
-    assert_eq!(table.pick(&[], &mut random(1)), Pick::NoneReady);
+    assert_eq!(table.pick(Attempt::after(&[]), &mut random(1)), Pick::NoneReady);
     assert!(table.first_check_pending());
     table.endpoints[1].cell.set_health(Health::Ready, "first check passed", 1);
     table.refresh_ready();
-    assert_eq!(table.pick(&[], &mut random(1)), Pick::Endpoint(1));
+    assert_eq!(table.pick(Attempt::after(&[]), &mut random(1)), Pick::Endpoint(1));
     assert!(table.first_check_pending(), "the other one is still starting");
     table.endpoints[0].cell.set_health(Health::Failing, "first check failed", 1);
     table.refresh_ready();
@@ -51,10 +51,10 @@ fn a_mark_acts_before_the_ready_set_is_refreshed() {
     table.endpoints[0].cell.mark_gone();
     let mut random = random(2);
     for _ in 0..100 {
-        assert_eq!(table.pick(&[], &mut random), Pick::Endpoint(1));
+        assert_eq!(table.pick(Attempt::after(&[]), &mut random), Pick::Endpoint(1));
     }
     table.endpoints[1].cell.set_draining(true, 1);
-    assert_eq!(table.pick(&[], &mut random), Pick::NoneReady);
+    assert_eq!(table.pick(Attempt::after(&[]), &mut random), Pick::NoneReady);
 }
 
 #[test]
@@ -65,9 +65,9 @@ fn a_check_answered_between_compile_and_swap_is_not_lost() {
     assert!(!new.catch_up(), "nothing happened yet");
     old.endpoints[0].cell.set_health(Health::Ready, "first check passed", 1);
     old.refresh_ready();
-    assert_eq!(new.pick(&[], &mut random(3)), Pick::NoneReady, "compiled before the answer");
+    assert_eq!(new.pick(Attempt::after(&[]), &mut random(3)), Pick::NoneReady, "compiled before the answer");
     assert!(new.catch_up());
-    assert_eq!(new.pick(&[], &mut random(3)), Pick::Endpoint(0));
+    assert_eq!(new.pick(Attempt::after(&[]), &mut random(3)), Pick::Endpoint(0));
     assert!(!new.catch_up(), "once is enough");
 }
 

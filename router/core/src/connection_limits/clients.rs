@@ -7,7 +7,7 @@
 //! nothing open is taken over, the one soonest free; when there is none, the clients without a slot share one, as if they
 //! were one client. Both are counted.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ekiden_config::model::Rate;
@@ -80,7 +80,7 @@ impl Clients {
         rate: Option<&Rate>,
         now_ns: u64,
     ) -> Result<Place, Refusal> {
-        let place = self.open(self.hash(listener, client), u64::from(most).min(OPEN_MASK), now_ns)?;
+        let place = self.open(hash(self.seed, listener, client), u64::from(most).min(OPEN_MASK), now_ns)?;
         // Held open meanwhile, so that the slot cannot change hands.
         let allowed = rate.is_none_or(|rate| rate::take(&self.slot(&place).arrival, rate, now_ns));
         if allowed {
@@ -142,18 +142,18 @@ impl Clients {
         let entered = self.shared.owner.fetch_update(Relaxed, Relaxed, more);
         entered.map(|_| Place(SHARED)).map_err(|_| Refusal::ClientConnections)
     }
+}
 
-    /// A keyed hash of a listener and a client: folded multiplication, as in wyhash.
-    fn hash(&self, listener: u64, client: IpAddr) -> u64 {
-        let (family, address) = match client.to_canonical() {
-            IpAddr::V4(v4) => (4, u64::from(v4.to_bits())),
-            // One network of 64 bits is one client: it costs nothing to use all of its addresses.
-            IpAddr::V6(v6) => (6, (v6.to_bits() >> 64) as u64),
-        };
-        let [one, two] = self.seed;
-        let inner = fold(one ^ listener, two ^ family);
-        fold(inner ^ address ^ two, 0x9e37_79b9_7f4a_7c15 ^ one)
-    }
+/// A keyed hash of a client and of what it is a client of: folded multiplication, as in wyhash. Rate limits tell clients apart
+/// by it too.
+pub(crate) fn hash(seed: [u64; 2], listener: u64, client: IpAddr) -> u64 {
+    let (family, address) = match client {
+        IpAddr::V4(v4) => (4, u64::from(v4.to_bits())),
+        IpAddr::V6(v6) => wide(v6),
+    };
+    let [one, two] = seed;
+    let inner = fold(one ^ listener, two ^ family);
+    fold(inner ^ address ^ two, 0x9e37_79b9_7f4a_7c15 ^ one)
 }
 
 /// The free slot of a set to take, and whether it still remembers a rate; none when something is open in each.
@@ -174,7 +174,19 @@ fn free(set: &[Slot], now_ns: u64) -> Option<(usize, bool)> {
     soonest.map(|(at, _)| (at, true))
 }
 
-fn fold(a: u64, b: u64) -> u64 {
+/// Family and number of an address of IPv6. Apart, because the compiler works out whether it is mapped beforehand otherwise, for
+/// those of IPv4 too.
+#[inline(never)]
+fn wide(address: Ipv6Addr) -> (u64, u64) {
+    match address.to_ipv4_mapped() {
+        Some(v4) => (4, u64::from(v4.to_bits())),
+        // One network of 64 bits is one client: it costs nothing to use all of its addresses.
+        None => (6, (address.to_bits() >> 64) as u64),
+    }
+}
+
+/// The two halves of a product, joined.
+pub(crate) fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
 }

@@ -174,6 +174,15 @@ causes! {
     FieldDenied: "field_denied", Always(403), "", Client, Never, "http_request_denied", 0,
         "The request has a header field that the route does not let in.",
         "Leave the field out, or change `allow.headers`, `deny.headers` or `denied_headers`.";
+    RateLimited: "rate_limited", Always(429), "", Client, Never, "http_request_denied", 0,
+        "The request is one too many for a rate limit; the log names which.",
+        "Wait as long as Retry-After says, or raise `rate` or `burst` of the limit.";
+    PlainOnTls: "plain_on_tls", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The plain HTTP request was sent to a TLS port.",
+        "Use `https`.";
+    Misdirected: "misdirected", Always(421), "H31", Client, Never, "http_request_denied", 0,
+        "The host of the request belongs to another certificate or TLS setting than this connection's.",
+        "Ask on a new connection that names the host in its TLS handshake.";
     // No route.
     NoRoute: "no_route", Always(404), "", Client, Never, "destination_not_found", 0,
         "No route matches host and path of the request.",
@@ -272,4 +281,7 @@ causes! {
     Dropped: "dropped", Always(499), "H27", Client, Never, "", 0,
         "The exchange was dropped before its end.",
         "Nothing is to be done by the app.";
+    Http2OverBudget: "http2_over_budget", Always(499), "H27", Client, Never, "", 0,
+        "The HTTP/2 connection of the client went over a budget of frames and was ended.",
+        "Send fewer control frames, resets or empty frames; see `ekiden_http2_calmed_total`.";
 }

@@ -73,6 +73,7 @@ fn statuses_that_the_issue_names() {
         (Cause::MethodDenied, Phase::Match, 405, None),
         (Cause::ContentTypeDenied, Phase::Match, 415, None),
         (Cause::FieldDenied, Phase::Match, 403, None),
+        (Cause::RateLimited, Phase::Match, 429, None),
         (Cause::NoRoute, Phase::Match, 404, None),
         (Cause::MethodNotAllowed, Phase::Match, 405, None),
         (Cause::NoEndpoints, Phase::Connect, 503, Some("H14")),

@@ -21,5 +21,22 @@ pub enum Pick {
     Exhausted,
 }
 
+/// What one attempt of a request asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// Endpoints that were tried, as indexes into [`crate::cluster::ClusterTable::endpoints`].
+    pub tried: &'a [u32],
+    /// The request may be sent twice. One that may not is kept from endpoints that just come back from an ejection while
+    /// there are others.
+    pub may_repeat: bool,
+}
+
+impl<'a> Attempt<'a> {
+    /// An attempt of a request that may be sent twice.
+    pub fn after(tried: &'a [u32]) -> Self {
+        Self { tried, may_repeat: true }
+    }
+}
+
 /// Draws before the scan: the first and two redraws.
 const DRAWS: usize = 3;

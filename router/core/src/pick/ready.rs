@@ -9,8 +9,10 @@ use ekiden_config::model::Balance;
 
 use super::p2c::Draw;
 use super::round_robin::Order;
-use super::{DRAWS, Pick};
+use super::{Attempt, DRAWS, Pick};
+use crate::cell::{BARRED, EJECTED, TRIAL};
 use crate::cluster::EndpointEntry;
+use crate::readiness::State;
 
 /// One ready endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub struct ReadySet {
     members: Box<[Member]>,
     chooser: Chooser,
     first_check_pending: bool,
+    /// What keeps an endpoint from a request: in panic an ejection does not.
+    barred: u32,
+    /// Some member had less than its share when the set was built.
+    is_warming: bool,
 }
 
 /// What one attempt knows: the endpoints with their cells, and which were tried.
@@ -40,6 +46,9 @@ pub struct ReadySet {
 pub(super) struct View<'a> {
     pub(super) endpoints: &'a [EndpointEntry],
     pub(super) tried: &'a [u32],
+    barred: u32,
+    /// A warming endpoint takes the attempt when this is within its share.
+    grain: u32,
 }
 
 impl View<'_> {
@@ -47,7 +56,10 @@ impl View<'_> {
     #[inline]
     pub(super) fn eligible(&self, member: Member) -> bool {
         !self.tried.contains(&member.index)
-            && self.endpoints.get(member.index as usize).is_some_and(|entry| entry.cell.may_pick())
+            && self
+                .endpoints
+                .get(member.index as usize)
+                .is_some_and(|entry| entry.cell.takes(self.barred, self.grain))
     }
 
     /// Requests the member is serving now.
@@ -58,13 +70,16 @@ impl View<'_> {
 }
 
 impl ReadySet {
-    /// Builds the set from the cells as they are now. O(endpoints).
-    pub fn new(endpoints: &[EndpointEntry], balance: Balance) -> Self {
-        let mut first_check_pending = false;
+    /// Builds the set from the cells as they are now. When fewer than `panic_threshold` percent of those that checks and
+    /// control admit are not ejected, or none is, the ejected ones are members too. O(endpoints).
+    pub fn new(endpoints: &[EndpointEntry], balance: Balance, panic_threshold: u8) -> Self {
+        let barred = barred(endpoints, panic_threshold);
+        let (mut first_check_pending, mut is_warming) = (false, false);
         let mut members = Vec::new();
         for (index, entry) in (0u32..).zip(endpoints) {
-            if entry.cell.may_pick() {
+            if entry.cell.takes(barred, 0) {
                 members.push(Member { index, weight: u32::from(entry.endpoint.weight.max(1)) });
+                is_warming |= entry.cell.is_warming();
             } else {
                 first_check_pending |= entry.cell.first_check_pending();
             }
@@ -73,7 +88,12 @@ impl ReadySet {
             Balance::P2c => Chooser::P2c(Draw::new(&members)),
             Balance::RoundRobin => Chooser::RoundRobin(Order::new(&members)),
         };
-        Self { members: members.into(), chooser, first_check_pending }
+        Self { members: members.into(), chooser, first_check_pending, barred, is_warming }
+    }
+
+    /// Whether ejected endpoints are members, because too few others are ready.
+    pub fn is_panic(&self) -> bool {
+        self.barred & EJECTED == 0
     }
 
     /// Endpoints in the set.
@@ -95,11 +115,11 @@ impl ReadySet {
     pub fn pick(
         &self,
         endpoints: &[EndpointEntry],
-        tried: &[u32],
+        attempt: Attempt<'_>,
         cursor: &AtomicU32,
         random: &mut dyn FnMut() -> u64,
     ) -> Pick {
-        let view = View { endpoints, tried };
+        let view = View { endpoints, tried: attempt.tried, barred: self.barred, grain: 0 };
         if self.members.is_empty() {
             return Pick::NoneReady;
         }
@@ -107,27 +127,55 @@ impl ReadySet {
         if let [only] = *self.members {
             return if view.eligible(only) { Pick::Endpoint(only.index) } else { self.none(view) };
         }
+        if self.is_warming
+            && let Some(index) = self.spare_the_warming(view, attempt.may_repeat, cursor, random)
+        {
+            return Pick::Endpoint(index);
+        }
+        let chosen = self.draw(view, cursor, random).or_else(|| self.scan(view, random));
+        chosen.map_or_else(|| self.none(view), Pick::Endpoint)
+    }
+
+    /// As any draw, but an endpoint that is warming is passed over in proportion to what it lacks, and one that comes back
+    /// from an ejection by every request that may not be sent twice.
+    #[cold]
+    fn spare_the_warming(
+        &self,
+        view: View<'_>,
+        may_repeat: bool,
+        cursor: &AtomicU32,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Option<u32> {
+        let barred = if may_repeat { self.barred } else { self.barred | TRIAL };
+        let grain = (random() >> 32) as u32;
+        let drawn = self.draw(View { barred, grain, ..view }, cursor, random);
+        // No scan for a grain: where all are warming it would pass all of them over, at the cost of each.
+        drawn.or_else(|| if may_repeat { None } else { self.scan(View { barred, ..view }, random) })
+    }
+
+    /// Draws a few times.
+    fn draw(&self, view: View<'_>, cursor: &AtomicU32, random: &mut dyn FnMut() -> u64) -> Option<u32> {
         for _ in 0..DRAWS {
             let drawn = match &self.chooser {
                 Chooser::P2c(draw) => draw.choose(&self.members, view, random),
                 Chooser::RoundRobin(order) => order.choose(&self.members, view, cursor),
             };
             if let Some(member) = drawn {
-                return Pick::Endpoint(member.index);
+                return Some(member.index);
             }
         }
-        self.scan(view, random)
+        None
     }
 
     /// Walks the whole set (not empty) once from a random place and takes the less loaded of the first two that are eligible.
-    fn scan(&self, view: View<'_>, random: &mut dyn FnMut() -> u64) -> Pick {
+    fn scan(&self, view: View<'_>, random: &mut dyn FnMut() -> u64) -> Option<u32> {
         let start = super::p2c::below(self.members.len(), (random() >> 32) as u32);
         let (head, tail) = self.members.split_at_checked(start).unwrap_or((&[], &self.members));
         let mut eligible = tail.iter().chain(head).copied().filter(|member| view.eligible(*member));
         match (eligible.next(), eligible.next()) {
-            (Some(a), Some(b)) => Pick::Endpoint(super::p2c::less_loaded(a, b, view).index),
-            (Some(only), None) => Pick::Endpoint(only.index),
-            (None, _) => self.none(view),
+            (Some(a), Some(b)) => Some(super::p2c::less_loaded(a, b, view).index),
+            (Some(only), None) => Some(only.index),
+            (None, _) => None,
         }
     }
 
@@ -140,6 +188,23 @@ impl ReadySet {
             Pick::NoneReady
         }
     }
+}
+
+/// What keeps an endpoint from the set. Endpoints that fail their checks count as not ready; those that start, drain or are
+/// gone do not count.
+fn barred(endpoints: &[EndpointEntry], panic_threshold: u8) -> u32 {
+    let (mut ready, mut ejected, mut failing) = (0usize, 0, 0);
+    for entry in endpoints {
+        match entry.cell.standing() {
+            State::Ready | State::Warming => ready += 1,
+            State::Ejected => ejected += 1,
+            State::Failing => failing += 1,
+            State::Starting | State::Draining | State::Gone => {}
+        }
+    }
+    let all = ready + ejected + failing;
+    let is_panic = ejected > 0 && (ready == 0 || ready * 100 < all * usize::from(panic_threshold));
+    if is_panic { BARRED & !EJECTED } else { BARRED }
 }
 
 #[cfg(test)]

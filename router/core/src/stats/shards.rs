@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use ekiden_config::names::{AppName, ClusterName, RouteName};
 
+use super::tls::TlsShard;
 use super::{Counter, Gauge, Histogram};
+use crate::evidence::Evidence;
+use crate::frame_budget::Budget;
 use crate::outcome::Cause;
 
 /// Places in a `requests` array: 0 for no status, then 1xx to 5xx.
@@ -159,14 +162,32 @@ pub struct WorkerShard {
     pub accept_full: Counter,
     /// Connections closed because nothing came for the idle time.
     pub idle_closed: Counter,
+    /// Client connections that began HTTP/2.
+    pub http2_connections: Counter,
+    /// Client connections that speak HTTP/2, open.
+    pub http2_open: Gauge,
+    /// Requests taken on HTTP/2 streams.
+    pub streams: Counter,
+    /// Such requests not ended.
+    pub streams_open: Gauge,
+    /// RST_STREAM sent: streams that ended in an error, or whose request was not read to its end.
+    pub streams_reset: Counter,
+    /// HTTP/2 connections told to calm down, by [`Budget::index`].
+    pub calmed: [Counter; Budget::ALL.len()],
+    /// HTTP/2 connections ended for another error of the client.
+    pub http2_faults: Counter,
     /// Access log records dropped because the queue was full.
     pub log_drops: Counter,
     /// Parts of old tables dropped on the worker because the queue to the writer was full.
     pub part_drops: Counter,
+    /// Endpoints whose evidence could not be reported because the queue to the judge was full.
+    pub evidence_drops: Counter,
     /// Panics caught.
     pub panics: Counter,
     /// Generation of the table this worker has taken.
     pub generation: Gauge,
+    /// TLS handshakes with clients.
+    pub tls: TlsShard,
 }
 
 impl Default for WorkerShard {
@@ -187,10 +208,19 @@ impl WorkerShard {
             accept_starved: Counter::new(),
             accept_full: Counter::new(),
             idle_closed: Counter::new(),
+            http2_connections: Counter::new(),
+            http2_open: Gauge::new(),
+            streams: Counter::new(),
+            streams_open: Gauge::new(),
+            streams_reset: Counter::new(),
+            calmed: [const { Counter::new() }; Budget::ALL.len()],
+            http2_faults: Counter::new(),
             log_drops: Counter::new(),
             part_drops: Counter::new(),
+            evidence_drops: Counter::new(),
             panics: Counter::new(),
             generation: Gauge::new(),
+            tls: TlsShard::new(),
         }
     }
 
@@ -249,8 +279,26 @@ pub struct ClusterCell {
     pub cursor: AtomicU32,
     /// Grows with each rebuild of a ready set of the cluster; see [`crate::cluster::ClusterTable::catch_up`].
     pub(crate) readiness: AtomicU64,
+    /// Ejections; written by the judge alone.
+    pub ejections: Ejections,
     workers: u16,
     shards: OnceLock<Box<[ClusterShard]>>,
+}
+
+/// Places in [`Ejections::by_cause`]: the kinds of evidence, then the comparison of success rates.
+pub const EJECTION_CAUSES: usize = Evidence::ALL.len() + 1;
+
+/// What the judge did with the endpoints of a cluster. One writer: the judge.
+#[derive(Debug, Default)]
+pub struct Ejections {
+    /// Endpoints ejected, by cause.
+    pub by_cause: [Counter; EJECTION_CAUSES],
+    /// Endpoints not ejected because no other was ready.
+    pub withheld_last: Counter,
+    /// Endpoints not ejected because as many were as may be.
+    pub withheld_max: Counter,
+    /// Ejections that ended.
+    pub ended: Counter,
 }
 
 impl ClusterCell {
@@ -261,6 +309,7 @@ impl ClusterCell {
             cluster,
             cursor: AtomicU32::new(0),
             readiness: AtomicU64::new(0),
+            ejections: Ejections::default(),
             workers: bounded(workers),
             shards: OnceLock::new(),
         }

@@ -68,6 +68,11 @@ impl Compiler {
         self.registry.set_now(unix_ms);
     }
 
+    /// Sets the secret of the hashes of limits' keys, from a source of randomness. Called once, before the first compile.
+    pub fn set_seed(&mut self, seed: [u64; 2]) {
+        self.registry.set_seed(seed);
+    }
+
     /// The table made last.
     pub fn table(&self) -> &Arc<Table> {
         &self.table
@@ -96,7 +101,9 @@ impl Compiler {
                 self.refused.insert(app.name.clone(), refusal);
             }
         }
-        let listeners = listener_tables(model, &self.table.listeners, &self.claims, &touched, &self.apps);
+        let maker = self.registry.limit_maker();
+        let listeners =
+            listener_tables(model, &self.table.listeners, &self.claims, &touched, &self.apps, maker);
         let names =
             if changes.added || !changes.removed.is_empty() || self.apps.len() != self.table.slots.len() {
                 Arc::new(self.apps.iter().map(|(name, part)| (name.clone(), part.slot)).collect())

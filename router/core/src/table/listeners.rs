@@ -14,6 +14,7 @@ use super::paths::HostPaths;
 use super::routes::{AppPart, AppRoutes};
 use super::{ListenerTable, RouteEntry};
 use crate::policy::admission::AdmissionSteps;
+use crate::policy::limit::{LimitPlace, Limiters, Maker};
 
 /// Whether a route applies to a listener: by name when it names any, else to every listener of role edge.
 pub(super) fn applies(route: &Route, listener: &Listener) -> bool {
@@ -101,6 +102,7 @@ pub(super) fn listener_tables(
     claims: &Claims,
     touched: &FxHashSet<HostMatch>,
     apps: &BTreeMap<AppName, AppPart>,
+    maker: Maker,
 ) -> Vec<Arc<ListenerTable>> {
     let table = |listener: &Arc<Listener>| {
         let old = before.iter().find(|old| old.listener.name == listener.name);
@@ -132,7 +134,16 @@ pub(super) fn listener_tables(
             (None, _) => None,
         };
         let cell = old.map_or_else(Arc::default, |old| old.cell.clone());
-        Arc::new(ListenerTable { listener: listener.clone(), cell, admission, hosts })
+        let limits = limits(listener, old, maker);
+        Arc::new(ListenerTable { listener: listener.clone(), cell, admission, limits, hosts })
     };
     model.listeners.values().map(table).collect()
+}
+
+/// The limits of a listener, with what they counted before.
+fn limits(listener: &Listener, old: Option<&Arc<ListenerTable>>, maker: Maker) -> Option<Arc<Limiters>> {
+    let words = listener.rate_limits.as_ref()?;
+    let place = LimitPlace { listener: Some(listener.name.clone()), ..LimitPlace::default() };
+    let old = old.and_then(|old| old.limits.as_deref());
+    Some(Arc::new(Limiters::new(words, &place, old, maker)))
 }

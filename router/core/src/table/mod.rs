@@ -8,6 +8,7 @@ mod changes;
 mod compile;
 mod conditions;
 mod hosts;
+mod limits;
 mod listeners;
 mod methods;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use self::routes::AppRoutes;
 use crate::cluster::ClusterTable;
 use crate::connection_limits::ListenerCell;
 use crate::policy::admission::AdmissionSteps;
+use crate::policy::limit::{Limiters, RouteLimiters};
 use crate::split::Side;
 use crate::stats::RouteCell;
 
@@ -92,6 +94,8 @@ pub struct RouteEntry {
     pub target: Target,
     /// What it lets in, shared with the routes that have the same words; none means everything.
     pub admission: Option<Arc<AdmissionSteps>>,
+    /// Rates of requests; none means no bound.
+    pub limits: Option<Arc<RouteLimiters>>,
 }
 
 /// What a rule leads to.
@@ -114,6 +118,8 @@ pub struct ListenerTable {
     pub cell: Arc<ListenerCell>,
     /// Whom it serves, judged before a rule is looked for; none means everyone.
     pub admission: Option<Arc<AdmissionSteps>>,
+    /// Rates of requests, judged before a rule is looked for; none means no bound.
+    pub limits: Option<Arc<Limiters>>,
     hosts: Arc<HostIndex>,
 }
 

@@ -8,6 +8,7 @@ use ekiden_config::names::RouteName;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
+use super::limits::LimitMaker;
 use super::{AppTable, RouteEntry, Target};
 use crate::cell::CellRegistry;
 use crate::cluster::ClusterTable;
@@ -137,6 +138,8 @@ impl AppRoutes {
             before.iter().flat_map(|routes| &routes.entries).map(|e| (Arc::as_ptr(&e.route), e)).collect();
         // Routes that add nothing to their app's words share them, and so the steps made of them.
         let mut steps: FxHashMap<*const Admission, Arc<AdmissionSteps>> = FxHashMap::default();
+        let before_entries = before.map_or(&[][..], |routes| &routes.entries);
+        let mut limits = LimitMaker::new(&app.name, before_entries, registry.limit_maker());
         let mut by_host = Vec::with_capacity(app.routes.len());
         let mut entries = Vec::with_capacity(app.routes.len());
         for (position, route) in app.routes.iter().enumerate() {
@@ -155,6 +158,7 @@ impl AppRoutes {
                         let made = || Arc::new(AdmissionSteps::new(words));
                         steps.entry(Arc::as_ptr(words)).or_insert_with(made).clone()
                     }),
+                    limits: route.rate_limits.as_ref().map(|words| limits.make(&route.name, words)),
                 }),
             };
             entries.push(entry);

@@ -4,6 +4,7 @@
 mod admission;
 mod cases;
 mod closed;
+mod limits;
 mod reuse;
 mod words;
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use arc_swap::ArcSwap;
 use ekiden_config::doors::Generation;
+use ekiden_config::doors::Observations;
 use ekiden_config::model::{
     App, Balance, Cluster, ClusterPolicy, Endpoint, Model, Owner, ProbeKind, ProbePolicy,
 };
@@ -51,6 +52,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             pool_idle_timeout: LONG,
             peer_router: false,
             queue: 1,
+            readiness: ekiden_config::model::ReadinessPolicy::default(),
         }),
         endpoints: Arc::new(endpoints),
         names: Arc::default(),
@@ -91,6 +93,8 @@ impl Bench {
             on_change: Arc::new(move |_, cluster| {
                 let _ = told.send(cluster.to_string());
             }),
+            suspects: Arc::default(),
+            observations: Observations::default(),
             is_own: Arc::new(move |address| Some(address) == own.as_ref()),
         };
         let prober = Prober::start_with(hooks, 7, factory).unwrap();
@@ -128,7 +132,7 @@ impl Bench {
 }
 
 fn pick(cluster: &ClusterTable) -> Pick {
-    cluster.pick(&[], &mut || 0)
+    cluster.pick(ekiden_core::cluster::Attempt::after(&[]), &mut || 0)
 }
 
 #[test]
@@ -183,7 +187,7 @@ fn many_are_admitted_and_never_too_many_checked_at_once() {
     bench.publish(&[cluster("web", Some(&slow), &endpoints)]);
     bench.until_ready("web", 3000);
     let most = counting.most.load(Ordering::Relaxed);
-    assert!(most <= crate::probe::prober::CHECKS_MAX && most > 100, "{most}");
+    assert!(most <= crate::probe::shared::CHECKS_MAX && most > 100, "{most}");
     bench.prober.stop();
 }
 

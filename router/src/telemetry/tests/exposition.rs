@@ -139,6 +139,42 @@ fn an_endpoint_that_waits_is_not_ready() {
 }
 
 #[test]
+fn an_ejected_endpoint_and_its_return_are_seen() {
+    let table = table(2, false);
+    let (sources, _, _) = sources(table.clone());
+    let state = State::new(sources, SERIES_MAX);
+    let cluster = table.all_clusters().next().unwrap();
+    cluster.cell.shard(0).attempts.add(1);
+    let cell = &cluster.endpoints[0].cell;
+    let mut judge = ekiden_core::ejection::Judge::default();
+    for _ in 0..5 {
+        cell.note_evidence(ekiden_core::evidence::Evidence::Connect);
+    }
+    assert_eq!(judge.judge(cluster, ekiden_core::ejection::Now { ms: 1, unix_ms: 1000 }).len(), 1);
+    cluster.refresh_ready();
+    let web = r#"app="default",cluster="web""#;
+    let samples = scrape(&state);
+    for (series, value) in [
+        (format!(r#"ekiden_endpoint_state{{{web},endpoint="web.0",state="ejected"}}"#), Some(1.0)),
+        (format!(r#"ekiden_endpoint_state{{{web},endpoint="web.0",state="ready"}}"#), None),
+        (format!(r#"ekiden_endpoint_state{{{web},endpoint="web.1",state="ready"}}"#), Some(1.0)),
+        (format!(r#"ekiden_cluster_ejections_total{{{web},cause="connect"}}"#), Some(1.0)),
+        (format!(r#"ekiden_cluster_ejections_total{{{web},cause="success_rate"}}"#), Some(0.0)),
+        (format!(r#"ekiden_cluster_ejections_withheld_total{{{web},bound="last"}}"#), Some(0.0)),
+        (format!("ekiden_cluster_ejection_returns_total{{{web}}}"), Some(0.0)),
+        (format!("ekiden_cluster_panic{{{web}}}"), Some(0.0)),
+        (format!(r#"ekiden_endpoint_ramp_ratio{{{web},endpoint="web.0"}}"#), None),
+        ("ekiden_evidence_dropped_total".to_owned(), Some(0.0)),
+    ] {
+        assert_eq!(samples.get(&series).copied(), value, "{series}");
+    }
+    cell.on(ekiden_core::readiness::Event::Trial(Ok(())), 2000);
+    cell.on(ekiden_core::readiness::Event::Time, 2500);
+    let ramp = scrape(&state)[&format!(r#"ekiden_endpoint_ramp_ratio{{{web},endpoint="web.0"}}"#)];
+    assert!((ramp - 0.5).abs() < 0.01, "{ramp}");
+}
+
+#[test]
 fn families_are_capped_and_say_so() {
     let (sources, _, _) = sources(table(10, false));
     let state = State::new(sources, 4);

@@ -3,14 +3,14 @@
 use ekiden_config::model::Balance;
 use proptest::prelude::*;
 
-use super::super::Pick;
 use super::super::ready::Member;
+use super::super::{Attempt, Pick};
 use super::{Draw, below, drawn};
 use crate::cluster::ClusterTable;
 use crate::cluster::fixture::{random, table};
 
 fn picked(table: &ClusterTable, random: &mut dyn FnMut() -> u64) -> usize {
-    match table.pick(&[], random) {
+    match table.pick(Attempt::after(&[]), random) {
         Pick::Endpoint(index) => index as usize,
         other => panic!("{other:?}"),
     }

@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 use ekiden_config::model::Balance;
 use proptest::prelude::*;
 
-use super::super::Pick;
 use super::super::ready::Member;
+use super::super::{Attempt, Pick};
 use super::{Order, TURNS_MAX};
 use crate::cluster::ClusterTable;
 use crate::cluster::fixture::table;
 
 fn picks(table: &ClusterTable, count: usize) -> Vec<u32> {
-    let pick = |_| match table.pick(&[], &mut || panic!("round robin draws no random bits")) {
+    let pick = |_| match table.pick(Attempt::after(&[]), &mut || panic!("round robin draws no random bits")) {
         Pick::Endpoint(index) => index,
         other => panic!("{other:?}"),
     };

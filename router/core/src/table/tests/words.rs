@@ -85,6 +85,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,
+        rate_limits: None,
     }
 }
 
@@ -128,6 +129,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         pool_idle_timeout: std::time::Duration::from_secs(1),
         peer_router: false,
         queue: 1,
+        readiness: ekiden_config::model::ReadinessPolicy::default(),
     };
     Arc::new(Cluster {
         name: cluster_name(name),
@@ -158,11 +160,15 @@ pub(super) fn listener(name: &str, role: Role) -> Arc<Listener> {
         trust: Vec::new(),
         limits: HttpLimits::default(),
         connections: ConnectionLimits::default(),
+        h2c: false,
         allow_underscore: false,
         merge_slashes: false,
+        tls: None,
+        redirect_https: None,
         forwarded: false,
         via: None,
         admission: None,
+        rate_limits: None,
     })
 }
 

@@ -1,0 +1,40 @@
+//! Rate limits as `GET /v1/table` shows them: their words, not what they counted (metrics say that).
+
+use ekiden_config::model::{KeyPart, Limit, RouteLimits};
+use serde_json::{Value, json};
+
+/// Those of a listener.
+pub(super) fn of_listener(limits: Option<&Vec<Limit>>) -> Vec<Value> {
+    limits.into_iter().flatten().map(|limit| view("listener", limit)).collect()
+}
+
+/// Those of a route, its app's first.
+pub(super) fn of_route(limits: Option<&RouteLimits>) -> Vec<Value> {
+    let app = limits.into_iter().flat_map(|limits| limits.app.iter()).map(|limit| view("app", limit));
+    let route = limits.into_iter().flat_map(|limits| &limits.route).map(|limit| view("route", limit));
+    app.chain(route).collect()
+}
+
+fn view(of: &str, limit: &Limit) -> Value {
+    json!({
+        "of": of,
+        "name": &*limit.name,
+        "count": limit.rate.count,
+        "per_s": limit.rate.per.as_secs(),
+        "burst": limit.rate.burst,
+        "key": limit.key.iter().map(part).collect::<Vec<_>>(),
+        "keys": limit.keys,
+        "shadow": limit.shadow,
+    })
+}
+
+fn part(part: &KeyPart) -> String {
+    match part {
+        KeyPart::Client => "client".to_owned(),
+        KeyPart::Group(_) => "group".to_owned(),
+        KeyPart::Header(name) => format!("header:{name}"),
+        KeyPart::Cookie(name) => format!("cookie:{name}"),
+        KeyPart::Query(name) => format!("query:{name}"),
+        KeyPart::Path(number) => format!("path:{number}"),
+    }
+}

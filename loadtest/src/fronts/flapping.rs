@@ -1,0 +1,152 @@
+//! Proxies before three endpoints, for `flap`: what each needs to notice a dead endpoint, with its own defaults. HAProxy and
+//! nginx retry by themselves; HAProxy gets `check`, Envoy `outlier_detection` and a retry policy, without which they would
+//! keep a dead endpoint for ever or fail every request that meets it.
+
+use super::{Front, Kind};
+use crate::failure::{Fallible, failure};
+use crate::launch::{self, Launch, ROUTER_CORE};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// Starts a proxy before these endpoints and waits until it answers, with its files in a directory of its own in `dir`.
+pub(crate) fn start_before(kind: Kind, endpoints: &[SocketAddr; 3], dir: &Path) -> Fallible<Front> {
+    let program = kind.program()?;
+    let address = launch::free_address()?;
+    let name = format!("flap-{}", kind.name());
+    let dir = dir.join(&name);
+    fs::create_dir_all(&dir)?;
+    let launch = Launch::new(name.clone(), program, ROUTER_CORE);
+    let write = |file: &str, text: String| -> Fallible<_> {
+        let file = dir.join(file);
+        fs::write(&file, text)?;
+        Ok(file)
+    };
+    let launch = match kind {
+        Kind::Ekiden => {
+            let file = write("ekiden.toml", ekiden(address, endpoints))?;
+            super::ekiden(launch, &file, &dir, 1, "off", "off")
+        }
+        Kind::Haproxy => {
+            launch.args(["-q", "-db", "-f"]).arg(write("proxy.cfg", haproxy(address, endpoints))?)
+        }
+        Kind::Nginx => {
+            let file = write("proxy.cfg", nginx(address, endpoints, &dir))?;
+            launch.arg("-e").arg(dir.join("error.log")).arg("-p").arg(&dir).arg("-c").arg(file)
+        }
+        Kind::Envoy => {
+            let file = write("envoy.yaml", envoy(address, endpoints))?;
+            launch.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]).arg(file)
+        }
+        Kind::EkidenLogged | Kind::EkidenLimited | Kind::Null | Kind::Pingora => {
+            return Err(failure(format!("{} does not take part in flap", kind.name())));
+        }
+    };
+    let running = launch.start(&dir)?;
+    let mut front = Front { kind, name, address, secure: None, running };
+    front.await_ready("/", Duration::from_secs(15))?;
+    Ok(front)
+}
+
+fn each(endpoints: &[SocketAddr; 3], write: impl Fn(usize, &SocketAddr) -> String) -> String {
+    endpoints.iter().enumerate().map(|(number, at)| write(number, at)).collect()
+}
+
+fn ekiden(address: SocketAddr, endpoints: &[SocketAddr; 3]) -> String {
+    let list = each(endpoints, |_, at| format!("\"{at}\", "));
+    format!(
+        "[access_log]\nto = \"off\"\n\n[listener.edge]\naddress = \"{address}\"\n\n[cluster.web]\nendpoints = [{list}]\n\n\
+         [[route]]\ncluster = \"web\"\n"
+    )
+}
+
+fn haproxy(address: SocketAddr, endpoints: &[SocketAddr; 3]) -> String {
+    let servers = each(endpoints, |number, at| format!("  server e{number} {at} check\n"));
+    format!(
+        "global
+  nbthread 1
+  maxconn 1000
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  option redispatch
+  default_backend web
+frontend edge
+  bind {address}
+backend web
+{servers}"
+    )
+}
+
+fn nginx(address: SocketAddr, endpoints: &[SocketAddr; 3], dir: &Path) -> String {
+    let dir = dir.display();
+    let servers = each(endpoints, |_, at| format!("    server {at};\n"));
+    format!(
+        "daemon off;
+user root;
+worker_processes 1;
+pid {dir}/nginx.pid;
+error_log {dir}/error.log;
+events {{ worker_connections 1000; }}
+http {{
+  access_log off;
+  keepalive_requests 1000000000;
+  upstream web {{
+{servers}    keepalive 32;
+  }}
+  server {{
+    listen {address};
+    location / {{
+      proxy_pass http://web;
+      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+    }}
+  }}
+}}
+"
+    )
+}
+
+fn envoy(address: SocketAddr, endpoints: &[SocketAddr; 3]) -> String {
+    let socket = |at: &SocketAddr| {
+        format!("{{ socket_address: {{ address: \"{}\", port_value: {} }} }}", at.ip(), at.port())
+    };
+    let list = each(endpoints, |_, at| format!("        - endpoint: {{ address: {} }}\n", socket(at)));
+    let address = socket(&address);
+    format!(
+        "static_resources:
+  listeners:
+  - name: edge
+    address: {address}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: edge
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: [\"*\"]
+              routes:
+              - match: {{ prefix: \"/\" }}
+                route: {{ cluster: web, retry_policy: {{ retry_on: \"connect-failure,reset\" }} }}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+  clusters:
+  - name: web
+    type: STATIC
+    connect_timeout: 5s
+    outlier_detection: {{}}
+    load_assignment:
+      cluster_name: web
+      endpoints:
+      - lb_endpoints:
+{list}"
+    )
+}

@@ -1,0 +1,234 @@
+//! What requests met at an endpoint, counted by workers: how many failures in a row, and, while somebody looks, how many
+//! requests went well.
+//!
+//! An endpoint that serves and is not looked at costs one load per request. Does not judge (see `ejection`).
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use ekiden_config::model::EjectionPolicy;
+
+use super::{EndpointCell, TRIAL};
+use crate::evidence::Evidence;
+
+/// Bit of [`Counts::run`]: the judge wants successes counted.
+const WATCHED: u32 = 1 << 31;
+/// The rest of it: failures since the last success.
+const STREAK: u32 = WATCHED - 1;
+/// A streak is not counted beyond; far from the bit even if every worker of a machine adds one at a time.
+const STREAK_MAX: u32 = 1 << 24;
+/// Bits of [`Counts::news`]: there is something to judge; the streak was long enough.
+const NEWS: u8 = 1;
+const TRIPPED: u8 = 2;
+/// Failures in a row that eject an endpoint which is just coming back.
+const TRIAL_STREAK: u32 = 2;
+/// [`Counts::trip_at`] when no streak ejects; 0 when nothing does.
+const NEVER: u32 = u32::MAX;
+
+/// The counts of one endpoint.
+#[derive(Debug)]
+pub(super) struct Counts {
+    /// The streak, and whether the endpoint is watched: the one word that a served request looks at.
+    run: AtomicU32,
+    trip_at: AtomicU32,
+    news: AtomicU8,
+    last: AtomicU8,
+    good: AtomicU64,
+    bad: AtomicU64,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let counts = Self {
+            run: AtomicU32::new(0),
+            trip_at: AtomicU32::new(0),
+            news: AtomicU8::new(0),
+            last: AtomicU8::new(0),
+            good: AtomicU64::new(0),
+            bad: AtomicU64::new(0),
+        };
+        counts.set_policy(Some(&EjectionPolicy::default()));
+        counts
+    }
+}
+
+impl Counts {
+    /// Counts by this policy from now on.
+    pub(super) fn set_policy(&self, policy: Option<&EjectionPolicy>) {
+        let trip_at =
+            policy.map_or(0, |policy| policy.consecutive.map_or(NEVER, |count| u32::from(count).max(1)));
+        self.trip_at.store(trip_at, Ordering::Relaxed);
+        if trip_at == 0 {
+            self.forget();
+            // No judge takes it any more; left standing, none would be told after the next change of policy.
+            self.news.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// An endpoint that comes back starts without a streak.
+    pub(super) fn forget(&self) {
+        self.run.fetch_and(WATCHED, Ordering::Relaxed);
+        self.news.fetch_and(!TRIPPED, Ordering::Relaxed);
+    }
+}
+
+/// What the judge reads of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EvidenceSeen {
+    /// Requests that went well while it was watched.
+    pub good: u64,
+    /// Requests that failed.
+    pub bad: u64,
+    /// Failures since the last success.
+    pub streak: u32,
+    /// The kind of the last failure.
+    pub last: Evidence,
+}
+
+impl EndpointCell {
+    /// Counts a request that went well. Called by workers at the end of each; one load as a rule.
+    #[inline]
+    pub fn note_served(&self) {
+        let run = self.evidence.run.load(Ordering::Relaxed);
+        if run != 0 {
+            self.end_streak(run);
+        }
+    }
+
+    #[cold]
+    fn end_streak(&self, run: u32) {
+        if run & WATCHED != 0 {
+            self.evidence.good.fetch_add(1, Ordering::Relaxed);
+        }
+        if run & STREAK != 0 {
+            self.evidence.run.fetch_and(WATCHED, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a failure that speaks against the endpoint. True when the judge is to be told: once until it has looked.
+    /// Called by workers; no lock.
+    pub fn note_evidence(&self, kind: Evidence) -> bool {
+        let counts = &self.evidence;
+        let trip_at = match counts.trip_at.load(Ordering::Relaxed) {
+            0 => return false,
+            trip_at if trip_at != NEVER && self.flags.load(Ordering::Acquire) & TRIAL != 0 => {
+                trip_at.min(TRIAL_STREAK)
+            }
+            trip_at => trip_at,
+        };
+        counts.last.store(kind as u8, Ordering::Relaxed);
+        counts.bad.fetch_add(1, Ordering::Relaxed);
+        let mut streak = counts.run.load(Ordering::Relaxed) & STREAK;
+        if streak < STREAK_MAX {
+            streak = (counts.run.fetch_add(1, Ordering::Relaxed) & STREAK) + 1;
+        }
+        let news = if streak >= trip_at { NEWS | TRIPPED } else { NEWS };
+        // Releases the counts above to the judge, which takes the news first.
+        counts.news.fetch_or(news, Ordering::AcqRel) & NEWS == 0
+    }
+
+    /// The judge was not reached: the next failure tells it.
+    pub fn keep_news(&self) {
+        self.evidence.news.fetch_and(!NEWS, Ordering::AcqRel);
+    }
+
+    /// Takes the news: whether a streak was long enough since the last time. Called by the judge.
+    pub fn take_news(&self) -> bool {
+        self.evidence.news.swap(0, Ordering::AcqRel) & TRIPPED != 0
+    }
+
+    /// The counts as they are. Called by the judge.
+    pub fn evidence(&self) -> EvidenceSeen {
+        let counts = &self.evidence;
+        EvidenceSeen {
+            good: counts.good.load(Ordering::Relaxed),
+            bad: counts.bad.load(Ordering::Relaxed),
+            streak: counts.run.load(Ordering::Relaxed) & STREAK,
+            last: Evidence::at(counts.last.load(Ordering::Relaxed)).unwrap_or(Evidence::Connect),
+        }
+    }
+
+    /// Wants successes counted, or not any more. Called by the judge.
+    pub fn watch(&self, on: bool) {
+        if on {
+            self.evidence.run.fetch_or(WATCHED, Ordering::Relaxed);
+        } else {
+            self.evidence.run.fetch_and(STREAK, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::cell;
+    use super::*;
+    use crate::health::Health;
+    use crate::readiness::Event;
+
+    #[test]
+    fn a_streak_ends_with_a_success_and_trips_at_its_length() {
+        let cell = cell(Health::Ready);
+        for round in 1..=4 {
+            assert_eq!(cell.note_evidence(Evidence::Reset), round == 1, "told once until taken");
+        }
+        assert!(!cell.take_news(), "four are not five");
+        cell.note_served();
+        assert_eq!((cell.evidence().streak, cell.evidence().bad), (0, 4));
+        for round in 1..=5 {
+            cell.note_evidence(Evidence::Status);
+            assert_eq!(cell.evidence().streak, round);
+        }
+        assert_eq!(cell.evidence().last, Evidence::Status);
+        cell.note_served();
+        assert!(cell.take_news(), "a streak that has ended since is still one");
+        assert!(!cell.take_news(), "and is taken once");
+    }
+
+    #[test]
+    fn successes_count_only_while_somebody_looks() {
+        let cell = cell(Health::Ready);
+        cell.note_served();
+        assert_eq!(cell.evidence().good, 0);
+        cell.watch(true);
+        cell.note_served();
+        cell.note_evidence(Evidence::Connect);
+        cell.note_served();
+        assert_eq!((cell.evidence().good, cell.evidence().streak), (2, 0));
+        cell.watch(false);
+        cell.note_served();
+        assert_eq!(cell.evidence().good, 2);
+    }
+
+    #[test]
+    fn switched_off_nothing_is_counted() {
+        let cell = cell(Health::Ready);
+        let mut policy = ekiden_config::model::ReadinessPolicy { ejection: None, ..Default::default() };
+        assert!(cell.note_evidence(Evidence::Connect), "told, and not taken");
+        cell.set_policy(&policy, 1);
+        assert!(!cell.note_evidence(Evidence::Connect));
+        assert_eq!((cell.evidence().bad, cell.evidence().streak), (1, 0));
+        cell.set_policy(&Default::default(), 1);
+        assert!(cell.note_evidence(Evidence::Connect), "told anew");
+        cell.set_policy(&policy, 1);
+        policy.ejection = Some(EjectionPolicy { consecutive: None, ..EjectionPolicy::default() });
+        cell.set_policy(&policy, 1);
+        for _ in 0..2000 {
+            cell.note_evidence(Evidence::Connect);
+        }
+        assert!(!cell.take_news(), "only the rate counts");
+        assert_eq!(cell.evidence().bad, 2002);
+    }
+
+    #[test]
+    fn one_that_comes_back_has_less_credit() {
+        let cell = cell(Health::Ready);
+        cell.on(Event::Eject("test"), 100);
+        cell.note_evidence(Evidence::Connect);
+        cell.on(Event::Trial(Ok(())), 400);
+        assert_eq!(cell.evidence().streak, 0, "what was in flight is forgotten");
+        cell.take_news();
+        cell.note_evidence(Evidence::Connect);
+        assert!(!cell.take_news());
+        cell.note_evidence(Evidence::Connect);
+        assert!(cell.take_news());
+    }
+}

@@ -1,0 +1,271 @@
+//! Rate limits: the limits of a listener, an app and a route, compiled, and how a request takes from all of them.
+//!
+//! All must pass. They are asked in order, and a refusal gives back what was taken before, so that what one limit refuses
+//! takes nothing from the others. A shadow counts like any other and never refuses. Accounts and counts outlive tables; the
+//! words (shadow, cost, exceptions, fields) are the table's. Time is an argument: nanoseconds of one monotonic clock that all
+//! workers read, once per turn of their loop. No lock, and no allocation but at the first request of a limit.
+
+mod accounts;
+mod cost;
+mod counts;
+mod groups;
+mod key;
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use ekiden_config::model::Limit;
+use smallvec::SmallVec;
+
+use self::accounts::{Accounts, Pace};
+pub use self::counts::{LimitCounts, LimitPlace, LimitShard};
+use self::key::Key;
+use super::nets::NetSet;
+use crate::table::Fields;
+
+/// What limits may ask of a request.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The client; none over a unix socket without a trusted proxy. Only looked at when [`Limiter::asks_client`] says so.
+    pub client: Option<IpAddr>,
+    /// The method token, in its case.
+    pub method: &'a str,
+    /// In normal form.
+    pub path: &'a str,
+    /// Without its `?`; empty when there is none.
+    pub query: &'a str,
+    /// The header fields.
+    pub fields: &'a dyn Fields,
+}
+
+/// Where and when a request is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// Number of the worker.
+    pub worker: usize,
+    /// Its reading of this turn.
+    pub now_ns: u64,
+}
+
+/// What makes limiters: the process's own facts.
+#[derive(Debug, Clone, Copy)]
+pub struct Maker {
+    /// Number of workers.
+    pub workers: usize,
+    /// The secret of key hashes, random.
+    pub seed: [u64; 2],
+}
+
+/// One limit as a table holds it.
+#[derive(Debug)]
+pub struct Limiter {
+    /// As validated.
+    pub words: Limit,
+    /// What it counted; kept from table to table by place and name.
+    pub counts: Arc<LimitCounts>,
+    accounts: Arc<Accounts>,
+    pace: Pace,
+    key: Key,
+    except: Option<NetSet>,
+}
+
+/// What a request took from one limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Take<'t> {
+    /// From which.
+    pub limiter: &'t Limiter,
+    taken: accounts::Taken,
+}
+
+/// What a request took so far. Long enough for eight limits each of listener, app and route.
+pub type Takes<'t> = SmallVec<[Take<'t>; 24]>;
+
+/// A limit that refuses a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal<'t> {
+    /// Which.
+    pub limiter: &'t Limiter,
+    refused: accounts::Refused,
+}
+
+/// How much is left of a limit for one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Units that may be taken at once.
+    pub units: u64,
+    /// Time until there is one more, in nanoseconds; none when there are all.
+    pub next_ns: Option<u64>,
+}
+
+impl Limiter {
+    /// Compiles a limit. Accounts and counts are those of `old`, of the same place and name: the counts always, the accounts
+    /// while rate, burst, key, groups and number of keys are the same. A change of these begins new accounts.
+    fn new(words: &Limit, place: &LimitPlace, old: Option<&Self>, maker: Maker) -> Self {
+        let same = |old: &&Self| {
+            (&old.words.rate, &old.words.key, old.words.keys) == (&words.rate, &words.key, words.keys)
+        };
+        let keys = if words.key.is_empty() { 1 } else { words.keys };
+        Self {
+            counts: old.map_or_else(
+                || Arc::new(LimitCounts::new(place.clone(), maker.workers)),
+                |old| old.counts.clone(),
+            ),
+            accounts: old
+                .filter(same)
+                .map_or_else(|| Arc::new(Accounts::new(keys)), |old| old.accounts.clone()),
+            pace: Pace::new(&words.rate),
+            key: Key::new(&words.key, words.missing, maker.seed),
+            except: NetSet::of(words.except.iter().map(|net| (net.network(), net.broadcast()))),
+            words: words.clone(),
+        }
+    }
+
+    /// Whether the client's address matters, so that it is looked for only then.
+    pub fn asks_client(&self) -> bool {
+        self.except.is_some() || self.key.asks_client()
+    }
+
+    /// Time in which an empty allowance fills, in nanoseconds.
+    pub fn window_ns(&self) -> u64 {
+        self.pace.window_ns()
+    }
+
+    /// Keys that owe something now. Walks all accounts: for telemetry.
+    pub fn keys_in_use(&self, now_ns: u64) -> u64 {
+        self.accounts.in_use(now_ns)
+    }
+
+    /// Takes what a request costs. `None` when it is not counted.
+    #[inline]
+    fn take(&self, asked: &Asked<'_>, now_ns: u64) -> Result<Option<Take<'_>>, Refusal<'_>> {
+        if let Some(nets) = &self.except
+            && asked.client.is_some_and(|client| nets.has(client))
+        {
+            return Ok(None);
+        }
+        let Some(cost) = NonZeroU32::new(cost::of(&self.words.cost, asked)) else { return Ok(None) };
+        let Some(key) = self.key.hash(asked) else { return Ok(None) };
+        match self.accounts.take(key, cost, &self.pace, now_ns) {
+            Ok(taken) => Ok(Some(Take { limiter: self, taken })),
+            Err(refused) => Err(Refusal { limiter: self, refused }),
+        }
+    }
+}
+
+impl Take<'_> {
+    /// How much is left for the same key.
+    pub fn left(&self, now_ns: u64) -> Left {
+        let (pace, even_ns) = (&self.limiter.pace, self.taken.even_ns);
+        Left { units: pace.left(even_ns, now_ns), next_ns: pace.next_ns(even_ns, now_ns) }
+    }
+}
+
+impl Refusal<'_> {
+    /// Time until the request would pass, if nothing else came, in nanoseconds.
+    pub fn wait_ns(&self) -> u64 {
+        self.refused.wait_ns
+    }
+
+    /// Units left for the same key: fewer than the request takes.
+    pub fn left(&self, now_ns: u64) -> u64 {
+        self.limiter.pace.left(self.refused.even_ns, now_ns)
+    }
+}
+
+/// Takes from each of the limits in order, and notes it in `takes`; gives the first shadow that would have refused.
+///
+/// # Errors
+/// The limit that refuses. All that stands in `takes` has been given back then, also what other lists took before.
+#[inline]
+pub fn take<'t>(
+    mut limits: impl Iterator<Item = &'t Limiter>,
+    asked: &Asked<'_>,
+    turn: Turn,
+    takes: &mut Takes<'t>,
+) -> Result<Option<&'t Limiter>, Refusal<'t>> {
+    let mut shadow = None;
+    // Not a `for`: the iterator is made of several, and goes through each of them at once this way.
+    limits.try_for_each(|limiter| {
+        let shard = || limiter.counts.shard(turn.worker);
+        match limiter.take(asked, turn.now_ns) {
+            Ok(None) => {}
+            Ok(Some(take)) => {
+                shard().allowed.add(1);
+                if take.taken.crowded {
+                    shard().crowded.add(1);
+                }
+                takes.push(take);
+            }
+            Err(refusal) if limiter.words.shadow => {
+                shard().shadow_refused.add(1);
+                shadow = shadow.or(Some(refusal.limiter));
+            }
+            Err(refusal) => {
+                shard().refused.add(1);
+                give_back(takes);
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(shadow)
+}
+
+#[cold]
+fn give_back(takes: &mut Takes<'_>) {
+    for take in takes.drain(..) {
+        take.limiter.accounts.give_back(&take.taken, &take.limiter.pace);
+    }
+}
+
+/// Limits that are judged together, in the order they are written.
+#[derive(Debug, Default)]
+pub struct Limiters {
+    list: Vec<Limiter>,
+    asks_client: bool,
+}
+
+impl Limiters {
+    /// Compiles a list, with the accounts and counts of an older one of the same place.
+    pub fn new(words: &[Limit], place: &LimitPlace, old: Option<&Self>, maker: Maker) -> Self {
+        let find = |name: &Arc<str>| old?.list.iter().find(|old| old.words.name == *name);
+        let list: Vec<Limiter> =
+            words.iter().map(|words| Limiter::new(words, place, find(&words.name), maker)).collect();
+        Self { asks_client: list.iter().any(Limiter::asks_client), list }
+    }
+
+    /// The limits.
+    pub fn iter(&self) -> std::slice::Iter<'_, Limiter> {
+        self.list.iter()
+    }
+
+    /// Whether the client's address matters.
+    pub fn asks_client(&self) -> bool {
+        self.asks_client
+    }
+}
+
+/// The limits that a route's requests meet, compiled.
+#[derive(Debug)]
+pub struct RouteLimiters {
+    /// Those of the app, shared by its routes.
+    pub app: Option<Arc<Limiters>>,
+    /// Its own.
+    pub route: Limiters,
+}
+
+impl RouteLimiters {
+    /// All, the app's first.
+    pub fn iter(&self) -> impl Iterator<Item = &Limiter> {
+        self.app.iter().flat_map(|app| app.iter()).chain(self.route.iter())
+    }
+
+    /// Whether the client's address matters.
+    pub fn asks_client(&self) -> bool {
+        self.route.asks_client || self.app.as_ref().is_some_and(|app| app.asks_client)
+    }
+}
+
+#[cfg(test)]
+mod tests;

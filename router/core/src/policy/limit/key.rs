@@ -1,0 +1,129 @@
+//! The key of a request: what a limit tells requests apart by, as one keyed hash.
+//!
+//! Each part becomes a number that clients cannot foresee: an address by the hash that connections are counted by, a text by the
+//! standard library's SipHash-1-3, begun with a secret of the process. The numbers are joined by folded multiplication with the
+//! secret. So nobody can choose keys that meet in one set or pass for another's. Copies nothing and allocates nothing.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use ekiden_config::model::{KeyPart, MissingKey};
+
+use super::Asked;
+use super::groups::GroupNets;
+use crate::connection_limits::{self, fold};
+use crate::{cookie, query};
+
+/// Stands for a part that is not there.
+const ABSENT: u64 = u64::MAX;
+
+/// The key of a limit, compiled.
+#[derive(Debug)]
+pub(super) struct Key {
+    parts: Vec<Part>,
+    missing: MissingKey,
+    seed: [u64; 2],
+    /// The secret, taken in already.
+    begun: DefaultHasher,
+}
+
+#[derive(Debug)]
+enum Part {
+    Group(GroupNets),
+    Plain(KeyPart),
+}
+
+impl Key {
+    /// Compiles the parts. The seed is the process's, from a source of randomness.
+    pub(super) fn new(parts: &[KeyPart], missing: MissingKey, seed: [u64; 2]) -> Self {
+        let mut begun = DefaultHasher::new();
+        seed.iter().for_each(|word| begun.write_u64(*word));
+        let compiled = |part: &KeyPart| match part {
+            KeyPart::Group(groups) => Part::Group(GroupNets::new(groups)),
+            other => Part::Plain(other.clone()),
+        };
+        Self { parts: parts.iter().map(compiled).collect(), missing, seed, begun }
+    }
+
+    /// Whether the client's address matters.
+    pub(super) fn asks_client(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Group(_) | Part::Plain(KeyPart::Client)))
+    }
+
+    /// The hash of a request's key; none when it lacks a part and is not to be counted then.
+    #[inline]
+    pub(super) fn hash(&self, asked: &Asked<'_>) -> Option<u64> {
+        let [one, two] = self.seed;
+        let mut joined = one;
+        for part in &self.parts {
+            let number = match self.number(part, asked) {
+                Some(number) => number,
+                None if self.missing == MissingKey::Skip => return None,
+                None => ABSENT,
+            };
+            joined = fold(joined ^ number, two ^ 0x9e37_79b9_7f4a_7c15);
+        }
+        Some(joined)
+    }
+
+    #[inline]
+    fn number(&self, part: &Part, asked: &Asked<'_>) -> Option<u64> {
+        match part {
+            Part::Plain(KeyPart::Client) => {
+                asked.client.map(|client| connection_limits::hash(self.seed, 0, client))
+            }
+            other => self.other_number(other, asked),
+        }
+    }
+
+    /// Apart from the client, so that what most limits count by stays small.
+    #[inline(never)]
+    fn other_number(&self, part: &Part, asked: &Asked<'_>) -> Option<u64> {
+        match part {
+            Part::Plain(KeyPart::Header(name)) => {
+                let mut found = None;
+                asked.fields.each(name, &mut |value| {
+                    found = Some(self.text(value));
+                    false
+                });
+                found
+            }
+            Part::Plain(KeyPart::Cookie(name)) => {
+                let mut found = None;
+                asked.fields.each("cookie", &mut |field| {
+                    found = cookie::values(field, name).next().map(|value| self.text(value));
+                    found.is_none()
+                });
+                found
+            }
+            Part::Plain(KeyPart::Query(name)) => {
+                let (_, raw) = query::parameters(asked.query).find(|(raw, _)| query::is_text(raw, name))?;
+                let mut hasher = self.begun.clone();
+                query::each_octet_run(raw, &mut |run| hasher.write(run));
+                Some(hasher.finish())
+            }
+            Part::Plain(KeyPart::Path(number)) => {
+                segment(asked.path, *number).map(|segment| self.text(segment.as_bytes()))
+            }
+            Part::Group(nets) => asked.client.and_then(|client| nets.find(client)).map(u64::from),
+            // The one is judged by the caller, the other compiled into the variant above.
+            Part::Plain(KeyPart::Client | KeyPart::Group(_)) => None,
+        }
+    }
+
+    fn text(&self, text: &[u8]) -> u64 {
+        let mut hasher = self.begun.clone();
+        hasher.write(text);
+        hasher.finish()
+    }
+}
+
+/// A segment of a path, from 1; none behind the last one.
+fn segment(path: &str, number: u8) -> Option<&str> {
+    path.strip_prefix('/')?
+        .split('/')
+        .nth(usize::from(number.checked_sub(1)?))
+        .filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

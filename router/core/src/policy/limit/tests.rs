@@ -1,0 +1,192 @@
+//! Several limits together: all must pass, and what one refuses takes nothing from the others. Costs, exceptions, shadows.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ekiden_config::model::{Cost, KeyPart, Limit, LimitFields, MissingKey, Rate};
+
+use super::{Asked, LimitPlace, Limiters, Maker, Takes, Turn, take};
+use crate::table::Fields;
+
+struct Head(Vec<(&'static str, &'static str)>);
+
+impl Fields for Head {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        for (_, value) in self.0.iter().filter(|(known, _)| *known == name) {
+            if !visit(value.as_bytes()) {
+                return;
+            }
+        }
+    }
+}
+
+static NONE: Head = Head(Vec::new());
+const SECOND: u64 = 1_000_000_000;
+
+fn limit(name: &str, count: u32, burst: u32) -> Limit {
+    Limit {
+        name: name.into(),
+        rate: Rate { count, per: Duration::from_secs(1), burst },
+        key: vec![KeyPart::Client],
+        missing: MissingKey::Share,
+        cost: Cost::default(),
+        except: Vec::new(),
+        shadow: false,
+        fields: LimitFields::Refused,
+        keys: 1024,
+    }
+}
+
+fn limiters(words: &[Limit]) -> Limiters {
+    Limiters::new(words, &LimitPlace::default(), None, Maker { workers: 2, seed: [1, 2] })
+}
+
+fn asked(client: &str, method: &'static str, head: &'static Head) -> Asked<'static> {
+    let client: Option<IpAddr> = client.parse().ok();
+    Asked { client, method, path: "/", query: "", fields: head }
+}
+
+/// The name of the limit that refuses, or else of the shadow that would; and whether it passed.
+fn judge(limits: &Limiters, asked: &Asked<'_>, now_ns: u64) -> (bool, Option<Arc<str>>) {
+    let mut takes = Takes::new();
+    match take(limits.iter(), asked, Turn { worker: 0, now_ns }, &mut takes) {
+        Ok(shadow) => (true, shadow.map(|limiter| limiter.words.name.clone())),
+        Err(refusal) => {
+            assert!(takes.is_empty(), "a refusal gives back");
+            (false, Some(refusal.limiter.words.name.clone()))
+        }
+    }
+}
+
+fn passed(limits: &Limiters, client: &str, tries: usize, now_ns: u64) -> usize {
+    (0..tries).filter(|_| judge(limits, &asked(client, "GET", &NONE), now_ns).0).count()
+}
+
+fn counts(limits: &Limiters, at: usize) -> (u64, u64, u64) {
+    let shard = &limits.iter().nth(at).unwrap().counts.shards()[0];
+    (shard.allowed.value(), shard.refused.value(), shard.shadow_refused.value())
+}
+
+#[test]
+fn what_one_limit_refuses_takes_nothing_from_the_others() {
+    // The first gives 10 a second, the second one: had refusals taken from the first, it would be empty.
+    let limits = limiters(&[limit("wide", 10, 10), limit("narrow", 1, 1)]);
+    assert_eq!(passed(&limits, "192.0.2.1", 50, 0), 1);
+    let mut takes = Takes::new();
+    let turn = Turn { worker: 0, now_ns: SECOND };
+    assert!(take(limits.iter(), &asked("192.0.2.1", "GET", &NONE), turn, &mut takes).is_ok());
+    assert_eq!(takes.iter().map(|take| take.left(SECOND).units).collect::<Vec<_>>(), [9, 0]);
+    assert_eq!(counts(&limits, 0), (51, 0, 0), "each limit counts its own verdicts");
+    assert_eq!(counts(&limits, 1), (2, 49, 0));
+    // Another client has accounts of its own.
+    assert_eq!(passed(&limits, "192.0.2.2", 5, 0), 1);
+}
+
+#[test]
+fn a_refusal_gives_back_what_earlier_lists_took() {
+    let (outer, inner) = (limiters(&[limit("outer", 1, 2)]), limiters(&[limit("inner", 1, 1)]));
+    for want in [true, false, false, false] {
+        let mut takes = Takes::new();
+        let (asked, turn) = (asked("192.0.2.1", "GET", &NONE), Turn { worker: 0, now_ns: 5 });
+        assert!(take(outer.iter(), &asked, turn, &mut takes).is_ok());
+        let found = take(inner.iter(), &asked, turn, &mut takes);
+        assert_eq!(found.is_ok(), want);
+        assert_eq!(takes.len(), if want { 2 } else { 0 });
+    }
+    assert_eq!(passed(&outer, "192.0.2.1", 9, 5), 1, "three refusals took nothing from the outer limit");
+}
+
+#[test]
+fn a_shadow_counts_and_refuses_nothing() {
+    let limits = limiters(&[
+        Limit { shadow: true, ..limit("one", 1, 2) },
+        Limit { shadow: true, ..limit("two", 1, 1) },
+        limit("real", 1, 4),
+    ]);
+    let seen: Vec<_> = (0..5).map(|_| judge(&limits, &asked("192.0.2.1", "GET", &NONE), 0)).collect();
+    let name = |text: &str| Some(Arc::from(text));
+    assert_eq!(
+        seen,
+        [(true, None), (true, name("two")), (true, name("one")), (true, name("one")), (false, name("real"))]
+    );
+    assert_eq!(counts(&limits, 0), (2, 0, 3));
+    assert_eq!(counts(&limits, 1), (1, 0, 4));
+}
+
+#[test]
+fn exceptions_are_not_counted() {
+    let limits = limiters(&[Limit { except: vec!["192.0.2.0/24".parse().unwrap()], ..limit("one", 1, 1) }]);
+    assert!(limits.asks_client());
+    assert_eq!(passed(&limits, "192.0.2.7", 9, 0), 9);
+    assert_eq!(passed(&limits, "::ffff:192.0.2.8", 9, 0), 9);
+    assert_eq!(passed(&limits, "198.51.100.1", 9, 0), 1);
+    assert_eq!(passed(&limits, "unix", 9, 0), 1, "nobody is in no network");
+    assert!(!limiters(&[Limit { key: Vec::new(), ..limit("one", 1, 1) }]).asks_client());
+}
+
+#[test]
+fn costs() {
+    let cost = Cost {
+        methods: vec![("POST".into(), 5), ("GET".into(), 2), ("OPTIONS".into(), 0)],
+        header: Some("x-cost".into()),
+        least: 1,
+        most: 10,
+        otherwise: 3,
+    };
+    let heads: [(&'static str, u32); 8] = [
+        ("7", 7),
+        ("0", 1),
+        ("11", 10),
+        ("99999999999999999999", 2),
+        ("-1", 2),
+        ("", 2),
+        ("1 ", 2),
+        ("007", 7),
+    ];
+    for (text, want) in heads {
+        let head = Head(vec![("x-cost", text), ("x-cost", "4")]);
+        assert_eq!(
+            super::cost::of(&cost, &Asked { fields: &head, ..asked("-", "GET", &NONE) }),
+            want,
+            "{text:?}"
+        );
+    }
+    for (method, want) in [("POST", 5), ("GET", 2), ("HEAD", 2), ("OPTIONS", 0), ("PUT", 3), ("post", 3)] {
+        assert_eq!(super::cost::of(&cost, &asked("-", method, &NONE)), want, "{method}");
+    }
+    let limits = limiters(&[Limit { cost, ..limit("one", 1, 10) }]);
+    let tries = |method, count| {
+        (0..count).filter(|_| judge(&limits, &asked("192.0.2.1", method, &NONE), 0).0).count()
+    };
+    assert_eq!((tries("POST", 1), tries("GET", 9), tries("PUT", 1), tries("OPTIONS", 9)), (1, 2, 0, 9));
+}
+
+#[test]
+fn accounts_go_on_under_their_name_while_their_words_are_the_same() {
+    let old = limiters(&[limit("one", 1, 3), limit("two", 1, 3)]);
+    assert_eq!(passed(&old, "192.0.2.1", 9, 0), 3);
+    let again = |words: &[Limit], seed| {
+        Limiters::new(words, &LimitPlace::default(), Some(&old), Maker { workers: 2, seed })
+    };
+    let left = |words: Limit| passed(&again(&[words], [1, 2]), "192.0.2.1", 9, 0);
+    let one = || limit("one", 1, 3);
+    assert_eq!(
+        left(Limit { fields: LimitFields::Always, except: vec!["10.0.0.0/8".parse().unwrap()], ..one() }),
+        0
+    );
+    assert_eq!(left(Limit { missing: MissingKey::Skip, ..one() }), 0);
+    assert_eq!(left(Limit { cost: Cost { otherwise: 2, ..Cost::default() }, ..one() }), 0);
+    for (what, words) in [
+        ("name", limit("other", 1, 3)),
+        ("rate", Limit { rate: Rate { count: 2, ..one().rate }, ..one() }),
+        ("key", Limit { key: vec![KeyPart::Path(1)], ..one() }),
+        ("keys", Limit { keys: 2048, ..one() }),
+    ] {
+        assert_eq!(left(words), 3, "another {what} begins anew");
+    }
+    assert_eq!(left(limit("one", 1, 5)), 5, "another burst begins anew");
+    // The counts go on in any case.
+    let changed = again(&[limit("one", 2, 3)], [1, 2]);
+    assert_eq!(counts(&changed, 0), counts(&old, 0));
+}

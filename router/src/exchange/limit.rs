@@ -1,0 +1,155 @@
+//! Takes a request from the rate limits it meets, and says in response fields what is left. Core decides; see
+//! `core::policy::limit`.
+//!
+//! `RateLimit` and `RateLimit-Policy` follow draft-ietf-httpapi-ratelimit-headers-10: `q` is the burst and `w` the seconds in
+//! which an empty allowance fills; `r` is what may be taken at once and `t` the seconds until there is more. Times are rounded
+//! up, so that nobody comes back too early.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ekiden_config::model::{LimitFields, Listener};
+use ekiden_core::outcome::Cause;
+use ekiden_core::policy::limit::{Asked, Limiter, Refusal, Takes, Turn, take};
+
+use crate::exchange::Workspace;
+use crate::exchange::request_out::client_address;
+use crate::head::Head;
+use crate::worker::Worker;
+use crate::worker::connection::Connection;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What limits have to say of one request. Empty when it met none.
+#[derive(Debug, Default)]
+pub struct LimitNotes {
+    /// The limit that refused it, or else the first shadow that would have.
+    pub named: Option<Arc<str>>,
+    policy: String,
+    state: String,
+    retry_after_s: u64,
+}
+
+/// Whose limits a request meets now.
+#[derive(Clone, Copy)]
+pub struct Met<'a> {
+    worker: &'a Worker,
+    peer: Option<IpAddr>,
+    /// Says who is trusted to name the client.
+    listener: &'a Listener,
+    asks_client: bool,
+}
+
+impl<'a> Met<'a> {
+    /// By the connection it came on. `asks_client` says whether the client's address matters.
+    pub fn new<D>(connection: &'a Connection<D>, listener: &'a Listener, asks_client: bool) -> Self {
+        let peer = connection.peer.map(|peer| peer.ip());
+        Self { worker: &connection.worker, peer, listener, asks_client }
+    }
+}
+
+/// Takes the request from each of the limits.
+///
+/// # Errors
+/// [`Cause::RateLimited`], and the workspace says which limit and until when. What `takes` held has been given back.
+pub fn enforce<'t>(
+    limits: impl Iterator<Item = &'t Limiter>,
+    met: Met<'_>,
+    ws: &mut Workspace,
+    takes: &mut Takes<'t>,
+) -> Result<(), Cause> {
+    let (worker, request) = (met.worker, &ws.request);
+    let client = match met.peer {
+        Some(_) if !met.asks_client => None,
+        // Where nobody is trusted the peer is the client; core compares addresses in their own family.
+        Some(peer) if met.listener.trust.is_empty() => Some(peer),
+        peer => client_address(met.listener, &request.head, peer),
+    };
+    let asked = Asked {
+        client,
+        method: request.method(),
+        path: &ws.path,
+        query: request.query().unwrap_or(""),
+        fields: &request.head,
+    };
+    let turn = Turn { worker: worker.id, now_ns: worker.clock.turn_ns() };
+    match take(limits, &asked, turn, takes) {
+        Ok(None) => Ok(()),
+        Ok(Some(shadow)) => {
+            ws.limits.named.get_or_insert_with(|| shadow.words.name.clone());
+            Ok(())
+        }
+        Err(refusal) => {
+            ws.limits.refuse(&refusal, turn.now_ns);
+            Err(Cause::RateLimited)
+        }
+    }
+}
+
+impl LimitNotes {
+    /// Forgets. Called when the exchange ends.
+    pub fn clear(&mut self) {
+        self.named = None;
+        self.policy.clear();
+        self.state.clear();
+        self.retry_after_s = 0;
+    }
+
+    /// Says what is left of each limit that wants it said of every response.
+    pub fn show(&mut self, takes: &Takes<'_>, now_ns: u64) {
+        for take in takes.iter().filter(|take| take.limiter.words.fields == LimitFields::Always) {
+            if take.limiter.words.shadow {
+                continue;
+            }
+            let left = take.left(now_ns);
+            self.item(take.limiter, left.units, left.next_ns.map(seconds));
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal<'_>, now_ns: u64) {
+        let words = &refusal.limiter.words;
+        self.clear();
+        self.named = Some(words.name.clone());
+        self.retry_after_s = seconds(refusal.wait_ns());
+        if words.fields != LimitFields::Never {
+            self.item(refusal.limiter, refusal.left(now_ns), Some(self.retry_after_s));
+        }
+    }
+
+    /// Adds one item to each of the two lists (RFC 9651). Names are letters, digits, `-`, `_` and `.`: no text needs escaping.
+    fn item(&mut self, limiter: &Limiter, left: u64, next_s: Option<u64>) {
+        let comma = if self.policy.is_empty() { "" } else { ", " };
+        let (name, burst) = (&limiter.words.name, limiter.words.rate.burst);
+        // Writing to a String does not fail.
+        let _ = write!(self.policy, "{comma}\"{name}\";q={burst};w={}", seconds(limiter.window_ns()));
+        let _ = write!(self.state, "{comma}\"{name}\";r={left}");
+        if let Some(next_s) = next_s {
+            let _ = write!(self.state, ";t={next_s}");
+        }
+    }
+
+    /// Gives `field` the fields for a head that the router makes itself.
+    pub fn put(&self, mut field: impl FnMut(&[u8], &[u8])) {
+        if !self.policy.is_empty() {
+            field(b"RateLimit-Policy", self.policy.as_bytes());
+            field(b"RateLimit", self.state.as_bytes());
+        }
+        if self.retry_after_s > 0 {
+            field(b"Retry-After", itoa::Buffer::new().format(self.retry_after_s).as_bytes());
+        }
+    }
+
+    /// Appends the fields to the head of a response that is passed on, behind those of the endpoint: both are lists.
+    pub fn append_to(&self, head: &mut Head) {
+        if !self.policy.is_empty() {
+            head.append(b"RateLimit-Policy", self.policy.as_bytes());
+            head.append(b"RateLimit", self.state.as_bytes());
+        }
+    }
+}
+
+/// Whole seconds, rounded up, at least one.
+fn seconds(ns: u64) -> u64 {
+    ns.div_ceil(SECOND_NS).max(1)
+}

@@ -1,0 +1,368 @@
+//! Follows an HTTP/2 connection under its codec: reads the nine bytes of each frame's header as they pass, in both
+//! directions, and stops a client that is over a budget before the codec sees more of it.
+//!
+//! Also holds the few rules that the codec answers with another error than the protocol asks for (`rules`), for which it walks
+//! over the payloads of SETTINGS and of field blocks. Decodes nothing, and changes nothing but the type of a
+//! client's GOAWAY. Does not close (the connection does, when it sees what was noted).
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use ekiden_core::frame_budget::{Budget, FrameCounts, FrameHeader, kind};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::buffer::Buffer;
+use crate::http2::preface::PREFACE;
+use crate::http2::rules::{Rules, code};
+use crate::worker::Worker;
+
+/// Bytes of a frame's header.
+const HEADER: usize = 9;
+/// The bits of a stream's number; the highest one is reserved.
+const STREAM_MASK: u32 = 0x7fff_ffff;
+
+/// Where the type of a frame stands in its header.
+const TYPE_AT: usize = 3;
+/// A type that no specification gives a meaning.
+const NO_TYPE: u8 = 0xfe;
+
+/// Where one direction stands between frames.
+#[derive(Debug, Clone, Copy)]
+struct Track {
+    /// Bytes of the preface or of a payload still to pass.
+    skip: u64,
+    header: [u8; HEADER],
+    held: usize,
+    /// What is skipped is a payload, not the preface.
+    in_frame: bool,
+}
+
+impl Track {
+    fn new(skip: usize) -> Self {
+        Self { skip: skip as u64, header: [0; HEADER], held: 0, in_frame: false }
+    }
+
+    /// Walks over the next bytes; `see` gets each header as it is complete, then what has come of the payload, then its end,
+    /// and may end the walk.
+    fn walk<E>(&mut self, mut bytes: &[u8], mut see: impl FnMut(Part<'_>) -> Result<(), E>) -> Result<(), E> {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skip = bytes.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+                self.skip -= skip as u64;
+                if self.in_frame {
+                    see(Part::Payload(bytes.get(..skip).unwrap_or(&[])))?;
+                    if self.skip == 0 {
+                        see(Part::End)?;
+                    }
+                }
+                bytes = bytes.get(skip..).unwrap_or(&[]);
+                continue;
+            }
+            let take = bytes.len().min(HEADER - self.held);
+            if let (Some(to), Some(from)) =
+                (self.header.get_mut(self.held..self.held + take), bytes.get(..take))
+            {
+                to.copy_from_slice(from);
+            }
+            self.held += take;
+            bytes = bytes.get(take..).unwrap_or(&[]);
+            if self.held == HEADER {
+                self.held = 0;
+                self.in_frame = true;
+                let [a, b, c, kind, flags, stream @ ..] = self.header;
+                let length = u32::from_be_bytes([0, a, b, c]);
+                self.skip = u64::from(length);
+                let stream = u32::from_be_bytes(stream) & STREAM_MASK;
+                see(Part::Header(FrameHeader { length, kind, flags }, stream))?;
+                if length == 0 {
+                    see(Part::End)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Track {
+    /// Makes every GOAWAY in the next bytes a frame without meaning. A client's GOAWAY is about streams that a server would
+    /// begin, of which there are none, and the codec would close at once, with answers to the client still to come.
+    fn hide_goaway(mut self, bytes: &mut [u8]) {
+        let mut at = 0;
+        while let Some(byte) = bytes.get_mut(at) {
+            if self.skip > 0 {
+                let skip = (bytes.len() - at).min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+                self.skip -= skip as u64;
+                at += skip;
+                continue;
+            }
+            if self.held == TYPE_AT && *byte == kind::GOAWAY {
+                *byte = NO_TYPE;
+            }
+            if let Some(place) = self.header.get_mut(self.held) {
+                *place = *byte;
+            }
+            (self.held, at) = (self.held + 1, at + 1);
+            if self.held == HEADER {
+                let [a, b, c, ..] = self.header;
+                (self.held, self.skip) = (0, u64::from(u32::from_be_bytes([0, a, b, c])));
+            }
+        }
+    }
+}
+
+/// A piece of a frame.
+#[derive(Debug, Clone, Copy)]
+enum Part<'a> {
+    Header(FrameHeader, u32),
+    Payload(&'a [u8]),
+    End,
+}
+
+/// What a connection is to be ended for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Over a budget.
+    Over(Budget),
+    /// A frame breaks a rule: the code of the error.
+    Broken(u32),
+}
+
+/// What is known of a connection beside its codec: noted by the follower and the connection, read by both and by streams.
+#[derive(Debug, Default)]
+pub struct Notes {
+    fault: Cell<Option<Fault>>,
+    counts: RefCell<FrameCounts>,
+    began: Cell<bool>,
+    over_budget: Cell<bool>,
+    client_leaves: Cell<bool>,
+}
+
+impl Notes {
+    /// What the connection is to be ended for.
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault.get()
+    }
+
+    /// Whether the client has said that it goes away.
+    pub fn client_leaves(&self) -> bool {
+        self.client_leaves.get()
+    }
+
+    /// Notes that the connection is ended because it is over a budget.
+    pub fn set_over_budget(&self) {
+        self.over_budget.set(true);
+    }
+
+    /// Whether it is: the cause of the exchanges that end with it.
+    pub fn is_over_budget(&self) -> bool {
+        self.over_budget.get()
+    }
+
+    /// Whether the client is inside a header block.
+    pub fn in_head(&self) -> bool {
+        self.counts.borrow().in_head()
+    }
+
+    fn receive(&self, frame: FrameHeader, now_ms: u64) -> Result<(), Fault> {
+        if !self.began.replace(true) && (frame.kind != kind::SETTINGS || frame.flags & 1 != 0) {
+            // RFC 9113 section 3.4.
+            return Err(Fault::Broken(code::PROTOCOL_ERROR));
+        }
+        if frame.kind == kind::GOAWAY {
+            self.client_leaves.set(true);
+        }
+        self.counts.borrow_mut().receive(frame, now_ms).map_err(Fault::Over)
+    }
+}
+
+/// A byte stream with a follower on it.
+pub struct Follower<'a, S> {
+    io: &'a mut S,
+    /// What was read to tell the protocol; passes first.
+    first: Buffer,
+    worker: Rc<Worker>,
+    notes: Rc<Notes>,
+    rules: Rules,
+    received: Track,
+    sent: Track,
+}
+
+impl<'a, S> Follower<'a, S> {
+    /// Follows a connection from its first byte; `first` holds what has been read of it.
+    pub fn new(io: &'a mut S, first: Buffer, worker: Rc<Worker>, notes: Rc<Notes>) -> Self {
+        let (received, sent) = (Track::new(PREFACE.len()), Track::new(0));
+        Self { io, first, worker, notes, rules: Rules::default(), received, sent }
+    }
+
+    fn see(&mut self, bytes: &[u8]) -> Result<(), ()> {
+        let (notes, rules, now_ms) = (&self.notes, &mut self.rules, self.worker.turn_ms());
+        let see = |part: Part<'_>| match part {
+            Part::Header(frame, stream) => {
+                notes.receive(frame, now_ms)?;
+                rules.begin(frame, stream).map_err(Fault::Broken)
+            }
+            Part::Payload(bytes) => rules.payload(bytes).map_err(Fault::Broken),
+            Part::End => rules.end().map_err(Fault::Broken),
+        };
+        self.received.walk(bytes, see).map_err(|fault| notes.fault.set(Some(fault)))
+    }
+
+    fn see_sent(&mut self, bytes: &[u8]) {
+        let (notes, rules, shard) = (&self.notes, &mut self.rules, &self.worker.shard);
+        let seen: Result<(), std::convert::Infallible> = self.sent.walk(bytes, |part| {
+            if let Part::Header(frame, _) = part {
+                shard.streams_reset.add(u64::from(frame.kind == kind::RST_STREAM));
+                notes.counts.borrow_mut().send(frame);
+                rules.note_sent(frame);
+            }
+            Ok(())
+        });
+        let Ok(()) = seen;
+    }
+}
+
+impl<S> Drop for Follower<'_, S> {
+    fn drop(&mut self) {
+        self.worker.buffers.discard(&mut self.first);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Follower<'_, S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.notes.fault.get().is_some() {
+            // The connection ends it; nothing more is read, so nobody is to be woken for it.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        if this.first.is_attached() {
+            let count = this.first.len().min(buffer.remaining());
+            buffer.put_slice(this.first.bytes().get(..count).unwrap_or(&[]));
+            this.first.consume(count);
+            if this.first.is_empty() {
+                this.worker.buffers.discard(&mut this.first);
+            }
+        } else {
+            ready!(Pin::new(&mut *this.io).poll_read(cx, buffer))?;
+        }
+        let track = this.received;
+        let read = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+        let seen = this.see(read);
+        if memchr::memchr(kind::GOAWAY, read).is_some() {
+            track.hide_goaway(read);
+        }
+        if seen.is_err() {
+            buffer.set_filled(before);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Follower<'_, S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut *this.io).poll_write(cx, bytes))?;
+        this.see_sent(bytes.get(..count).unwrap_or(&[]));
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let count = ready!(Pin::new(&mut *this.io).poll_write_vectored(cx, parts))?;
+        let mut left = count;
+        for part in parts {
+            let seen = part.get(..left.min(part.len())).unwrap_or(&[]);
+            this.see_sent(seen);
+            left -= seen.len();
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goaway_is_hidden_however_the_bytes_come() {
+        let goaway = [0, 0, 8, kind::GOAWAY, 0, 0, 0, 0, 0, 7, 7, 7, 7, 7, 7, 7, 7];
+        let ping = [0, 0, 8, kind::PING, 0, 0, 0, 0, 0, 7, 7, 7, 7, 7, 7, 7, 7];
+        let bytes = [&PREFACE[..], &ping, &goaway, &ping].concat();
+        let mut expected = bytes.clone();
+        expected[PREFACE.len() + ping.len() + TYPE_AT] = NO_TYPE;
+        for step in [1, 2, 3, 4, 9, 17, 1_000] {
+            let (mut track, mut out) = (Track::new(PREFACE.len()), Vec::new());
+            for piece in bytes.chunks(step) {
+                let mut piece = piece.to_vec();
+                let before = track;
+                let walked: Result<(), ()> = track.walk(&piece, |_| Ok(()));
+                before.hide_goaway(&mut piece);
+                out.extend(piece);
+                assert_eq!(walked, Ok(()));
+            }
+            assert_eq!(out, expected, "in pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn headers_are_found_however_the_bytes_come() {
+        let mut bytes = PREFACE.to_vec();
+        bytes.extend_from_slice(&[0, 0, 0, kind::SETTINGS, 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&[0, 0, 8, kind::PING, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        bytes.extend_from_slice(&[0, 1, 0, kind::DATA, 1, 0, 0, 0, 1]);
+        bytes.extend_from_slice(&[9; 256]);
+        bytes.extend_from_slice(&[0, 0, 0, kind::SETTINGS, 1, 0, 0, 0, 0]);
+        for step in [1, 2, 7, 9, 100, 1_000] {
+            let (mut track, mut seen) = (Track::new(PREFACE.len()), Vec::new());
+            let (mut payload, mut ends) = (0, 0);
+            for piece in bytes.chunks(step) {
+                let walked: Result<(), ()> = track.walk(piece, |part| {
+                    match part {
+                        Part::Header(frame, stream) => {
+                            seen.push((frame.kind, frame.flags, frame.length, stream))
+                        }
+                        Part::Payload(bytes) => payload += bytes.len(),
+                        Part::End => ends += 1,
+                    }
+                    Ok(())
+                });
+                assert_eq!(walked, Ok(()));
+            }
+            assert_eq!(
+                seen,
+                [
+                    (kind::SETTINGS, 0, 0, 0),
+                    (kind::PING, 0, 8, 0),
+                    (kind::DATA, 1, 256, 1),
+                    (kind::SETTINGS, 1, 0, 0)
+                ],
+                "in pieces of {step}"
+            );
+            assert_eq!((payload, ends), (264, 4), "in pieces of {step}");
+        }
+    }
+}

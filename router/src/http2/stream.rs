@@ -1,0 +1,280 @@
+//! One stream of an HTTP/2 connection as the client's side of an exchange.
+//!
+//! Bytes are copied once in each direction, so that what a slow side holds is bounded here: a frame on the way in, the send
+//! buffer of the codec on the way out. Window is given back as the relay takes bytes. Does not judge heads.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use ekiden_core::outcome::Cause;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::buffer::{Buffer, Buffers};
+use crate::exchange::downstream::{Downstream, HeadKind};
+use crate::exchange::out::{Out, Written};
+use crate::http2::follower::Notes;
+use crate::tls::Session;
+use crate::wire::http2::is_legal_trailer;
+
+/// Most bytes handed to the codec at once.
+const PIECE_MAX: usize = 64 << 10;
+
+/// Fields of a usual response: room for them is made at once.
+const USUAL_FIELDS: usize = 12;
+
+/// A stream.
+pub struct ClientStream {
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    /// There once the final head has been sent.
+    send: Option<SendStream<Bytes>>,
+    status: StatusCode,
+    fields: HeaderMap,
+    /// A field of the head cannot be said in HTTP/2.
+    unsayable: bool,
+    /// Received and not yet taken.
+    piece: Bytes,
+    body_ended: bool,
+    trailers_in: Option<Box<HeaderMap>>,
+    trailers_out: Option<Box<HeaderMap>>,
+    /// END_STREAM has been sent.
+    ended: bool,
+    notes: Rc<Notes>,
+    session: Option<Rc<Session>>,
+}
+
+fn lost(error: h2::Error) -> io::Error {
+    error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}
+
+impl ClientStream {
+    /// A stream whose request has been taken from the codec.
+    pub fn new(
+        body: RecvStream,
+        respond: SendResponse<Bytes>,
+        notes: Rc<Notes>,
+        session: Option<Rc<Session>>,
+    ) -> Self {
+        Self {
+            body,
+            respond,
+            send: None,
+            status: StatusCode::OK,
+            fields: HeaderMap::new(),
+            unsayable: false,
+            piece: Bytes::new(),
+            body_ended: false,
+            trailers_in: None,
+            trailers_out: None,
+            ended: false,
+            notes,
+            session,
+        }
+    }
+
+    /// Whether the request ended with its head.
+    pub fn has_no_body(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    /// Ends the stream in an error.
+    pub fn reset(&mut self, reason: Reason) {
+        match &mut self.send {
+            Some(send) => send.send_reset(reason),
+            None => self.respond.send_reset(reason),
+        }
+    }
+
+    /// Takes what the client still sends after its response, and drops it. Ready when the request has ended or the client is
+    /// gone, or when more than `left` bytes have come.
+    pub fn poll_swallow(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
+        loop {
+            let count = std::mem::take(&mut self.piece).len();
+            if self.body.flow_control().release_capacity(count).is_err() || count > *left {
+                return Poll::Ready(());
+            }
+            *left -= count;
+            match if self.body_ended { None } else { ready!(self.body.poll_data(cx)) } {
+                Some(Ok(piece)) => self.piece = piece,
+                Some(Err(_)) => return Poll::Ready(()),
+                None => return self.poll_end(cx).map(|_malformed_is_reset| ()),
+            }
+        }
+    }
+
+    /// The end of the body: takes the trailers, once.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.body_ended {
+            return Poll::Ready(Ok(()));
+        }
+        self.trailers_in = ready!(self.body.poll_trailers(cx)).map_err(lost)?.map(Box::new);
+        self.body_ended = true;
+        let Some(trailers) = &self.trailers_in else { return Poll::Ready(Ok(())) };
+        let legal = trailers.iter().all(|(name, value)| is_legal_trailer(name, value.as_bytes()));
+        if !legal {
+            // Malformed as a head with such a field would be.
+            self.reset(Reason::PROTOCOL_ERROR);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Downstream for ClientStream {
+    const IS_STREAM: bool = true;
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
+        while self.piece.is_empty() {
+            match if self.body_ended { None } else { ready!(self.body.poll_data(cx)) } {
+                Some(piece) => self.piece = piece.map_err(lost)?,
+                None => return self.poll_end(cx).map_ok(|()| 0),
+            }
+        }
+        let count = buffer.put(&self.piece);
+        self.piece.advance(count);
+        self.body.flow_control().release_capacity(count).map_err(lost)?;
+        Poll::Ready(Ok(count))
+    }
+
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers_in.take().map(|trailers| *trailers)
+    }
+
+    fn loss(&self) -> Cause {
+        if self.notes.is_over_budget() { Cause::Http2OverBudget } else { Cause::ClientGone }
+    }
+
+    fn poll_watch(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: &Buffers,
+        _: &mut Buffer,
+        _: &mut bool,
+    ) -> Result<(), Cause> {
+        let reset = match &mut self.send {
+            Some(send) => send.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        };
+        if reset.is_ready() { Err(self.loss()) } else { Ok(()) }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Out,
+        direct: &[u8],
+        last: bool,
+    ) -> Poll<io::Result<Written>> {
+        let Some(send) = self.send.as_mut() else { return Poll::Ready(Err(gone())) };
+        let pending = out.unsent();
+        let wanted = pending.len() + direct.len();
+        let asked = wanted.min(PIECE_MAX);
+        send.reserve_capacity(asked);
+        while send.capacity() == 0 {
+            match ready!(send.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(lost(error))),
+                None => return Poll::Ready(Err(gone())),
+            }
+        }
+        let count = send.capacity().min(asked);
+        let buffered = count.min(pending.len());
+        let mut bytes = BytesMut::with_capacity(count);
+        bytes.extend_from_slice(pending.get(..buffered).unwrap_or(&[]));
+        bytes.extend_from_slice(direct.get(..count - buffered).unwrap_or(&[]));
+        self.ended = last && count == wanted && self.trailers_out.is_none();
+        send.send_data(bytes.freeze(), self.ended).map_err(lost)?;
+        out.note_sent(buffered);
+        Poll::Ready(Ok(Written { total: count, direct: count - buffered }))
+    }
+
+    /// The codec sends by itself.
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn held(&self) -> usize {
+        0
+    }
+
+    fn session(&self) -> Option<&Rc<Session>> {
+        self.session.as_ref()
+    }
+
+    fn begin_head(&mut self, _: &mut Out, status: u16, _: &[u8]) {
+        self.fields.clear();
+        self.fields.reserve(USUAL_FIELDS);
+        self.unsayable = false;
+        match StatusCode::from_u16(status) {
+            Ok(status) => self.status = status,
+            Err(_) => self.unsayable = true,
+        }
+    }
+
+    fn field(&mut self, _: &mut Out, name: &[u8], value: &[u8]) {
+        self.unsayable |= !add(&mut self.fields, name, value);
+    }
+
+    fn end_head(&mut self, _: &mut Out, kind: HeadKind) -> Result<u64, Cause> {
+        let mut response = Response::new(());
+        *response.status_mut() = self.status;
+        *response.headers_mut() = std::mem::take(&mut self.fields);
+        if self.unsayable {
+            return Err(Cause::ResponseMalformed);
+        }
+        let fields = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        let bytes = ":status: 200\r\n\r\n".len() + fields.sum::<usize>();
+        let sent = match kind {
+            HeadKind::Informational => self.respond.send_informational(response),
+            HeadKind::Final | HeadKind::FinalAlone => {
+                self.ended = kind == HeadKind::FinalAlone;
+                self.respond.send_response(response, self.ended).map(|send| self.send = Some(send))
+            }
+        };
+        let loss = self.loss();
+        sent.map(|()| bytes as u64).map_err(|_| loss)
+    }
+
+    fn trailers(
+        &mut self,
+        _: &mut Out,
+        each: impl FnOnce(&mut dyn FnMut(&[u8], &[u8])) -> Result<(), Cause>,
+    ) -> Result<(), Cause> {
+        let (mut trailers, mut sayable) = (HeaderMap::new(), true);
+        each(&mut |name, value| sayable &= add(&mut trailers, name, value))?;
+        if !sayable {
+            return Err(Cause::ResponseMalformed);
+        }
+        self.trailers_out = Some(trailers).filter(|trailers| !trailers.is_empty()).map(Box::new);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Cause> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        let loss = self.loss();
+        let Some(send) = self.send.as_mut() else { return Err(loss) };
+        let sent = match self.trailers_out.take() {
+            Some(trailers) => send.send_trailers(*trailers),
+            None => send.send_data(Bytes::new(), true),
+        };
+        sent.map_err(|_| loss)
+    }
+}
+
+/// Adds a field, its name in lower case; false when it is none.
+fn add(fields: &mut HeaderMap, name: &[u8], value: &[u8]) -> bool {
+    let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) else {
+        return false;
+    };
+    fields.try_append(name, value).is_ok()
+}

@@ -1,0 +1,220 @@
+//! Streams of a connection: a request's head is judged as it comes, and what is not malformed gets a task and an exchange.
+//!
+//! Counts what is open, so that the connection knows when it is idle. Does not drive the codec.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+use ekiden_config::model::Listener;
+use ekiden_core::outcome::Cause;
+use ekiden_core::table::ListenerTable;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::Request;
+
+use crate::exchange::request_out::choose_request_id;
+use crate::exchange::{After, Workspace, run, trace};
+use crate::http2::connection::Seat;
+use crate::http2::follower::Notes;
+use crate::http2::stream::ClientStream;
+use crate::wire::http2::{Http2Head, is_malformed};
+use crate::worker::Worker;
+use crate::worker::connection::{Busy, Connection};
+
+/// How long, and for how much, a stream whose response was early waits for the end of its request.
+const LINGER_MS: u64 = 1_000;
+const LINGER_BYTES: usize = 64 << 10;
+/// Malformed requests over the life of a connection.
+const MALFORMED_MAX: usize = 100;
+
+/// Streams under way.
+#[derive(Debug, Default)]
+pub struct Streams {
+    open: Cell<u32>,
+    malformed: Cell<usize>,
+    idle_since_ms: Cell<u64>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Streams {
+    /// None yet.
+    pub fn new(now_ms: u64) -> Rc<Self> {
+        let streams = Self::default();
+        streams.idle_since_ms.set(now_ms);
+        Rc::new(streams)
+    }
+
+    /// Since when none is open; none while one is.
+    pub fn idle_since_ms(&self) -> Option<u64> {
+        (self.open.get() == 0).then(|| self.idle_since_ms.get())
+    }
+
+    /// Whether the client sends more malformed requests than it may.
+    pub fn are_malformed(&self) -> bool {
+        self.malformed.get() > MALFORMED_MAX
+    }
+
+    /// Whom to wake when none is open any more, or too many were malformed.
+    pub fn set_waker(&self, waker: &Waker) {
+        let mut held = self.waker.borrow_mut();
+        if !held.as_ref().is_some_and(|held| held.will_wake(waker)) {
+            *held = Some(waker.clone());
+        }
+    }
+
+    /// Wakes the connection to look at them.
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn note_malformed(&self) {
+        self.malformed.set(self.malformed.get() + 1);
+        if self.are_malformed() {
+            self.wake();
+        }
+    }
+}
+
+/// A stream under way, counted while this lives.
+struct OpenStream {
+    worker: Rc<Worker>,
+    streams: Rc<Streams>,
+}
+
+impl OpenStream {
+    fn new(worker: &Rc<Worker>, streams: &Rc<Streams>) -> Self {
+        streams.open.set(streams.open.get() + 1);
+        worker.shard.streams.add(1);
+        worker.shard.streams_open.add(1);
+        Self { worker: Rc::clone(worker), streams: Rc::clone(streams) }
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.worker.shard.streams_open.sub(1);
+        let open = self.streams.open.get() - 1;
+        self.streams.open.set(open);
+        if open == 0 {
+            self.streams.idle_since_ms.set(self.worker.turn_ms());
+            self.streams.wake();
+        }
+    }
+}
+
+/// Judges a request's head and starts its exchange. A malformed one ends here: it is a stream error and nothing else
+/// (RFC 9113 section 8.1.1).
+pub fn start(
+    seat: &Seat<'_>,
+    streams: &Rc<Streams>,
+    notes: &Rc<Notes>,
+    (request, respond): (Request<RecvStream>, SendResponse<Bytes>),
+) {
+    let (head, body) = request.into_parts();
+    let (worker, listener) = (seat.worker, seat.listener);
+    let open = OpenStream::new(worker, streams);
+    let stream = ClientStream::new(body, respond, Rc::clone(notes), seat.session.clone());
+    let mut connection = Connection::new(Rc::clone(worker), Rc::clone(listener), stream, seat.peer);
+    let Some(settings) = worker.with_table(|table| listener.settings(table)) else { return };
+    let mut busy = Busy::new(&connection);
+    let Some(ws) = busy.workspace() else { return };
+    ws.begin();
+    ws.trace.begin(worker.clock.turn());
+    let judged = take_head(ws, &head, connection.stream.has_no_body(), &settings.listener);
+    if let Err(cause) = judged
+        && is_malformed(cause)
+    {
+        choose_request_id(worker, ws);
+        connection.stream.reset(Reason::PROTOCOL_ERROR);
+        trace::end(worker, ws, cause);
+        streams.note_malformed();
+        return;
+    }
+    connection.deadline.set_busy(true);
+    tokio::task::spawn_local(exchange(connection, busy, settings, judged, open));
+}
+
+fn take_head(
+    ws: &mut Workspace,
+    head: &http::request::Parts,
+    ended: bool,
+    listener: &Listener,
+) -> Result<(), Cause> {
+    let (bounds, rules) = run::head_rules(listener);
+    let from = Http2Head {
+        method: head.method.as_str(),
+        scheme: head.uri.scheme_str(),
+        authority: head.uri.authority().map(http::uri::Authority::as_str),
+        path: head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str),
+        fields: &head.headers,
+        ended,
+    };
+    ws.trace.bytes_in = ws.request.take_http2(&from, &bounds, rules)?;
+    Ok(())
+}
+
+/// Serves one stream whose head stands in the workspace. The record has been written when this ends.
+///
+/// A block and not an `async fn`: what it captures is stored once, and moved once when the task is made.
+fn exchange(
+    connection: Connection<ClientStream>,
+    busy: Busy,
+    settings: Arc<ListenerTable>,
+    judged: Result<(), Cause>,
+    open: OpenStream,
+) -> impl Future<Output = ()> {
+    let mut held = (connection, Some(busy), open);
+    async move {
+        let (connection, busy, _) = &mut held;
+        let Some(ws) = busy.as_mut().and_then(Busy::workspace) else { return };
+        let after = run::serve_head(connection, ws, &settings, judged).await;
+        *busy = None;
+        if after == After::Abort {
+            connection.stream.reset(Reason::INTERNAL_ERROR);
+        } else if !connection.stream.has_no_body() {
+            Box::pin(linger(connection)).await;
+        }
+    }
+}
+
+/// The response came before the end of the request: waits a moment for that end, so that a client which is about to finish
+/// is not told to stop, and one that breaks the protocol is told so. Then the stream is reset with NO_ERROR.
+async fn linger(connection: &mut Connection<ClientStream>) {
+    connection.deadline.set_busy(false);
+    let worker = Rc::clone(&connection.worker);
+    let over_ms = worker.turn_ms() + LINGER_MS;
+    let mut left = LINGER_BYTES;
+    poll_fn(|cx| {
+        if connection.stream.poll_swallow(cx, &mut left).is_ready()
+            || worker.is_draining()
+            || worker.now_ms() >= over_ms
+        {
+            return Poll::Ready(());
+        }
+        connection.deadline.set(over_ms, cx.waker());
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_size<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A stream's task is made and freed for each request: what it holds is moved, and allocated.
+    #[test]
+    fn the_task_of_a_stream_is_small() {
+        let size = future_size(exchange);
+        assert!(size <= 1_000, "the task of a stream holds {size} bytes");
+    }
+}

@@ -1,0 +1,100 @@
+//! Scenarios that need a router of their own, because they change or end it.
+
+use std::net::TcpStream;
+
+use ekiden_core::outcome::{Cause, Phase};
+use ekiden_tests::{Authority, Client, Conn, Ekiden, Origin, Run, Served, Setup, cluster, until, web};
+
+use super::{Seen, check, count, sent};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A listener with a certificate for `a.test` and one for `b.test`.
+fn secure() -> (Authority, Ekiden) {
+    let authority = Authority::new();
+    let setup = Setup::new("[[route]]\nrespond = { body = \"closed\" }\n")
+        .listener("tls = [{ cert = \"a.pem\", key = \"a.key\" }, { cert = \"b.pem\", key = \"b.key\" }]");
+    for name in ["a", "b"] {
+        authority.make(&[&format!("{name}.test")]).write(setup.dir(), name);
+    }
+    (authority, Ekiden::start(setup))
+}
+
+pub(super) fn plain_on_tls(cause: Cause, phase: Phase) {
+    let (_authority, router) = secure();
+    check(&router, cause, phase, &sent(router.client(), GET));
+    counted_once(&router, cause);
+}
+
+/// A host of the other certificate.
+pub(super) fn misdirected(cause: Cause, phase: Phase) {
+    let (authority, router) = secure();
+    let client = authority.trusting().connect(router.address(), "a.test").unwrap();
+    check(&router, cause, phase, &sent(client, "GET / HTTP/1.1\r\nHost: b.test\r\n\r\n"));
+    counted_once(&router, cause);
+}
+
+fn counted_once(router: &Ekiden, cause: Cause) {
+    until(&format!("the metric of {cause:?}"), || (count(router, cause) == 1.0).then_some(()));
+}
+
+/// The cluster is taken away while a request waits for its first check.
+pub(super) fn cluster_gone(cause: Cause, phase: Phase) {
+    let silent = Origin::start(Conn::until_closed);
+    let probe = "probe = { path = \"/healthz\", interval = \"1h\", timeout = \"1h\" }";
+    let setup = Setup::new(web(&[silent.address], probe, "timeout = { connect = \"60s\" }"));
+    let without = setup.config_with("[[route]]\nrespond = { body = \"closed\" }\n");
+    let router = Ekiden::start(setup);
+    let mut client = router.client();
+    let address = client.socket().local_addr().unwrap().to_string();
+    client.send(GET);
+    until("a request in the queue", || {
+        (router.metric("ekiden_cluster_queue_depth", &[]) == 1.0).then_some(())
+    });
+    router.rewrite(&without);
+    let response = client.response();
+    check(&router, cause, phase, &Seen { client: address, earlier: 0, response: Some(response) });
+    counted_once(&router, cause);
+}
+
+/// The last descriptor is taken by clients, and a request of another one needs an upstream connection.
+pub(super) fn sockets_exhausted(cause: Cause, phase: Phase) {
+    const DESCRIPTORS: usize = 100;
+    let origin = Origin::hello("good");
+    let limited = format!("ulimit -n {DESCRIPTORS}; exec \"$@\"");
+    let wrapper = ["sh", "-c", &limited, "sh"].map(str::to_owned).to_vec();
+    let setup = Setup::new(web(&[origin.address], "", "path = \"/good\"")).top("max_connections = 1000");
+    let router = Ekiden::start_with(setup, Run { wrapper, ..Run::default() });
+    let mut client = router.client();
+    assert_eq!(client.get("a", "/none").code(), "no_route");
+    // Taken before the descriptors are.
+    let mut scrape = Client::connect(router.telemetry);
+    assert_eq!(scrape.get("localhost", "/livez").status, 200);
+    let crowd: Vec<TcpStream> =
+        (0..DESCRIPTORS).map(|_| TcpStream::connect(router.address()).unwrap()).collect();
+    until("a pause", || {
+        let text = scrape.get("localhost", "/metrics").text();
+        let line = "ekiden_accept_pauses_total{cause=\"descriptors\"} ";
+        text.lines().any(|text| text.strip_prefix(line).is_some_and(|count| count != "0")).then_some(())
+    });
+    let seen = Seen { earlier: 1, ..sent(client, "GET /good HTTP/1.1\r\nHost: a\r\n\r\n") };
+    drop((crowd, scrape));
+    check(&router, cause, phase, &seen);
+    counted_once(&router, cause);
+}
+
+/// The process ends, and an endpoint has not answered when the time for that is over. Nobody can ask for metrics then.
+pub(super) fn drained(cause: Cause, phase: Phase) {
+    let silent = Origin::start(Conn::until_closed);
+    let setup = Setup::new(cluster("web", &[silent.address], "") + "[[route]]\ncluster = \"web\"\n")
+        .top("drain_grace = \"0s\"\ndrain_timeout = \"300ms\"");
+    let mut router = Ekiden::start(setup);
+    let mut client = router.client();
+    let address = client.socket().local_addr().unwrap().to_string();
+    client.send(GET);
+    silent.wait_received(1, GET.len());
+    router.terminate();
+    let response = client.response();
+    router.wait();
+    check(&router, cause, phase, &Seen { client: address, earlier: 0, response: Some(response) });
+}
