@@ -61,67 +61,70 @@ enum Step {
 }
 
 /// Serves one request by an endpoint of `cluster`. The record has been written when this returns.
-pub async fn forward<D: Downstream>(
+pub fn forward<D: Downstream>(
     connection: &mut Connection<D>,
     ws: &mut Workspace,
     listener: &Listener,
     entry: Arc<RouteEntry>,
     cluster: Arc<ClusterTable>,
-) -> After {
-    let worker = Rc::clone(&connection.worker);
-    let started = ws.trace.started.unwrap_or_else(|| worker.clock.turn());
-    if edit::rewrites_path(&entry.route) {
-        edit::rewritten_path(&entry.route, &ws.path, &mut ws.scratch);
-        std::mem::swap(&mut ws.path, &mut ws.scratch);
-        if ws.path.len() > REWRITE_MAX {
-            return Box::pin(run::refuse(connection, ws, Cause::RewriteTooLarge, None)).await;
-        }
-    }
-    let total_ms = entry.route.timeouts.total.map(|total| after_ms(started, total));
-    let mut forward = Forward::begin(&worker, ws, listener, entry, cluster, started);
-    let mut relay: Option<Relay> = None;
-    loop {
-        let acquired = match forward.step(ws) {
-            Step::Attached => Ok(()),
-            Step::Failed(cause) => Err(cause),
-            // Boxed, as is every path off the plain one: it would widen the task of each connection, idle ones too.
-            slow @ (Step::Wait | Step::Connect(..)) => Box::pin(forward.acquire(connection, ws, slow)).await,
+) -> impl Future<Output = After> {
+    let mut begun = rewrite(&entry, ws)
+        .map(|()| Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster));
+    async move {
+        let forward = match &mut begun {
+            Ok(forward) => forward,
+            Err(cause) => return Box::pin(run::refuse(connection, ws, *cause, None)).await,
         };
-        if let Err(cause) = acquired {
-            let failure = Failure { cause, begun: false, replayable: false };
-            return Box::pin(forward.fail(connection, ws, failure, relay.is_some())).await;
-        }
-        let now = worker.clock.turn();
-        ws.trace.leg_started = Some(now);
-        ws.trace.phase = Phase::Send;
-        let relay = match &mut relay {
-            Some(relay) => {
-                relay.restart(ws, now.ms());
-                relay
+        let mut relay: Option<Relay> = None;
+        loop {
+            let acquired = match forward.step(ws) {
+                Step::Attached => Ok(()),
+                Step::Failed(cause) => Err(cause),
+                // Boxed, as is every path off the plain one: it would widen the task of each connection, idle ones too.
+                slow @ (Step::Wait | Step::Connect(..)) => {
+                    Box::pin(forward.acquire(connection, ws, slow)).await
+                }
+            };
+            if let Err(cause) = acquired {
+                let failure = Failure { cause, begun: false, replayable: false };
+                return Box::pin(forward.fail(connection, ws, failure, relay.is_some())).await;
             }
-            none => {
-                forward.write_head(ws, started);
-                none.insert(Relay::new::<D>(ws, run::body_limit(listener, &forward.entry), now.ms()))
-            }
-        };
-        let mut sides = Sides {
-            worker: &worker,
-            client: &mut connection.stream,
-            ws,
-            listener,
-            route: &forward.entry.route,
-            total_ms,
-            deadline: &connection.deadline,
-        };
-        match poll_fn(|cx| relay.poll(cx, &mut sides)).await {
-            Ok(finish) => return forward.finish(ws, finish),
-            Err(failure) => {
-                if !forward.begin_again(ws, failure) {
-                    return Box::pin(forward.fail(connection, ws, failure, true)).await;
+            let relay = forward.attempt::<D>(ws, &mut relay);
+            let mut sides = Sides {
+                worker: &forward.worker,
+                client: &mut connection.stream,
+                listener: forward.listener,
+                route: &forward.entry.route,
+                total_ms: forward.total_ms(ws),
+                ws,
+                deadline: &connection.deadline,
+            };
+            match poll_fn(|cx| relay.poll(cx, &mut sides)).await {
+                Ok(finish) => return forward.finish(ws, finish),
+                Err(failure) => {
+                    if !forward.begin_again(ws, failure) {
+                        return Box::pin(forward.fail(connection, ws, failure, true)).await;
+                    }
                 }
             }
         }
     }
+}
+
+/// Writes the path that the endpoint sees.
+fn rewrite(entry: &RouteEntry, ws: &mut Workspace) -> Result<(), Cause> {
+    if edit::rewrites_path(&entry.route) {
+        edit::rewritten_path(&entry.route, &ws.path, &mut ws.scratch);
+        std::mem::swap(&mut ws.path, &mut ws.scratch);
+        if ws.path.len() > REWRITE_MAX {
+            return Err(Cause::RewriteTooLarge);
+        }
+    }
+    Ok(())
+}
+
+fn started(worker: &Worker, ws: &Workspace) -> Moment {
+    ws.trace.started.unwrap_or_else(|| worker.clock.turn())
 }
 
 /// The wheel's time a while after a moment.
@@ -132,12 +135,11 @@ fn after_ms(from: Moment, wait: Duration) -> u64 {
 impl<'a> Forward<'a> {
     /// Counts the request in at its cluster.
     fn begin(
-        worker: &Rc<Worker>,
+        worker: Rc<Worker>,
         ws: &mut Workspace,
         listener: &'a Listener,
         entry: Arc<RouteEntry>,
         cluster: Arc<ClusterTable>,
-        started: Moment,
     ) -> Self {
         cluster.cell.shard(worker.id).in_flight.add(1);
         ws.trace.cluster = Some(Arc::clone(&cluster.cell));
@@ -145,10 +147,11 @@ impl<'a> Forward<'a> {
         ws.tried.clear();
         ws.leg.output.clear();
         let timeouts = entry.route.timeouts;
+        let started = started(&worker, ws);
         let total_ms = timeouts.total.map_or(u64::MAX, |total| after_ms(started, total));
         Forward {
             connect_over_ms: after_ms(started, timeouts.connect).min(total_ms),
-            worker: Rc::clone(worker),
+            worker,
             listener,
             entry,
             cluster,
@@ -370,6 +373,28 @@ impl<'a> Forward<'a> {
         result?;
         ws.trace.phase = Phase::Connect;
         self.look_again(ws)
+    }
+
+    /// When the request may take no longer.
+    fn total_ms(&self, ws: &Workspace) -> Option<u64> {
+        self.entry.route.timeouts.total.map(|total| after_ms(started(&self.worker, ws), total))
+    }
+
+    /// Begins an attempt on the connection that is attached: the head is written for the first one, and kept.
+    fn attempt<'r, D: Downstream>(&self, ws: &mut Workspace, relay: &'r mut Option<Relay>) -> &'r mut Relay {
+        let now = self.worker.clock.turn();
+        ws.trace.leg_started = Some(now);
+        ws.trace.phase = Phase::Send;
+        match relay {
+            Some(relay) => {
+                relay.restart(ws, now.ms());
+                relay
+            }
+            none => {
+                self.write_head(ws, started(&self.worker, ws));
+                none.insert(Relay::new::<D>(ws, run::body_limit(self.listener, &self.entry), now.ms()))
+            }
+        }
     }
 
     fn write_head(&self, ws: &mut Workspace, started: Moment) {

@@ -82,35 +82,41 @@ pub async fn exchange(connection: &mut Connection, ws: &mut Workspace) -> After 
 
 /// Serves one request whose head stands in the workspace, or ends it with what was found wrong with the head. The record
 /// has been written when this returns.
-pub async fn serve_head<D: Downstream>(
+///
+/// A block and not an `async fn`, as `forward` is: what it captures is stored once in the task of each connection, idle ones
+/// too.
+pub fn serve_head<D: Downstream>(
     connection: &mut Connection<D>,
     ws: &mut Workspace,
     settings: &ListenerTable,
     judged: Result<(), Cause>,
-) -> After {
-    let worker = std::rc::Rc::clone(&connection.worker);
-    choose_request_id(&worker, ws);
-    if let Err(cause) = judged {
-        return Box::pin(refuse(connection, ws, cause, None)).await;
-    }
-    ws.trace.phase = Phase::Match;
-    let decision = worker.with_table(|table| decide(table, connection, ws, settings));
-    match decision {
-        Decision::Refuse(cause, allow) => Box::pin(refuse(connection, ws, cause, allow)).await,
-        Decision::RefuseOn(entry, cause) => {
-            enter_route(&worker, ws, &entry);
-            let steps = entry.admission.as_ref().filter(|_| cause == Cause::MethodDenied);
-            let allow = steps.map(|steps| steps.allow_line().to_owned());
-            Box::pin(refuse(connection, ws, cause, allow)).await
+) -> impl Future<Output = After> {
+    choose_request_id(&connection.worker, ws);
+    let decision = match judged {
+        Ok(()) => {
+            ws.trace.phase = Phase::Match;
+            connection.worker.with_table(|table| decide(table, connection, ws, settings))
         }
-        Decision::Secure(port) => Box::pin(secure::redirect(connection, ws, port)).await,
-        Decision::Act(entry) => {
-            enter_route(&worker, ws, &entry);
-            Box::pin(act(connection, ws, &entry)).await
-        }
-        Decision::Forward(entry, cluster) => {
-            enter_route(&worker, ws, &entry);
-            forward::forward(connection, ws, &settings.listener, entry, cluster).await
+        Err(cause) => Decision::Refuse(cause, None),
+    };
+    async move {
+        match decision {
+            Decision::Refuse(cause, allow) => Box::pin(refuse(connection, ws, cause, allow)).await,
+            Decision::RefuseOn(entry, cause) => {
+                enter_route(&connection.worker, ws, &entry);
+                let steps = entry.admission.as_ref().filter(|_| cause == Cause::MethodDenied);
+                let allow = steps.map(|steps| steps.allow_line().to_owned());
+                Box::pin(refuse(connection, ws, cause, allow)).await
+            }
+            Decision::Secure(port) => Box::pin(secure::redirect(connection, ws, port)).await,
+            Decision::Act(entry) => {
+                enter_route(&connection.worker, ws, &entry);
+                Box::pin(async move { act(connection, ws, &entry).await }).await
+            }
+            Decision::Forward(entry, cluster) => {
+                enter_route(&connection.worker, ws, &entry);
+                forward::forward(connection, ws, &settings.listener, entry, cluster).await
+            }
         }
     }
 }

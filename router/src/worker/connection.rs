@@ -49,15 +49,21 @@ pub struct Connection<D = Stream> {
 pub struct Kept {
     connection: Connection,
     keepalive_ms: u64,
-    /// When the wait for a request ends; set when it begins. What wakes it without being one (a piece of a TLS record) does
-    /// not prolong it.
-    over_ms: Option<u64>,
+    /// When the wait for a request ends; set when it begins, and 0 before. What wakes it without being one (a piece of a TLS
+    /// record) does not prolong it.
+    over_ms: u64,
     served: bool,
-    /// It may begin with HTTP/2.
-    h2c: bool,
+    /// None once it is known to be plain HTTP/1.
+    beginning: Option<Box<Beginning>>,
+    _open: OpenConnection,
+}
+
+/// What a connection may begin with that is not a request of HTTP/1: a handshake, or HTTP/2.
+struct Beginning {
     /// TLS of the listener, until the handshake takes it.
     tls: Option<Arc<TlsListener>>,
-    _open: OpenConnection,
+    /// What has been read already.
+    first: Option<Buffer>,
 }
 
 /// A workspace in use. Dropped with an exchange open (the task panicked or was ended), it leaves the record.
@@ -157,15 +163,16 @@ impl Kept {
             }
         });
         let tls = if secure { worker.shared.tls.listeners.load().get(&listener.name).cloned() } else { None };
+        let beginning = (h2c || tls.is_some()).then(|| Box::new(Beginning { tls, first: None }));
         let connection = Connection::new(worker, listener, stream, peer);
-        Self { connection, keepalive_ms, over_ms: None, served: false, h2c, tls, _open: open }
+        Self { connection, keepalive_ms, over_ms: 0, served: false, beginning, _open: open }
     }
 
     /// Serves it to its end.
     async fn serve(&mut self) {
-        if let Some(tls) = self.tls.take() {
+        if let Some(tls) = self.beginning.as_mut().and_then(|beginning| beginning.tls.take()) {
             // Boxed: an idle task has no room for what only its beginning needs.
-            match Box::pin(self.begin_secure(&tls)).await {
+            match Box::pin(self.begin_secure(tls)).await {
                 After::Keep | After::Idle => {}
                 After::Close => return self.connection.stream.say_goodbye(),
                 After::Linger => return Box::pin(self.linger()).await,
@@ -174,14 +181,14 @@ impl Kept {
         }
         while let Idle::Readable = self.idle().await {
             self.connection.deadline.set_busy(true);
-            let after = match self.h2c {
-                true => Box::pin(self.tell_apart()).await,
-                false => self.busy(None).await,
+            let after = match &self.beginning {
+                None => self.busy().await,
+                Some(_) => Box::pin(self.tell_apart()).await,
             };
             self.connection.deadline.set_busy(false);
             if after != After::Idle {
                 self.served = true;
-                self.over_ms = None;
+                self.over_ms = 0;
             }
             match after {
                 After::Idle | After::Keep => {}
@@ -194,10 +201,10 @@ impl Kept {
     }
 
     /// Makes the handshake, and serves what does not go on as HTTP/1: HTTP/2 by ALPN, plain HTTP on the TLS port.
-    async fn begin_secure(&mut self, tls: &Arc<TlsListener>) -> After {
+    async fn begin_secure(&mut self, tls: Arc<TlsListener>) -> After {
         // What is negotiated decides, not what the bytes look like.
-        self.h2c = false;
-        match handshake::begin(&mut self.connection, tls).await {
+        self.beginning = None;
+        match handshake::begin(&mut self.connection, &tls).await {
             Begun::Secure => {
                 let session = self.connection.stream.session();
                 if session.and_then(|session| session.alpn.as_deref()) == Some(HTTP2) {
@@ -210,7 +217,8 @@ impl Kept {
                 self.connection.worker.buffers.attach(&mut first);
                 first.put(&bytes);
                 self.connection.deadline.set_busy(true);
-                match self.busy(Some(first)).await {
+                self.beginning = Some(Box::new(Beginning { tls: None, first: Some(first) }));
+                match self.busy().await {
                     After::Linger => After::Linger,
                     _ => After::Close,
                 }
@@ -223,7 +231,10 @@ impl Kept {
     /// a request that has arrived and not been reported yet is served, and a connection that was let in a moment ago
     /// may still send its first.
     async fn idle(&mut self) -> Idle {
-        let over_ms = *self.over_ms.get_or_insert(self.connection.worker.turn_ms() + self.keepalive_ms);
+        if self.over_ms == 0 {
+            self.over_ms = self.connection.worker.turn_ms() + self.keepalive_ms;
+        }
+        let over_ms = self.over_ms;
         let mut settle_ms = None;
         let mut woken = false;
         poll_fn(|cx| {
@@ -261,8 +272,8 @@ impl Kept {
         match preface::tell(&mut self.connection, wait_ms).await {
             Told::Silent => After::Close,
             Told::Http1(first) => {
-                self.h2c = false;
-                self.busy(Some(first)).await
+                self.beginning = Some(Box::new(Beginning { tls: None, first: Some(first) }));
+                self.busy().await
             }
             Told::Http2(first) => self.serve_http2(first).await,
         }
@@ -280,12 +291,12 @@ impl Kept {
         }
     }
 
-    /// Runs exchanges until nothing of the client's is left over. `first` is what has been read already.
-    async fn busy(&mut self, first: Option<Buffer>) -> After {
+    /// Runs exchanges until nothing of the client's is left over.
+    async fn busy(&mut self) -> After {
         let mut busy = Busy::new(&self.connection);
         let Some(ws) = busy.workspace() else { return After::Close };
-        if let Some(first) = first {
-            ws.client_in = first;
+        if let Some(beginning) = self.beginning.take() {
+            ws.client_in = beginning.first.unwrap_or_default();
         }
         loop {
             let after = run::exchange(&mut self.connection, ws).await;
@@ -345,7 +356,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         let size = future_size(serve);
-        assert!(size <= 800, "the connection task holds {size} bytes");
+        assert!(size <= 736, "the connection task holds {size} bytes");
     }
 
     /// What ends the task does not matter: the request is counted once, and whether it was a fault of ours.
