@@ -45,7 +45,7 @@ const RESET_KNOWN_FOR: Duration = Duration::from_secs(1);
 const SMALL_FRAMES: usize = CONNECTION_WINDOW as usize / 2;
 
 /// Whose connection it is.
-pub struct Seat<'a> {
+pub struct Accepted<'a> {
     /// Its worker.
     pub worker: &'a Rc<Worker>,
     /// The listener that accepted it.
@@ -100,13 +100,13 @@ fn builder(limits: &HttpLimits) -> server::Builder {
 
 /// Serves a connection that has been found to speak HTTP/2, to its end. `first` holds what has been read of it. True when
 /// the client may still be sending, so that a close would overtake the last frames.
-pub async fn serve<S>(seat: Seat<'_>, io: &mut S, first: Buffer) -> bool
+pub async fn serve<S>(accepted: Accepted<'_>, io: &mut S, first: Buffer) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let worker = seat.worker;
+    let worker = accepted.worker;
     let _open = OpenHttp2::new(worker);
-    let settings = worker.with_table(|table| seat.listener.settings(table));
+    let settings = worker.with_table(|table| accepted.listener.settings(table));
     let Some(settings) = settings else { return false };
     let limits = &settings.listener.limits;
     let notes = Rc::new(Notes::default());
@@ -120,7 +120,7 @@ where
         if worker.is_forced() || worker.now_ms() >= over_ms {
             return Poll::Ready(None);
         }
-        seat.deadline.set(over_ms, cx.waker());
+        accepted.deadline.set(over_ms, cx.waker());
         Poll::Pending
     })
     .await;
@@ -128,6 +128,6 @@ where
         worker.shard.http2_faults.add(1);
         return true;
     };
-    let mut driver = Driver::new(seat, notes, codec, limits);
+    let mut driver = Driver::new(accepted, notes, codec, limits);
     poll_fn(|cx| driver.poll(cx)).await
 }

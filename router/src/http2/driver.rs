@@ -15,7 +15,7 @@ use ekiden_core::frame_budget::Budget;
 use h2::{Reason, server};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::http2::connection::{Seat, milliseconds};
+use crate::http2::connection::{Accepted, milliseconds};
 use crate::http2::follower::{Fault, Follower, Notes};
 use crate::http2::streams::{self, Streams};
 
@@ -24,7 +24,7 @@ const SETTLE_MS: u64 = 1_000;
 
 /// A connection past its handshake.
 pub struct Driver<'a, S> {
-    seat: Seat<'a>,
+    accepted: Accepted<'a>,
     notes: Rc<Notes>,
     streams: Rc<Streams>,
     codec: server::Connection<Follower<'a, S>, Bytes>,
@@ -44,14 +44,14 @@ pub struct Driver<'a, S> {
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
     /// Drives a connection whose handshake is over.
     pub fn new(
-        seat: Seat<'a>,
+        accepted: Accepted<'a>,
         notes: Rc<Notes>,
         codec: server::Connection<Follower<'a, S>, Bytes>,
         limits: &HttpLimits,
     ) -> Self {
-        let streams = Streams::new(seat.worker.turn_ms());
+        let streams = Streams::new(accepted.worker.turn_ms());
         Self {
-            seat,
+            accepted,
             notes,
             streams,
             codec,
@@ -68,11 +68,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
     /// Ready when the connection is over: true when the client may still be sending, so that a close would overtake the last
     /// frames.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        self.seat.worker.clock.read();
+        self.accepted.worker.clock.read();
         loop {
             let next = pin!(self.codec.accept()).poll(cx);
             match next {
-                Poll::Ready(Some(Ok(taken))) => streams::start(&self.seat, &self.streams, &self.notes, taken),
+                Poll::Ready(Some(Ok(taken))) => {
+                    streams::start(&self.accepted, &self.streams, &self.notes, taken)
+                }
                 Poll::Ready(Some(Err(error))) => {
                     self.note_end(&error);
                     return Poll::Ready(!error.is_io());
@@ -96,22 +98,22 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
             Some(Reason::ENHANCE_YOUR_CALM) => self.count_calmed(Budget::Codec),
             Some(Reason::NO_ERROR) | None => {}
             Some(reason) => {
-                self.seat.worker.shard.http2_faults.add(1);
-                tracing::debug!(listener = %self.seat.listener.name, %reason, "HTTP/2 connection ended");
+                self.accepted.worker.shard.http2_faults.add(1);
+                tracing::debug!(listener = %self.accepted.listener.name, %reason, "HTTP/2 connection ended");
             }
         }
     }
 
     fn count_calmed(&self, budget: Budget) {
         self.notes.set_over_budget();
-        if let Some(counter) = self.seat.worker.shard.calmed.get(budget.index()) {
+        if let Some(counter) = self.accepted.worker.shard.calmed.get(budget.index()) {
             counter.add(1);
         }
-        if self.seat.listener.may_tell(self.seat.worker.turn_ms()) {
+        if self.accepted.listener.may_tell(self.accepted.worker.turn_ms()) {
             tracing::warn!(
-                listener = %self.seat.listener.name,
+                listener = %self.accepted.listener.name,
                 budget = budget.code(),
-                client = self.seat.peer.map(|peer| tracing::field::display(peer.ip())),
+                client = self.accepted.peer.map(|peer| tracing::field::display(peer.ip())),
                 "HTTP/2 connection is over a budget and was ended"
             );
         }
@@ -119,13 +121,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
 
     /// Looks whether the connection is to end, and sets the deadline at which to look again.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Step {
-        let worker = self.seat.worker;
+        let worker = self.accepted.worker;
         let now_ms = worker.turn_ms();
         if let Some(over_ms) = self.over_ms {
             if now_ms >= over_ms || worker.is_forced() {
                 return Step::Over;
             }
-            self.seat.deadline.set(over_ms, cx.waker());
+            self.accepted.deadline.set(over_ms, cx.waker());
             return Step::Wait;
         }
         if let Some(fault) = self.notes.fault() {
@@ -173,7 +175,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
             wake_ms = settle_ms.min(head_over_ms);
         }
         let wake_ms = wake_ms.min(now_ms + self.keepalive_ms);
-        self.seat.deadline.set(wake_ms, cx.waker());
+        self.accepted.deadline.set(wake_ms, cx.waker());
         self.streams.set_waker(cx.waker());
         Step::Wait
     }

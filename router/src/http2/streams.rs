@@ -18,7 +18,7 @@ use http::Request;
 
 use crate::exchange::request_out::choose_request_id;
 use crate::exchange::{After, Workspace, run, trace};
-use crate::http2::connection::Seat;
+use crate::http2::connection::Accepted;
 use crate::http2::follower::Notes;
 use crate::http2::stream::ClientStream;
 use crate::wire::http2::{Http2Head, is_malformed};
@@ -111,16 +111,16 @@ impl Drop for OpenStream {
 /// Judges a request's head and starts its exchange. A malformed one ends here: it is a stream error and nothing else
 /// (RFC 9113 section 8.1.1).
 pub fn start(
-    seat: &Seat<'_>,
+    accepted: &Accepted<'_>,
     streams: &Rc<Streams>,
     notes: &Rc<Notes>,
     (request, respond): (Request<RecvStream>, SendResponse<Bytes>),
 ) {
     let (head, body) = request.into_parts();
-    let (worker, listener) = (seat.worker, seat.listener);
+    let (worker, listener) = (accepted.worker, accepted.listener);
     let open = OpenStream::new(worker, streams);
-    let stream = ClientStream::new(body, respond, Rc::clone(notes), seat.session.clone());
-    let mut connection = Connection::new(Rc::clone(worker), Rc::clone(listener), stream, seat.peer);
+    let stream = ClientStream::new(body, respond, Rc::clone(notes), accepted.session.clone());
+    let mut connection = Connection::new(Rc::clone(worker), Rc::clone(listener), stream, accepted.peer);
     let Some(settings) = worker.with_table(|table| listener.settings(table)) else { return };
     let mut busy = Busy::new(&connection);
     let Some(ws) = busy.workspace() else { return };

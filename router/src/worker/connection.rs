@@ -284,8 +284,8 @@ impl Kept {
         let session = self.connection.stream.session().cloned();
         let Connection { worker, listener, stream, peer, deadline } = &mut self.connection;
         deadline.set_busy(false);
-        let seat = http2::connection::Seat { worker, listener, peer: *peer, session, deadline };
-        match http2::connection::serve(seat, stream, first).await {
+        let accepted = http2::connection::Accepted { worker, listener, peer: *peer, session, deadline };
+        match http2::connection::serve(accepted, stream, first).await {
             true => After::Linger,
             false => After::Close,
         }
