@@ -60,7 +60,12 @@ pub(super) fn cluster_gone(cause: Cause, phase: Phase) {
 /// The last descriptor is taken by clients, and a request of another one needs an upstream connection.
 pub(super) fn sockets_exhausted(cause: Cause, phase: Phase) {
     const DESCRIPTORS: usize = 100;
-    let origin = Origin::hello("good");
+    // Each request needs a connection of its own.
+    let origin = Origin::start(|conn| {
+        if let Some(request) = conn.request() {
+            conn.answer(&request, "good");
+        }
+    });
     let limited = format!("ulimit -n {DESCRIPTORS}; exec \"$@\"");
     let wrapper = ["sh", "-c", &limited, "sh"].map(str::to_owned).to_vec();
     let setup = Setup::new(web(&[origin.address], "", "path = \"/good\"")).top("max_connections = 1000");
@@ -77,7 +82,15 @@ pub(super) fn sockets_exhausted(cause: Cause, phase: Phase) {
         let line = "ekiden_accept_pauses_total{cause=\"descriptors\"} ";
         text.lines().any(|text| text.strip_prefix(line).is_some_and(|count| count != "0")).then_some(())
     });
-    let seen = Seen { earlier: 1, ..sent(client, "GET /good HTTP/1.1\r\nHost: a\r\n\r\n") };
+    // A descriptor that the process gives back for a moment serves one request more, and then the crowd has it.
+    let address = client.socket().local_addr().unwrap().to_string();
+    let mut earlier = 0;
+    let response = until("a request without a descriptor", || {
+        earlier += 1;
+        let response = client.get("a", "/good");
+        (response.status != 200).then_some(response)
+    });
+    let seen = Seen { client: address, earlier, response: Some(response) };
     drop((crowd, scrape));
     check(&router, cause, phase, &seen);
     counted_once(&router, cause);
