@@ -70,6 +70,7 @@ pub fn model(shape: &Shape) -> Model {
     Model {
         listeners: BTreeMap::from([(name, Arc::new(listener))]),
         apps: apps.map(|app| (app.name.clone(), Arc::new(app))).collect(),
+        trust: Arc::default(),
     }
 }
 
@@ -150,6 +151,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
             zone: None,
             drain: false,
             release: None,
+            dns_name: None,
             owner: Owner::File,
         })
     };
@@ -161,6 +163,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         peer_router: false,
         queue: 1024,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
+        tls: None,
     };
     Cluster {
         name: cluster_name(at),

@@ -156,7 +156,7 @@ fn assemble(input: &Input<'_>, world: &World, process: CheckedProcess, parts: Ve
         };
         apps.extend(kept.map(|app| (part.name.clone(), app)));
     }
-    let mut model = Model { listeners: process.listeners, apps };
+    let mut model = Model { listeners: process.listeners, apps, trust: Arc::new(process.trust) };
     if let Some(previous) = input.previous {
         model = reuse(model, previous);
     }

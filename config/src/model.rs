@@ -8,11 +8,16 @@ mod admission;
 mod limit;
 mod readiness;
 mod tls;
+mod trust;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
+pub use trust::{
+    AuthoritySource, ClusterTls, Credential, IdentitySource, KeyPair, Roots, San, TrustSources, Verify,
+    may_use,
+};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +37,8 @@ pub struct Model {
     pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
     /// Owners of routes and clusters, by name.
     pub apps: BTreeMap<AppName, Arc<App>>,
+    /// Authorities and identities that the process gives to apps.
+    pub trust: Arc<TrustSources>,
 }
 
 /// A place to listen on or to connect to.
@@ -462,6 +469,8 @@ pub struct ClusterPolicy {
     pub queue: u32,
     /// Ejection, panic and slow start.
     pub readiness: ReadinessPolicy,
+    /// TLS with the endpoints; none means plain connections.
+    pub tls: Option<Arc<ClusterTls>>,
 }
 
 /// Which picker chooses an endpoint.
@@ -514,6 +523,8 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// Where to connect. Two endpoints may share an address.
     pub address: Address,
+    /// The DNS name that the address was resolved from, lower case, without final dot: what TLS asks for by default.
+    pub dns_name: Option<Arc<str>>,
     /// Relative share. 1..=1000, default 1.
     pub weight: u16,
     /// Failure domain, free text.
@@ -625,7 +636,7 @@ pub enum LogTarget {
 impl Model {
     /// A Model without listeners and apps: what serves before the first publish.
     pub fn empty() -> Self {
-        Self { listeners: BTreeMap::new(), apps: BTreeMap::new() }
+        Self { listeners: BTreeMap::new(), apps: BTreeMap::new(), trust: Arc::default() }
     }
 
     /// Number of endpoints in all clusters.

@@ -109,6 +109,11 @@ name!(
     EndpointId, endpoint
 );
 
+name!(
+    /// An entry of the process's authorities or identities. `[A-Za-z0-9_.-]{1,128}`.
+    TrustName, plain
+);
+
 impl AppName {
     /// The app formed by the top-level routes and clusters of the process file.
     pub fn default_app() -> Self {

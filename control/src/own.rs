@@ -66,6 +66,7 @@ mod tests {
                 weight: 1,
                 zone: None,
                 drain: false,
+                dns_name: None,
                 release: None,
                 owner: Owner::Api,
             };

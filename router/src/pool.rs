@@ -1,4 +1,4 @@
-//! Idle upstream connections of one worker, by incarnation: last in, first out.
+//! Idle upstream connections of one worker, by incarnation: last in, first out. A connection whose trust is retired is closed.
 //!
 //! Knows connections, not HTTP. A connection is checked when it is taken out: first what the event loop has already
 //! reported, without a system call, then a peek if it idled long. Does not open connections.
@@ -68,9 +68,9 @@ impl Pool {
         Self { worker, shelves: RefCell::default() }
     }
 
-    /// Takes the most recently used live connection of an incarnation. `fresh_only` asks for one idle for less than
-    /// [`FRESH_MS`].
-    pub fn take(&self, uid: u64, now_ms: u64, fresh_only: bool) -> Option<Stream> {
+    /// Takes the most recently used live connection of an incarnation, one of TLS if `secure` says so. `fresh_only` asks for
+    /// one idle for less than [`FRESH_MS`].
+    pub fn take(&self, uid: u64, now_ms: u64, fresh_only: bool, secure: bool) -> Option<Stream> {
         let mut shelves = self.shelves.borrow_mut();
         let shelf = shelves.get_mut(&uid)?;
         let limit_ms = shelf.effective_limit_ms();
@@ -83,6 +83,7 @@ impl Pool {
             let idle = shelf.idle.pop()?;
             stats.idle.sub(1);
             let dead = age_ms >= limit_ms
+                || idle.stream.is_unsuited(secure)
                 || idle.stream.reported_readable()
                 || (age_ms >= FRESH_MS && idle.stream.peeked_dead());
             if !dead {
@@ -97,7 +98,7 @@ impl Pool {
     /// Puts an idle connection back, unless its endpoint is leaving or its shelf is full.
     pub fn put(&self, stream: Stream, home: Return<'_>, now_ms: u64) {
         let stats = home.stats.shard(self.worker);
-        if home.cell.is_gone() || home.cell.is_draining() {
+        if home.cell.is_gone() || home.cell.is_draining() || stream.is_retired() {
             stats.connections.sub(1);
             return;
         }
@@ -127,6 +128,9 @@ impl Pool {
             let cell = &shelf.cell;
             shelf.idle.retain(|idle| {
                 let age_ms = now_ms.saturating_sub(idle.since_ms);
+                if idle.stream.is_retired() {
+                    return false;
+                }
                 if !leaving && age_ms < limit_ms && idle.stream.reported_readable() {
                     // Seen at most one sweep late: its own limit is no longer than this.
                     if age_ms > 2 * FRESH_MS {

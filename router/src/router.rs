@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Observations};
 use ekiden_config::model::{AccessLog, Address};
 use ekiden_config::names::{AppName, ClusterName};
+use ekiden_core::cell::Incarnation;
+use ekiden_core::outcome::{Cause, Phase};
 use ekiden_core::table::Table;
 
 use crate::aside;
 use crate::listen::Inherited;
-use crate::probe::{Hooks, Prober};
+use crate::probe::{Hooks, Prober, Target};
 use crate::record::Scribe;
 use crate::shared::{Shared, retire_all};
 use crate::swap::{Swap, SwapStatus, Swapper};
@@ -104,10 +106,10 @@ impl Router {
             retire_all(&retired);
         })?;
         let (certificates, asked) = watch::door();
-        let hub = Arc::clone(&shared.tls);
+        let (hub, trusts) = (Arc::clone(&shared.tls), Arc::clone(&shared.trusts));
         spawn("ekiden-certs", move || {
             aside::give_way();
-            watch::run(&hub, &asked);
+            watch::run(&hub, &trusts, &asked);
         })?;
         *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared)?);
         let bound = connection_bound(options.max_connections, workers);
@@ -195,6 +197,10 @@ impl Router {
                     let hub = Arc::clone(&self.shared.tls);
                     Arc::new(move || hub.report())
                 },
+                identities: {
+                    let trusts = Arc::clone(&self.shared.trusts);
+                    Arc::new(move || trusts.report())
+                },
                 log: scribe.meters(),
                 started: self.shared.started,
             },
@@ -280,14 +286,30 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
 
 fn start_prober(shared: &Arc<Shared>) -> io::Result<Prober> {
     let (for_table, for_change, for_own) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
+    let for_target = Arc::clone(shared);
     let hooks = Hooks {
         table: Arc::new(move || for_table.table.load_full()),
         on_change: Arc::new(move |_, _| for_change.tell(|| Message::Readiness)),
         is_own: Arc::new(move |address| for_own.is_own(address)),
         suspects: Arc::clone(&shared.suspects),
         observations: shared.observations.clone(),
+        target: Arc::new(move |incarnation| target(&for_target, incarnation)),
     };
     Prober::start(hooks, fastrand::u64(..))
+}
+
+/// How an endpoint is connected to for a check: as the table in force says.
+fn target(shared: &Shared, incarnation: &Incarnation) -> Result<Target, String> {
+    let Incarnation { app, cluster, address, dns_name, .. } = incarnation;
+    let table = shared.table.load();
+    let tls = table.cluster_named(app, cluster).and_then(|table| table.cluster.policy.tls.as_ref());
+    if tls.is_none() {
+        return Ok(Target::plain(address.clone()));
+    }
+    let place = (app.clone(), cluster.clone());
+    let secure = shared.trusts.of(&place, address, dns_name.as_deref());
+    let secure = secure.ok_or_else(|| Cause::TlsUnavailable.at(Phase::Connect).words().to_owned())?;
+    Ok(Target { address: address.clone(), secure: Some(secure) })
 }
 
 /// Connections of one worker: as configured, else what the descriptors suffice for.

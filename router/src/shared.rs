@@ -15,7 +15,7 @@ use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::Table;
 
 use crate::probe::Suspects;
-use crate::tls::Hub;
+use crate::tls::{Hub, Trusts};
 use crate::worker::connection_limits::KnownClients;
 use crate::worker::mailbox::{Mailbox, Message};
 
@@ -49,6 +49,8 @@ pub struct Shared {
     pub started: Instant,
     /// Certificates and TLS settings of listeners.
     pub tls: Arc<Hub>,
+    /// TLS with endpoints, by cluster.
+    pub trusts: Arc<Trusts>,
     own: Mutex<Arc<[Address]>>,
     known_clients: OnceLock<KnownClients>,
     taken: (Mutex<()>, Condvar),
@@ -104,7 +106,8 @@ impl Shared {
             suspects: Arc::default(),
             observations: Observations::default(),
             started: Instant::now(),
-            tls: Arc::new(Hub::new(base)),
+            tls: Arc::new(Hub::new(base.clone())),
+            trusts: Arc::new(Trusts::new(base)),
             own: Mutex::new(Arc::from([])),
             known_clients: OnceLock::new(),
             taken: (Mutex::new(()), Condvar::new()),

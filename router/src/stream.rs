@@ -4,7 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use ekiden_config::model::Address;
@@ -95,8 +95,27 @@ impl Stream {
         }
     }
 
+    /// Whether a kept connection may not carry another request: it is not of the kind that is asked for now, or what its
+    /// endpoint was believed by is in force no more.
+    #[inline]
+    pub fn is_unsuited(&self, secure: bool) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => secure,
+            Stream::Tls(stream) => !secure || stream.is_retired(),
+        }
+    }
+
+    /// Whether what the endpoint was believed by is in force no more. Never on a plain socket.
+    #[inline]
+    pub fn is_retired(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => false,
+            Stream::Tls(stream) => stream.is_retired(),
+        }
+    }
+
     /// The TLS session; none on a plain socket.
-    pub fn session(&self) -> Option<&Rc<Session>> {
+    pub fn session(&self) -> Option<&Arc<Session>> {
         match self {
             Stream::Tls(stream) => stream.session(),
             Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => None,

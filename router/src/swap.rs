@@ -140,6 +140,9 @@ impl Swapper {
         for (name, reason) in self.shared.tls.apply(model) {
             refused.push(Refusal { part: format!("certificates:{name}"), reason });
         }
+        for (place, reason) in self.shared.trusts.apply(model) {
+            refused.push(Refusal { part: format!("tls:{place}"), reason });
+        }
         let opened = self.bind(model, &mut refused);
         self.compiler.set_now(unix_ms());
         let before = Arc::clone(self.compiler.table());
@@ -173,6 +176,7 @@ impl Swapper {
         self.shared.await_taken(generation, LATE);
         self.unbind(model);
         self.shared.tls.retain(model);
+        self.shared.trusts.retain(model);
         self.waiting.push(Waiting { generation, since, tickets, refused, named: false });
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod origin;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod router;
+pub(crate) mod secure_origin;
 pub(crate) mod setup;
 pub(crate) mod tls;
 

@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, RsaKeySize, SerialNumber,
+    KeyUsagePurpose, RevokedCertParams, RsaKeySize, SanType, SerialNumber,
 };
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -91,8 +91,11 @@ impl Authority {
 
     /// A certificate for a key that is there.
     pub fn make_with(&self, names: &[&str], key: &KeyPair, life: Life) -> Made {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        // What has a scheme is a URI.
+        let (uris, names): (Vec<_>, Vec<_>) = names.iter().copied().partition(|name| name.contains("://"));
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         let mut params = CertificateParams::new(names).unwrap();
+        params.subject_alt_names.extend(uris.into_iter().map(|uri| SanType::URI(uri.try_into().unwrap())));
         let date = |offset| {
             let (year, month, day) = civil(today() + offset);
             rcgen::date_time_ymd(year, month, day)

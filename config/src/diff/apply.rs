@@ -70,6 +70,7 @@ impl Work {
             Delta::RemoveListener(name) => {
                 self.model.listeners.remove(name);
             }
+            Delta::PutTrust(trust) => self.model.trust = Arc::clone(trust),
             Delta::PutApp(app) => {
                 self.drafts.remove(&app.name);
                 self.model.apps.insert(app.name.clone(), Arc::clone(app));

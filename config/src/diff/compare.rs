@@ -16,6 +16,9 @@ pub fn diff(a: &Model, b: &Model) -> Vec<Delta> {
             deltas.push(Delta::PutListener(Arc::clone(listener)));
         }
     }
+    if !same(&a.trust, &b.trust) {
+        deltas.push(Delta::PutTrust(Arc::clone(&b.trust)));
+    }
     let gone = a.apps.keys().filter(|name| !b.apps.contains_key(*name));
     deltas.extend(gone.map(|name| Delta::RemoveApp(name.clone())));
     for (name, app) in &b.apps {
@@ -87,6 +90,7 @@ pub fn reuse(mut new: Model, old: &Model) -> Model {
     for (name, listener) in &mut new.listeners {
         keep(listener, old.listeners.get(name));
     }
+    keep(&mut new.trust, Some(&old.trust));
     for (name, app) in &mut new.apps {
         if let Some(old) = old.apps.get(name) {
             reuse_app(app, old);

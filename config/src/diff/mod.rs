@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use crate::model::{App, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Listener, Process, Route};
+use crate::model::{
+    App, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Listener, Process, Route, TrustSources,
+};
 use crate::names::{AppName, ClusterName, EndpointId, ListenerName};
 
 mod apply;
@@ -26,6 +28,8 @@ pub enum Delta {
     PutListener(Arc<Listener>),
     /// Takes a listener away; nothing happens when there is none.
     RemoveListener(ListenerName),
+    /// Replaces the authorities and identities of the process.
+    PutTrust(Arc<TrustSources>),
     /// Adds an app or replaces it whole.
     PutApp(Arc<App>),
     /// Takes an app away; nothing happens when there is none.

@@ -37,6 +37,7 @@ fn words(before: &Model, delta: &Delta) -> String {
             format!("{}listener {} ({})", sign(exists), listener.name, listener.address)
         }
         Delta::RemoveListener(name) => format!("-listener {name}"),
+        Delta::PutTrust(_) => "~trust".to_owned(),
         Delta::PutApp(app) => {
             let exists = before.apps.contains_key(&app.name);
             let (routes, clusters) = (app.routes.len(), app.clusters.len());

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::*;
-use crate::names::RouteName;
+use crate::names::{RouteName, TrustName};
 
 fn endpoint(id: &str, port: u16, owner: Owner) -> Arc<Endpoint> {
     Arc::new(Endpoint {
@@ -15,6 +15,7 @@ fn endpoint(id: &str, port: u16, owner: Owner) -> Arc<Endpoint> {
         weight: 1,
         zone: None,
         drain: false,
+        dns_name: None,
         release: None,
         owner,
     })
@@ -29,6 +30,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         peer_router: false,
         queue,
         readiness: crate::model::ReadinessPolicy::default(),
+        tls: None,
     })
 }
 
@@ -117,18 +119,28 @@ fn make_app(name: &str, (clusters, routes, share): AppSeed) -> Arc<App> {
     })
 }
 
+fn sources(seed: &BTreeMap<u8, u8>) -> TrustSources {
+    let one = |(name, file): (&u8, &u8)| {
+        let source = AuthoritySource { file: format!("{file}.pem").into(), apps: Vec::new() };
+        (TrustName::new(&format!("t{name}")).unwrap(), source)
+    };
+    TrustSources { authorities: seed.iter().map(one).collect(), identities: BTreeMap::new() }
+}
+
 fn models() -> impl Strategy<Value = Arc<Model>> {
     let endpoints = proptest::collection::btree_map(0..6u8, 1..3u16, 0..5);
     let clusters = proptest::collection::btree_map(0..4u8, (0..2u32, endpoints, any::<bool>()), 0..4);
     let app = (clusters, proptest::collection::vec(0..5u8, 0..5), any::<bool>());
     let apps = proptest::collection::btree_map(0..3u8, app, 0..3);
     let listeners = proptest::collection::btree_map(0..3u8, 1..3u16, 0..3);
-    (listeners, apps).prop_map(|(listeners, apps)| {
+    let trust = proptest::collection::btree_map(0..3u8, 0..3u8, 0..3);
+    (listeners, apps, trust).prop_map(|(listeners, apps, trust)| {
         let listeners = listeners.iter().map(|(name, port)| listener(&format!("l{name}"), *port));
         let apps = apps.into_iter().map(|(name, seed)| make_app(&format!("a{name}"), seed));
         Arc::new(Model {
             listeners: listeners.map(|listener| (listener.name.clone(), listener)).collect(),
             apps: apps.map(|app| (app.name.clone(), app)).collect(),
+            trust: Arc::new(sources(&trust)),
         })
     })
 }
@@ -199,7 +211,11 @@ fn one_app() -> Arc<Model> {
         clusters: BTreeMap::from([(web.name.clone(), web)]),
         share_hosts_with: Arc::new(vec![]),
     };
-    Arc::new(Model { listeners: BTreeMap::new(), apps: BTreeMap::from([(app.name.clone(), Arc::new(app))]) })
+    Arc::new(Model {
+        listeners: BTreeMap::new(),
+        apps: BTreeMap::from([(app.name.clone(), Arc::new(app))]),
+        trust: Default::default(),
+    })
 }
 
 fn ids(model: &Model) -> Vec<String> {
@@ -282,8 +298,11 @@ fn one_endpoint_copies_one_cluster() {
         clusters: clusters.collect(),
         share_hosts_with: Arc::new(vec![]),
     };
-    let model =
-        Model { listeners: BTreeMap::new(), apps: BTreeMap::from([(app.name.clone(), Arc::new(app))]) };
+    let model = Model {
+        listeners: BTreeMap::new(),
+        apps: BTreeMap::from([(app.name.clone(), Arc::new(app))]),
+        trust: Default::default(),
+    };
     let before = Arc::new(model);
     let after = apply(&before, &[put("a", "c00500", "new", 1)]).unwrap();
     assert_eq!(after.endpoint_count(), before.endpoint_count() + 1);

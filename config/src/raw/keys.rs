@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::declare::tables;
 use super::quantity::{Bytes, RawRate};
-use super::read::{CountOr, Map, Off, OneOrMany, PortOrFlag, Raw, Spanned, TextOr, Word, Words};
+use super::read::{CountOr, FlagOr, Map, Off, OneOrMany, PortOrFlag, Raw, Spanned, TextOr, Word, Words};
 use super::scalar::Status;
 use super::shape::Shape;
 use crate::model::{
     Balance, ClientAuthMode, DeniedHeaders, LimitFields, LogFormat, LoosePath, MissingKey, Role, TlsVersion,
-    UnknownName,
+    UnknownName, Verify,
 };
 
 /// What is written for `denied_headers`.
@@ -44,6 +44,11 @@ impl Words for ClientAuthMode {
         ("optional", ClientAuthMode::Optional),
         ("required", ClientAuthMode::Required),
     ];
+}
+
+impl Words for Verify {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("full", Verify::Full), ("insecure_none", Verify::InsecureNone)];
 }
 
 impl Words for TlsVersion {
@@ -95,6 +100,10 @@ tables! {
         listener: Map<RawListener> = "required" in 0, 256;
         /// Groups of endpoints, by name.
         cluster: Map<RawCluster> = "none" in 0, 100_000;
+        /// Authorities of endpoints that clusters name as `tls.ca`, by name.
+        ca: Map<RawCa> = "none" in 0, 10_000;
+        /// Certificates that clusters show to their endpoints as `tls.identity`, by name.
+        identity: Map<RawIdentity> = "none" in 0, 10_000;
         /// Rules, in order; order decides only between rules that are equally specific.
         route: Vec<RawRoute> = "none" in 0, 100_000;
         /// Listeners of the top-level routes that name none themselves.
@@ -298,6 +307,45 @@ tables! {
         panic_threshold: Off<u64> = "50" in 1, 100;
         /// Time over which a new endpoint, or one that passes its checks again, comes to its full share.
         slow_start: Off<Duration> = "\"off\"" in 1, HOUR;
+        /// Connect with TLS: `true` believes the authorities of the web, a table says more.
+        tls: FlagOr<RawClusterTls> = "false";
+    }
+
+    /// TLS with the endpoints of a cluster. Active checks use it too.
+    RawClusterTls as "[cluster.NAME.tls]" {
+        /// Who is believed: a name of `[ca.NAME]`; in the process file also the path of a PEM file, which holds a `/` or a `.`.
+        ca: Spanned<String> = "the authorities of the web, as the system has them" in 1, 4096;
+        /// The name that endpoints are asked for (SNI) and must have in their certificate: a host or an address.
+        name: Spanned<String> = "the DNS name of the endpoint as written, else its address" in 1, 300;
+        /// Names of which the certificate must have one, in place of `name`: DNS names, or URIs such as `spiffe://example.org/app`.
+        san: OneOrMany<Spanned<String>> = "`name`" in 1, 64;
+        /// What endpoints are shown: a name of `[identity.NAME]`.
+        identity: Spanned<String> = "none" in 1, NAME;
+        /// PEM file with the certificate that endpoints are shown, and what links it to its authority. Only in the process file.
+        cert: Spanned<String> = "none" in 1, 4096;
+        /// PEM file with the private key of `cert`. Only in the process file.
+        key: Spanned<String> = "none" in 1, 4096;
+        /// `full`: chain, life and name are verified. `insecure_none`: nothing is, and whoever answers at the address is
+        /// believed; told in every start and check.
+        verify: Spanned<Word<Verify>> = "\"full\"";
+    }
+
+    /// Authorities that endpoints of some apps may be believed by. The file is watched.
+    RawCa as "[ca.NAME]" {
+        /// PEM file with their certificates; relative to this file.
+        file: Spanned<String> = "required" in 1, 4096;
+        /// Apps that may use them; clusters of this file always may.
+        apps: Vec<Spanned<String>> = "none" in 0, 100_000;
+    }
+
+    /// A certificate that endpoints of some apps may be shown. The files are watched.
+    RawIdentity as "[identity.NAME]" {
+        /// PEM file with the certificate, followed by what links it to its authority; relative to this file.
+        cert: Spanned<String> = "required" in 1, 4096;
+        /// PEM file with the private key of `cert`.
+        key: Spanned<String> = "required" in 1, 4096;
+        /// Apps that may show it; clusters of this file always may.
+        apps: Vec<Spanned<String>> = "none" in 0, 100_000;
     }
 
     /// Ejection by evidence: what connects and requests met. While an endpoint is ejected, the probe of the cluster, else a

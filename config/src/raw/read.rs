@@ -248,6 +248,34 @@ impl<T: Raw> Raw for OneOrMany<T> {
     }
 }
 
+/// Yes or no as the short form of something longer.
+#[derive(Debug, Clone)]
+pub(crate) enum FlagOr<T> {
+    /// The short form.
+    Flag(bool),
+    /// The long form.
+    Long(T),
+}
+
+impl<T: Raw> Raw for FlagOr<T> {
+    const BOUND: Bound = T::BOUND;
+
+    fn shape(bound: Bound) -> Shape {
+        Shape::Either(vec![bool::shape(bound), T::shape(bound)])
+    }
+
+    fn read(node: &Node, bound: Bound, report: &mut Report<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Bool(flag) => Some(FlagOr::Flag(*flag)),
+            Value::Table(_) => T::read(node, bound, report).map(FlagOr::Long),
+            Value::Text(_) | Value::Null | Value::Int(_) | Value::Float(_) | Value::List(_) => {
+                wrong_type(node, "`true`, `false` or a table", None, report);
+                None
+            }
+        }
+    }
+}
+
 /// A port, or whether the usual one is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PortOrFlag {

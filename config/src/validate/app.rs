@@ -65,7 +65,7 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
     let mut scope = Scope { report, world, patterns: 0 };
     let listeners = parts.listeners.map(|names| scope.listeners(names));
     let timeouts = timeout::over(&mut scope, Timeouts::default(), parts.timeout);
-    let (clusters, known) = clusters(&mut scope, parts);
+    let (clusters, known) = clusters(&mut scope, &name, parts);
     let (names, seen) = (BTreeMap::new(), BTreeMap::new());
     let admission = admission::over(&mut scope, None, &parts.admission);
     let body_limit = parts.body_limit;
@@ -90,13 +90,17 @@ type Clusters = BTreeMap<ClusterName, Arc<crate::model::Cluster>>;
 
 /// The clusters, and the names of all written ones: a route to a cluster that has an error of its own is no
 /// second error.
-fn clusters(scope: &mut Scope<'_, '_>, parts: &AppParts<'_>) -> (Clusters, BTreeSet<ClusterName>) {
+fn clusters(
+    scope: &mut Scope<'_, '_>,
+    app: &AppName,
+    parts: &AppParts<'_>,
+) -> (Clusters, BTreeSet<ClusterName>) {
     let mut clusters = BTreeMap::new();
     let mut known = BTreeSet::new();
     for (key, raw) in parts.clusters.iter().flat_map(|map| &map.0) {
         let Some(name) = scope.name(key, ClusterName::new) else { continue };
         known.insert(name.clone());
-        if let Some(cluster) = cluster::cluster(scope, key, name.clone(), raw) {
+        if let Some(cluster) = cluster::cluster(scope, app, key, name.clone(), raw) {
             clusters.insert(name, Arc::new(cluster));
         }
     }

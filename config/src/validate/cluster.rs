@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, host, readiness};
+use super::{Fault, Scope, host, readiness, trust};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy,
 };
-use crate::names::{ClusterName, EndpointId};
+use crate::names::{AppName, ClusterName, EndpointId};
 use crate::raw::{RawCluster, RawEndpoint, RawProbe, Spanned, Status, TextOr, shown};
 use crate::source::Span;
 
@@ -17,6 +17,7 @@ use std::time::Duration;
 /// Reads one cluster; `key` is its name as written. `None` after a finding.
 pub(super) fn cluster(
     scope: &mut Scope<'_, '_>,
+    app: &AppName,
     key: &Spanned<String>,
     name: ClusterName,
     raw: &RawCluster,
@@ -34,6 +35,7 @@ pub(super) fn cluster(
         scope.report.warning(key.span, "empty_cluster", message, help);
     }
     let readiness = readiness::readiness(scope, raw);
+    let tls = trust::cluster(scope, app, raw.tls.as_ref());
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -48,6 +50,7 @@ pub(super) fn cluster(
         peer_router: raw.peer_router.unwrap_or(false),
         queue: raw.queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(1024),
         readiness,
+        tls,
     };
     Some(Cluster {
         name,
@@ -119,6 +122,7 @@ fn fixed(
         weight: weight(raw),
         zone: zone(scope, raw),
         drain: raw.and_then(|raw| raw.drain).unwrap_or(false),
+        dns_name: None,
         release: release.and_then(|text| free_text(scope, text)),
         owner: Owner::File,
     };

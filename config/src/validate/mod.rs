@@ -17,12 +17,13 @@ mod readiness;
 mod route;
 mod timeout;
 mod tls;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::Report;
 use crate::model::{Address, Role};
-use crate::names::{AppName, ListenerName, NameError};
+use crate::names::{AppName, ListenerName, NameError, TrustName};
 use crate::raw::{Spanned, nearest, shown};
 use crate::source::Span;
 
@@ -40,6 +41,10 @@ pub(crate) struct World {
     pub(crate) own: Vec<(Address, &'static str)>,
     /// Every app there is a file for, and `default`.
     pub(crate) apps: BTreeSet<AppName>,
+    /// Authorities of endpoints, each with the apps that may use it.
+    pub(crate) authorities: BTreeMap<TrustName, Vec<AppName>>,
+    /// Identities, each with the apps that may show it.
+    pub(crate) identities: BTreeMap<TrustName, Vec<AppName>>,
 }
 
 /// One file being checked.

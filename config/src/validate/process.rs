@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::target;
-use super::{Fault, Scope, World, admission, host, limit, network, tls};
+use super::{Fault, Scope, World, admission, host, limit, network, tls, trust};
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
     AccessLog, Address, ClientConnections, ConnectionLimits, ControlAddress, HttpLimits, Listener, LogFormat,
-    LogTarget, Process, Rate, Role,
+    LogTarget, Process, Rate, Role, TrustSources,
 };
 use crate::names::ListenerName;
 use crate::raw::{
@@ -28,6 +28,7 @@ pub(crate) const CONTROL_DEFAULT: &str = "127.0.0.1:9902";
 #[derive(Debug)]
 pub(crate) struct CheckedProcess {
     pub(crate) listeners: BTreeMap<ListenerName, Arc<Listener>>,
+    pub(crate) trust: TrustSources,
     pub(crate) process: Process,
     pub(crate) apps_dir: Option<PathBuf>,
 }
@@ -53,9 +54,10 @@ pub(crate) fn process(raw: &RawProcess, world: &mut World, report: &mut Report<'
     let telemetry = telemetry(&mut scope, raw, &mut sockets);
     let control = control(&mut scope, raw, ambassador, &mut sockets);
     world.own = sockets.own;
+    let trust = trust::sources(&mut scope, raw, world);
     let process = settings(&mut scope, raw, telemetry, control);
     let apps_dir = raw.apps.as_ref().and_then(|text| file_path(&mut scope, text));
-    CheckedProcess { listeners, process, apps_dir }
+    CheckedProcess { listeners, trust, process, apps_dir }
 }
 
 /// Sockets the process would bind, to find two that are the same.

@@ -154,6 +154,7 @@ fn endpoint(id: EndpointId, address: SocketAddr, name: &DnsEndpoint) -> Arc<Endp
         weight: name.weight,
         zone: name.zone.clone(),
         drain: false,
+        dns_name: Some(Arc::clone(&name.name)),
         release: None,
         owner: Owner::Source,
     })

@@ -80,6 +80,7 @@ impl Record {
                     weight: line.weight.unwrap_or(1),
                     zone: line.zone.as_deref().map(Arc::from),
                     drain: line.drain.unwrap_or(false),
+                    dns_name: None,
                     release: None,
                     owner: Owner::Api,
                 };

@@ -22,6 +22,7 @@ fn put(id: &str, port: u16) -> Record {
         zone: Some("zone/1".into()),
         drain: port.is_multiple_of(2),
         release: None,
+        dns_name: None,
         owner: Owner::Api,
     };
     Record::Put(key(id), std::sync::Arc::new(endpoint))

@@ -14,6 +14,7 @@ fn endpoint(owner: Owner, id: &str, port: u16) -> Arc<Endpoint> {
         zone: None,
         drain: false,
         release: None,
+        dns_name: None,
         owner,
     })
 }
@@ -27,6 +28,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
         peer_router: false,
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
+        tls: None,
     };
     Arc::new(Cluster {
         name: ClusterName::new("web").unwrap(),

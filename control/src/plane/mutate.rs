@@ -307,6 +307,7 @@ impl Plane {
             weight: put.weight.unwrap_or(1),
             zone: put.zone.clone(),
             drain: put.drain.unwrap_or(false),
+            dns_name: None,
             release: None,
             owner: Owner::Api,
         };

@@ -76,8 +76,8 @@ impl Plane {
             self.orphan(&place);
         }
         self.report_own(&before);
-        let listeners = base.listeners.clone();
-        self.publish_if_changed(Model { listeners, apps })
+        let (listeners, trust) = (base.listeners.clone(), Arc::clone(&base.trust));
+        self.publish_if_changed(Model { listeners, apps, trust })
     }
 
     /// Merges the touched clusters only and publishes if anything differs.
@@ -103,8 +103,8 @@ impl Plane {
             }
         }
         self.report_own(&before);
-        let listeners = self.live.listeners.clone();
-        self.publish_if_changed(Model { listeners, apps })
+        let (listeners, trust) = (self.live.listeners.clone(), Arc::clone(&self.live.trust));
+        self.publish_if_changed(Model { listeners, apps, trust })
     }
 
     fn merge_app(&mut self, base: &Arc<App>) -> Arc<App> {
@@ -312,7 +312,8 @@ fn same_app(old: &App, new: &App) -> bool {
 }
 
 fn same_model(old: &Model, new: &Model) -> bool {
-    old.listeners.len() == new.listeners.len()
+    Arc::ptr_eq(&old.trust, &new.trust)
+        && old.listeners.len() == new.listeners.len()
         && old.apps.len() == new.apps.len()
         && old.listeners.iter().zip(&new.listeners).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
         && old.apps.iter().zip(&new.apps).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))

@@ -48,7 +48,7 @@ pub(crate) fn check(arguments: &Check) -> ExitCode {
     if errors == 0 { ExitCode::SUCCESS } else { exit::invalid() }
 }
 
-/// Findings about the files of certificates that listeners name, at the places that name them.
+/// Findings about the files of certificates and authorities, at the places that name them.
 fn certificates(file: &Path, model: &Model) -> Vec<Diagnostic> {
     let faults = ekiden_router::tls::check(model, file.parent().unwrap_or_else(|| Path::new("")));
     if faults.is_empty() {
@@ -59,7 +59,7 @@ fn certificates(file: &Path, model: &Model) -> Vec<Diagnostic> {
     let source = Source { file: file.display().to_string(), text, format };
     let about = |fault: FileFault| {
         let severity = if fault.usable { Severity::Warning } else { Severity::Error };
-        let message = format!("listener `{}`: {}", fault.listener, fault.reason);
+        let message = format!("{}: {}", fault.about, fault.reason);
         let help = if fault.usable { "renew it now" } else { "mend the file, or leave it out" };
         Diagnostic::about(&source, &fault.written, severity, fault.code, message, help)
     };

@@ -32,6 +32,8 @@ pub struct Incarnation {
     pub id: EndpointId,
     /// Where it is.
     pub address: Address,
+    /// The DNS name that the address was resolved from: TLS asks for it.
+    pub dns_name: Option<Arc<str>>,
     /// Its release tag.
     pub release: Option<Arc<str>>,
 }

@@ -34,6 +34,7 @@ pub const CAUSE_WORDS: [&str; EJECTION_CAUSES] = [
     Evidence::Timeout.word(),
     Evidence::Protocol.word(),
     Evidence::Status.word(),
+    Evidence::Tls.word(),
     "success_rate",
 ];
 /// The place of the comparison of success rates.
@@ -202,7 +203,7 @@ impl Witness {
 
     fn verdict(&self, policy: &EjectionPolicy, own: Tally, others: Tally) -> Option<Verdict> {
         let EvidenceSeen { streak, last, .. } = self.seen;
-        if self.tripped && (last == Evidence::Connect || is_worse(policy, own, others)) {
+        if self.tripped && (last.is_of_connects() || is_worse(policy, own, others)) {
             let failures = match streak {
                 0 => "failures in a row".to_owned(),
                 1 => "a failure".to_owned(),

@@ -18,12 +18,20 @@ pub enum Evidence {
     Protocol,
     /// Its response has a status from 500 on.
     Status,
+    /// TLS with it could not be had.
+    Tls,
 }
 
 impl Evidence {
     /// Every kind.
-    pub const ALL: [Evidence; 5] =
-        [Evidence::Connect, Evidence::Reset, Evidence::Timeout, Evidence::Protocol, Evidence::Status];
+    pub const ALL: [Evidence; 6] = [
+        Evidence::Connect,
+        Evidence::Reset,
+        Evidence::Timeout,
+        Evidence::Protocol,
+        Evidence::Status,
+        Evidence::Tls,
+    ];
 
     /// The word in metrics.
     pub const fn word(self) -> &'static str {
@@ -33,6 +41,7 @@ impl Evidence {
             Evidence::Timeout => "timeout",
             Evidence::Protocol => "protocol",
             Evidence::Status => "status",
+            Evidence::Tls => "tls",
         }
     }
 
@@ -44,12 +53,21 @@ impl Evidence {
             Evidence::Timeout => "it took too long",
             Evidence::Protocol => "its response was not valid HTTP",
             Evidence::Status => "it answered with a status from 500 on",
+            Evidence::Tls => "TLS with it could not be had",
         }
     }
 
     /// The kind at a place of [`Evidence::ALL`].
     pub fn at(place: u8) -> Option<Self> {
         Self::ALL.get(usize::from(place)).copied()
+    }
+
+    /// Whether it says that nothing can be had of the endpoint, whatever the request.
+    pub const fn is_of_connects(self) -> bool {
+        match self {
+            Evidence::Connect | Evidence::Tls => true,
+            Evidence::Reset | Evidence::Timeout | Evidence::Protocol | Evidence::Status => false,
+        }
     }
 
     /// What an attempt that ended without a complete response says of its endpoint.
@@ -73,10 +91,13 @@ impl Evidence {
 }
 
 /// Causes that are about the one endpoint of an attempt; the other causes with the endpoint's blame are about the cluster.
-const FAILURES: [(Cause, Evidence); 12] = [
+const FAILURES: [(Cause, Evidence); 15] = [
     (Cause::ConnectRefused, Evidence::Connect),
     (Cause::ConnectTimeout, Evidence::Connect),
     (Cause::ConnectFailed, Evidence::Connect),
+    (Cause::TlsFailed, Evidence::Tls),
+    (Cause::TlsCertificateInvalid, Evidence::Tls),
+    (Cause::TlsAlert, Evidence::Tls),
     (Cause::ClosedWithoutResponse, Evidence::Reset),
     (Cause::UpstreamReset, Evidence::Reset),
     (Cause::UpstreamTruncated, Evidence::Reset),
@@ -149,6 +170,6 @@ mod tests {
             assert_eq!((kind as u8, Evidence::at(place)), (place, Some(kind)));
             assert!(!kind.words().is_empty() && !kind.word().is_empty());
         }
-        assert_eq!(Evidence::at(5), None);
+        assert_eq!(Evidence::at(6), None);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ekiden_core::outcome::Cause;
@@ -74,7 +74,7 @@ pub trait Downstream {
     fn held(&self) -> usize;
 
     /// The TLS session of the connection; none on a plain one.
-    fn session(&self) -> Option<&Rc<Session>>;
+    fn session(&self) -> Option<&Arc<Session>>;
 
     /// Begins a head.
     fn begin_head(&mut self, out: &mut Out, status: u16, reason: &[u8]);
@@ -168,7 +168,7 @@ impl Downstream for Stream {
     }
 
     #[inline]
-    fn session(&self) -> Option<&Rc<Session>> {
+    fn session(&self) -> Option<&Arc<Session>> {
         Stream::session(self)
     }
 

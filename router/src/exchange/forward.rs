@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use ekiden_config::model::{Address, Listener};
+use ekiden_config::model::Listener;
 use ekiden_core::cluster::{Attempt, ClusterTable, EndpointEntry, Pick};
 use ekiden_core::edit;
 use ekiden_core::outcome::{Blame, Cause, Phase};
+use ekiden_core::stats::ClusterShard;
 use ekiden_core::table::RouteEntry;
 
 use crate::clock::Moment;
@@ -25,6 +26,8 @@ use crate::exchange::request_out::write_request;
 use crate::exchange::{After, Workspace, evidence, run, trace};
 use crate::pool::Return;
 use crate::stream::Stream;
+use crate::tls::stream::TlsError;
+use crate::tls::upstream::{self, OpenError};
 use crate::wire::body::Framing;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
@@ -196,8 +199,9 @@ impl<'a> Forward<'a> {
         // What must not be sent twice goes only where the connection was alive a moment ago.
         let fresh_only = !ws.request.idempotent;
         // What killed one pooled connection may have killed them all unseen, so a replay takes a new one.
+        let secure = self.cluster.cluster.policy.tls.is_some();
         if !self.replayed
-            && let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.turn_ms(), fresh_only)
+            && let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.turn_ms(), fresh_only, secure)
         {
             ws.trace.connect_us = Some(0);
             self.count_attempt(ws, endpoint);
@@ -263,7 +267,7 @@ impl<'a> Forward<'a> {
         let began = worker.clock.read();
         let left = Duration::from_millis(self.connect_over_ms.saturating_sub(began.ms()));
         let limit = left.min(self.entry.route.timeouts.connect_try);
-        let result = connect(&worker, &endpoint.endpoint.address, limit).await;
+        let result = connect(&worker, &self.cluster, endpoint, limit).await;
         let took_us = worker.clock.read().us_since(began);
         let shard = stats.shard(worker.id);
         if worker.is_forced() {
@@ -542,14 +546,72 @@ impl Drop for Queued<'_> {
     }
 }
 
-async fn connect(worker: &Worker, address: &Address, limit: Duration) -> Result<Stream, Cause> {
+async fn connect(
+    worker: &Worker,
+    cluster: &ClusterTable,
+    endpoint: &EndpointEntry,
+    limit: Duration,
+) -> Result<Stream, Cause> {
+    let address = &endpoint.endpoint.address;
     if worker.shared.is_own(address) {
         return Err(Cause::SelfAddress);
     }
-    match tokio::time::timeout(limit, Stream::connect(address)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(connect_cause(&error)),
+    let secure = match cluster.cluster.policy.tls {
+        None => None,
+        Some(_) => {
+            let place = (cluster.app.clone(), cluster.cluster.name.clone());
+            let found = worker.shared.trusts.of(&place, address, endpoint.endpoint.dns_name.as_deref());
+            Some(found.ok_or(Cause::TlsUnavailable)?)
+        }
+    };
+    let opened = tokio::time::timeout(limit, upstream::open(address, secure.as_ref())).await;
+    let Some(secure) = secure else {
+        return match opened {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(open_cause(&error)),
+            Err(_) => Err(Cause::ConnectTimeout),
+        };
+    };
+    let shard = cluster.cell.shard(worker.id);
+    match opened {
+        Ok(Ok(stream)) => {
+            let resumed = upstream::connect::resumed(&stream) == Some(true);
+            if resumed { &shard.tls_resumed } else { &shard.tls_full }.add(1);
+            Ok(stream)
+        }
+        Ok(Err(error)) => {
+            let cause = open_cause(&error);
+            if let OpenError::Tls(error) = &error {
+                count_tls_failure(shard, cause);
+                if secure.trust.may_tell(worker.now_ms()) {
+                    let (app, cluster) = (&cluster.app, &cluster.cluster.name);
+                    let (endpoint, why) = (&endpoint.endpoint.id, upstream::connect::words(error));
+                    tracing::warn!(%app, %cluster, %endpoint, code = cause.code(), "no TLS with endpoint: {why}");
+                }
+            }
+            Err(cause)
+        }
         Err(_) => Err(Cause::ConnectTimeout),
+    }
+}
+
+/// Counts a failed handshake; the places are those of `ClusterShard::tls_failures`.
+fn count_tls_failure(shard: &ClusterShard, cause: Cause) {
+    let place = match cause {
+        Cause::TlsCertificateInvalid => 0,
+        Cause::TlsAlert => 1,
+        _ => 2,
+    };
+    if let Some(counter) = shard.tls_failures.get(place) {
+        counter.add(1);
+    }
+}
+
+fn open_cause(error: &OpenError) -> Cause {
+    match error {
+        OpenError::Connect(error) => connect_cause(error),
+        OpenError::Tls(TlsError::Io(_)) => Cause::TlsFailed,
+        OpenError::Tls(TlsError::Protocol(error)) => upstream::connect::cause_of(error),
     }
 }
 

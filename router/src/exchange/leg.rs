@@ -16,6 +16,7 @@ use ekiden_core::stats::ClusterCell;
 use crate::buffer::{Buffer, Buffers};
 use crate::exchange::out::Out;
 use crate::stream::Stream;
+use crate::tls::upstream;
 use crate::wire::response::{RESPONSE_BOUNDS, ResponseHead};
 use crate::wire::scan::{Found, Scan};
 
@@ -197,6 +198,12 @@ impl Leg {
 
     /// What the loss of the connection before the end of a head means.
     pub fn loss(&self, error: Option<&io::Error>) -> Cause {
+        // Over TLS an endpoint may refuse the router's certificate when the handshake is over for the router.
+        if let Some(error) = error.and_then(upstream::connect::inside) {
+            return upstream::connect::cause_of(error);
+        }
+        // A close that TLS was not told of is no less a close.
+        let error = error.filter(|error| error.kind() != io::ErrorKind::UnexpectedEof);
         match (self.answered, error) {
             (false, None) => Cause::ClosedWithoutResponse,
             (false, Some(_)) | (true, Some(_)) => Cause::UpstreamReset,

@@ -74,7 +74,7 @@ pub struct Workspace {
     /// The client's address; none on a unix socket.
     pub peer: Option<SocketAddr>,
     /// The TLS session of the connection; none on a plain one.
-    pub session: Option<Rc<Session>>,
+    pub session: Option<Arc<Session>>,
 }
 
 impl Workspace {

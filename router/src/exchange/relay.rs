@@ -443,7 +443,7 @@ impl Relay {
                 }
                 Poll::Ready(Err(error)) => {
                     let leg = &sides.ws.leg;
-                    let cause = if self.head_queued { Cause::UpstreamReset } else { leg.loss(Some(&error)) };
+                    let cause = leg.loss(Some(&error));
                     return Poll::Ready(Err(cause));
                 }
                 Poll::Pending => return Poll::Pending,

@@ -7,6 +7,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub struct Accepted<'a> {
     /// The client's address.
     pub peer: Option<SocketAddr>,
     /// Its TLS session; none on a plain one.
-    pub session: Option<Rc<Session>>,
+    pub session: Option<Arc<Session>>,
     /// Its slot in the wheel.
     pub deadline: &'a Deadline,
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -44,7 +45,7 @@ pub struct ClientStream {
     /// END_STREAM has been sent.
     ended: bool,
     notes: Rc<Notes>,
-    session: Option<Rc<Session>>,
+    session: Option<Arc<Session>>,
 }
 
 fn lost(error: h2::Error) -> io::Error {
@@ -61,7 +62,7 @@ impl ClientStream {
         body: RecvStream,
         respond: SendResponse<Bytes>,
         notes: Rc<Notes>,
-        session: Option<Rc<Session>>,
+        session: Option<Arc<Session>>,
     ) -> Self {
         Self {
             body,
@@ -205,7 +206,7 @@ impl Downstream for ClientStream {
         0
     }
 
-    fn session(&self) -> Option<&Rc<Session>> {
+    fn session(&self) -> Option<&Arc<Session>> {
         self.session.as_ref()
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ekiden_config::model::Address;
 
-use super::{Checking, Probe, Verdict};
+use super::{Checking, Probe, Target, Verdict};
 
 /// What an endpoint answers; `None` means that it never does.
 type Answer = dyn Fn(&Address) -> Option<Verdict> + Send + Sync;
@@ -23,9 +23,9 @@ impl FakeProbe {
 }
 
 impl Probe for FakeProbe {
-    fn check<'a>(&'a self, address: &'a Address) -> Checking<'a> {
+    fn check<'a>(&'a self, target: &'a Target) -> Checking<'a> {
         Box::pin(async move {
-            match (self.answer)(address) {
+            match (self.answer)(&target.address) {
                 Some(verdict) => verdict,
                 None => std::future::pending().await,
             }

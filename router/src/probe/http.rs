@@ -12,7 +12,8 @@ use hyper::header::{CONNECTION, HOST, LOCATION, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
-use super::{Checking, Probe, Verdict, io_words, one_line, tcp};
+use super::{Checking, Probe, Target, Verdict, io_words, one_line, open_words};
+use crate::tls::upstream::{connect, open};
 
 /// How much of a body is searched, in bytes.
 pub(super) const BODY_MAX: usize = 64 << 10;
@@ -48,9 +49,10 @@ impl HttpProbe {
             .map_err(|error| one_line(&format!("GET {} cannot be asked: {error}", self.path)))
     }
 
-    async fn run(&self, address: &Address) -> Verdict {
-        let request = self.request(address)?;
-        let stream = tcp::connect(address).await.map_err(|error| io_words(&error))?;
+    async fn run(&self, target: &Target) -> Verdict {
+        let request = self.request(&target.address)?;
+        let opened = open(&target.address, target.secure.as_ref()).await;
+        let stream = opened.map_err(|error| open_words(&error))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.fault(&error))?;
         // The connection ends before its last bytes are read from the channel; only the exchange decides.
@@ -115,7 +117,10 @@ impl HttpProbe {
                 cause = source;
             }
             match cause.downcast_ref::<std::io::Error>() {
-                Some(error) => io_words(error),
+                Some(error) => match connect::inside(error) {
+                    Some(error) => format!("no TLS: {error}"),
+                    None => io_words(error),
+                },
                 None => cause.to_string(),
             }
         };
@@ -124,7 +129,7 @@ impl HttpProbe {
 }
 
 impl Probe for HttpProbe {
-    fn check<'a>(&'a self, address: &'a Address) -> Checking<'a> {
-        Box::pin(self.run(address))
+    fn check<'a>(&'a self, target: &'a Target) -> Checking<'a> {
+        Box::pin(self.run(target))
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use ekiden_config::model::{Address, ProbeKind};
 
+use crate::tls::upstream::{OpenError, Secure, connect};
+
 mod fake;
 mod http;
 mod judge;
@@ -44,8 +46,24 @@ pub type Checking<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
 /// at most a stated amount, whatever the endpoint sends. Panic: counts as a failed check, nothing more. Errors: the
 /// reason is one line of at most [`REASON_MAX`] bytes without control characters and names what was asked.
 pub trait Probe: Send + Sync {
-    /// Checks the endpoint at `address` once.
-    fn check<'a>(&'a self, address: &'a Address) -> Checking<'a>;
+    /// Checks the endpoint once.
+    fn check<'a>(&'a self, target: &'a Target) -> Checking<'a>;
+}
+
+/// Where an endpoint is, and how it is connected to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its address.
+    pub address: Address,
+    /// With which trust; none for a plain connection.
+    pub secure: Option<Secure>,
+}
+
+impl Target {
+    /// One that is connected to without TLS.
+    pub fn plain(address: Address) -> Self {
+        Self { address, secure: None }
+    }
 }
 
 /// Longest reason, in bytes.
@@ -62,6 +80,14 @@ pub fn embedded() -> Factory {
         }
         ProbeKind::Tcp => Arc::new(TcpProbe),
     })
+}
+
+/// Why there is no connection, for a person.
+fn open_words(error: &OpenError) -> String {
+    match error {
+        OpenError::Connect(error) => io_words(error),
+        OpenError::Tls(error) => one_line(&format!("no TLS: {}", connect::words(error))),
+    }
 }
 
 /// What an I/O error means to a person.

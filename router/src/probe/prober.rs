@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::refresh::Stale;
 use super::shared::Shared;
-use super::{Factory, Probe, Suspects, embedded, judge, ramp};
+use super::{Factory, Probe, Suspects, Target, embedded, judge, ramp};
 
 /// First checks that start at once when a table brings many; the next as many follow every [`WAVE_GAP`].
 const WAVE: u32 = 64;
@@ -45,6 +45,8 @@ pub struct Hooks {
     pub observations: Observations,
     /// Whether an address is this process's own control or telemetry address; such a one is never connected to.
     pub is_own: Arc<dyn Fn(&Address) -> bool + Send + Sync>,
+    /// How an endpoint is connected to now; an error is the reason why it cannot be, for people.
+    pub target: Arc<dyn Fn(&Incarnation) -> Result<Target, String> + Send + Sync>,
 }
 
 /// Holds the probe thread. Dropping it ends the thread and every check under way.
@@ -220,8 +222,7 @@ impl Watch {
             if self.cell.is_gone() {
                 return;
             }
-            let address = &self.cell.incarnation().address;
-            let verdict = self.shared.check(&*self.probe, address, self.policy.timeout).await;
+            let verdict = self.shared.check(&*self.probe, &self.cell, self.policy.timeout).await;
             drop(permit);
             if let Some(transition) = state.verdict(verdict, self.shared.clock.now().unix_ms) {
                 self.changed(&transition);

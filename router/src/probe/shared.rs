@@ -8,7 +8,6 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ekiden_config::doors::{EndpointKey, Observation};
-use ekiden_config::model::Address;
 use ekiden_core::cell::{EndpointCell, Incarnation};
 use ekiden_core::ejection::Now;
 use ekiden_core::evidence::Evidence;
@@ -63,11 +62,14 @@ impl Shared {
     }
 
     /// One check within its time. The caller holds a permit.
-    pub(super) async fn check(&self, probe: &dyn Probe, address: &Address, timeout: Duration) -> Verdict {
+    pub(super) async fn check(&self, probe: &dyn Probe, cell: &EndpointCell, timeout: Duration) -> Verdict {
+        let incarnation = cell.incarnation();
+        let address = &incarnation.address;
         if (self.hooks.is_own)(address) {
             return Err(format!("{address} is this router's own control or telemetry address"));
         }
-        let mut checking = probe.check(address);
+        let target = (self.hooks.target)(incarnation)?;
+        let mut checking = probe.check(&target);
         let guarded = poll_fn(|context| {
             catch_unwind(AssertUnwindSafe(|| checking.as_mut().poll(context)))
                 .unwrap_or_else(|_| Poll::Ready(Err("the probe panicked".to_owned())))

@@ -47,7 +47,7 @@ async fn check(shared: &Shared, cell: &EndpointCell) -> Option<Verdict> {
     if cell.is_gone() {
         return None;
     }
-    let Incarnation { app, cluster, address, .. } = cell.incarnation();
+    let Incarnation { app, cluster, .. } = cell.incarnation();
     let (probe, timeout): (Arc<dyn Probe>, Duration) = {
         let table = (shared.hooks.table)();
         let policy = table.cluster_named(app, cluster)?.cluster.policy.probe.as_ref().cloned();
@@ -56,5 +56,5 @@ async fn check(shared: &Shared, cell: &EndpointCell) -> Option<Verdict> {
             None => ((shared.factory)(&ProbeKind::Tcp), CONNECT_TIMEOUT),
         }
     };
-    Some(shared.check(&*probe, address, timeout).await)
+    Some(shared.check(&*probe, cell, timeout).await)
 }

@@ -29,6 +29,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     families.extend(http2::families(max, &state.sources.workers));
     families.extend(connection_limits::families(max, &table, (state.sources.crowding)()));
     families.extend(tls::families(max, &state.sources.workers, &(state.sources.certificates)()));
+    families.extend(tls::of_identities(max, &(state.sources.identities)()));
     families.extend(routes(max, &table));
     families.extend(clusters(max, &table));
     families.extend(limits::families(max, &table, state.sources.started.elapsed()));
@@ -192,6 +193,16 @@ fn clusters(max: usize, table: &Table) -> Vec<Family> {
     let mut connect = histograms("ekiden_cluster_connect_seconds", "Time of successful connects.");
     let mut first_byte =
         histograms("ekiden_cluster_first_byte_seconds", "From the request sent to the first response byte.");
+    let mut handshakes = Family::counters(
+        max,
+        "ekiden_cluster_tls_handshakes_total",
+        "TLS handshakes with endpoints that were completed, by result.",
+    );
+    let mut handshake_failures = Family::counters(
+        max,
+        "ekiden_cluster_tls_handshake_failures_total",
+        "TLS handshakes with endpoints that failed, by cause.",
+    );
     let mut plain: Vec<(Family, _)> = CLUSTER_COUNTERS
         .iter()
         .map(|(name, help, field)| (Family::counters(max, name, help), field))
@@ -205,6 +216,15 @@ fn clusters(max: usize, table: &Table) -> Vec<Family> {
         classes(&mut requests, place, shards.iter().map(|shard| &shard.requests));
         connects.count(&[app, name, ("result", "ok")], sum(shards, |shard| &shard.connects));
         connects.count(&[app, name, ("result", "failed")], sum(shards, |shard| &shard.connect_failures));
+        if cluster.cluster.policy.tls.is_some() {
+            handshakes.count(&[app, name, ("result", "full")], sum(shards, |shard| &shard.tls_full));
+            handshakes.count(&[app, name, ("result", "resumed")], sum(shards, |shard| &shard.tls_resumed));
+            for (place, cause) in TLS_FAILURES.iter().enumerate() {
+                let failures = shards.iter().filter_map(|shard| shard.tls_failures.get(place));
+                let failures = failures.map(Counter::value).fold(0, u64::wrapping_add);
+                handshake_failures.count(&[app, name, ("cause", cause)], failures);
+            }
+        }
         in_flight.gauge(&place, sum_gauge(shards, |shard| &shard.in_flight));
         queued.gauge(&place, sum_gauge(shards, |shard| &shard.queued));
         let idle = sum_gauge(shards, |shard| &shard.idle);
@@ -217,10 +237,23 @@ fn clusters(max: usize, table: &Table) -> Vec<Family> {
             family.count(&place, sum(shards, *field));
         }
     }
-    let mut families = vec![requests, connects, in_flight, queued, open, connect, first_byte];
+    let mut families = vec![
+        requests,
+        connects,
+        in_flight,
+        queued,
+        open,
+        connect,
+        first_byte,
+        handshakes,
+        handshake_failures,
+    ];
     families.extend(plain.into_iter().map(|(family, _)| family));
     families
 }
+
+/// Causes by their place in [`ClusterShard::tls_failures`].
+const TLS_FAILURES: [&str; 3] = ["certificate", "peer_alert", "invalid"];
 
 fn labels(cluster: &ClusterTable) -> [(&str, &str); 2] {
     [("app", cluster.app.as_str()), ("cluster", cluster.cluster.name.as_str())]

@@ -11,7 +11,7 @@ use ekiden_core::stats::{HistogramSnapshot, WorkerShard};
 use ekiden_core::table::Table;
 
 use crate::record::LogMeters;
-use crate::tls::CertificateState;
+use crate::tls::{CertificateState, IdentityState};
 
 mod collect;
 mod connection_limits;
@@ -98,6 +98,8 @@ pub struct Sources {
     pub crowding: Arc<dyn Fn() -> Crowding + Send + Sync>,
     /// The certificates of TLS listeners.
     pub certificates: Arc<dyn Fn() -> Arc<Vec<CertificateState>> + Send + Sync>,
+    /// What endpoints are shown.
+    pub identities: Arc<dyn Fn() -> Arc<Vec<IdentityState>> + Send + Sync>,
     /// Counts of the access log.
     pub log: Arc<LogMeters>,
     /// When the process started; first checks have [`FIRST_CHECKS_MAX`] from then on.

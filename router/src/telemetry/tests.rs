@@ -32,6 +32,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
             zone: None,
             drain: false,
             release: None,
+            dns_name: None,
             owner: Owner::File,
         })
     };
@@ -44,6 +45,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         peer_router: false,
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
+        tls: None,
     };
     let name = ClusterName::new("web").unwrap();
     let cluster = Cluster {
@@ -59,8 +61,11 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         clusters: BTreeMap::from([(name, Arc::new(cluster))]),
         share_hosts_with: Arc::default(),
     };
-    let model =
-        Model { listeners: BTreeMap::new(), apps: BTreeMap::from([(AppName::default_app(), Arc::new(app))]) };
+    let model = Model {
+        listeners: BTreeMap::new(),
+        apps: BTreeMap::from([(AppName::default_app(), Arc::new(app))]),
+        trust: Default::default(),
+    };
     Compiler::new(2).compile(&Arc::new(model), Generation(3)).table
 }
 
@@ -140,6 +145,7 @@ fn sources(table: Arc<Table>) -> (Sources, Arc<World>, Arc<RouteCell>) {
         readiness: world.clone(),
         crowding: Arc::new(super::Crowding::default),
         certificates: Arc::new(Arc::default),
+        identities: Arc::new(Arc::default),
         log: scribe.meters(),
         started: Instant::now(),
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ekiden_core::stats::{Counter, HandshakeFailure, TlsShard, WorkerShard};
 
 use super::family::Family;
-use crate::tls::CertificateState;
+use crate::tls::{CertificateState, IdentityState};
 
 type Field<'a> = &'a dyn Fn(&TlsShard) -> &Counter;
 
@@ -73,6 +73,30 @@ fn of_certificates(max: usize, certificates: &[CertificateState]) -> [Family; 2]
         }
         if state.fault.is_some() {
             faults.gauge(&labels, 1.0);
+        }
+    }
+    [ends, faults]
+}
+
+/// The families of what endpoints are shown.
+pub(super) fn of_identities(max: usize, identities: &[IdentityState]) -> [Family; 2] {
+    let mut ends = Family::gauges(
+        max,
+        "ekiden_tls_identity_not_after_seconds",
+        "Last second of the certificate that endpoints are shown, as Unix time.",
+    );
+    let mut faults = Family::gauges(
+        max,
+        "ekiden_tls_identity_faulty",
+        "1 when the files of an identity cannot be used; what was read before them, if anything, goes on being shown.",
+    );
+    for state in identities {
+        let file = state.file.display().to_string();
+        if let Some(not_after) = state.not_after {
+            ends.gauge(&[("file", &file)], not_after as f64);
+        }
+        if state.is_faulty {
+            faults.gauge(&[("file", &file)], 1.0);
         }
     }
     [ends, faults]

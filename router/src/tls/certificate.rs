@@ -122,6 +122,20 @@ impl Certificate {
     /// # Errors
     /// What is wrong with the pair.
     pub fn new(cert: &[u8], key: &[u8], rank: Rank, provider: &CryptoProvider) -> Result<Self, Fault> {
+        let made = Self::of_any_name(cert, key, rank, provider)?;
+        if made.names.is_empty() { Err(Fault::NoName) } else { Ok(made) }
+    }
+
+    /// As [`Certificate::new`], for one that need not cover a host.
+    ///
+    /// # Errors
+    /// What is wrong with the pair.
+    pub fn of_any_name(
+        cert: &[u8],
+        key: &[u8],
+        rank: Rank,
+        provider: &CryptoProvider,
+    ) -> Result<Self, Fault> {
         let mut chain = Vec::new();
         for one in CertificateDer::pem_slice_iter(cert) {
             chain.push(one.map_err(|error| Fault::BadCertificate(error.to_string()))?);
@@ -132,9 +146,6 @@ impl Certificate {
         chain.shrink_to_fit();
         let Some(first) = chain.first() else { return Err(Fault::NoCertificate) };
         let (names, not_before, not_after) = read(first)?;
-        if names.is_empty() {
-            return Err(Fault::NoName);
-        }
         let key = read_key(key)?;
         let key = match CertifiedKey::from_der(chain, key, provider) {
             Ok(key) => key,

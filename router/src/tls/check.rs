@@ -1,22 +1,24 @@
-//! What is wrong with the files that listeners name, before anything is served: for `ekiden check`. Serves nothing.
+//! What is wrong with the files that listeners, authorities, identities and clusters name, before anything is served: for
+//! `ekiden check`. Serves nothing.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use ekiden_config::model::{CertificateSource, ListenerTls, Model};
+use ekiden_config::model::{CertificateSource, Credential, KeyPair, ListenerTls, Model, Roots, Verify};
 use ekiden_config::names::ListenerName;
 
 use super::certificate::Age;
 use super::clients;
-use super::files;
+use super::files::{self, Pair};
 use super::hub::shared_secrets;
 use super::tickets::unix_s;
+use super::upstream::files::{authorities, identity, web};
 
-/// A file of a listener that cannot be used, or not for long.
+/// A file that cannot be used, or not for long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileFault {
-    /// The listener.
-    pub listener: ListenerName,
+    /// What it belongs to, such as "listener `edge`".
+    pub about: String,
     /// Stable code.
     pub code: &'static str,
     /// The path as the configuration has it.
@@ -35,13 +37,70 @@ pub fn check(model: &Model, base: &Path) -> Vec<FileFault> {
             check_listener(name, settings, base, &mut faults);
         }
     }
+    check_endpoints(model, base, &mut faults);
     faults
+}
+
+/// What clusters believe and show to endpoints, each file once.
+fn check_endpoints(model: &Model, base: &Path, faults: &mut Vec<FileFault>) {
+    for (name, source) in &model.trust.authorities {
+        check_authorities(format!("ca `{name}`"), &source.file, base, faults);
+    }
+    for (name, source) in &model.trust.identities {
+        check_identity(format!("identity `{name}`"), &source.pair, base, faults);
+    }
+    let mut asks_web = None;
+    for app in model.apps.values() {
+        for (name, cluster) in &app.clusters {
+            let Some(tls) = &cluster.policy.tls else { continue };
+            let about = || format!("cluster `{name}`");
+            match &tls.roots {
+                Roots::File(path) => check_authorities(about(), path, base, faults),
+                Roots::Web if tls.verify == Verify::Full => asks_web = asks_web.or(Some(name)),
+                Roots::Web | Roots::Named(_) => {}
+            }
+            if let Some(Credential::Files(pair)) = &tls.identity {
+                check_identity(about(), pair, base, faults);
+            }
+        }
+    }
+    // The machine that checks need not be the one that serves.
+    if let Some((name, reason)) = asks_web.and_then(|name| web().err().map(|reason| (name, reason))) {
+        let (about, written) = (format!("cluster `{name}`"), name.to_string());
+        faults.push(FileFault { about, code: "no_web_authorities", written, reason, usable: true });
+    }
+}
+
+fn check_authorities(about: String, path: &Path, base: &Path, faults: &mut Vec<FileFault>) {
+    if let Err(reason) = authorities(&base.join(path)) {
+        let written = path.display().to_string();
+        faults.push(FileFault { about, code: "ca_unusable", written, reason, usable: false });
+    }
+}
+
+fn check_identity(about: String, pair: &KeyPair, base: &Path, faults: &mut Vec<FileFault>) {
+    let files = Pair { cert: base.join(&pair.cert), key: base.join(&pair.key) };
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let (code, reason, usable) = match identity(&files, &provider) {
+        Err(reason) => ("identity_unusable", reason, false),
+        Ok(certificate) => match certificate.age(unix_s()) {
+            Age::Good => return,
+            age @ Age::Ending(_) => {
+                ("certificate_expires_soon", format!("{}: {age}", files.cert.display()), true)
+            }
+            age @ Age::Expired => ("certificate_expired", format!("{}: {age}", files.cert.display()), false),
+            age @ Age::Early => {
+                ("certificate_not_valid_yet", format!("{}: {age}", files.cert.display()), false)
+            }
+        },
+    };
+    faults.push(FileFault { about, code, written: pair.cert.display().to_string(), reason, usable });
 }
 
 fn check_listener(name: &ListenerName, settings: &ListenerTls, base: &Path, faults: &mut Vec<FileFault>) {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let mut tell = |code, written: String, reason: String, usable| {
-        faults.push(FileFault { listener: name.clone(), code, written, reason, usable });
+        faults.push(FileFault { about: format!("listener `{name}`"), code, written, reason, usable });
     };
     let (pairs, failed) = files::pairs(base, settings);
     for (source, reason) in &failed {

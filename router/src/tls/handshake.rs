@@ -168,7 +168,7 @@ async fn finish(
         let tls = stream.connection();
         let session = Session {
             listener: name,
-            name: tls.server_name().map(Into::into),
+            name: stream.named().map(Into::into),
             is_13: tls.protocol_version() == Some(ProtocolVersion::TLSv1_3),
             cipher: tls.negotiated_cipher_suite().map_or(0, |suite| u16::from(suite.suite())),
             alpn: tls.alpn_protocol().map(Into::into),

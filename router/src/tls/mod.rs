@@ -1,4 +1,5 @@
-//! TLS with clients: certificates and their files, tickets, handshakes, the stream over a connection.
+//! TLS with clients: certificates and their files, tickets, handshakes, the stream over a connection. TLS with endpoints is
+//! in `upstream`.
 //!
 //! ```text
 //! files -> certificate -> store (one `ArcSwap` per listener) -> listener (settings, tickets) -> handshake -> stream
@@ -17,6 +18,7 @@ pub mod listener;
 pub mod store;
 pub mod stream;
 pub mod tickets;
+pub mod upstream;
 pub mod watch;
 
 #[cfg(test)]
@@ -26,6 +28,7 @@ pub use check::{FileFault, check};
 pub use hub::{CertificateState, Hub};
 pub use listener::TlsListener;
 pub use stream::{Session, TlsStream};
+pub use upstream::{IdentityState, Trust, Trusts};
 
 /// Protocols offered by ALPN, the preferred one first. What is negotiated decides the codec: see
 /// [`stream::Session::alpn`] and `worker::connection::serve`.

@@ -7,13 +7,14 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use rustls::ServerConnection;
+use rustls::{ClientConnection, Connection, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clients::Identity;
+use super::upstream::Trust;
 use crate::stream::Stream;
 
 /// Bytes of one read from the socket at most. One such buffer a thread: an idle connection holds none.
@@ -42,20 +43,22 @@ pub struct Session {
     pub client: Option<Identity>,
 }
 
-/// A TLS connection with a client.
+/// A TLS connection, with a client or with an endpoint.
 pub struct TlsStream {
     io: Stream,
-    tls: ServerConnection,
+    tls: Connection,
     /// Decrypted bytes that nobody has taken.
     ready: usize,
-    /// The client said that it sends no more, or closed.
+    /// The peer said that it sends no more, or closed.
     ended: bool,
     /// Bytes taken since everything had been sent, and ciphertext of them that has been sent.
     taken: usize,
     sent: usize,
     closing: bool,
     /// What the handshake agreed on; none before its end.
-    session: Option<Rc<Session>>,
+    session: Option<Arc<Session>>,
+    /// What the endpoint was believed by; none on a connection with a client.
+    trust: Option<Arc<Trust>>,
 }
 
 impl std::fmt::Debug for TlsStream {
@@ -89,9 +92,23 @@ impl From<TlsError> for io::Error {
 }
 
 impl TlsStream {
-    /// A stream whose handshake has begun. `io` is a plain socket.
+    /// A stream with a client, whose handshake has begun. `io` is a plain socket.
     pub fn new(io: Stream, tls: ServerConnection) -> Self {
-        Self { io, tls, ready: 0, ended: false, taken: 0, sent: 0, closing: false, session: None }
+        Self::begun(io, tls.into(), None)
+    }
+
+    /// A stream with an endpoint, whose handshake is to begin. `io` is a plain socket.
+    pub fn to_endpoint(io: Stream, tls: ClientConnection, trust: Arc<Trust>) -> Self {
+        Self::begun(io, tls.into(), Some(trust))
+    }
+
+    fn begun(io: Stream, tls: Connection, trust: Option<Arc<Trust>>) -> Self {
+        Self { io, tls, ready: 0, ended: false, taken: 0, sent: 0, closing: false, session: None, trust }
+    }
+
+    /// Whether the trust that the endpoint was believed by is in force no more.
+    pub fn is_retired(&self) -> bool {
+        self.trust.as_ref().is_some_and(|trust| trust.is_retired())
     }
 
     /// The socket.
@@ -100,18 +117,26 @@ impl TlsStream {
     }
 
     /// What rustls knows of the connection.
-    pub fn connection(&self) -> &ServerConnection {
+    pub fn connection(&self) -> &Connection {
         &self.tls
     }
 
+    /// The host that the client named in its handshake; none with an endpoint.
+    pub fn named(&self) -> Option<&str> {
+        match &self.tls {
+            Connection::Server(server) => server.server_name(),
+            Connection::Client(_) => None,
+        }
+    }
+
     /// What the handshake agreed on.
-    pub fn session(&self) -> Option<&Rc<Session>> {
+    pub fn session(&self) -> Option<&Arc<Session>> {
         self.session.as_ref()
     }
 
     /// Notes what the handshake agreed on.
     pub fn agree(&mut self, session: Session) {
-        self.session = Some(Rc::new(session));
+        self.session = Some(Arc::new(session));
     }
 
     /// Ready when decrypted bytes are there, or when the socket has been reported readable.
@@ -179,6 +204,11 @@ impl TlsStream {
             let mut read = ReadBuf::new(space);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
             let mut bytes = read.filled();
+            if bytes.is_empty() && self.trust.is_some() {
+                // An endpoint that has something to say says when that ends: what lasts until the close may have been cut
+                // short by anyone on the way (RFC 9112 section 9.8).
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+            }
             self.ended |= bytes.is_empty();
             while !bytes.is_empty() && !self.ended {
                 self.tls.read_tls(&mut bytes)?;
@@ -221,6 +251,15 @@ impl TlsStream {
             sent?;
         }
         Poll::Ready(Ok(count))
+    }
+}
+
+/// An endpoint is told that nothing more comes, however its connection ends: some keep no session otherwise.
+impl Drop for TlsStream {
+    fn drop(&mut self) {
+        if self.trust.is_some() && !self.tls.is_handshaking() {
+            self.say_goodbye();
+        }
     }
 }
 

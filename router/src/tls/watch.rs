@@ -1,11 +1,10 @@
-//! Looks at the files of certificates and ticket keys, and has what changed loaded again. A thread of its own.
+//! Looks at the files of certificates, ticket keys, authorities and identities, and has what changed loaded again. A thread of its own.
 //!
 //! Polling, as control looks at its files: one way covers atomic renames, symlink swaps of mounted volumes and network
 //! file systems. A change counts once two looks [`SETTLE`] apart agree, so that a certificate and its key, replaced
 //! one after the other, are read together.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use super::clients;
 use super::files::{self, Mark};
 use super::hub::Hub;
 use super::tickets::{ROTATE_S, unix_s};
+use super::upstream::Trusts;
 
 /// Least time between looks.
 const EVERY: Duration = Duration::from_millis(500);
@@ -43,22 +43,23 @@ pub fn door() -> (Asking, Receiver<Ask>) {
 }
 
 /// Watches until nobody can ask any more. Called on a thread of its own.
-pub fn run(hub: &Arc<Hub>, asked: &Receiver<Ask>) {
-    let mut known = look(hub);
+pub fn run(hub: &Hub, trusts: &Trusts, asked: &Receiver<Ask>) {
+    let mut known = look(hub, trusts);
     let mut rotated_s = unix_s();
     let mut rest = EVERY;
     loop {
         match asked.recv_timeout(rest) {
             Ok(Ask::Reload) => {
                 hub.refresh(true);
-                known = look(hub);
+                trusts.refresh(true);
+                known = look(hub, trusts);
                 continue;
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let begun = Instant::now();
-        let mut latest = look(hub);
+        let mut latest = look(hub, trusts);
         rest = (begun.elapsed() * REST).clamp(EVERY, REST_MAX);
         let due = unix_s().saturating_sub(rotated_s) >= ROTATE_S;
         if latest == known && !due {
@@ -66,7 +67,7 @@ pub fn run(hub: &Arc<Hub>, asked: &Receiver<Ask>) {
         }
         for _ in 0..RESTLESS_MAX {
             std::thread::sleep(SETTLE);
-            let again = look(hub);
+            let again = look(hub, trusts);
             let rests = again == latest;
             latest = again;
             if rests {
@@ -74,6 +75,7 @@ pub fn run(hub: &Arc<Hub>, asked: &Receiver<Ask>) {
             }
         }
         hub.refresh(false);
+        trusts.refresh(false);
         known = latest;
         if due {
             rotated_s = unix_s();
@@ -81,8 +83,8 @@ pub fn run(hub: &Arc<Hub>, asked: &Receiver<Ask>) {
     }
 }
 
-fn look(hub: &Hub) -> Look {
-    let mut seen = Vec::new();
+fn look(hub: &Hub, trusts: &Trusts) -> Look {
+    let mut seen = trusts.look();
     for settings in hub.watched() {
         let (pairs, _) = files::pairs(hub.base(), &settings);
         for pair in pairs.into_values() {

@@ -95,6 +95,10 @@ pub(super) fn of(cause: Cause) -> Way {
             "every source of endpoints refuses such an address before, so that the look at connect is a second one; \
              control/tests/it/guard.rs and tests/it/control/dns.rs hold the first",
         ),
+        Cause::TlsFailed => get(Connect, "/tls/garbage", ""),
+        Cause::TlsCertificateInvalid => get(Connect, "/tls/stranger", ""),
+        Cause::TlsAlert => get(Connect, "/tls/closed", ""),
+        Cause::TlsUnavailable => get(Connect, "/tls/lost", ""),
         Cause::SendTimeout => Run(Send, mute_endpoint),
         Cause::FirstByteTimeout => get(Wait, "/silent", ""),
         Cause::ClosedWithoutResponse => post(Wait, "/fin", "Content-Length: 0\r\n", ""),

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use ekiden_tests::{Client, Conn, Ekiden, Origin, Setup, cluster, free_port, until};
+use ekiden_tests::{
+    Authority, Client, Conn, Ekiden, Origin, SecureOrigin, Setup, cluster, free_port, server_config, until,
+};
+use rustls::ProtocolVersion;
 
 use crate::retry::black_hole;
 
@@ -16,7 +19,8 @@ pub(super) struct World {
     pub(super) router: Ekiden,
     /// A second listener, with high least rates.
     demanding: SocketAddr,
-    _origins: [Origin; 2],
+    _origins: [Origin; 3],
+    _secure: [SecureOrigin; 2],
     _hole: Hole,
     /// Endpoints that read nothing go on once this is gone.
     _release: Sender<()>,
@@ -29,16 +33,29 @@ impl World {
         let origin = Origin::start(move |conn| serve(conn, &wait));
         // A first check that is never answered.
         let silent = Origin::start(Conn::until_closed);
+        let garbage = Origin::start(|conn| {
+            conn.send("SSH-2.0-OpenSSH_9.2\r\n");
+            conn.until_closed();
+        });
+        let (ours, others) = (Authority::new(), Authority::new());
+        // Before TLS 1.3 a refusal comes inside the handshake.
+        let secure = [(&others, None), (&ours, Some(&others))].map(|(authority, clients)| {
+            let made = authority.make(&["127.0.0.1"]);
+            SecureOrigin::start(server_config(&made, clients, Some(ProtocolVersion::TLSv1_2)))
+        });
         let hole = black_hole();
         let demanding = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let setup = Setup::new(text(origin.address, silent.address, hole.2, demanding))
+        let secured = secured(garbage.address, &secure);
+        let setup = Setup::new(text(origin.address, silent.address, hole.2, demanding) + &secured)
             .listener("limits = { head_deadline = \"1s\", body_idle = \"1s\" }");
+        std::fs::write(setup.dir().join("ca.pem"), &ours.pem).unwrap();
         let router = Ekiden::start(setup);
         until("a failing check", || {
             let table = router.table().to_string();
             table.contains("\"failing\"").then_some(())
         });
-        Self { router, demanding, _origins: [origin, silent], _hole: hole, _release: release }
+        let (_origins, _secure) = ([origin, silent, garbage], secure);
+        Self { router, demanding, _origins, _secure, _hole: hole, _release: release }
     }
 
     /// A connection to the listener with high least rates.
@@ -131,4 +148,19 @@ fn text(origin: SocketAddr, silent: SocketAddr, hole: SocketAddr, demanding: Soc
 
 fn route(path: &str, cluster: &str, keys: &str) -> String {
     format!("[[route]]\npath = \"{path}\"\nhost = \"a\"\ncluster = \"{cluster}\"\n{keys}\n")
+}
+
+/// Clusters with TLS, one for each way to have none.
+fn secured(garbage: SocketAddr, [stranger, closed]: &[SecureOrigin; 2]) -> String {
+    [
+        ("garbage", garbage, "ca.pem"),
+        ("stranger", stranger.address, "ca.pem"),
+        ("closed", closed.address, "ca.pem"),
+        ("lost", garbage, "missing.pem"),
+    ]
+    .map(|(name, address, ca)| {
+        let tls = cluster(&format!("tls-{name}"), &[address], &format!("tls = {{ ca = \"{ca}\" }}"));
+        tls + &route(&format!("/tls/{name}"), &format!("tls-{name}"), "")
+    })
+    .concat()
 }

@@ -185,7 +185,9 @@ impl Walk<'_> {
     /// The old cell, when the incarnation is the same; else notes it as removed.
     fn kept(&mut self, old: &EndpointEntry, new: &Arc<Endpoint>) -> Option<Arc<EndpointCell>> {
         let same = Arc::ptr_eq(&old.endpoint, new)
-            || (old.endpoint.address == new.address && old.endpoint.release == new.release);
+            || (old.endpoint.address == new.address
+                && old.endpoint.release == new.release
+                && old.endpoint.dns_name == new.dns_name);
         if !same {
             self.removed.push(old.cell.clone());
             return None;
@@ -208,6 +210,7 @@ impl Walk<'_> {
             cluster: self.cluster.name.clone(),
             id: endpoint.id.clone(),
             address: endpoint.address.clone(),
+            dns_name: endpoint.dns_name.clone(),
             release: endpoint.release.clone(),
         };
         let cell = EndpointCell::new(incarnation, health, reason, self.now);

@@ -13,6 +13,7 @@ pub(super) fn cell(health: Health) -> EndpointCell {
         cluster: ClusterName::new("web").unwrap(),
         id: id(1),
         address: Address::Unix("/run/app".into()),
+        dns_name: None,
         release: None,
     };
     EndpointCell::new(incarnation, health, "made for a test", 10)

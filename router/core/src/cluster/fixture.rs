@@ -28,6 +28,7 @@ pub(crate) fn endpoint(number: usize, weight: u16) -> Endpoint {
         weight,
         zone: None,
         drain: false,
+        dns_name: None,
         release: None,
         owner: Owner::File,
     }
@@ -54,6 +55,7 @@ pub(crate) fn cluster_of(endpoints: Vec<Endpoint>, balance: Balance, probe: Opti
             peer_router: false,
             queue: 1024,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
+            tls: None,
         }),
         endpoints: Arc::new(endpoints.into_iter().map(Arc::new).collect()),
         names: Arc::new(Vec::new()),

@@ -224,6 +224,18 @@ causes! {
     SelfAddress: "self_address", Always(503), "H23", Router, OtherEndpoint, "destination_ip_prohibited", 0,
         "The endpoint is an address of the router itself.",
         "Give the endpoint the address of the app.";
+    TlsFailed: "tls_failed", Always(502), "H19", Endpoint, OtherEndpoint, "tls_protocol_error", 5,
+        "The TLS handshake with the endpoint failed.",
+        "Check that the endpoint speaks TLS 1.2 or 1.3 on this port.";
+    TlsCertificateInvalid: "tls_certificate_invalid", Always(502), "H19", Endpoint, OtherEndpoint, "tls_certificate_error", 5,
+        "The certificate of the endpoint is not one that the cluster believes.",
+        "Look in the log for what is wrong with it; check `tls.ca`, `tls.name`, `tls.san` and its dates.";
+    TlsAlert: "tls_alert", Always(502), "H19", Endpoint, OtherEndpoint, "tls_alert_received", 5,
+        "The endpoint refused TLS with the router.",
+        "Check `tls.identity` of the cluster, and which certificates, versions and names the endpoint takes.";
+    TlsUnavailable: "tls_unavailable", Always(503), "H99", Router, Never, "proxy_configuration_error", 5,
+        "The router cannot speak TLS with the cluster: an authority, an identity or a name is missing.",
+        "Look for the file and the reason in the log of the router, or run `ekiden check`.";
     // The endpoint failed the request.
     SendTimeout: "send_timeout", Always(504), "H15", Endpoint, Never, "connection_write_timeout", 0,
         "The endpoint read nothing of the request for too long.",

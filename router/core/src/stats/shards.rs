@@ -95,6 +95,12 @@ pub struct ClusterShard {
     pub connections: Gauge,
     /// Upstream connections idle in the pool.
     pub idle: Gauge,
+    /// TLS handshakes with endpoints that were completed: full ones, and resumed ones.
+    pub tls_full: Counter,
+    /// See [`ClusterShard::tls_full`].
+    pub tls_resumed: Counter,
+    /// TLS handshakes with endpoints that failed: certificate not believed, refused by the endpoint, anything else.
+    pub tls_failures: [Counter; 3],
     /// From the start of a connect to its success.
     pub connect: Histogram,
     /// From the request fully sent to the first response byte.
@@ -125,6 +131,9 @@ impl ClusterShard {
             stale: Counter::new(),
             connections: Gauge::new(),
             idle: Gauge::new(),
+            tls_full: Counter::new(),
+            tls_resumed: Counter::new(),
+            tls_failures: [const { Counter::new() }; 3],
             connect: Histogram::new(),
             first_byte: Histogram::new(),
             queued: Gauge::new(),

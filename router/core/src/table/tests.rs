@@ -200,7 +200,7 @@ proptest! {
             if !gains_listener {
                 listeners.remove("side");
             }
-            model = Model { listeners, apps };
+            model = Model { listeners, apps, trust: Default::default() };
             let compiled = compiler.compile(&Arc::new(model.clone()), Generation(number as u64 + 1));
             prop_assert!(compiled.refused.is_empty());
             agree(&compiled.table, &model, &asks)?;

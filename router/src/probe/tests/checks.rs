@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 
 use super::*;
 use crate::probe::http::BODY_MAX;
-use crate::probe::{FakeProbe, HttpProbe, Probe, REASON_MAX, TcpProbe, Verdict};
+use crate::probe::{FakeProbe, HttpProbe, Probe, REASON_MAX, Target, TcpProbe, Verdict};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -14,7 +14,9 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Runs one check to its end.
 fn check(probe: &dyn Probe, address: &Address) -> Verdict {
-    runtime().block_on(async { tokio::time::timeout(LONG, probe.check(address)).await.unwrap() })
+    runtime().block_on(async {
+        tokio::time::timeout(LONG, probe.check(&Target::plain(address.clone()))).await.unwrap()
+    })
 }
 
 fn http(body: Option<&str>) -> HttpProbe {
@@ -136,11 +138,13 @@ fn conforms(probe: &dyn Probe, good: &Address, bad: &Address, silent: Option<&Ad
         assert!(!reason.is_empty() && reason.len() <= REASON_MAX, "{reason:?}");
         assert!(!reason.chars().any(char::is_control), "{reason:?}");
     }
+    let (up, down) = (Target::plain(good.clone()), Target::plain(bad.clone()));
     runtime().block_on(async {
-        let (one, two) = tokio::join!(probe.check(good), probe.check(bad));
+        let (one, two) = tokio::join!(probe.check(&up), probe.check(&down));
         assert!(one.is_ok() && two.is_err(), "two checks at once do not mix");
         if let Some(silent) = silent {
-            let cut = tokio::time::timeout(Duration::from_millis(50), probe.check(silent)).await;
+            let silent = Target::plain(silent.clone());
+            let cut = tokio::time::timeout(Duration::from_millis(50), probe.check(&silent)).await;
             assert!(cut.is_err(), "waits as long as the caller lets it");
         }
     });

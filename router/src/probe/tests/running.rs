@@ -37,6 +37,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
                 weight: 1,
                 zone: None,
                 drain: false,
+                dns_name: None,
                 release: None,
                 owner: Owner::File,
             })
@@ -53,6 +54,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             peer_router: false,
             queue: 1,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
+            tls: None,
         }),
         endpoints: Arc::new(endpoints),
         names: Arc::default(),
@@ -96,6 +98,7 @@ impl Bench {
             suspects: Arc::default(),
             observations: Observations::default(),
             is_own: Arc::new(move |address| Some(address) == own.as_ref()),
+            target: Arc::new(|incarnation| Ok(Target::plain(incarnation.address.clone()))),
         };
         let prober = Prober::start_with(hooks, 7, factory).unwrap();
         Self { compiler: Compiler::new(1), current, prober, changes, generation: 0 }
@@ -161,7 +164,7 @@ fn many_are_admitted_and_never_too_many_checked_at_once() {
         most: AtomicUsize,
     }
     impl Probe for Counting {
-        fn check<'a>(&'a self, _: &'a Address) -> Checking<'a> {
+        fn check<'a>(&'a self, _: &'a Target) -> Checking<'a> {
             Box::pin(async {
                 let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
                 self.most.fetch_max(now, Ordering::Relaxed);

@@ -39,8 +39,9 @@ fn the_same_incarnation_keeps_its_cell_whatever_its_weight_and_zone() {
 #[test]
 fn another_address_or_release_starts_fresh() {
     let moved = Endpoint { address: Address::Unix("/run/new".into()), ..endpoint(1, 1) };
+    let renamed = Endpoint { dns_name: Some("b.test".into()), ..endpoint(1, 1) };
     let released = Endpoint { release: Some("v2".into()), ..endpoint(1, 1) };
-    for changed in [moved, released] {
+    for changed in [moved, renamed, released] {
         let mut registry = CellRegistry::new(1);
         let old = compile(vec![endpoint(1, 1)], &mut registry);
         old.endpoints[0].cell.set_health(Health::Ready, "passed", 1);

@@ -119,6 +119,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
             zone: None,
             drain: false,
             release: None,
+            dns_name: None,
             owner: Owner::File,
         })
     };
@@ -130,6 +131,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         peer_router: false,
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
+        tls: None,
     };
     Arc::new(Cluster {
         name: cluster_name(name),
@@ -181,6 +183,7 @@ pub(super) fn model(apps: impl IntoIterator<Item = App>) -> Model {
             .map(|(name, role)| (listener_name(name), listener(name, role)))
             .collect(),
         apps: apps.into_iter().map(|app| (app.name.clone(), Arc::new(app))).collect(),
+        trust: Arc::default(),
     }
 }
 

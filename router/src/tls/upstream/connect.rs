@@ -1,0 +1,83 @@
+//! Opens a connection to an endpoint, with TLS where its cluster has it. No deadline of its own: who calls it has one over
+//! connect and handshake together.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+
+use ekiden_config::model::Address;
+use ekiden_core::outcome::Cause;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, Error, HandshakeKind};
+
+use super::trust::Trust;
+use crate::stream::Stream;
+use crate::tls::stream::{TlsError, TlsStream};
+
+/// With which trust an endpoint is connected to, and what it is asked for.
+#[derive(Debug, Clone)]
+pub struct Secure {
+    /// The trust of its cluster.
+    pub trust: Arc<Trust>,
+    /// The name.
+    pub name: ServerName<'static>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The socket could not be connected.
+    Connect(io::Error),
+    /// TLS could not be had on it.
+    Tls(TlsError),
+}
+
+/// What an error of TLS with an endpoint means.
+pub fn cause_of(error: &Error) -> Cause {
+    match error {
+        Error::InvalidCertificate(_) | Error::NoCertificatesPresented | Error::UnsupportedNameType => {
+            Cause::TlsCertificateInvalid
+        }
+        Error::AlertReceived(_) => Cause::TlsAlert,
+        _ => Cause::TlsFailed,
+    }
+}
+
+/// The error of TLS inside an error of a stream.
+pub fn inside(error: &io::Error) -> Option<&Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<Error>())
+}
+
+/// What went wrong, for people.
+pub fn words(error: &TlsError) -> String {
+    match error {
+        TlsError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the endpoint closed the connection inside the TLS handshake".to_owned()
+        }
+        TlsError::Io(error) => format!("the connection failed inside the TLS handshake: {error}"),
+        TlsError::Protocol(error) => error.to_string(),
+    }
+}
+
+/// Connects, and makes the handshake where `secure` asks for it. Cancel-safe: dropping the future closes the socket.
+///
+/// # Errors
+/// No connection, or no TLS on it.
+pub async fn open(address: &Address, secure: Option<&Secure>) -> Result<Stream, OpenError> {
+    let socket = Stream::connect(address).await.map_err(OpenError::Connect)?;
+    let Some(secure) = secure else { return Ok(socket) };
+    let config = Arc::clone(secure.trust.config());
+    let begun = ClientConnection::new(config, secure.name.clone());
+    let connection = begun.map_err(|error| OpenError::Tls(TlsError::Protocol(error)))?;
+    let mut stream = Box::new(TlsStream::to_endpoint(socket, connection, Arc::clone(&secure.trust)));
+    poll_fn(|cx| stream.poll_handshake(cx)).await.map_err(OpenError::Tls)?;
+    Ok(Stream::Tls(stream))
+}
+
+/// Whether a session was resumed; none on a plain stream.
+pub fn resumed(stream: &Stream) -> Option<bool> {
+    match stream {
+        Stream::Tls(stream) => Some(stream.connection().handshake_kind() == Some(HandshakeKind::Resumed)),
+        Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => None,
+    }
+}
