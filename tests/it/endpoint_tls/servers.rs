@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use ekiden_tests::{
-    Authority, Background, Ekiden, Kind, Life, Nameserver, Run, Served, free_port, until, until_true,
+    Authority, Background, Ekiden, Kind, Life, Nameserver, Run, free_port, until, until_true,
 };
 
 use super::{ask, cluster, good, origin, refused, said, setup};
@@ -19,7 +19,7 @@ fn nginx(dir: &Path, address: SocketAddr) -> Background {
          events {{ worker_connections 64; }}\n\
          http {{ access_log off; default_type text/plain;\n\
            client_body_temp_path {root}/b; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;\n\
-           uwsgi_temp_path {root}/u; scgi_temp_path {root}/s; ssl_session_cache shared:a:1m;\n\
+           uwsgi_temp_path {root}/u; scgi_temp_path {root}/s; ssl_session_cache shared:a:1m; ssl_protocols TLSv1.2 TLSv1.3;\n\
            server {{ listen {address} ssl; ssl_certificate {root}/site.pem; ssl_certificate_key {root}/site.key;\n\
              ssl_client_certificate {root}/people.pem; ssl_verify_client on;\n\
              location / {{ return 200 \"$ssl_client_verify $ssl_server_name $connection $ssl_protocol\"; }}\n\
