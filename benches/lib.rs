@@ -164,6 +164,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         queue: 1024,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
+        protocol: Default::default(),
     };
     Cluster {
         name: cluster_name(at),

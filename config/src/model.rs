@@ -471,6 +471,20 @@ pub struct ClusterPolicy {
     pub readiness: ReadinessPolicy,
     /// TLS with the endpoints; none means plain connections.
     pub tls: Option<Arc<ClusterTls>>,
+    /// What is spoken with the endpoints.
+    pub protocol: Protocol,
+}
+
+/// What is spoken with endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, also in clear text (with prior knowledge).
+    Http2,
+    /// What the endpoint chooses in its TLS handshake (ALPN). Only with TLS.
+    Auto,
 }
 
 /// Which picker chooses an endpoint.

@@ -302,14 +302,15 @@ fn start_prober(shared: &Arc<Shared>) -> io::Result<Prober> {
 fn target(shared: &Shared, incarnation: &Incarnation) -> Result<Target, String> {
     let Incarnation { app, cluster, address, dns_name, .. } = incarnation;
     let table = shared.table.load();
-    let tls = table.cluster_named(app, cluster).and_then(|table| table.cluster.policy.tls.as_ref());
-    if tls.is_none() {
-        return Ok(Target::plain(address.clone()));
+    let policy = table.cluster_named(app, cluster).map(|table| &table.cluster.policy);
+    let protocol = policy.map(|policy| policy.protocol).unwrap_or_default();
+    if policy.is_none_or(|policy| policy.tls.is_none()) {
+        return Ok(Target { address: address.clone(), secure: None, protocol });
     }
     let place = (app.clone(), cluster.clone());
     let secure = shared.trusts.of(&place, address, dns_name.as_deref());
     let secure = secure.ok_or_else(|| Cause::TlsUnavailable.at(Phase::Connect).words().to_owned())?;
-    Ok(Target { address: address.clone(), secure: Some(secure) })
+    Ok(Target { address: address.clone(), secure: Some(secure), protocol })
 }
 
 /// Connections of one worker: as configured, else what the descriptors suffice for.

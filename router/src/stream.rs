@@ -11,6 +11,7 @@ use ekiden_config::model::Address;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::http2::endpoint::EndpointStream;
 use crate::tls::{Session, TlsStream};
 
 /// A connected stream.
@@ -22,6 +23,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// TLS over one of the others.
     Tls(Box<TlsStream>),
+    /// A stream of HTTP/2 to an endpoint, in the text of HTTP/1.
+    Http2(Box<EndpointStream>),
     /// Nothing: what was here is being made into something else.
     Taken,
 }
@@ -45,7 +48,7 @@ impl Stream {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
             Stream::Tls(stream) => stream.poll_readable(cx),
-            Stream::Taken => Poll::Ready(Ok(())),
+            Stream::Http2(_) | Stream::Taken => Poll::Ready(Ok(())),
         }
     }
 
@@ -58,7 +61,7 @@ impl Stream {
             Stream::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
             Stream::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
             Stream::Tls(stream) => return stream.io().assume_silent(),
-            Stream::Taken => Ok(()),
+            Stream::Http2(_) | Stream::Taken => Ok(()),
         };
     }
 
@@ -70,7 +73,7 @@ impl Stream {
                     socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
             }
             Stream::Tls(stream) => stream.io().abort(),
-            Stream::Unix(_) | Stream::Taken => {}
+            Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => {}
         }
     }
 
@@ -91,7 +94,7 @@ impl Stream {
     pub fn held(&self) -> usize {
         match self {
             Stream::Tls(stream) => stream.held(),
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => 0,
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => 0,
         }
     }
 
@@ -102,6 +105,8 @@ impl Stream {
         match self {
             Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => secure,
             Stream::Tls(stream) => !secure || stream.is_retired(),
+            // It has carried its request.
+            Stream::Http2(_) => true,
         }
     }
 
@@ -109,7 +114,7 @@ impl Stream {
     #[inline]
     pub fn is_retired(&self) -> bool {
         match self {
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => false,
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => false,
             Stream::Tls(stream) => stream.is_retired(),
         }
     }
@@ -118,7 +123,7 @@ impl Stream {
     pub fn session(&self) -> Option<&Arc<Session>> {
         match self {
             Stream::Tls(stream) => stream.session(),
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => None,
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => None,
         }
     }
 
@@ -136,7 +141,7 @@ impl Stream {
             Stream::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
             Stream::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
             Stream::Tls(stream) => return stream.io().peeked_dead(),
-            Stream::Taken => Ok(0),
+            Stream::Http2(_) | Stream::Taken => Ok(0),
         };
         match peeked {
             Ok(_) => true,
@@ -155,6 +160,7 @@ impl AsyncRead for Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
+            Stream::Http2(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
             Stream::Taken => Poll::Ready(Ok(())),
         }
     }
@@ -166,6 +172,7 @@ impl AsyncWrite for Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+            Stream::Http2(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
             Stream::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -179,6 +186,10 @@ impl AsyncWrite for Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, parts),
+            Stream::Http2(stream) => {
+                let first = parts.iter().find(|part| !part.is_empty());
+                Pin::new(&mut **stream).poll_write(cx, first.map_or(&[], |part| part))
+            }
             Stream::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -192,7 +203,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => Poll::Ready(Ok(())),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => Poll::Ready(Ok(())),
         }
     }
 
@@ -201,6 +212,7 @@ impl AsyncWrite for Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Stream::Http2(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Stream::Taken => Poll::Ready(Ok(())),
         }
     }

@@ -4,7 +4,7 @@
 //! with good traffic, `admission` what is let in, `limits` at which rates, `ejection` what is set aside, `http2` all that HTTP/2
 //! adds, `seams` the points where later parts plug in; `control`, `swap` and
 //! `process` run the real binary, `nginx` a real endpoint, `smuggling` many of them for hostile requests, `defence` what
-//! floods and slow clients meet, `tls` certificates, handshakes and what goes over them, `endpoint_tls` the same towards endpoints, `codes` walks every code, `arch` looks
+//! floods and slow clients meet, `tls` certificates, handshakes and what goes over them, `endpoint_tls` and `endpoint_http2` the same towards endpoints, `codes` walks every code, `arch` looks
 //! at the manifests.
 
 mod admission;
@@ -14,6 +14,7 @@ mod codes;
 mod control;
 mod defence;
 mod ejection;
+mod endpoint_http2;
 mod endpoint_tls;
 mod headers;
 mod http2;

@@ -31,6 +31,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         queue,
         readiness: crate::model::ReadinessPolicy::default(),
         tls: None,
+        protocol: Default::default(),
     })
 }
 

@@ -8,8 +8,8 @@ use super::read::{CountOr, FlagOr, Map, Off, OneOrMany, PortOrFlag, Raw, Spanned
 use super::scalar::Status;
 use super::shape::Shape;
 use crate::model::{
-    Balance, ClientAuthMode, DeniedHeaders, LimitFields, LogFormat, LoosePath, MissingKey, Role, TlsVersion,
-    UnknownName, Verify,
+    Balance, ClientAuthMode, DeniedHeaders, LimitFields, LogFormat, LoosePath, MissingKey, Protocol, Role,
+    TlsVersion, UnknownName, Verify,
 };
 
 /// What is written for `denied_headers`.
@@ -49,6 +49,11 @@ impl Words for ClientAuthMode {
 impl Words for Verify {
     const WORDS: &'static [(&'static str, Self)] =
         &[("full", Verify::Full), ("insecure_none", Verify::InsecureNone)];
+}
+
+impl Words for Protocol {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("http1", Protocol::Http1), ("h2", Protocol::Http2), ("auto", Protocol::Auto)];
 }
 
 impl Words for TlsVersion {
@@ -309,6 +314,9 @@ tables! {
         slow_start: Off<Duration> = "\"off\"" in 1, HOUR;
         /// Connect with TLS: `true` believes the authorities of the web, a table says more.
         tls: FlagOr<RawClusterTls> = "false";
+        /// What is spoken with the endpoints: `http1`; `h2`, in clear text too (prior knowledge); or `auto`, which leaves the
+        /// choice to the endpoint's TLS handshake (ALPN) and needs `tls`. Active checks speak it too.
+        protocol: Spanned<Word<Protocol>> = "\"http1\"";
     }
 
     /// TLS with the endpoints of a cluster. Active checks use it too.

@@ -90,6 +90,28 @@ fn verification_is_not_switched_off_silently() {
 }
 
 #[test]
+fn protocols() {
+    let built = |keys: &str| {
+        build_one(&toml(&format!("{LISTENER}[cluster.a]\nendpoints = [\"a.test:1\"]\n{keys}\n")))
+    };
+    for (keys, protocol) in [
+        ("", Protocol::Http1),
+        ("protocol = \"h2\"", Protocol::Http2),
+        ("protocol = \"auto\"\ntls = true", Protocol::Auto),
+    ] {
+        let model = built(keys).unwrap().model;
+        assert_eq!(model.apps["default"].clusters["a"].policy.protocol, protocol, "{keys}");
+    }
+    for (keys, code) in [
+        ("protocol = \"auto\"", "needs_tls"),
+        ("protocol = \"auto\"\ntls = false", "needs_tls"),
+        ("protocol = \"http2\"", "unknown_value"),
+    ] {
+        assert_eq!(codes(&built(keys).unwrap_err()), [code], "{keys}");
+    }
+}
+
+#[test]
 fn apps_use_what_lists_them() {
     for (name, written, code) in [
         ("shop", "{ ca = \"corp\", identity = \"edge\" }", None),

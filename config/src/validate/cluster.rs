@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::{Fault, Scope, host, readiness, trust};
 use crate::address::{self, Target};
 use crate::model::{
-    Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy,
+    Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy, Protocol,
 };
 use crate::names::{AppName, ClusterName, EndpointId};
-use crate::raw::{RawCluster, RawEndpoint, RawProbe, Spanned, Status, TextOr, shown};
+use crate::raw::{FlagOr, RawCluster, RawEndpoint, RawProbe, Spanned, Status, TextOr, shown};
 use crate::source::Span;
 
 use std::time::Duration;
@@ -36,6 +36,13 @@ pub(super) fn cluster(
     }
     let readiness = readiness::readiness(scope, raw);
     let tls = trust::cluster(scope, app, raw.tls.as_ref());
+    let protocol = raw.protocol.as_ref().map(|word| word.value.0).unwrap_or_default();
+    if let (Protocol::Auto, None | Some(FlagOr::Flag(false)), Some(word)) =
+        (protocol, &raw.tls, &raw.protocol)
+    {
+        let message = "`auto` is chosen in the TLS handshake, and the cluster is plain";
+        scope.report.error_help(word.span, "needs_tls", message, "write `tls`, or \"h2\" or \"http1\"");
+    }
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -51,6 +58,7 @@ pub(super) fn cluster(
         queue: raw.queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(1024),
         readiness,
         tls,
+        protocol,
     };
     Some(Cluster {
         name,

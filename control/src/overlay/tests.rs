@@ -29,6 +29,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
+        protocol: Default::default(),
     };
     Arc::new(Cluster {
         name: ClusterName::new("web").unwrap(),

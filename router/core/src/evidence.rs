@@ -91,13 +91,14 @@ impl Evidence {
 }
 
 /// Causes that are about the one endpoint of an attempt; the other causes with the endpoint's blame are about the cluster.
-const FAILURES: [(Cause, Evidence); 15] = [
+const FAILURES: [(Cause, Evidence); 16] = [
     (Cause::ConnectRefused, Evidence::Connect),
     (Cause::ConnectTimeout, Evidence::Connect),
     (Cause::ConnectFailed, Evidence::Connect),
     (Cause::TlsFailed, Evidence::Tls),
     (Cause::TlsCertificateInvalid, Evidence::Tls),
     (Cause::TlsAlert, Evidence::Tls),
+    (Cause::Http2Failed, Evidence::Protocol),
     (Cause::ClosedWithoutResponse, Evidence::Reset),
     (Cause::UpstreamReset, Evidence::Reset),
     (Cause::UpstreamTruncated, Evidence::Reset),

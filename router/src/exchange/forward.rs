@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use ekiden_config::model::Listener;
+use ekiden_config::model::{Listener, Protocol};
 use ekiden_core::cluster::{Attempt, ClusterTable, EndpointEntry, Pick};
 use ekiden_core::edit;
 use ekiden_core::outcome::{Blame, Cause, Phase};
@@ -24,10 +24,12 @@ use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
 use crate::exchange::{After, Workspace, evidence, run, trace};
+use crate::http2::endpoint::{Wanted, connection};
 use crate::pool::Return;
 use crate::stream::Stream;
 use crate::tls::stream::TlsError;
-use crate::tls::upstream::{self, OpenError};
+use crate::tls::upstream::connect::speaks_http2;
+use crate::tls::upstream::{self, OpenError, Secure};
 use crate::wire::body::Framing;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
@@ -199,7 +201,20 @@ impl<'a> Forward<'a> {
         // What must not be sent twice goes only where the connection was alive a moment ago.
         let fresh_only = !ws.request.idempotent;
         // What killed one pooled connection may have killed them all unseen, so a replay takes a new one.
-        let secure = self.cluster.cluster.policy.tls.is_some();
+        let policy = &self.cluster.cluster.policy;
+        let secure = policy.tls.is_some();
+        if policy.protocol != Protocol::Http1
+            && !self.replayed
+            && let Some(stream) = worker.http2_pool.take(endpoint.cell.uid(), worker.turn_ms(), secure)
+        {
+            let shard = self.cluster.cell.shard(worker.id);
+            shard.reused.add(1);
+            shard.http2_streams.add(1);
+            ws.trace.connect_us = Some(0);
+            self.count_attempt(ws, endpoint);
+            ws.leg.attach(Stream::Http2(Box::new(stream)), home, true);
+            return Step::Attached;
+        }
         if !self.replayed
             && let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.turn_ms(), fresh_only, secure)
         {
@@ -278,7 +293,8 @@ impl<'a> Forward<'a> {
                 shard.connects.add(1);
                 shard.connect.record(took_us);
                 if !endpoint.cell.is_gone() {
-                    shard.connections.add(1);
+                    // One that is shared is counted by its pool.
+                    shard.connections.add(u64::from(!matches!(stream, Stream::Http2(_))));
                     ws.trace.connect_us = Some(u32::try_from(took_us).unwrap_or(u32::MAX - 1));
                     ws.leg.attach(stream, home, false);
                     return Ok(true);
@@ -417,7 +433,10 @@ impl<'a> Forward<'a> {
         let reused = ws.leg.reused;
         let Some(home) = ws.leg.home() else { return };
         let uid = home.cell.uid();
-        if reused {
+        if ws.leg.unprocessed {
+            self.cluster.cell.shard(self.worker.id).http2_unprocessed.add(1);
+        }
+        if reused || ws.leg.unprocessed {
             self.second_choice = Some(uid);
         } else {
             evidence::failed(&self.worker, &home.cell, cause.at(ws.trace.phase), false);
@@ -462,7 +481,7 @@ impl<'a> Forward<'a> {
     fn finish(&self, ws: &mut Workspace, finish: Finish) -> After {
         self.count_bytes(ws);
         evidence::answered(&self.worker, ws);
-        if finish.keep_upstream {
+        if finish.keep_upstream && !ws.leg.is_http2() {
             if let Some((stream, home)) = ws.leg.detach() {
                 let back = Return {
                     cell: &home.cell,
@@ -506,12 +525,15 @@ impl<'a> Forward<'a> {
         sent: bool,
     ) -> After {
         self.count_bytes(ws);
+        if matches!(failure.cause, Cause::FirstByteTimeout | Cause::SendTimeout | Cause::UpstreamIdle) {
+            ws.leg.retire_connection();
+        }
         if !is_client_gone(failure.cause)
             && failure.cause.at(ws.trace.phase).blame() == Blame::Endpoint
             && let Some(home) = ws.leg.home()
         {
             let lost = matches!(failure.cause, Cause::ClosedWithoutResponse | Cause::UpstreamReset);
-            let aged = lost && ws.leg.reused && !ws.leg.answered;
+            let aged = lost && (ws.leg.reused || ws.leg.unprocessed) && !ws.leg.answered;
             evidence::failed(&self.worker, &home.cell, failure.cause.at(ws.trace.phase), aged);
         }
         ws.leg.cut();
@@ -564,7 +586,7 @@ async fn connect(
             Some(found.ok_or(Cause::TlsUnavailable)?)
         }
     };
-    let opened = tokio::time::timeout(limit, upstream::open(address, secure.as_ref())).await;
+    let opened = tokio::time::timeout(limit, speak(worker, cluster, endpoint, secure.as_ref())).await;
     let Some(secure) = secure else {
         return match opened {
             Ok(Ok(stream)) => Ok(stream),
@@ -574,11 +596,7 @@ async fn connect(
     };
     let shard = cluster.cell.shard(worker.id);
     match opened {
-        Ok(Ok(stream)) => {
-            let resumed = upstream::connect::resumed(&stream) == Some(true);
-            if resumed { &shard.tls_resumed } else { &shard.tls_full }.add(1);
-            Ok(stream)
-        }
+        Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => {
             let cause = open_cause(&error);
             if let OpenError::Tls(error) = &error {
@@ -593,6 +611,35 @@ async fn connect(
         }
         Err(_) => Err(Cause::ConnectTimeout),
     }
+}
+
+/// Opens a connection and finds what is spoken on it.
+async fn speak(
+    worker: &Worker,
+    cluster: &ClusterTable,
+    endpoint: &EndpointEntry,
+    secure: Option<&Secure>,
+) -> Result<Stream, OpenError> {
+    let stream = upstream::open(&endpoint.endpoint.address, secure).await?;
+    let policy = &cluster.cluster.policy;
+    if let Some(resumed) = upstream::connect::resumed(&stream) {
+        let shard = cluster.cell.shard(worker.id);
+        if resumed { &shard.tls_resumed } else { &shard.tls_full }.add(1);
+    }
+    if !speaks_http2(policy.protocol, &stream) {
+        return Ok(stream);
+    }
+    let begun = connection::begin(stream).await.map_err(OpenError::Http2)?;
+    let wanted = Wanted {
+        cell: &endpoint.cell,
+        stats: &cluster.cell,
+        trust: secure.map(|secure| Arc::clone(&secure.trust)),
+        limit_ms: u64::try_from(policy.pool_idle_timeout.as_millis()).unwrap_or(u64::MAX),
+        now_ms: worker.now_ms(),
+        random: worker.random(),
+    };
+    cluster.cell.shard(worker.id).http2_streams.add(1);
+    Ok(Stream::Http2(Box::new(worker.http2_pool.keep(begun, &wanted))))
 }
 
 /// Counts a failed handshake; the places are those of `ClusterShard::tls_failures`.
@@ -610,6 +657,7 @@ fn count_tls_failure(shard: &ClusterShard, cause: Cause) {
 fn open_cause(error: &OpenError) -> Cause {
     match error {
         OpenError::Connect(error) => connect_cause(error),
+        OpenError::Http2(_) => Cause::Http2Failed,
         OpenError::Tls(TlsError::Io(_)) => Cause::TlsFailed,
         OpenError::Tls(TlsError::Protocol(error)) => upstream::connect::cause_of(error),
     }

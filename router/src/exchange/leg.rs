@@ -15,6 +15,8 @@ use ekiden_core::stats::ClusterCell;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::exchange::out::Out;
+use crate::http2::endpoint;
+use crate::http2::endpoint::stream::Lost;
 use crate::stream::Stream;
 use crate::tls::upstream;
 use crate::wire::response::{RESPONSE_BOUNDS, ResponseHead};
@@ -79,6 +81,8 @@ pub struct Leg {
     pub answered: bool,
     /// The endpoint closed its side.
     pub closed: bool,
+    /// The endpoint has not looked at the request: any may be sent again.
+    pub unprocessed: bool,
     /// Bytes written on this connection.
     pub bytes_up: u64,
     /// Bytes read on this connection.
@@ -94,6 +98,7 @@ impl Leg {
         self.reused = reused;
         self.answered = false;
         self.closed = false;
+        self.unprocessed = false;
         self.bytes_up = 0;
         self.bytes_down = 0;
     }
@@ -106,7 +111,9 @@ impl Leg {
 
     /// Closes the connection, keeps the buffers.
     pub fn cut(&mut self) {
-        if self.stream.take().is_some()
+        // Connections that are shared are counted by their pool.
+        if let Some(stream) = self.stream.take()
+            && !matches!(stream, Stream::Http2(_))
             && let Some(home) = &self.home
         {
             home.stats.shard(home.worker).connections.sub(1);
@@ -119,6 +126,18 @@ impl Leg {
     fn forget_counts(&mut self) {
         self.bytes_up = 0;
         self.bytes_down = 0;
+    }
+
+    /// Whether a stream of HTTP/2 is attached.
+    pub fn is_http2(&self) -> bool {
+        matches!(self.stream, Some(Stream::Http2(_)))
+    }
+
+    /// The endpoint did not answer: a connection that is shared begins no other stream.
+    pub fn retire_connection(&self) {
+        if let Some(Stream::Http2(stream)) = &self.stream {
+            stream.retire_connection();
+        }
     }
 
     /// Whether a connection is attached.
@@ -156,7 +175,13 @@ impl Leg {
         if !buffers.make_room(&mut self.input) {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
-        let count = ready!(self.input.poll_read(cx, stream))?;
+        let count = match ready!(self.input.poll_read(cx, stream)) {
+            Ok(count) => count,
+            Err(error) => {
+                self.unprocessed = endpoint::stream::lost(&error) == Some(Lost::Unprocessed);
+                return Poll::Ready(Err(error));
+            }
+        };
         self.answered |= count > 0;
         self.closed |= count == 0;
         self.bytes_down += count as u64;
@@ -201,6 +226,17 @@ impl Leg {
         // Over TLS an endpoint may refuse the router's certificate when the handshake is over for the router.
         if let Some(error) = error.and_then(upstream::connect::inside) {
             return upstream::connect::cause_of(error);
+        }
+        match error.and_then(endpoint::stream::lost) {
+            Some(Lost::Unprocessed | Lost::Reset) => return Cause::UpstreamReset,
+            Some(Lost::Broken) => return Cause::ResponseMalformed,
+            None => {}
+        }
+        match error.map(io::Error::kind) {
+            // HTTP/2 has no room for this target.
+            Some(io::ErrorKind::InvalidInput) => return Cause::TargetMalformed,
+            Some(io::ErrorKind::InvalidData) => return Cause::ResponseMalformed,
+            _ => {}
         }
         // A close that TLS was not told of is no less a close.
         let error = error.filter(|error| error.kind() != io::ErrorKind::UnexpectedEof);

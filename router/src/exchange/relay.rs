@@ -226,7 +226,9 @@ impl Relay {
         Failure {
             cause,
             begun: self.begun(sides, cause),
-            replayable: unanswered && self.replayable && (sides.ws.request.idempotent || unwritten),
+            replayable: unanswered
+                && self.replayable
+                && (sides.ws.request.idempotent || unwritten || sides.ws.leg.unprocessed),
         }
     }
 
@@ -510,6 +512,7 @@ impl Relay {
         let keep = self.keep_client && !self.is_last(sides);
         let ws = &mut *sides.ws;
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
+        let endpoint_http2 = ws.leg.is_http2();
         self.response_decoder = Decoder::new(ws.response.framing);
         ws.limits.append_to(&mut ws.response.head);
         let with = ResponseOut {
@@ -517,6 +520,7 @@ impl Relay {
             listener: sides.listener,
             edits: &sides.route.response_headers,
             peer_router,
+            endpoint_http2,
             keep,
         };
         let (shape, sent) =

@@ -82,6 +82,8 @@ pub struct ResponseOut<'a> {
     pub edits: &'a HeaderEdits,
     /// The endpoint is a router: its error field is passed on.
     pub peer_router: bool,
+    /// The endpoint spoke HTTP/2.
+    pub endpoint_http2: bool,
     /// The client connection stays open.
     pub keep: bool,
 }
@@ -118,7 +120,8 @@ pub fn write_response<D: Downstream>(
     secure::hsts(with.listener, &response.head, |name, value| client.field(out, name, value));
     if let Some(pseudonym) = &with.listener.via {
         // What is named is the version in which the endpoint spoke.
-        let mut via = smallvec::SmallVec::<[u8; 72]>::from_slice(b"1.1 ");
+        let version: &[u8] = if with.endpoint_http2 { b"2.0 " } else { b"1.1 " };
+        let mut via = smallvec::SmallVec::<[u8; 72]>::from_slice(version);
         via.extend_from_slice(pseudonym.as_bytes());
         client.field(out, b"Via", &via);
     }

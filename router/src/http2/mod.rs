@@ -7,6 +7,7 @@
 pub mod block;
 pub mod connection;
 pub mod driver;
+pub mod endpoint;
 pub mod follower;
 pub mod preface;
 pub mod rules;

@@ -13,7 +13,11 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
 use super::{Checking, Probe, Target, Verdict, io_words, one_line, open_words};
-use crate::tls::upstream::{connect, open};
+use crate::http2::endpoint::EndpointStream;
+use crate::http2::endpoint::connection::{self, Begun};
+use crate::http2::endpoint::pool::Lease;
+use crate::stream::Stream;
+use crate::tls::upstream::{OpenError, connect, open};
 
 /// How much of a body is searched, in bytes.
 pub(super) const BODY_MAX: usize = 64 << 10;
@@ -53,6 +57,24 @@ impl HttpProbe {
         let request = self.request(&target.address)?;
         let opened = open(&target.address, target.secure.as_ref()).await;
         let stream = opened.map_err(|error| open_words(&error))?;
+        if !connect::speaks_http2(target.protocol, &stream) {
+            return self.ask(request, stream).await;
+        }
+        let begun = connection::begin(stream).await;
+        let Begun { sender, driver } = begun.map_err(|error| open_words(&OpenError::Http2(error)))?;
+        let stream = EndpointStream::new(sender, target.secure.is_some(), Lease::alone());
+        let drive = async move {
+            let _told_by_its_stream = driver.await;
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            verdict = self.ask(request, Stream::Http2(Box::new(stream))) => verdict,
+            never = drive => match never {},
+        }
+    }
+
+    /// Asks on a connection.
+    async fn ask(&self, request: Request<Empty<Bytes>>, stream: Stream) -> Verdict {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.fault(&error))?;
         // The connection ends before its last bytes are read from the channel; only the exchange decides.

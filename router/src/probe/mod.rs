@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ekiden_config::model::{Address, ProbeKind};
+use ekiden_config::model::{Address, ProbeKind, Protocol};
 
 use crate::tls::upstream::{OpenError, Secure, connect};
 
@@ -57,12 +57,14 @@ pub struct Target {
     pub address: Address,
     /// With which trust; none for a plain connection.
     pub secure: Option<Secure>,
+    /// What is spoken.
+    pub protocol: Protocol,
 }
 
 impl Target {
     /// One that is connected to without TLS.
     pub fn plain(address: Address) -> Self {
-        Self { address, secure: None }
+        Self { address, secure: None, protocol: Protocol::Http1 }
     }
 }
 
@@ -86,6 +88,7 @@ pub fn embedded() -> Factory {
 fn open_words(error: &OpenError) -> String {
     match error {
         OpenError::Connect(error) => io_words(error),
+        OpenError::Http2(error) => one_line(&format!("no HTTP/2: {error}")),
         OpenError::Tls(error) => one_line(&format!("no TLS: {}", connect::words(error))),
     }
 }

@@ -175,6 +175,14 @@ const CLUSTER_COUNTERS: &[ClusterCounter] = &[
     ("ekiden_cluster_replays_total", "Requests sent again on another connection.", |shard| &shard.replays),
     ("ekiden_cluster_pool_reused_total", "Requests sent on a pooled connection.", |shard| &shard.reused),
     ("ekiden_cluster_pool_stale_total", "Pooled connections found closed when taken.", |shard| &shard.stale),
+    ("ekiden_cluster_http2_streams_total", "Streams of HTTP/2 begun at endpoints.", |shard| {
+        &shard.http2_streams
+    }),
+    (
+        "ekiden_cluster_http2_unprocessed_total",
+        "Streams of HTTP/2 that an endpoint refused or left behind its GOAWAY.",
+        |shard| &shard.http2_unprocessed,
+    ),
     ("ekiden_cluster_queue_refused_total", "Requests refused by a full queue.", |shard| &shard.queue_refused),
     ("ekiden_cluster_queue_timeouts_total", "Requests that waited too long.", |shard| &shard.queue_timeouts),
     ("ekiden_cluster_sent_bytes_total", "Bytes sent to endpoints.", |shard| &shard.bytes_up),

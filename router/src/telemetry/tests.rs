@@ -46,6 +46,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
+        protocol: Default::default(),
     };
     let name = ClusterName::new("web").unwrap();
     let cluster = Cluster {

@@ -49,6 +49,8 @@ pub struct TlsStream {
     tls: Connection,
     /// Decrypted bytes that nobody has taken.
     ready: usize,
+    /// Bytes from the socket that wait until those have been taken: rustls holds one record of them and no more.
+    stash: Vec<u8>,
     /// The peer said that it sends no more, or closed.
     ended: bool,
     /// Bytes taken since everything had been sent, and ciphertext of them that has been sent.
@@ -103,7 +105,23 @@ impl TlsStream {
     }
 
     fn begun(io: Stream, tls: Connection, trust: Option<Arc<Trust>>) -> Self {
-        Self { io, tls, ready: 0, ended: false, taken: 0, sent: 0, closing: false, session: None, trust }
+        Self {
+            io,
+            tls,
+            ready: 0,
+            stash: Vec::new(),
+            ended: false,
+            taken: 0,
+            sent: 0,
+            closing: false,
+            session: None,
+            trust,
+        }
+    }
+
+    /// What the endpoint was believed by; none on a connection with a client.
+    pub fn trust(&self) -> Option<&Arc<Trust>> {
+        self.trust.as_ref()
     }
 
     /// Whether the trust that the endpoint was believed by is in force no more.
@@ -141,7 +159,7 @@ impl TlsStream {
 
     /// Ready when decrypted bytes are there, or when the socket has been reported readable.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.ready > 0 || self.ended {
+        if self.ready > 0 || self.ended || !self.stash.is_empty() {
             return Poll::Ready(Ok(()));
         }
         self.io.poll_readable(cx)
@@ -196,37 +214,50 @@ impl TlsStream {
 
     /// One read from the socket; what it gives goes into `target` as far as there is room, the rest waits.
     ///
-    /// At most as much is read as there is room for, so that what waits is the rest of one record.
+    /// At most as much is read as there is room for, so that what waits is little.
     fn poll_receive(&mut self, cx: &mut Context<'_>, target: &mut ReadBuf<'_>) -> Poll<Result<(), TlsError>> {
+        if !self.stash.is_empty() {
+            let stash = std::mem::take(&mut self.stash);
+            return Poll::Ready(self.decrypt(&stash, target));
+        }
         CIPHERTEXT.with_borrow_mut(|scratch| {
             let most = target.remaining().clamp(READ_LEAST, SCRATCH);
             let Some(space) = scratch.get_mut(..most) else { return Poll::Pending };
             let mut read = ReadBuf::new(space);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
-            let mut bytes = read.filled();
+            let bytes = read.filled();
             if bytes.is_empty() && self.trust.is_some() {
                 // An endpoint that has something to say says when that ends: what lasts until the close may have been cut
                 // short by anyone on the way (RFC 9112 section 9.8).
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
             }
             self.ended |= bytes.is_empty();
-            while !bytes.is_empty() && !self.ended {
-                self.tls.read_tls(&mut bytes)?;
-                match self.tls.process_new_packets() {
-                    Ok(state) => {
-                        self.ready = state.plaintext_bytes_to_read();
-                        self.ended |= state.peer_has_closed();
-                    }
-                    Err(error) => {
-                        // The alert that says so, if it goes at once.
-                        let _best_effort = self.poll_send(&mut Context::from_waker(Waker::noop()));
-                        return Poll::Ready(Err(TlsError::Protocol(error)));
-                    }
-                }
-                self.take(target)?;
-            }
-            Poll::Ready(Ok(()))
+            Poll::Ready(self.decrypt(bytes, target))
         })
+    }
+
+    /// Decrypts until there is no room for more.
+    fn decrypt(&mut self, mut bytes: &[u8], target: &mut ReadBuf<'_>) -> Result<(), TlsError> {
+        while !bytes.is_empty() && !self.ended {
+            if self.ready > 0 && target.remaining() == 0 {
+                self.stash = bytes.to_vec();
+                return Ok(());
+            }
+            self.tls.read_tls(&mut bytes)?;
+            match self.tls.process_new_packets() {
+                Ok(state) => {
+                    self.ready = state.plaintext_bytes_to_read();
+                    self.ended |= state.peer_has_closed();
+                }
+                Err(error) => {
+                    // The alert that says so, if it goes at once.
+                    let _best_effort = self.poll_send(&mut Context::from_waker(Waker::noop()));
+                    return Err(TlsError::Protocol(error));
+                }
+            }
+            self.take(target)?;
+        }
+        Ok(())
     }
 
     /// Moves decrypted bytes into `target`.

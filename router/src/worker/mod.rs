@@ -24,6 +24,7 @@ use ekiden_core::table::{ListenerTable, Table};
 use crate::buffer::{Buffers, Spares};
 use crate::clock::Clock;
 use crate::exchange::Workspace;
+use crate::http2::endpoint::Http2Pool;
 use crate::pool::Pool;
 use crate::record::Recorder;
 use crate::shared::Shared;
@@ -50,6 +51,8 @@ pub struct Worker {
     pub buffers: Buffers,
     /// Idle upstream connections.
     pub pool: Pool,
+    /// Connections to endpoints that speak HTTP/2.
+    pub http2_pool: Http2Pool,
     /// Time of day.
     pub clock: Clock,
     /// Its end of the access log.
@@ -97,6 +100,7 @@ impl Worker {
             wheel: Wheel::new(),
             buffers: Buffers::default(),
             pool: Pool::new(id),
+            http2_pool: Http2Pool::new(id),
             clock: Clock::since(shared.started),
             recorder: RefCell::new(recorder),
             waiters: Waiters::default(),
@@ -146,6 +150,7 @@ impl Worker {
         self.shared.retire(old, &self.shard);
         self.shard.generation.set(generation.0);
         self.pool.sweep(self.now_ms());
+        self.http2_pool.sweep(self.now_ms());
         self.shared.taken(self.id, generation);
     }
 

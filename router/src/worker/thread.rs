@@ -84,6 +84,7 @@ async fn sweep(worker: Rc<Worker>) {
         seconds.tick().await;
         worker.clock.correct();
         worker.pool.sweep(worker.now_ms());
+        worker.http2_pool.sweep(worker.now_ms());
         worker.trim();
         let closed = worker.shard.closed.value();
         let (open, closing) = (worker.open_connections(), closed.saturating_sub(closed_before));

@@ -98,6 +98,7 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::TlsFailed => get(Connect, "/tls/garbage", ""),
         Cause::TlsCertificateInvalid => get(Connect, "/tls/stranger", ""),
         Cause::TlsAlert => get(Connect, "/tls/closed", ""),
+        Cause::Http2Failed => get(Connect, "/http2", ""),
         Cause::TlsUnavailable => get(Connect, "/tls/lost", ""),
         Cause::SendTimeout => Run(Send, mute_endpoint),
         Cause::FirstByteTimeout => get(Wait, "/silent", ""),

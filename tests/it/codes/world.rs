@@ -163,4 +163,6 @@ fn secured(garbage: SocketAddr, [stranger, closed]: &[SecureOrigin; 2]) -> Strin
         tls + &route(&format!("/tls/{name}"), &format!("tls-{name}"), "")
     })
     .concat()
+        + &cluster("http2", &[garbage], "protocol = \"h2\"")
+        + &route("/http2", "http2", "")
 }

@@ -162,7 +162,10 @@ fn what_is_no_tls() {
         cluster("socket", "unix:/nowhere", "{ ca = \"ca.pem\" }", ""),
     ]
     .concat()
-    .replace("path = \"/silent\"\n", "path = \"/silent\"\ntimeout = { connect = \"500ms\" }\n");
+    .replace(
+        "path = \"/silent\"\n",
+        "path = \"/silent\"\ntimeout = { connect = \"500ms\", connect_try = \"500ms\" }\n",
+    );
     let router = Ekiden::start(setup(&text, &ours));
     // The time for connects has the handshake in it.
     assert_eq!(said(&router, "/silent"), (503, "connect_timeout".to_owned()));
@@ -229,7 +232,7 @@ fn no_verification_is_loud() {
     let (passed, out) = check();
     assert!(passed && out.contains("warning[tls_unverified]"), "{out}");
     let broken = router.setup().config().replace("id.key", "missing.key").replace("insecure_none", "full");
-    std::fs::write(router.setup().file(), format!("[ca.x]\nfile = \"nothing.pem\"\n{broken}")).unwrap();
+    std::fs::write(router.setup().file(), format!("{broken}\n[ca.x]\nfile = \"nothing.pem\"\n")).unwrap();
     let (passed, out) = check();
     assert!(
         !passed && out.contains("error[identity_unusable]") && out.contains("error[ca_unusable]"),

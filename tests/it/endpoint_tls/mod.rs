@@ -19,7 +19,8 @@ fn cluster(name: &str, endpoint: impl std::fmt::Display, tls: &str, keys: &str) 
 
 /// A setup with the authority as `ca.pem` in its directory.
 fn setup(text: &str, authority: &Authority) -> Setup {
-    let setup = Setup::new(text);
+    // Handshakes of a debug build take their time on a busy machine.
+    let setup = Setup::new(text).top("timeout = { connect = \"15s\", connect_try = \"15s\" }");
     fs::write(setup.dir().join("ca.pem"), &authority.pem).unwrap();
     setup
 }

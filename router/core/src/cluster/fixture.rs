@@ -56,6 +56,7 @@ pub(crate) fn cluster_of(endpoints: Vec<Endpoint>, balance: Balance, probe: Opti
             queue: 1024,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
             tls: None,
+            protocol: Default::default(),
         }),
         endpoints: Arc::new(endpoints.into_iter().map(Arc::new).collect()),
         names: Arc::new(Vec::new()),

@@ -233,6 +233,9 @@ causes! {
     TlsAlert: "tls_alert", Always(502), "H19", Endpoint, OtherEndpoint, "tls_alert_received", 5,
         "The endpoint refused TLS with the router.",
         "Check `tls.identity` of the cluster, and which certificates, versions and names the endpoint takes.";
+    Http2Failed: "http2_failed", Always(502), "H17", Endpoint, OtherEndpoint, "http_protocol_error", 5,
+        "The endpoint does not speak HTTP/2, which its cluster asks for.",
+        "Set `protocol = \"http1\"` for the cluster, or let the endpoint speak HTTP/2 on this port.";
     TlsUnavailable: "tls_unavailable", Always(503), "H99", Router, Never, "proxy_configuration_error", 5,
         "The router cannot speak TLS with the cluster: an authority, an identity or a name is missing.",
         "Look for the file and the reason in the log of the router, or run `ekiden check`.";

@@ -101,6 +101,10 @@ pub struct ClusterShard {
     pub tls_resumed: Counter,
     /// TLS handshakes with endpoints that failed: certificate not believed, refused by the endpoint, anything else.
     pub tls_failures: [Counter; 3],
+    /// Streams of HTTP/2 begun.
+    pub http2_streams: Counter,
+    /// Streams that the endpoint did not look at: refused, or beyond its GOAWAY.
+    pub http2_unprocessed: Counter,
     /// From the start of a connect to its success.
     pub connect: Histogram,
     /// From the request fully sent to the first response byte.
@@ -134,6 +138,8 @@ impl ClusterShard {
             tls_full: Counter::new(),
             tls_resumed: Counter::new(),
             tls_failures: [const { Counter::new() }; 3],
+            http2_streams: Counter::new(),
+            http2_unprocessed: Counter::new(),
             connect: Histogram::new(),
             first_byte: Histogram::new(),
             queued: Gauge::new(),

@@ -55,6 +55,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             queue: 1,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
             tls: None,
+            protocol: Default::default(),
         }),
         endpoints: Arc::new(endpoints),
         names: Arc::default(),

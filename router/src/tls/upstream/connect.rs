@@ -5,13 +5,14 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 
-use ekiden_config::model::Address;
+use ekiden_config::model::{Address, Protocol};
 use ekiden_core::outcome::Cause;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Error, HandshakeKind};
 
 use super::trust::Trust;
 use crate::stream::Stream;
+use crate::tls::HTTP2;
 use crate::tls::stream::{TlsError, TlsStream};
 
 /// With which trust an endpoint is connected to, and what it is asked for.
@@ -30,6 +31,8 @@ pub enum OpenError {
     Connect(io::Error),
     /// TLS could not be had on it.
     Tls(TlsError),
+    /// The endpoint does not speak HTTP/2.
+    Http2(h2::Error),
 }
 
 /// What an error of TLS with an endpoint means.
@@ -74,10 +77,20 @@ pub async fn open(address: &Address, secure: Option<&Secure>) -> Result<Stream, 
     Ok(Stream::Tls(stream))
 }
 
+/// Whether HTTP/2 is to be spoken on a connection.
+pub fn speaks_http2(protocol: Protocol, stream: &Stream) -> bool {
+    match (protocol, stream) {
+        (Protocol::Http1, _) => false,
+        (Protocol::Http2, _) => true,
+        (Protocol::Auto, Stream::Tls(stream)) => stream.connection().alpn_protocol() == Some(HTTP2),
+        (Protocol::Auto, Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken) => false,
+    }
+}
+
 /// Whether a session was resumed; none on a plain stream.
 pub fn resumed(stream: &Stream) -> Option<bool> {
     match stream {
         Stream::Tls(stream) => Some(stream.connection().handshake_kind() == Some(HandshakeKind::Resumed)),
-        Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => None,
+        Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => None,
     }
 }

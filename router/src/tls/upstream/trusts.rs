@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use ekiden_config::model::{
-    Address, App, ClusterTls, Credential, KeyPair, Model, Roots, TrustSources, Verify, may_use,
+    Address, App, ClusterTls, Credential, KeyPair, Model, Protocol, Roots, TrustSources, Verify, may_use,
 };
 use ekiden_config::names::{AppName, ClusterName};
 use rustls::RootCertStore;
@@ -22,6 +22,7 @@ use super::connect::Secure;
 use super::files::{AuthorityFile, IdentityFile, web};
 use super::trust::Trust;
 use crate::tls::files::{self, Mark};
+use crate::tls::{ALPN, HTTP2};
 
 type Place = (AppName, ClusterName);
 
@@ -65,6 +66,7 @@ struct State {
 /// A cluster with TLS, and what was made of its words.
 struct Held {
     words: Arc<ClusterTls>,
+    protocol: Protocol,
     made: Option<Made>,
     /// Why there is none, or not the one that the words ask for.
     fault: Option<String>,
@@ -72,6 +74,7 @@ struct Held {
 
 struct Made {
     words: Arc<ClusterTls>,
+    protocol: Protocol,
     roots: Option<Arc<RootCertStore>>,
     key: Option<Arc<CertifiedKey>>,
     trust: Arc<Trust>,
@@ -148,11 +151,17 @@ impl Trusts {
             let Some(words) = &cluster.policy.tls else { continue };
             let held = state.clusters.remove(&place);
             touched |= held.is_none();
-            let mut held = held.unwrap_or_else(|| Held { words: Arc::clone(words), made: None, fault: None });
+            let mut held = held.unwrap_or_else(|| Held {
+                words: Arc::clone(words),
+                protocol: Protocol::Http1,
+                made: None,
+                fault: None,
+            });
             if held.words.verify != words.verify || held.made.is_none() {
                 tell_unverified(&place, words);
             }
             held.words = Arc::clone(words);
+            held.protocol = cluster.policy.protocol;
             touched |= self.make(state, &place, &mut held);
             state.clusters.insert(place, held);
         }
@@ -219,12 +228,13 @@ impl Trusts {
 
     /// Makes the trust of a cluster if its words or what they name changed; true when it did.
     fn make(&self, state: &mut State, place: &Place, held: &mut Held) -> bool {
-        let words = Arc::clone(&held.words);
+        let (words, protocol) = (Arc::clone(&held.words), held.protocol);
         let resolved = self.resolve(state, &place.0, &words);
         let made = match resolved {
             Ok((roots, key)) => {
                 let same = held.made.as_ref().is_some_and(|made| {
                     made.words == words
+                        && made.protocol == protocol
                         && same(made.roots.as_ref(), roots.as_ref())
                         && same(made.key.as_ref(), key.as_ref())
                 });
@@ -232,8 +242,8 @@ impl Trusts {
                     held.fault = None;
                     return false;
                 }
-                Trust::new(&words, roots.clone(), key.clone(), ALPN, &self.provider)
-                    .map(|trust| Made { words, roots, key, trust: Arc::new(trust) })
+                Trust::new(&words, roots.clone(), key.clone(), offered(protocol), &self.provider)
+                    .map(|trust| Made { words, protocol, roots, key, trust: Arc::new(trust) })
                     .map_err(Lack::Unusable)
             }
             Err(lack) => Err(lack),
@@ -355,7 +365,13 @@ impl Trusts {
 }
 
 /// Protocols offered to endpoints.
-const ALPN: &[&[u8]] = &[b"http/1.1"];
+fn offered(protocol: Protocol) -> &'static [&'static [u8]] {
+    match protocol {
+        Protocol::Http1 => &[b"http/1.1"],
+        Protocol::Http2 => &[HTTP2],
+        Protocol::Auto => ALPN,
+    }
+}
 
 fn web_of(state: &mut State) -> Result<Arc<RootCertStore>, Lack> {
     if let Some(roots) = &state.web {

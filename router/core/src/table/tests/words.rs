@@ -132,6 +132,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
+        protocol: Default::default(),
     };
     Arc::new(Cluster {
         name: cluster_name(name),

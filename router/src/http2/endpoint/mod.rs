@@ -1,0 +1,11 @@
+//! HTTP/2 with endpoints: connections that share streams, and one stream as the exchange's connection.
+//!
+//! `connection` makes one and sets every bound of the codec, `pool` hands out its streams, `stream` speaks for one exchange.
+//! Does not connect sockets and does not pick endpoints.
+
+pub mod connection;
+pub mod pool;
+pub mod stream;
+
+pub use pool::{Http2Pool, Wanted};
+pub use stream::EndpointStream;

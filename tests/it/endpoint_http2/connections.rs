@@ -1,0 +1,104 @@
+//! Which connection a request takes, when there is another one, and what is sent again.
+
+use ekiden_tests::{Client, Ekiden, Origin, Served, Setup, cluster, until_true};
+
+use super::{Endpoint, get, router};
+
+/// Opens requests that the endpoint holds, one after the other, each once the one before has arrived.
+fn hold(router: &Ekiden, endpoint: &Endpoint, count: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for number in 1..=count {
+        let mut client = Client::connect(router.address());
+        client.send("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n");
+        endpoint.wait("stream", number);
+        clients.push(client);
+    }
+    clients
+}
+
+#[test]
+fn streams_share_a_connection_up_to_what_the_endpoint_takes() {
+    for (streams, requests, connections) in [(100, 20, 1), (2, 5, 3), (1, 3, 3)] {
+        let endpoint = Endpoint::start(streams);
+        let router = router(&endpoint, "");
+        let clients = hold(&router, &endpoint, requests);
+        assert_eq!(endpoint.events("connection").len(), connections, "{requests} at {streams}");
+        assert!(router.metric("ekiden_cluster_connections", &["busy"]) as usize == connections);
+        assert_eq!(get(&router, "/release").status, 200);
+        for mut client in clients {
+            assert_eq!(client.response().text(), "held");
+        }
+        let begun = router.metric("ekiden_cluster_http2_streams_total", &[]);
+        assert!((begun - (requests + 1) as f64).abs() < 0.1, "{begun}");
+    }
+}
+
+/// What the endpoint has not looked at is sent again, whatever its method: it says so itself.
+#[test]
+fn what_was_not_looked_at_is_sent_again() {
+    for path in ["/refuse", "/goaway"] {
+        let endpoint = Endpoint::start(100);
+        let router = router(&endpoint, "");
+        assert_eq!(get(&router, "/").get("x-connection"), Some("1"));
+        let mut client = Client::connect(router.address());
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"));
+        let response = client.response();
+        assert_eq!((response.status, response.text().as_str()), (200, "hello"), "{path}");
+        assert_eq!(response.get("x-connection"), Some("2"), "{path}");
+        assert!(router.metric("ekiden_cluster_http2_unprocessed_total", &[]) > 0.5);
+        // Nothing of it speaks against the endpoint.
+        assert!(router.metric("ekiden_endpoint_failures_total", &[]) < 0.5, "{path}");
+    }
+}
+
+/// A connection that says GOAWAY gets no further stream, and those it has run to their end.
+#[test]
+fn goaway_is_honoured() {
+    let endpoint = Endpoint::start(100);
+    let router = router(&endpoint, "");
+    let mut held = hold(&router, &endpoint, 1);
+    let bye = get(&router, "/bye");
+    assert_eq!((bye.text().as_str(), bye.get("x-connection")), ("bye", Some("1")));
+    assert_eq!(get(&router, "/").get("x-connection"), Some("2"));
+    assert_eq!(get(&router, "/release").get("x-connection"), Some("2"));
+    assert_eq!(held.remove(0).response().text(), "held");
+}
+
+/// Idle connections close after their time, and those of an endpoint that is removed at once.
+#[test]
+fn idle_connections_close() {
+    let endpoint = Endpoint::start(100);
+    let router = router(&endpoint, "pool_idle_timeout = \"100ms\"");
+    assert_eq!(get(&router, "/").status, 200);
+    endpoint.wait("closed", 1);
+    until_true("the gauge", || router.metric("ekiden_cluster_connections", &["busy"]) < 0.5);
+    assert_eq!(get(&router, "/").get("x-connection"), Some("2"));
+}
+
+/// A connection on which an endpoint did not answer in time is not used for the next request.
+#[test]
+fn a_silent_connection_is_left() {
+    let endpoint = Endpoint::start(100);
+    let text = format!(
+        "{}\n[[route]]\ncluster = \"web\"\ntimeout = {{ first_byte = \"200ms\" }}\n",
+        cluster("web", &[endpoint.address], "protocol = \"h2\"\nejection = \"off\"")
+    );
+    let router = Ekiden::start(Setup::new(text));
+    let late = get(&router, "/wait");
+    assert_eq!((late.status, late.code()), (504, "first_byte_timeout"));
+    assert_eq!(get(&router, "/").get("x-connection"), Some("2"));
+}
+
+#[test]
+fn an_endpoint_that_speaks_http1_only() {
+    let origin = Origin::hello("hello");
+    let text =
+        format!("{}\n[[route]]\ncluster = \"web\"\n", cluster("web", &[origin.address], "protocol = \"h2\""));
+    let router = Ekiden::start(Setup::new(text).top(""));
+    // It may answer with HTTP/1, or not at all until the time is over.
+    let response = get(&router, "/");
+    assert!(
+        matches!((response.status, response.code()), (502, "http2_failed") | (503, "connect_timeout")),
+        "{response:?}"
+    );
+}
