@@ -224,18 +224,18 @@ causes! {
     SelfAddress: "self_address", Always(503), "H23", Router, OtherEndpoint, "destination_ip_prohibited", 0,
         "The endpoint is an address of the router itself.",
         "Give the endpoint the address of the app.";
-    TlsFailed: "tls_failed", Always(502), "H19", Endpoint, OtherEndpoint, "tls_protocol_error", 5,
+    TlsFailed: "tls_failed", Always(502), "H19", Endpoint, OtherEndpoint, "tls_protocol_error", 0,
         "The TLS handshake with the endpoint failed.",
         "Check that the endpoint speaks TLS 1.2 or 1.3 on this port.";
-    TlsCertificateInvalid: "tls_certificate_invalid", Always(502), "H19", Endpoint, OtherEndpoint, "tls_certificate_error", 5,
+    TlsCertificateInvalid: "tls_certificate_invalid", Always(502), "H19", Endpoint, OtherEndpoint, "tls_certificate_error", 0,
         "The certificate of the endpoint is not one that the cluster believes.",
         "Look in the log for what is wrong with it; check `tls.ca`, `tls.name`, `tls.san` and its dates.";
-    TlsAlert: "tls_alert", Always(502), "H19", Endpoint, OtherEndpoint, "tls_alert_received", 5,
+    TlsAlert: "tls_alert", Always(502), "H19", Endpoint, OtherEndpoint, "tls_alert_received", 0,
         "The endpoint refused TLS with the router.",
         "Check `tls.identity` of the cluster, and which certificates, versions and names the endpoint takes.";
-    Http2Failed: "http2_failed", Always(502), "H17", Endpoint, OtherEndpoint, "http_protocol_error", 5,
+    Http2Failed: "http2_failed", Always(502), "H17", Endpoint, OtherEndpoint, "http_protocol_error", 0,
         "The endpoint does not speak HTTP/2, which its cluster asks for.",
-        "Set `protocol = \"http1\"` for the cluster, or let the endpoint speak HTTP/2 on this port.";
+        "Set `protocol` of the cluster to http1, or let the endpoint speak HTTP/2 on this port.";
     TlsUnavailable: "tls_unavailable", Always(503), "H99", Router, Never, "proxy_configuration_error", 5,
         "The router cannot speak TLS with the cluster: an authority, an identity or a name is missing.",
         "Look for the file and the reason in the log of the router, or run `ekiden check`.";
