@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use ekiden_config::model::Address;
 use socket2::{Domain, Protocol, SockAddr, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Connections the kernel queues for one socket before it refuses.
 const BACKLOG: i32 = 4096;
@@ -129,6 +131,20 @@ pub fn listen(address: &Address, workers: usize, inherited: &Inherited) -> io::R
             Ok(sockets)
         }
     }
+}
+
+/// A listening socket that is accepted from by hand: the runtime's own registers every socket that it accepts. Called by a
+/// worker, in its runtime.
+///
+/// # Errors
+/// The runtime cannot watch it.
+#[expect(unsafe_code, reason = "the runtime cannot know that a descriptor stays open")]
+pub fn watched(socket: std::net::TcpListener) -> io::Result<AsyncFd<mio::net::TcpListener>> {
+    let socket = mio::net::TcpListener::from_std(socket);
+    // SAFETY: the listener owns its descriptor, which is open until the listener is dropped, gives the same one each time it
+    // is asked, and moves into what is made here.
+    let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    watched.map_err(Into::into)
 }
 
 fn prepare(socket: &socket2::Socket) -> io::Result<()> {

@@ -7,15 +7,18 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use mio::net::TcpListener;
 use socket2::SockFilter;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::io::unix::AsyncFd;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
-use crate::listen::Socket;
+use crate::listen::{self, Socket};
 use crate::stream::Stream;
 use crate::worker::connection::{Kept, serve};
 use crate::worker::connection_limits;
@@ -44,27 +47,31 @@ impl Closing {
     }
 }
 
+/// Sockets are accepted without telling the runtime of them (see [`Stream::Fresh`]).
 enum Listening {
-    Tcp(TcpListener),
+    Tcp(AsyncFd<TcpListener>),
     /// TCP, and open elsewhere too: closing it here resets nobody.
-    Inherited(TcpListener),
+    Inherited(AsyncFd<TcpListener>),
     Unix(UnixListener),
 }
 
 impl Listening {
     fn new(socket: Socket) -> io::Result<Self> {
         Ok(match socket {
-            Socket::Tcp(socket) => Listening::Tcp(TcpListener::from_std(socket)?),
-            Socket::Inherited(socket) => Listening::Inherited(TcpListener::from_std(socket)?),
+            Socket::Tcp(socket) => Listening::Tcp(listen::watched(socket)?),
+            Socket::Inherited(socket) => Listening::Inherited(listen::watched(socket)?),
             Socket::Unix(socket) => Listening::Unix(UnixListener::from_std(socket)?),
         })
     }
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
         match self {
-            Listening::Tcp(socket) | Listening::Inherited(socket) => {
-                socket.poll_accept(cx).map(|r| r.map(|(stream, peer)| (Stream::Tcp(stream), Some(peer))))
-            }
+            Listening::Tcp(socket) | Listening::Inherited(socket) => loop {
+                let mut ready = ready!(socket.poll_read_ready(cx))?;
+                if let Ok(result) = ready.try_io(|socket| accept_tcp(socket.get_ref())) {
+                    return Poll::Ready(result);
+                }
+            },
             Listening::Unix(socket) => {
                 socket.poll_accept(cx).map(|r| r.map(|(stream, _)| (Stream::Unix(stream), None)))
             }
@@ -176,18 +183,18 @@ async fn pause(worker: &Worker, listener: &ListenerRef, error: &io::Error, told_
 /// whoever is on the way is waited for.
 async fn drain(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, socket: Listening) {
     let done = match socket {
-        Listening::Tcp(socket) => match socket.into_std() {
-            Ok(socket) => {
-                let refused = refuse_new(&socket);
-                accept_all(worker, listener, || accept_tcp(&socket));
-                tokio::time::sleep(UNDER_WAY).await;
-                accept_all(worker, listener, || accept_tcp(&socket));
-                refused
-            }
-            Err(error) => Err(error),
-        },
+        Listening::Tcp(socket) => {
+            let socket = socket.into_inner();
+            let refused = refuse_new(&socket);
+            accept_all(worker, listener, || accept_tcp(&socket));
+            tokio::time::sleep(UNDER_WAY).await;
+            accept_all(worker, listener, || accept_tcp(&socket));
+            refused
+        }
         Listening::Inherited(socket) => {
-            socket.into_std().map(|socket| accept_all(worker, listener, || accept_tcp(&socket)))
+            let socket = socket.into_inner();
+            accept_all(worker, listener, || accept_tcp(&socket));
+            Ok(())
         }
         Listening::Unix(socket) => socket.into_std().map(|socket| {
             accept_all(worker, listener, || {
@@ -202,16 +209,15 @@ async fn drain(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, socket: Listenin
     }
 }
 
-fn accept_tcp(socket: &std::net::TcpListener) -> io::Result<(Stream, Option<SocketAddr>)> {
+fn accept_tcp(socket: &TcpListener) -> io::Result<(Stream, Option<SocketAddr>)> {
     let (stream, peer) = socket.accept()?;
-    stream.set_nonblocking(true)?;
-    Ok((Stream::Tcp(TcpStream::from_std(stream)?), Some(peer)))
+    Ok((Stream::fresh(stream.into()), Some(peer)))
 }
 
 /// Has the kernel drop what would begin a connection with this socket: a packet with SYN (RFC 9293 section 3.1, in byte 13 of
 /// the header). Its sender asks again in a second and is refused then, if nobody else listens. The last packet of a
 /// handshake that has begun still gets in. The program is for the classic packet filter (socket(7), SO_ATTACH_FILTER).
-fn refuse_new(socket: &std::net::TcpListener) -> io::Result<()> {
+fn refuse_new(socket: &impl AsFd) -> io::Result<()> {
     const LOAD_BYTE: u16 = 0x30;
     const JUMP_IF_BITS: u16 = 0x45;
     const RETURN: u16 = 0x06;
