@@ -31,6 +31,9 @@ const WAVE_GAP: Duration = Duration::from_millis(5);
 /// Told of a cluster whose ready set was refreshed.
 pub type OnChange = dyn Fn(&AppName, &ClusterName) + Send + Sync;
 
+/// Says how an endpoint is connected to now; an error is the reason why it cannot be, for people.
+pub type Targets = dyn Fn(&Incarnation) -> Result<Target, String> + Send + Sync;
+
 /// What the prober needs of the router.
 #[derive(Clone)]
 pub struct Hooks {
@@ -45,8 +48,8 @@ pub struct Hooks {
     pub observations: Observations,
     /// Whether an address is this process's own control or telemetry address; such a one is never connected to.
     pub is_own: Arc<dyn Fn(&Address) -> bool + Send + Sync>,
-    /// How an endpoint is connected to now; an error is the reason why it cannot be, for people.
-    pub target: Arc<dyn Fn(&Incarnation) -> Result<Target, String> + Send + Sync>,
+    /// How an endpoint is connected to now.
+    pub target: Arc<Targets>,
 }
 
 /// Holds the probe thread. Dropping it ends the thread and every check under way.

@@ -15,7 +15,7 @@ use ekiden_core::cluster::{ClusterTable, Pick};
 use ekiden_core::table::{Compiler, Table};
 
 use super::*;
-use crate::probe::{Checking, Factory, FakeProbe, Hooks, Probe, Prober, embedded};
+use crate::probe::{Checking, Factory, FakeProbe, Hooks, Probe, Prober, Target, embedded};
 
 fn policy(path: &str) -> ProbePolicy {
     ProbePolicy {
@@ -72,6 +72,7 @@ fn model(clusters: &[Arc<Cluster>]) -> Arc<Model> {
     Arc::new(Model {
         listeners: BTreeMap::new(),
         apps: BTreeMap::from([(AppName::default_app(), Arc::new(app))]),
+        trust: Arc::default(),
     })
 }
 

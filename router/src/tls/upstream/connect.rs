@@ -83,7 +83,10 @@ pub fn speaks_http2(protocol: Protocol, stream: &Stream) -> bool {
         (Protocol::Http1, _) => false,
         (Protocol::Http2, _) => true,
         (Protocol::Auto, Stream::Tls(stream)) => stream.connection().alpn_protocol() == Some(HTTP2),
-        (Protocol::Auto, Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken) => false,
+        (
+            Protocol::Auto,
+            Stream::Fresh(_) | Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken,
+        ) => false,
     }
 }
 
@@ -91,6 +94,6 @@ pub fn speaks_http2(protocol: Protocol, stream: &Stream) -> bool {
 pub fn resumed(stream: &Stream) -> Option<bool> {
     match stream {
         Stream::Tls(stream) => Some(stream.connection().handshake_kind() == Some(HandshakeKind::Resumed)),
-        Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => None,
+        Stream::Fresh(_) | Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => None,
     }
 }

@@ -86,6 +86,9 @@ impl Drop for Made {
     }
 }
 
+/// Whom a cluster believes, and what it shows.
+type Named = (Option<Arc<RootCertStore>>, Option<Arc<CertifiedKey>>);
+
 /// Why a cluster's words have no meaning now.
 enum Lack {
     /// The app may not use what it names.
@@ -274,12 +277,7 @@ impl Trusts {
     }
 
     /// What the words of a cluster name.
-    fn resolve(
-        &self,
-        state: &mut State,
-        app: &AppName,
-        words: &ClusterTls,
-    ) -> Result<(Option<Arc<RootCertStore>>, Option<Arc<CertifiedKey>>), Lack> {
+    fn resolve(&self, state: &mut State, app: &AppName, words: &ClusterTls) -> Result<Named, Lack> {
         let roots = match (&words.roots, words.verify) {
             (_, Verify::InsecureNone) => None,
             (Roots::Web, Verify::Full) => Some(web_of(state)?),
