@@ -99,7 +99,8 @@ impl Pool {
     pub fn put(&self, stream: Stream, home: Return<'_>, now_ms: u64) {
         let stats = home.stats.shard(self.worker);
         if home.cell.is_gone() || home.cell.is_draining() || stream.is_retired() {
-            stats.connections.sub(1);
+            // Connections that are shared are counted by their pool.
+            stats.connections.sub(u64::from(!matches!(stream, Stream::Http2(_))));
             return;
         }
         let mut shelves = self.shelves.borrow_mut();

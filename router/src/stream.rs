@@ -176,12 +176,14 @@ impl Stream {
         }
     }
 
-    /// Whether what the endpoint was believed by is in force no more. Never on a plain socket.
+    /// Whether it carries no further request, though it is alive: what the endpoint was believed by is in force no more, or it
+    /// is a stream, which carries one. Never on a plain socket.
     #[inline]
     pub fn is_retired(&self) -> bool {
         match self {
-            Stream::Fresh(_) | Stream::Tcp(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => false,
+            Stream::Fresh(_) | Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => false,
             Stream::Tls(stream) => stream.is_retired(),
+            Stream::Http2(_) => true,
         }
     }
 

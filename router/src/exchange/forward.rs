@@ -481,7 +481,7 @@ impl<'a> Forward<'a> {
     fn finish(&self, ws: &mut Workspace, finish: Finish) -> After {
         self.count_bytes(ws);
         evidence::answered(&self.worker, ws);
-        if finish.keep_upstream && !ws.leg.is_http2() {
+        if finish.keep_upstream {
             if let Some((stream, home)) = ws.leg.detach() {
                 let back = Return {
                     cell: &home.cell,

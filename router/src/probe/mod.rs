@@ -28,7 +28,7 @@ mod trial;
 
 pub use fake::FakeProbe;
 pub use http::HttpProbe;
-pub use prober::{Hooks, OnChange, Prober};
+pub use prober::{Hooks, OnChange, Prober, Targets};
 pub use suspects::Suspects;
 pub use tcp::TcpProbe;
 

@@ -185,3 +185,75 @@ impl Http2Pool {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ekiden_config::model::Address;
+    use ekiden_config::names::{AppName, ClusterName, EndpointId};
+    use ekiden_core::cell::Incarnation;
+    use ekiden_core::health::Health;
+
+    use super::super::connection::begin;
+    use super::*;
+    use crate::stream::Stream;
+
+    fn cell() -> Arc<EndpointCell> {
+        let incarnation = Incarnation {
+            app: AppName::default_app(),
+            cluster: ClusterName::new("web").unwrap(),
+            id: EndpointId::new("one").unwrap(),
+            address: Address::Unix("/one".into()),
+            dns_name: None,
+            release: None,
+        };
+        Arc::new(EndpointCell::new(incarnation, Health::Ready, "", 0))
+    }
+
+    /// A connection to an endpoint that takes two streams at once.
+    async fn begun() -> Begun {
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        tokio::task::spawn_local(async move {
+            let mut server = h2::server::Builder::new();
+            let served = server.max_concurrent_streams(2).handshake::<_, Bytes>(theirs).await;
+            if let Ok(mut server) = served {
+                while server.accept().await.is_some() {}
+            }
+        });
+        begin(Stream::Unix(ours)).await.unwrap()
+    }
+
+    #[test]
+    fn connections_have_room_and_age() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async {
+            let (cell, pool) = (cell(), Http2Pool::new(0));
+            let stats =
+                Arc::new(ClusterCell::new(AppName::default_app(), ClusterName::new("web").unwrap(), 1));
+            let wanted = |random| Wanted {
+                cell: &cell,
+                stats: &stats,
+                trust: None,
+                limit_ms: u64::MAX,
+                now_ms: 0,
+                random,
+            };
+            let take = |now_ms, secure| pool.take(cell.uid(), now_ms, secure);
+            assert!(take(0, false).is_none());
+            let first = pool.keep(begun().await, &wanted(AGE_MS / 8));
+            let second = take(0, false).expect("it takes two");
+            assert!(take(0, false).is_none(), "and no third");
+            drop(second);
+            // Past its age it is left; how long that is differs from one to the next.
+            assert!(take(AGE_MS + AGE_MS / 8 - 1, false).is_some());
+            assert!(take(AGE_MS + AGE_MS / 8, false).is_none());
+            assert!(take(0, false).is_none(), "for good");
+            let other = pool.keep(begun().await, &wanted(0));
+            other.retire_connection();
+            assert!(take(0, false).is_none(), "an endpoint that did not answer");
+            let plain = pool.keep(begun().await, &wanted(0));
+            assert!(take(0, true).is_none(), "TLS is asked for now");
+            drop((first, other, plain));
+        });
+    }
+}
