@@ -7,11 +7,13 @@
 mod admission;
 mod limit;
 mod readiness;
+mod shard;
 mod tls;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
+pub use shard::{HotKeyPolicy, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind, ShardPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
 
 use std::collections::BTreeMap;
@@ -462,6 +464,8 @@ pub struct ClusterPolicy {
     pub queue: u32,
     /// Ejection, panic and slow start.
     pub readiness: ReadinessPolicy,
+    /// A key that decides which endpoint serves a request; none means that `balance` alone does.
+    pub shard: Option<Arc<ShardPolicy>>,
 }
 
 /// Which picker chooses an endpoint.
@@ -472,6 +476,10 @@ pub enum Balance {
     P2c,
     /// Smooth weighted round robin.
     RoundRobin,
+    /// The least requests in flight per weight of all.
+    LeastRequest,
+    /// At random, in proportion to weight.
+    Random,
 }
 
 /// An active check.

@@ -29,6 +29,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         peer_router: false,
         queue,
         readiness: crate::model::ReadinessPolicy::default(),
+        shard: None,
     })
 }
 

@@ -8,6 +8,7 @@ mod cluster;
 mod condition;
 mod field;
 mod host;
+mod key;
 mod limit;
 mod network;
 mod path;
@@ -15,6 +16,7 @@ mod pattern;
 mod process;
 mod readiness;
 mod route;
+mod shard;
 mod timeout;
 mod tls;
 

@@ -27,6 +27,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
         peer_router: false,
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
+        shard: None,
     };
     Arc::new(Cluster {
         name: ClusterName::new("web").unwrap(),

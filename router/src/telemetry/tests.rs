@@ -44,6 +44,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         peer_router: false,
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
+        shard: None,
     };
     let name = ClusterName::new("web").unwrap();
     let cluster = Cluster {

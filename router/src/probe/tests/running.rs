@@ -53,6 +53,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             peer_router: false,
             queue: 1,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
+            shard: None,
         }),
         endpoints: Arc::new(endpoints),
         names: Arc::default(),
@@ -95,6 +96,7 @@ impl Bench {
             }),
             suspects: Arc::default(),
             observations: Observations::default(),
+            hot: Arc::default(),
             is_own: Arc::new(move |address| Some(address) == own.as_ref()),
         };
         let prober = Prober::start_with(hooks, 7, factory).unwrap();

@@ -42,7 +42,7 @@ fn words(of: &RouteLimits, route: &[Limit]) -> Option<Arc<RouteLimits>> {
 /// How many requests of one client pass.
 fn passed<'t>(limits: impl Iterator<Item = &'t Limiter> + Clone) -> usize {
     let client = Some(IpAddr::from([192, 0, 2, 1]));
-    let asked = Asked { client, method: "GET", path: "/", query: "", fields: &NoFields };
+    let asked = Asked { client, host: "a", method: "GET", path: "/", query: "", fields: &NoFields };
     let one = || take(limits.clone(), &asked, Turn { worker: 0, now_ns: 1 }, &mut Takes::new()).is_ok();
     (0..50).filter(|_| one()).count()
 }

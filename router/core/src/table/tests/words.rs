@@ -130,6 +130,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         peer_router: false,
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
+        shard: None,
     };
     Arc::new(Cluster {
         name: cluster_name(name),
