@@ -1,14 +1,16 @@
 //! A key that is half of all traffic: spread while it is hot, shown by rank, and its owner's alone again after.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ekiden_tests::{Client, DEADLINE, Ekiden, Served, until};
+use ekiden_tests::{Client, Ekiden, Served, until};
 use serde_json::Value;
 
 use super::{echoes, keyed, serve};
 
 /// Requests of one look at the endpoints.
 const BATCH: usize = 400;
+/// Time for what takes a second or two where nothing else runs: batches are many requests.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sends so many requests, every other one for the hot key, over two connections, and gives what each endpoint got.
 fn batch(
@@ -53,7 +55,7 @@ fn a_hot_key_is_spread_shown_and_given_back() {
         if recent.len() >= 5 && busiest(&sum) <= 1.5 {
             break;
         }
-        assert!(began.elapsed() < DEADLINE, "it is not spread: {sum:?} {:?}", ranked(&router));
+        assert!(began.elapsed() < PATIENCE, "it is not spread: {sum:?} {:?}", ranked(&router));
     }
     // The batches above are also those of a moment ago; the table is asked while the key is still hot.
     batch(&mut clients, true, &mut number, counts);
@@ -63,10 +65,11 @@ fn a_hot_key_is_spread_shown_and_given_back() {
     assert!(router.metric("ekiden_shard_key_share_ratio", &["rank=\"1\""]) > 0.3);
     assert!(!router.metrics().contains("hot\""), "no label holds a key");
     // It cools down: nothing is hot, and its requests come to one endpoint.
-    until("the key to cool down", || {
+    let began = Instant::now();
+    while ranked(&router).iter().any(|key| key["hot"] == true) {
         batch(&mut clients, false, &mut number, counts);
-        ranked(&router).iter().all(|key| key["hot"] == false).then_some(())
-    });
+        assert!(began.elapsed() < PATIENCE, "it stays hot: {:?}", ranked(&router));
+    }
     let before = counts();
     for _ in 0..10 {
         assert_eq!(clients[0].ask(keyed("hot")).status, 200);

@@ -20,16 +20,25 @@ fn serve(endpoints: &[Flapper], keys: &str, shard: &str) -> Ekiden {
     Ekiden::start(Setup::new(text(&places, keys, shard)).workers(2))
 }
 
-/// The endpoint that serves a key: the one that counts a request more.
-fn owner(client: &mut Client, endpoints: &[Flapper], key: usize) -> usize {
-    let counts = || endpoints.iter().map(Flapper::requests).collect::<Vec<_>>();
-    let before = counts();
-    assert_eq!(client.ask(keyed(key)).status, 200);
-    counts().iter().zip(before).position(|(now, before)| *now > before).unwrap()
+/// So many endpoints, each of which says its number with every answer.
+fn flappers(count: usize) -> Vec<Flapper> {
+    let flapper = |number: usize| {
+        let flapper = Flapper::start();
+        flapper.set_fields(&format!("X-Number: {number}\r\n"));
+        flapper
+    };
+    (0..count).map(flapper).collect()
 }
 
-fn owners(client: &mut Client, endpoints: &[Flapper], keys: usize) -> BTreeMap<usize, usize> {
-    (0..keys).map(|key| (key, owner(client, endpoints, key))).collect()
+/// The endpoint that serves a key.
+fn owner(client: &mut Client, key: usize) -> usize {
+    let answer = client.ask(keyed(key));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.get("x-number").and_then(|number| number.parse().ok()).unwrap()
+}
+
+fn owners(client: &mut Client, keys: usize) -> BTreeMap<usize, usize> {
+    (0..keys).map(|key| (key, owner(client, key))).collect()
 }
 
 fn state(router: &Ekiden, number: usize) -> String {
@@ -44,30 +53,30 @@ fn wait_state(router: &Ekiden, number: usize, wanted: &str) {
 #[test]
 fn a_cache_serves_the_keys_of_a_dead_endpoint_elsewhere_and_gives_them_back() {
     for algorithm in ["rendezvous", "ring", "maglev", "ketama"] {
-        let all = [Flapper::start(), Flapper::start(), Flapper::start(), Flapper::start()];
+        let all = flappers(4);
         let shard = format!("by = \"header:x-key\", bound = \"off\", algorithm = \"{algorithm}\"");
         let router = serve(&all, "", &shard);
         let mut client = router.client();
-        let before = owners(&mut client, &all, 40);
+        let before = owners(&mut client, 40);
         all[2].down();
         // Idempotent: not one request is lost, whatever is known of the endpoint.
-        let during = owners(&mut client, &all, 40);
+        let during = owners(&mut client, 40);
         for (key, owner) in &before {
             assert_eq!(during[key] == *owner, *owner != 2, "{algorithm}: {key} of {owner}");
         }
         all[2].up();
-        until_true("all keys at their places again", || owners(&mut client, &all, 40) == before);
+        until_true("all keys at their places again", || owners(&mut client, 40) == before);
     }
 }
 
 #[test]
 fn a_store_fails_the_keys_of_a_dead_endpoint_and_those_alone() {
     for algorithm in ["rendezvous", "ring", "maglev", "ketama"] {
-        let all = [Flapper::start(), Flapper::start(), Flapper::start()];
+        let all = flappers(3);
         let shard = format!("by = \"header:x-key\", kind = \"store\", algorithm = \"{algorithm}\"");
         let router = serve(&all, PROBED, &shard);
         let mut client = router.client();
-        let before = owners(&mut client, &all, 30);
+        let before = owners(&mut client, 30);
         all[1].down();
         let served = [all[0].requests(), all[2].requests()];
         let own = *before.iter().find(|(_, owner)| **owner == 1).unwrap().0;
@@ -78,7 +87,7 @@ fn a_store_fails_the_keys_of_a_dead_endpoint_and_those_alone() {
         });
         assert_eq!([all[0].requests(), all[2].requests()], served, "{algorithm}: none was served elsewhere");
         for (key, owner) in before.iter().filter(|(_, owner)| **owner != 1) {
-            assert_eq!(super::kinds::owner(&mut client, &all, *key), *owner);
+            assert_eq!(self::owner(&mut client, *key), *owner);
         }
         // All are down.
         all[0].down();
@@ -89,28 +98,28 @@ fn a_store_fails_the_keys_of_a_dead_endpoint_and_those_alone() {
         }
         all.iter().for_each(Flapper::up);
         (0..3).for_each(|number| wait_state(&router, number, "ready"));
-        assert_eq!(owners(&mut client, &all, 30), before, "{algorithm}");
+        assert_eq!(owners(&mut client, 30), before, "{algorithm}");
     }
 }
 
 #[test]
 fn replicas_of_a_store_serve_its_keys_while_one_is_ready() {
-    let all = [Flapper::start(), Flapper::start(), Flapper::start(), Flapper::start()];
+    let all = flappers(4);
     let router = serve(&all, "", "by = \"header:x-key\", kind = \"store\", replicas = 2");
     let mut client = router.client();
-    let before = owners(&mut client, &all, 30);
+    let before = owners(&mut client, 30);
     all[3].down();
-    let during = owners(&mut client, &all, 30);
+    let during = owners(&mut client, 30);
     for (key, owner) in &before {
         assert_eq!(during[key] == *owner, *owner != 3, "{key} of {owner}");
     }
     // The second replica of a key is the same each time.
-    assert_eq!(owners(&mut client, &all, 30), during);
+    assert_eq!(owners(&mut client, 30), during);
 }
 
 #[test]
 fn replicas_share_a_key_by_load() {
-    let all = [Flapper::start(), Flapper::start(), Flapper::start(), Flapper::start()];
+    let all = flappers(4);
     let shard =
         "by = \"header:x-key\", bound = \"off\", hot_keys = \"off\", replicas = 2, replica_pick = \"p2c\"";
     let router = serve(&all, "", shard);
