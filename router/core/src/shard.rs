@@ -32,7 +32,7 @@ pub const REPLICAS_MAX: usize = 64;
 /// Endpoints that serve one key, as indexes of the cluster's endpoints. Never more than fit without heap.
 pub type Replicas = SmallVec<[u32; REPLICAS_MAX]>;
 
-/// Points or slots of one map at most.
+/// Points of one ring at most.
 pub const POINTS_MAX: u64 = 1 << 20;
 /// Points of a ring that are walked for one key before all shards are searched.
 const WALK_MAX: usize = 1024;
