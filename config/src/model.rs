@@ -7,12 +7,14 @@
 mod admission;
 mod limit;
 mod readiness;
+mod shard;
 mod tls;
 mod trust;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
+pub use shard::{HotKeyPolicy, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind, ShardPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
 pub use trust::{
     AuthoritySource, ClusterTls, Credential, IdentitySource, KeyPair, Roots, San, TrustSources, Verify,
@@ -469,6 +471,8 @@ pub struct ClusterPolicy {
     pub queue: u32,
     /// Ejection, panic and slow start.
     pub readiness: ReadinessPolicy,
+    /// A key that decides which endpoint serves a request; none means that `balance` alone does.
+    pub shard: Option<Arc<ShardPolicy>>,
     /// TLS with the endpoints; none means plain connections.
     pub tls: Option<Arc<ClusterTls>>,
     /// What is spoken with the endpoints.
@@ -495,6 +499,10 @@ pub enum Balance {
     P2c,
     /// Smooth weighted round robin.
     RoundRobin,
+    /// The least requests in flight per weight of all.
+    LeastRequest,
+    /// At random, in proportion to weight.
+    Random,
 }
 
 /// An active check.

@@ -8,6 +8,7 @@ mod limits;
 mod ownership;
 mod publish;
 mod robust;
+mod shards;
 mod trust;
 
 use crate::model::Model;

@@ -32,6 +32,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         readiness: crate::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),
+        shard: None,
     })
 }
 

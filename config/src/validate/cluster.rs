@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, host, readiness, trust};
+use super::{Fault, Scope, host, readiness, shard, trust};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy, Protocol,
@@ -43,6 +43,8 @@ pub(super) fn cluster(
         let message = "`auto` is chosen in the TLS handshake, and the cluster is plain";
         scope.report.error_help(word.span, "needs_tls", message, "write `tls`, or \"h2\" or \"http1\"");
     }
+    let endpoints: Vec<Arc<Endpoint>> = places.endpoints.into_values().map(Arc::new).collect();
+    let shard = raw.shard.as_ref().and_then(|written| shard::shard(scope, raw, written, &endpoints));
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -52,18 +54,19 @@ pub(super) fn cluster(
             Some(probe) => Some(probe?),
             None => None,
         },
-        pool_idle: raw.pool_idle.and_then(|idle| u32::try_from(idle).ok()).unwrap_or(128),
+        pool_idle: raw.pool_idle.and_then(|idle| u32::try_from(idle).ok()).unwrap_or(1_024),
         pool_idle_timeout: raw.pool_idle_timeout.unwrap_or(Duration::from_secs(60)),
         peer_router: raw.peer_router.unwrap_or(false),
         queue: raw.queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(1024),
         readiness,
         tls,
         protocol,
+        shard,
     };
     Some(Cluster {
         name,
         policy: Arc::new(policy),
-        endpoints: Arc::new(places.endpoints.into_values().map(Arc::new).collect()),
+        endpoints: Arc::new(endpoints),
         names: Arc::new(places.names),
     })
 }

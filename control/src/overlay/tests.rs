@@ -30,6 +30,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),
+        shard: None,
     };
     Arc::new(Cluster {
         name: ClusterName::new("web").unwrap(),

@@ -23,6 +23,8 @@ pub mod pick;
 pub mod policy;
 pub mod query;
 pub mod readiness;
+pub mod shard;
 pub mod split;
+mod stable;
 pub mod stats;
 pub mod table;

@@ -18,6 +18,7 @@ pub mod request_out;
 pub mod response_out;
 pub mod run;
 pub mod secure;
+pub mod shard;
 pub mod stage;
 pub mod trace;
 
@@ -32,6 +33,7 @@ use crate::exchange::leg::Leg;
 use crate::exchange::limit::LimitNotes;
 use crate::exchange::out::Out;
 use crate::exchange::pace::Pace;
+use crate::exchange::shard::ShardKey;
 use crate::exchange::trace::Trace;
 use crate::tls::Session;
 use crate::wire::request::RequestHead;
@@ -61,6 +63,8 @@ pub struct Workspace {
     pub loose: String,
     /// Scratch for rewriting.
     pub scratch: String,
+    /// The shard key, where the cluster has shards.
+    pub shard: ShardKey,
     /// Endpoints tried for this request.
     pub tried: Vec<u32>,
     /// The matched route, held to the end of the exchange whatever the table does.

@@ -14,6 +14,7 @@ use ekiden_config::model::{Address, ProbeKind, Protocol};
 use crate::tls::upstream::{OpenError, Secure, connect};
 
 mod fake;
+mod hot;
 mod http;
 mod judge;
 mod prober;

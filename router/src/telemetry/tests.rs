@@ -47,6 +47,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),
+        shard: None,
     };
     let name = ClusterName::new("web").unwrap();
     let cluster = Cluster {

@@ -76,6 +76,7 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::RateLimited => Run(Match, one_too_many),
         Cause::PlainOnTls => Alone(Match, alone::plain_on_tls),
         Cause::Misdirected => Alone(Match, alone::misdirected),
+        Cause::ShardKeyMissing => get(Match, "/keyed", ""),
         Cause::NoRoute => Sent(Match, "GET / HTTP/1.1\r\nHost: nowhere\r\n\r\n".to_owned()),
         Cause::MethodNotAllowed => Sent(Match, "GET / HTTP/1.1\r\nHost: post\r\n\r\n".to_owned()),
         Cause::NoEndpoints => get(Connect, "/empty", ""),
@@ -85,6 +86,7 @@ pub(super) fn of(cause: Cause) -> Way {
             "a mark must fall between a connect and the head behind it, in microseconds, with no other endpoint to try; \
              tests/it/swap holds that no head goes to a marked one",
         ),
+        Cause::ShardUnavailable => get(Connect, "/store", "X-Key: a\r\n"),
         Cause::QueueFull => Run(Queue, full_queue),
         Cause::QueueTimeout => get(Queue, "/waiting", ""),
         Cause::ConnectRefused => get(Connect, "/refusing", ""),

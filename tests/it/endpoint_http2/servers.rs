@@ -2,11 +2,30 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 
 use ekiden_tests::{Authority, Background, Ekiden, Setup, free_port, pattern, until, until_true};
 
 use super::get;
+
+/// Three servers: HTTP/2 in clear text, HTTP/2 or HTTP/1 over TLS, and HTTP/1 over TLS.
+fn configuration(dir: &Path, clear: SocketAddr, secure: SocketAddr, old: SocketAddr) -> String {
+    let root = dir.display();
+    let pair = format!("ssl_certificate {root}/site.pem; ssl_certificate_key {root}/site.key;");
+    let places =
+        "location = / { return 200 \"$server_protocol $connection\"; } location = /up { return 200; }";
+    format!(
+        "daemon off; worker_processes 1; pid {root}/pid; error_log stderr; user root;\n\
+         events {{ worker_connections 64; }}\n\
+         http {{ access_log off; default_type text/plain; root {root};\n\
+           client_body_temp_path {root}/b; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;\n\
+           uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
+           server {{ listen {clear} http2; {places} }}\n\
+           server {{ listen {secure} ssl http2; {pair} {places} }}\n\
+           server {{ listen {old} ssl; {pair} {places} }} }}\n"
+    )
+}
 
 #[test]
 fn nginx() {
@@ -34,20 +53,7 @@ fn nginx() {
     fs::write(dir.join("ca.pem"), &authority.pem).unwrap();
     authority.make(&["a.test"]).write(&dir, "site");
     fs::write(dir.join("big"), pattern(1 << 20)).unwrap();
-    let root = dir.display();
-    let pair = format!("ssl_certificate {root}/site.pem; ssl_certificate_key {root}/site.key;");
-    let places =
-        "location = / { return 200 \"$server_protocol $connection\"; } location = /up { return 200; }";
-    let text = format!(
-        "daemon off; worker_processes 1; pid {root}/pid; error_log stderr; user root;\n\
-         events {{ worker_connections 64; }}\n\
-         http {{ access_log off; default_type text/plain; root {root};\n\
-           client_body_temp_path {root}/b; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;\n\
-           uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
-           server {{ listen {clear} http2; {places} }}\n\
-           server {{ listen {secure} ssl http2; {pair} {places} }}\n\
-           server {{ listen {old} ssl; {pair} {places} }} }}\n"
-    );
+    let text = configuration(&dir, clear, secure, old);
     fs::write(dir.join("nginx.conf"), text).unwrap();
     let mut command = Command::new("nginx");
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";

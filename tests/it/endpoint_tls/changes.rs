@@ -83,7 +83,7 @@ fn files_are_watched() {
     router.rename_over(&router.setup().dir().join("id.key"), "nothing");
     router.wait_error("holds no private key in PEM form");
     assert_eq!(told(&router), second);
-    assert!(router.metric("ekiden_tls_identity_faulty", &["id.pem"]) > 0.5);
+    until_true("the metric", || router.metric("ekiden_tls_identity_faulty", &["id.pem"]) > 0.5);
     // Nobody is believed any more.
     let ca = router.setup().dir().join("ca.pem");
     router.rename_over(&ca, &others.pem);

@@ -57,6 +57,7 @@ pub(crate) fn cluster_of(endpoints: Vec<Endpoint>, balance: Balance, probe: Opti
             readiness: ekiden_config::model::ReadinessPolicy::default(),
             tls: None,
             protocol: Default::default(),
+            shard: None,
         }),
         endpoints: Arc::new(endpoints.into_iter().map(Arc::new).collect()),
         names: Arc::new(Vec::new()),

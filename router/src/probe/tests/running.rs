@@ -56,6 +56,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             readiness: ekiden_config::model::ReadinessPolicy::default(),
             tls: None,
             protocol: Default::default(),
+            shard: None,
         }),
         endpoints: Arc::new(endpoints),
         names: Arc::default(),
@@ -99,6 +100,7 @@ impl Bench {
             }),
             suspects: Arc::default(),
             observations: Observations::default(),
+            hot: Arc::default(),
             is_own: Arc::new(move |address| Some(address) == own.as_ref()),
             target: Arc::new(|incarnation| Ok(Target::plain(incarnation.address.clone()))),
         };

@@ -133,6 +133,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),
+        shard: None,
     };
     Arc::new(Cluster {
         name: cluster_name(name),
