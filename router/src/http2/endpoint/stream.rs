@@ -44,8 +44,8 @@ enum Sending {
 enum Receiving {
     /// No request was sent.
     Idle,
-    /// The request cannot be said in HTTP/2.
-    Unsayable,
+    /// The request could not be sent: why, told once.
+    Unsent(Option<io::Error>),
     /// Its head has not come.
     Head(Box<ResponseFuture>),
     /// Its head has come.
@@ -151,7 +151,9 @@ impl EndpointStream {
                     };
                     match self.sender.poll_ready(cx) {
                         Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                        Poll::Ready(Err(error)) => {
+                            return Poll::Ready(Err(self.unsent(io::Error::other(error))));
+                        }
                         Poll::Pending => {
                             head.truncate(before);
                             return Poll::Pending;
@@ -160,10 +162,7 @@ impl EndpointStream {
                     head.truncate(length);
                     let head = std::mem::take(head);
                     if let Err(error) = self.send_head(&head) {
-                        if error.kind() == io::ErrorKind::InvalidInput {
-                            self.receiving = Receiving::Unsayable;
-                        }
-                        return Poll::Ready(Err(error));
+                        return Poll::Ready(Err(self.unsent(error)));
                     }
                     Poll::Ready(length - before)
                 }
@@ -191,6 +190,12 @@ impl EndpointStream {
                 return Poll::Ready(Ok(taken));
             }
         }
+    }
+
+    /// Who reads the response is told why there is none.
+    fn unsent(&mut self, error: io::Error) -> io::Error {
+        self.receiving = Receiving::Unsent(Some(error));
+        io::ErrorKind::BrokenPipe.into()
     }
 
     /// Sends the head, and knows from it how the body is framed. The text is our own and was
@@ -253,7 +258,7 @@ impl EndpointStream {
         self.at = 0;
         match &mut self.receiving {
             Receiving::Idle => Poll::Pending,
-            Receiving::Unsayable => Poll::Ready(Err(unsayable())),
+            Receiving::Unsent(error) => Poll::Ready(Err(error.take().unwrap_or_else(malformed))),
             Receiving::Done => Poll::Ready(Ok(false)),
             Receiving::Head(response) => {
                 match response.poll_informational(cx) {
