@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, host, readiness};
+use super::{Fault, Scope, host, overload, readiness};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy,
@@ -34,6 +34,7 @@ pub(super) fn cluster(
         scope.report.warning(key.span, "empty_cluster", message, help);
     }
     let readiness = readiness::readiness(scope, raw);
+    let (queue, slots) = overload::queue(scope, raw);
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -46,7 +47,8 @@ pub(super) fn cluster(
         pool_idle: raw.pool_idle.and_then(|idle| u32::try_from(idle).ok()).unwrap_or(128),
         pool_idle_timeout: raw.pool_idle_timeout.unwrap_or(Duration::from_secs(60)),
         peer_router: raw.peer_router.unwrap_or(false),
-        queue: raw.queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(1024),
+        queue,
+        slots,
         readiness,
     };
     Some(Cluster {

@@ -10,6 +10,7 @@ mod field;
 mod host;
 mod limit;
 mod network;
+mod overload;
 mod path;
 mod pattern;
 mod process;

@@ -19,6 +19,7 @@ mod family;
 mod health;
 mod http2;
 mod limits;
+mod overload;
 mod process;
 mod publishing;
 mod readiness;
@@ -98,6 +99,8 @@ pub struct Sources {
     pub crowding: Arc<dyn Fn() -> Crowding + Send + Sync>,
     /// The certificates of TLS listeners.
     pub certificates: Arc<dyn Fn() -> Arc<Vec<CertificateState>> + Send + Sync>,
+    /// Memory and open files: used and ceiling (0 where there is none), and the level.
+    pub ceilings: Arc<dyn Fn() -> [((u64, u64), u8); 2] + Send + Sync>,
     /// Counts of the access log.
     pub log: Arc<LogMeters>,
     /// When the process started; first checks have [`FIRST_CHECKS_MAX`] from then on.
