@@ -202,6 +202,51 @@ fn streams_wait_for_slots_too() {
     assert_eq!((endpoint.seen().len(), depth(&router)), (2, 0.0));
 }
 
+/// What a client sends while it waits is not lost: a body, the beginning of one, or the next request.
+#[test]
+fn bodies_come_through_the_wait() {
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let endpoint = Origin::start(move |conn| {
+        while let Some(request) = conn.request() {
+            if request.target() == "/first" {
+                gate.lock().unwrap().recv().unwrap();
+            }
+            let body = String::from_utf8_lossy(&request.body).into_owned();
+            conn.answer(&request, &body);
+        }
+    });
+    let cluster = format!("slots = 1\n{}", queue("max = 10"));
+    let router = Ekiden::start(Setup::new(web(&[endpoint.address], &cluster, ENDLESS)));
+    let mut first = asking(&router, "/first");
+    until("the first at the endpoint", || {
+        (router.metric("ekiden_endpoint_in_flight", &[]) == 1.0).then_some(())
+    });
+    let large = "x".repeat(100_000);
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let rows = [
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned(), "", "hello".to_owned()),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe".to_owned(), "llo", "hello".to_owned()),
+        (format!("{chunked}5\r\nhel"), "lo\r\n0\r\n\r\n", "hello".to_owned()),
+        (format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{large}"), "", large.clone()),
+    ];
+    let mut clients = Vec::new();
+    for (count, (before, after, want)) in (1u8..).zip(&rows) {
+        let mut client = router.client();
+        client.send(before);
+        wait_depth(&router, f64::from(count));
+        clients.push((client, after, want));
+    }
+    go.send(()).unwrap();
+    assert_eq!(first.response().status, 200);
+    for (client, after, want) in &mut clients {
+        client.send(*after);
+        let response = client.response();
+        assert_eq!((response.status, &response.text()), (200, *want));
+    }
+    wait_idle(&router);
+}
+
 /// Without `slots` nothing waits.
 #[test]
 fn a_cluster_without_slots_has_no_line() {
