@@ -44,6 +44,12 @@ pub trait Downstream {
     /// Why a client is gone whose reads or writes fail.
     fn loss(&self) -> Cause;
 
+    /// Whether the first [`Downstream::poll_watch`] costs more than one look: a wait that is over soon goes without.
+    #[inline]
+    fn is_unwatched(&self) -> bool {
+        false
+    }
+
     /// Watches a client that has nothing to send for this request. `closed` is set when it has closed its side and no more.
     /// Costs no system call while nothing is reported.
     ///
@@ -123,6 +129,11 @@ impl Downstream for Stream {
     #[inline]
     fn loss(&self) -> Cause {
         Cause::ClientGone
+    }
+
+    #[inline]
+    fn is_unwatched(&self) -> bool {
+        self.is_fresh()
     }
 
     /// Pipelined bytes are kept, a close after a complete request is remembered.

@@ -145,7 +145,7 @@ pub fn write_request(
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     // Trailers are passed on, so that an endpoint may send them to a client that keeps them; codings are not.
-    if takes_trailers && request.version == Version::Http11 {
+    if takes_trailers && request.version != Version::Http10 {
         out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
     }
     put_field(out, b"X-Request-Id", ws.trace.request_id.as_bytes());
