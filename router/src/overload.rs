@@ -13,6 +13,7 @@ use ekiden_config::model::OverloadPolicy;
 use ekiden_core::overload::level::Level;
 
 use crate::shared::Shared;
+use crate::telemetry::Nearness;
 
 /// Time between looks: a tenth of a second at some MB/ms of allocation is little of a sensible ceiling.
 const EVERY: Duration = Duration::from_millis(100);
@@ -73,6 +74,14 @@ impl Ceilings {
     pub fn are_set(&self) -> bool {
         let policy = self.policy();
         policy.memory.is_some() || policy.descriptors.is_some()
+    }
+
+    /// How near memory and open files are. Any thread.
+    pub fn nearness(&self) -> [Nearness; 2] {
+        [&self.memory, &self.descriptors].map(|strain| {
+            let (used, ceiling) = strain.used();
+            Nearness { used, ceiling, level: strain.level().number() }
+        })
     }
 
     fn look(&self, files_most: u64) {

@@ -16,7 +16,7 @@ use ekiden_core::table::Table;
 
 use crate::aside;
 use crate::listen::Inherited;
-use crate::overload::{self, Ceilings};
+use crate::overload;
 use crate::probe::{Hooks, Prober};
 use crate::record::Scribe;
 use crate::shared::{Shared, retire_all};
@@ -208,10 +208,7 @@ impl Router {
                 },
                 ceilings: {
                     let shared = Arc::clone(&self.shared);
-                    Arc::new(move || {
-                        let Ceilings { memory, descriptors, .. } = &shared.ceilings;
-                        [memory, descriptors].map(|strain| (strain.used(), strain.level().number()))
-                    })
+                    Arc::new(move || shared.ceilings.nearness())
                 },
                 log: scribe.meters(),
                 started: self.shared.started,

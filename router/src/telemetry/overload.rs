@@ -9,17 +9,15 @@ use ekiden_core::overload::caps::{AppUsage, Cap};
 use ekiden_core::stats::{Counter, HistogramSnapshot, WorkerShard};
 use ekiden_core::table::Table;
 
+use super::Nearness;
 use super::family::Family;
-
-/// What is used and its ceiling, and the level; of memory and of open files.
-type Ceilings = [((u64, u64), u8); 2];
 
 /// The families.
 pub(super) fn families(
     max: usize,
     table: &Table,
     workers: &[Arc<WorkerShard>],
-    ceilings: Ceilings,
+    ceilings: [Nearness; 2],
 ) -> Vec<Family> {
     let mut families = process(max, workers, ceilings);
     families.extend(apps(max, table));
@@ -27,7 +25,7 @@ pub(super) fn families(
     families
 }
 
-fn process(max: usize, workers: &[Arc<WorkerShard>], ceilings: Ceilings) -> Vec<Family> {
+fn process(max: usize, workers: &[Arc<WorkerShard>], ceilings: [Nearness; 2]) -> Vec<Family> {
     let mut shed = Family::counters(
         max,
         "ekiden_shed_total",
@@ -47,10 +45,10 @@ fn process(max: usize, workers: &[Arc<WorkerShard>], ceilings: Ceilings) -> Vec<
     );
     let mut used =
         Family::gauges(max, "ekiden_overload_used_ratio", "What is used of a ceiling, 1 being all.");
-    for (resource, ((now, ceiling), number)) in ["memory", "descriptors"].into_iter().zip(ceilings) {
-        level.gauge(&[("resource", resource)], f64::from(number));
-        if ceiling > 0 {
-            used.gauge(&[("resource", resource)], now as f64 / ceiling as f64);
+    for (resource, near) in ["memory", "descriptors"].into_iter().zip(ceilings) {
+        level.gauge(&[("resource", resource)], f64::from(near.level));
+        if near.ceiling > 0 {
+            used.gauge(&[("resource", resource)], near.used as f64 / near.ceiling as f64);
         }
     }
     let lag = workers.iter().map(|worker| worker.lag_level.value()).max().unwrap_or(0);

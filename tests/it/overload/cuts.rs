@@ -24,7 +24,7 @@ fn cutting() -> Origin {
                     while conn.send([b'x'; 64 << 10]) {}
                     return;
                 }
-                "/silent" | "/total" => return conn.until_closed(),
+                "/silent" | "/total" | "/never" => return conn.until_closed(),
                 _ => conn.answer(&request, "good"),
             }
         }
@@ -44,7 +44,8 @@ fn wait_all_given_back(router: &Ekiden) {
 #[test]
 fn no_way_to_end_keeps_a_slot() {
     let endpoint = cutting();
-    let timeouts = "timeout = { first_byte = \"500ms\", idle = \"60s\", connect = \"60s\" }\n\
+    let timeouts = "timeout = { connect = \"60s\" }\n\
+                    [[route]]\npath = \"/silent\"\ncluster = \"web\"\ntimeout = { first_byte = \"500ms\" }\n\
                     [[route]]\npath = \"/total\"\ncluster = \"web\"\ntimeout = { total = \"300ms\" }";
     // One slot, one request, one connection: anything that is kept is missed at once.
     let caps = "caps = { in_flight = 1, connections = 1, buffered = \"16MiB\" }";
@@ -63,7 +64,7 @@ fn no_way_to_end_keeps_a_slot() {
         wait_all_given_back(&router);
     }
     // The client leaves: while the endpoint thinks, and inside a response.
-    for path in ["/silent", "/flood"] {
+    for path in ["/never", "/flood"] {
         let client = asking(&router, path);
         until("a request in flight", || {
             (router.metric("ekiden_app_upstream_connections", &[]) == 1.0).then_some(())

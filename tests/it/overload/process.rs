@@ -1,6 +1,8 @@
 //! Ceilings of the process: the least important are refused first, metrics, readiness and the API never, and it ends.
 
+use std::fs;
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -50,7 +52,10 @@ fn as_descriptors_run_out_the_least_important_are_refused_first() {
     let origin = Origin::hello("good");
     let limited = format!("ulimit -n {DESCRIPTORS}; exec \"$@\"");
     let wrapper = ["sh", "-c", &limited, "sh"].map(str::to_owned).to_vec();
-    let setup = Setup::new(routes(&origin)).top("max_connections = 1000\n[overload]\ndescriptors = 100");
+    let setup = Setup::new(routes(&origin))
+        .top("max_connections = 1000\n[overload]\ndescriptors = 100")
+        // Nobody is closed for being idle meanwhile.
+        .listener("limits = { keepalive_idle = \"1h\" }");
     let router = Ekiden::start_with(setup, Run { wrapper, ..Run::default() });
     // Held, so that neither a scrape nor a request needs a descriptor that was not counted before.
     let mut scrape = Client::connect(router.telemetry);
@@ -68,15 +73,10 @@ fn as_descriptors_run_out_the_least_important_are_refused_first() {
     // In the middle of each level, far from what a few descriptors of the process itself move.
     for (share, want) in [(0.85, 1), (0.925, 2), (0.975, 3)] {
         let aim = share * DESCRIPTORS as f64;
-        until("a share of the descriptors", || {
-            let open = metric("process_open_fds");
-            if open < aim {
-                (open as usize..aim as usize)
-                    .for_each(|_| crowd.push(TcpStream::connect(router.address()).unwrap()));
-                return None;
-            }
-            (metric(level) == f64::from(want)).then_some(())
-        });
+        let more = aim as usize - metric("process_open_fds") as usize;
+        crowd.extend((0..more).map(|_| TcpStream::connect(router.address()).unwrap()));
+        until("a share of the descriptors", || (metric("process_open_fds") >= aim - 2.0).then_some(()));
+        until("a level", || (metric(level) == f64::from(want)).then_some(()));
         for (number, (priority, client)) in (0..).zip(&mut clients) {
             let path = format!("/{priority}");
             if number >= want {
@@ -99,7 +99,26 @@ fn as_descriptors_run_out_the_least_important_are_refused_first() {
     }
 }
 
-/// The process is stopped and let go again and again, so that every tick of its worker is late.
+/// Nanoseconds that the worker has run.
+fn worker_ran(id: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).unwrap().flatten().map(|task| task.path());
+    let is_worker = |task: &PathBuf| {
+        fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("ekiden-worker"))
+    };
+    let times = tasks.filter(is_worker).map(|task| fs::read_to_string(task.join("schedstat")).unwrap());
+    times.map(|text| text.split(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+/// Set when dropped, so that a test that fails ends too.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// The process is stopped, let go until its worker has run for a moment, and stopped again, so that every tick is late.
 #[test]
 fn a_worker_that_is_behind_refuses_the_least_important() {
     let origin = Origin::hello("good");
@@ -110,17 +129,18 @@ fn a_worker_that_is_behind_refuses_the_least_important() {
         scope.spawn(|| {
             while !done.load(Ordering::Acquire) {
                 signal(id, libc::SIGSTOP);
+                // Not a wait for anything: the lateness itself.
                 thread::sleep(Duration::from_millis(60));
+                let before = worker_ran(id);
                 signal(id, libc::SIGCONT);
-                thread::sleep(Duration::from_millis(3));
+                until("the worker to run", || (worker_ran(id) > before).then_some(()));
             }
         });
-        let refused = until("a refusal", || {
+        let _ends_the_other = Done(&done);
+        until("a refusal", || {
             let response = router.get("/low");
             (response.status != 200).then_some(response)
-        });
-        done.store(true, Ordering::Release);
-        refused
+        })
     });
     check_refusal(&router, &refused, "overloaded", "lag:low");
     until("an end of it", || (router.get("/low").status == 200).then_some(()));
@@ -133,7 +153,9 @@ fn without_ceilings_nothing_is_refused() {
     let origin = Origin::hello("good");
     let router = Ekiden::start(Setup::new(routes(&origin)));
     assert_eq!(router.get("/low").status, 200);
-    let threads = std::fs::read_dir(format!("/proc/{}/task", router.id())).unwrap();
-    let names = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
-    assert!(names.into_iter().all(|name| !name.starts_with("ekiden-overload")));
+    let threads = fs::read_dir(format!("/proc/{}/task", router.id())).unwrap();
+    let names: Vec<String> =
+        threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok()).collect();
+    assert!(names.iter().any(|name| name.starts_with("ekiden-worker")));
+    assert!(names.iter().all(|name| !name.starts_with("ekiden-overload")));
 }

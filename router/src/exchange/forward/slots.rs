@@ -14,7 +14,7 @@ use ekiden_core::cell::EndpointCell;
 use ekiden_core::cluster::Attempt;
 use ekiden_core::outcome::{Cause, Phase};
 use ekiden_core::overload::Shed;
-use ekiden_core::overload::line::{Look, Rules, Verdict};
+use ekiden_core::overload::line::{Due, Look, Rules, Verdict};
 use ekiden_core::overload::slots::Ticket;
 
 use super::{Forward, Queued, Step};
@@ -89,13 +89,7 @@ impl Forward<'_> {
                 }
             }
             if worker.clock.read().us() >= ticket.due.at_us {
-                return Poll::Ready(Err(match ticket.due.shed {
-                    Some(why) => overload::shed(&worker, ws, priority, why),
-                    None => {
-                        shard.queue_timeouts.add(1);
-                        Cause::QueueTimeout
-                    }
-                }));
+                return Poll::Ready(Err(self.overdue(ws, ticket.due)));
             }
             connection.deadline.set(over_ms, cx.waker());
             Poll::Pending
@@ -103,8 +97,7 @@ impl Forward<'_> {
         .await;
         drop((ticket, queued, line));
         let waited = worker.clock.read().us_since(began);
-        let noted = u32::try_from(waited).unwrap_or(u32::MAX - 1);
-        ws.trace.queue_us = Some(ws.trace.queue_us.unwrap_or(0).saturating_add(noted));
+        note_wait(ws, waited);
         let Some(cell) = result? else {
             ws.trace.phase = Phase::Connect;
             return Ok(None);
@@ -117,6 +110,17 @@ impl Forward<'_> {
         self.go_on(ws, cell).map(Some)
     }
 
+    /// The time in line is over: counts it, and says why.
+    fn overdue(&self, ws: &mut Workspace, due: Due) -> Cause {
+        match due.shed {
+            Some(why) => overload::shed(&self.worker, ws, self.entry.route.priority, why),
+            None => {
+                self.cluster.cell.shard(self.worker.id).queue_timeouts.add(1);
+                Cause::QueueTimeout
+            }
+        }
+    }
+
     /// Goes on with the slot that the line gave.
     fn go_on(&mut self, ws: &mut Workspace, cell: Arc<EndpointCell>) -> Result<Step, Cause> {
         let home = Home::given(cell, &self.cluster.cell, &self.cluster.cluster.policy, self.worker.id);
@@ -126,7 +130,10 @@ impl Forward<'_> {
         match (index, same.is_some_and(|endpoint| endpoint.cell.uid() == home.cell.uid())) {
             (Some(index), true) => Ok(self.use_endpoint(ws, index, home)),
             // It left between the hand-over and now.
-            (Some(_), false) | (None, _) => Ok(self.step(ws)),
+            (Some(_), false) | (None, _) => {
+                drop(home);
+                Ok(self.step(ws))
+            }
         }
     }
 
@@ -149,4 +156,9 @@ impl Forward<'_> {
             interval_us: us(policy.interval),
         }
     }
+}
+
+fn note_wait(ws: &mut Workspace, waited_us: u64) {
+    let noted = u32::try_from(waited_us).unwrap_or(u32::MAX - 1);
+    ws.trace.queue_us = Some(ws.trace.queue_us.unwrap_or(0).saturating_add(noted));
 }
