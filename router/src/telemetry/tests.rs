@@ -43,6 +43,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         pool_idle_timeout: LONG,
         peer_router: false,
         queue: 1,
+        slots: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         shard: None,
     };
@@ -89,6 +90,8 @@ fn route(name: &str) -> Route {
         body_limit: None,
         admission: None,
         rate_limits: None,
+        priority: Default::default(),
+        caps: None,
     }
 }
 
@@ -141,6 +144,7 @@ fn sources(table: Arc<Table>) -> (Sources, Arc<World>, Arc<RouteCell>) {
         readiness: world.clone(),
         crowding: Arc::new(super::Crowding::default),
         certificates: Arc::new(Arc::default),
+        ceilings: Arc::new(Default::default),
         log: scribe.meters(),
         started: Instant::now(),
     };
