@@ -140,6 +140,8 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         body_limit: None,
         admission: None,
         rate_limits: None,
+        priority: Default::default(),
+        caps: None,
     }
 }
 
@@ -174,6 +176,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         pool_idle_timeout: Duration::from_secs(60),
         peer_router: false,
         queue: 1024,
+        slots: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),

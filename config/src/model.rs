@@ -6,6 +6,7 @@
 
 mod admission;
 mod limit;
+mod overload;
 mod readiness;
 mod shard;
 mod tls;
@@ -13,6 +14,7 @@ mod trust;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
+pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
 pub use shard::{HotKeyPolicy, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind, ShardPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
@@ -237,6 +239,10 @@ pub struct Route {
     pub admission: Option<Arc<Admission>>,
     /// Rates of requests, the app's first; shared by the routes that have none of their own. None means no bound.
     pub rate_limits: Option<Arc<RouteLimits>>,
+    /// How important its requests are.
+    pub priority: Priority,
+    /// What its app may use at a time, all routes together. None means no bound.
+    pub caps: Option<AppCaps>,
 }
 
 /// The host condition of a route. Stored in lower case, without port and final dot; IPv6 literals keep brackets.
@@ -467,8 +473,10 @@ pub struct ClusterPolicy {
     pub pool_idle_timeout: Duration,
     /// The endpoints are Ekiden routers: keep their `X-Router-Error`.
     pub peer_router: bool,
-    /// Requests that may wait for the first check of an endpoint, per worker. Default 1024.
+    /// Requests that may wait: for the first check of an endpoint per worker, for a slot over all workers. Default 1024.
     pub queue: u32,
+    /// Requests at once per endpoint; none means no bound.
+    pub slots: Option<SlotPolicy>,
     /// Ejection, panic and slow start.
     pub readiness: ReadinessPolicy,
     /// A key that decides which endpoint serves a request; none means that `balance` alone does.
@@ -610,6 +618,8 @@ pub struct Process {
     pub access_log: AccessLog,
     /// Connections one worker accepts at most. Default derived from the descriptor limit.
     pub max_connections: Option<u32>,
+    /// Ceilings from which requests are refused.
+    pub overload: OverloadPolicy,
 }
 
 /// Where the control API is served.

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Observations, ShardStatus};
-use ekiden_config::model::{AccessLog, Address};
+use ekiden_config::model::{AccessLog, Address, OverloadPolicy};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::cell::Incarnation;
 use ekiden_core::outcome::{Cause, Phase};
@@ -19,6 +19,7 @@ use ekiden_core::table::Table;
 
 use crate::aside;
 use crate::listen::Inherited;
+use crate::overload;
 use crate::probe::{Hooks, Prober, Target};
 use crate::record::Scribe;
 use crate::shared::{Shared, retire_all};
@@ -41,6 +42,8 @@ pub struct Options {
     pub access_log: AccessLog,
     /// Client connections one worker serves at once; none derives it from the descriptor limit.
     pub max_connections: Option<u32>,
+    /// Ceilings from which requests are refused.
+    pub overload: OverloadPolicy,
     /// Sockets handed over by the service manager.
     pub inherited: Inherited,
     /// Directory that relative paths of certificates go by: that of the process file.
@@ -113,6 +116,14 @@ impl Router {
             watch::run(&hub, &trusts, &asked);
         })?;
         *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared, hot)?);
+        shared.ceilings.configure(options.overload);
+        if shared.ceilings.are_set() {
+            let (watched, files_most) = (Arc::downgrade(&shared), descriptor_limit());
+            spawn("ekiden-overload", move || {
+                aside::give_way();
+                overload::watch(&watched, files_most);
+            })?;
+        }
         let bound = connection_bound(options.max_connections, workers);
         shared.know_clients(bound.saturating_mul(workers as u64));
         let mut threads = Vec::with_capacity(workers);
@@ -201,6 +212,10 @@ impl Router {
                 identities: {
                     let trusts = Arc::clone(&self.shared.trusts);
                     Arc::new(move || trusts.report())
+                },
+                ceilings: {
+                    let shared = Arc::clone(&self.shared);
+                    Arc::new(move || shared.ceilings.nearness())
                 },
                 log: scribe.meters(),
                 started: self.shared.started,

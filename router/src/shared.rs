@@ -14,6 +14,7 @@ use ekiden_config::model::Address;
 use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::Table;
 
+use crate::overload::Ceilings;
 use crate::probe::Suspects;
 use crate::tls::{Hub, Trusts};
 use crate::worker::connection_limits::KnownClients;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub tls: Arc<Hub>,
     /// TLS with endpoints, by cluster.
     pub trusts: Arc<Trusts>,
+    /// Ceilings of the process, and how near they are.
+    pub ceilings: Ceilings,
     own: Mutex<Arc<[Address]>>,
     known_clients: OnceLock<KnownClients>,
     taken: (Mutex<()>, Condvar),
@@ -108,6 +111,7 @@ impl Shared {
             started: Instant::now(),
             tls: Arc::new(Hub::new(base.clone())),
             trusts: Arc::new(Trusts::new(base)),
+            ceilings: Ceilings::default(),
             own: Mutex::new(Arc::from([])),
             known_clients: OnceLock::new(),
             taken: (Mutex::new(()), Condvar::new()),

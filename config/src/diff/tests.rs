@@ -29,6 +29,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         pool_idle_timeout: std::time::Duration::from_secs(60),
         peer_router: false,
         queue,
+        slots: None,
         readiness: crate::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),
@@ -70,6 +71,8 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         body_limit: None,
         admission: None,
         rate_limits: None,
+        priority: Default::default(),
+        caps: None,
     })
 }
 

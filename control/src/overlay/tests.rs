@@ -27,6 +27,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
         pool_idle_timeout: std::time::Duration::from_secs(1),
         peer_router: false,
         queue: 1,
+        slots: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),

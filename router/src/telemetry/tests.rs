@@ -44,6 +44,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         pool_idle_timeout: LONG,
         peer_router: false,
         queue: 1,
+        slots: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),
@@ -95,6 +96,8 @@ fn route(name: &str) -> Route {
         body_limit: None,
         admission: None,
         rate_limits: None,
+        priority: Default::default(),
+        caps: None,
     }
 }
 
@@ -148,6 +151,7 @@ fn sources(table: Arc<Table>) -> (Sources, Arc<World>, Arc<RouteCell>) {
         crowding: Arc::new(super::Crowding::default),
         certificates: Arc::new(Arc::default),
         identities: Arc::new(Arc::default),
+        ceilings: Arc::new(Default::default),
         log: scribe.meters(),
         started: Instant::now(),
     };

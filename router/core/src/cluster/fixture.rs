@@ -54,6 +54,7 @@ pub(crate) fn cluster_of(endpoints: Vec<Endpoint>, balance: Balance, probe: Opti
             pool_idle_timeout: Duration::from_secs(60),
             peer_router: false,
             queue: 1024,
+            slots: None,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
             tls: None,
             protocol: Default::default(),

@@ -53,6 +53,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             pool_idle_timeout: LONG,
             peer_router: false,
             queue: 1,
+            slots: None,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
             tls: None,
             protocol: Default::default(),

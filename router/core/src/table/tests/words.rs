@@ -86,6 +86,8 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         body_limit: None,
         admission: None,
         rate_limits: None,
+        priority: Default::default(),
+        caps: None,
     }
 }
 
@@ -130,6 +132,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         pool_idle_timeout: std::time::Duration::from_secs(1),
         peer_router: false,
         queue: 1,
+        slots: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),
