@@ -61,6 +61,7 @@ pub fn model(shape: &Shape) -> Model {
         merge_slashes: false,
         tls: None,
         redirect_https: None,
+        accept_proxy: None,
         forwarded: false,
         via: None,
         admission: None,
@@ -137,6 +138,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         body_limit: None,
         admission: None,
         rate_limits: None,
+        upgrades: Default::default(),
     }
 }
 
@@ -159,6 +161,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         pool_idle: 128,
         pool_idle_timeout: Duration::from_secs(60),
         peer_router: false,
+        send_proxy: None,
         queue: 1024,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
     };

@@ -6,13 +6,17 @@
 
 mod admission;
 mod limit;
+mod proxy;
 mod readiness;
 mod tls;
+mod upgrade;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
+pub use proxy::{ProxySources, ProxyVersion};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
+pub use upgrade::Upgrades;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -98,6 +102,8 @@ pub struct Listener {
     pub tls: Option<Arc<ListenerTls>>,
     /// Port of `https` that every request is sent to, but those of ACME. Only on a plain listener.
     pub redirect_https: Option<u16>,
+    /// Who begins connections with a header of the PROXY protocol. None means nobody.
+    pub accept_proxy: Option<Arc<ProxySources>>,
 }
 
 /// Bounds on one client's requests. All sizes in bytes.
@@ -228,6 +234,8 @@ pub struct Route {
     pub admission: Option<Arc<Admission>>,
     /// Rates of requests, the app's first; shared by the routes that have none of their own. None means no bound.
     pub rate_limits: Option<Arc<RouteLimits>>,
+    /// Protocols that a client may switch to. Means nothing without a forward.
+    pub upgrades: Upgrades,
 }
 
 /// The host condition of a route. Stored in lower case, without port and final dot; IPv6 literals keep brackets.
@@ -408,6 +416,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// The whole exchange. Default none.
     pub total: Option<Duration>,
+    /// Longest silence of a tunnel, in both directions together. Default 10 min.
+    pub tunnel: Duration,
 }
 
 impl Default for Timeouts {
@@ -418,6 +428,7 @@ impl Default for Timeouts {
             first_byte: Duration::from_secs(30),
             idle: Duration::from_secs(55),
             total: None,
+            tunnel: Duration::from_secs(600),
         }
     }
 }
@@ -462,6 +473,8 @@ pub struct ClusterPolicy {
     pub queue: u32,
     /// Ejection, panic and slow start.
     pub readiness: ReadinessPolicy,
+    /// Version of the PROXY protocol that connections to endpoints begin with. With one, each carries one request.
+    pub send_proxy: Option<ProxyVersion>,
 }
 
 /// Which picker chooses an endpoint.
@@ -502,6 +515,8 @@ pub enum ProbeKind {
         status: (u16, u16),
         /// Text that must be found in the first 64 KiB of the body.
         body: Option<Arc<str>>,
+        /// That of the cluster.
+        send_proxy: Option<ProxyVersion>,
     },
     /// A TCP connect.
     Tcp,

@@ -3,6 +3,7 @@
 //! Does not pool, time out or parse.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -92,6 +93,15 @@ impl Stream {
         match self {
             Stream::Tls(stream) => stream.held(),
             Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => 0,
+        }
+    }
+
+    /// Our address of the connection; none on a unix socket. Costs a system call.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Tls(stream) => stream.io().local_address(),
+            Stream::Unix(_) | Stream::Taken => None,
         }
     }
 

@@ -27,6 +27,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         pool_idle: 128,
         pool_idle_timeout: std::time::Duration::from_secs(60),
         peer_router: false,
+        send_proxy: None,
         queue,
         readiness: crate::model::ReadinessPolicy::default(),
     })
@@ -66,6 +67,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         body_limit: None,
         admission: None,
         rate_limits: None,
+        upgrades: Default::default(),
     })
 }
 
@@ -82,6 +84,7 @@ fn listener(name: &str, port: u16) -> Arc<Listener> {
         merge_slashes: false,
         tls: None,
         redirect_https: None,
+        accept_proxy: None,
         forwarded: false,
         via: None,
         admission: None,

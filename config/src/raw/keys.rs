@@ -8,8 +8,8 @@ use super::read::{CountOr, Map, Off, OneOrMany, PortOrFlag, Raw, Spanned, TextOr
 use super::scalar::Status;
 use super::shape::Shape;
 use crate::model::{
-    Balance, ClientAuthMode, DeniedHeaders, LimitFields, LogFormat, LoosePath, MissingKey, Role, TlsVersion,
-    UnknownName,
+    Balance, ClientAuthMode, DeniedHeaders, LimitFields, LogFormat, LoosePath, MissingKey, ProxyVersion,
+    Role, TlsVersion, UnknownName,
 };
 
 /// What is written for `denied_headers`.
@@ -53,6 +53,10 @@ impl Words for TlsVersion {
 impl Words for Balance {
     const WORDS: &'static [(&'static str, Self)] =
         &[("p2c", Balance::P2c), ("round_robin", Balance::RoundRobin)];
+}
+
+impl Words for ProxyVersion {
+    const WORDS: &'static [(&'static str, Self)] = &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 }
 
 impl Words for LoosePath {
@@ -225,6 +229,10 @@ tables! {
         /// Answer every request with 308 to `https` on this port; `true` means 443. Paths below `/.well-known/acme-challenge/`
         /// go to the routes. Not with `tls`.
         redirect_https: Spanned<PortOrFlag> = "false" in 1, 65_535;
+        /// Addresses and networks (CIDR) that begin each connection with a header of the PROXY protocol, version 1 or 2, or the
+        /// word `unix` for peers of a unix socket. The client that it names counts everywhere: for `allow`, limits, `trust`,
+        /// `X-Forwarded-For` and the log. From them a connection without a header is refused; all others are clients themselves.
+        accept_proxy: Vec<Spanned<String>> = "nobody" in 1, NETS;
     }
 
     /// A certificate of a listener: either `cert` and `key`, or `dir`. Paths are relative to this file.
@@ -298,6 +306,10 @@ tables! {
         panic_threshold: Off<u64> = "50" in 1, 100;
         /// Time over which a new endpoint, or one that passes its checks again, comes to its full share.
         slow_start: Off<Duration> = "\"off\"" in 1, HOUR;
+        /// Begin each connection to an endpoint with a header of the PROXY protocol: `v1`, or `v2`, which adds host and protocol of
+        /// the TLS handshake and the request id. Such a connection carries one request. HTTP checks send a header too, as the
+        /// router's own.
+        send_proxy: Word<ProxyVersion> = "none";
     }
 
     /// Ejection by evidence: what connects and requests met. While an endpoint is ejected, the probe of the cluster, else a
@@ -414,6 +426,9 @@ tables! {
         denied_headers: Word<DeniedHeaders> = "that of the app, else \"remove\"";
         /// Rates of requests of this route, beside those of its app and listener: all must pass. 429 beyond.
         limit: Vec<RawLimit> = "none" in 1, LIMITS;
+        /// Protocols that a client may switch to with `Upgrade`, by name or `NAME/VERSION`; the field is dropped for all others,
+        /// and the request served as plain HTTP. `h2c` is never passed on. `off` passes none on.
+        upgrades: Off<Vec<Spanned<String>>> = "[\"websocket\"]" in 1, 16;
     }
 
     /// A rate of requests, counted over all workers. What one limit refuses takes nothing from the others.
@@ -594,6 +609,9 @@ tables! {
         idle: Spanned<Duration> = "\"55s\"" in 1, DAY;
         /// The whole exchange.
         total: Off<Duration> = "\"off\"" in 1, DAY;
+        /// Longest silence of a tunnel (WebSocket, other upgrades), in both directions together. `idle` and `total` end where a
+        /// tunnel begins.
+        tunnel: Spanned<Duration> = "\"10m\"" in 1, DAY;
     }
 
     /// Where metrics and readiness are served. Needs a restart.

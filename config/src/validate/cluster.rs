@@ -7,6 +7,7 @@ use super::{Fault, Scope, host, readiness};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy,
+    ProxyVersion,
 };
 use crate::names::{ClusterName, EndpointId};
 use crate::raw::{RawCluster, RawEndpoint, RawProbe, Spanned, Status, TextOr, shown};
@@ -26,7 +27,7 @@ pub(super) fn cluster(
     for written in raw.endpoints.iter().flatten() {
         endpoint(scope, written, &mut places);
     }
-    let probe = raw.probe.as_ref().map(|raw| probe(scope, raw));
+    let probe = raw.probe.as_ref().map(|written| probe(scope, written, raw.send_proxy.map(|word| word.0)));
     if raw.clean && places.endpoints.is_empty() && places.names.is_empty() && scope.report.errors() == before
     {
         let message = format!("the cluster `{name}` has no endpoints");
@@ -48,6 +49,7 @@ pub(super) fn cluster(
         peer_router: raw.peer_router.unwrap_or(false),
         queue: raw.queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(1024),
         readiness,
+        send_proxy: raw.send_proxy.map(|word| word.0),
     };
     Some(Cluster {
         name,
@@ -192,10 +194,10 @@ fn free_text(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<Arc<st
     Some(Arc::from(text.value.as_str()))
 }
 
-fn probe(scope: &mut Scope<'_, '_>, raw: &RawProbe) -> Option<ProbePolicy> {
+fn probe(scope: &mut Scope<'_, '_>, raw: &RawProbe, send_proxy: Option<ProxyVersion>) -> Option<ProbePolicy> {
     let tcp = raw.tcp.as_ref().is_some_and(|tcp| tcp.value);
     let kind = match (&raw.path, tcp) {
-        (Some(path), false) => http_probe(scope, raw, path)?,
+        (Some(path), false) => http_probe(scope, raw, (path, send_proxy))?,
         (None, true) => {
             let http_only = [
                 ("host", raw.host.as_ref().map(|text| text.span)),
@@ -225,7 +227,11 @@ fn probe(scope: &mut Scope<'_, '_>, raw: &RawProbe) -> Option<ProbePolicy> {
     })
 }
 
-fn http_probe(scope: &mut Scope<'_, '_>, raw: &RawProbe, path: &Spanned<String>) -> Option<ProbeKind> {
+fn http_probe(
+    scope: &mut Scope<'_, '_>,
+    raw: &RawProbe,
+    (path, send_proxy): (&Spanned<String>, Option<ProxyVersion>),
+) -> Option<ProbeKind> {
     let good = path.value.starts_with('/') && path.value.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     if !good {
         let message = format!("`{}` is not a path for a request", shown(&path.value));
@@ -238,5 +244,6 @@ fn http_probe(scope: &mut Scope<'_, '_>, raw: &RawProbe, path: &Spanned<String>)
     };
     let Status(low, high) = raw.status.as_ref().map_or(Status(200, 299), |status| status.value);
     let body = raw.body.as_ref().map(|body| Arc::from(body.value.as_str()));
-    good.then(|| ProbeKind::Http { path: Arc::from(path.value.as_str()), host, status: (low, high), body })
+    let path = Arc::from(path.value.as_str());
+    good.then(|| ProbeKind::Http { path, host, status: (low, high), body, send_proxy })
 }

@@ -13,10 +13,12 @@ mod network;
 mod path;
 mod pattern;
 mod process;
+mod proxy;
 mod readiness;
 mod route;
 mod timeout;
 mod tls;
+mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::target;
-use super::{Fault, Scope, World, admission, host, limit, network, tls};
+use super::{Fault, Scope, World, admission, host, limit, network, proxy, tls};
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
@@ -103,6 +103,7 @@ fn listener(
     let rate_limits = limit::list(scope, raw.limit.as_ref(), "listener");
     let via = raw.via.as_ref().and_then(|text| scope.accept(text.span, pseudonym(&text.value)));
     let connections = connection_limits(scope, raw);
+    let accept_proxy = proxy::sources(scope, raw.accept_proxy.as_ref());
     let (tls, redirect_https) = (tls::listener(scope, raw), tls::redirect(scope, raw));
     if !raw.clean || scope.report.errors() > before {
         return None;
@@ -123,6 +124,7 @@ fn listener(
         rate_limits: (!rate_limits.is_empty()).then(|| Arc::new(rate_limits)),
         tls,
         redirect_https,
+        accept_proxy,
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::action::{Around, action};
 use super::admission::{self, Written};
-use super::{Scope, condition, field, host, limit, timeout};
+use super::{Scope, condition, field, host, limit, timeout, upgrade};
 use crate::model::{Admission, HostMatch, LoosePath, PathMatch, Role, Route, RouteLimits, Timeouts};
 use crate::names::{ClusterName, ListenerName, RouteName};
 use crate::raw::RawRoute;
@@ -62,6 +62,7 @@ pub(super) fn route(
     let admission = admission::over(scope, shared.admission.as_ref(), &written(raw));
     let rate_limits = rate_limits(scope, raw, shared);
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
+    let upgrades = upgrade::upgrades(scope, raw.upgrades.as_ref());
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -83,6 +84,7 @@ pub(super) fn route(
         body_limit: raw.body_limit.map(|limit| limit.0).or(shared.body_limit),
         admission,
         rate_limits,
+        upgrades,
     };
     warn(scope, raw, &route, shared);
     Some(route)

@@ -26,3 +26,4 @@ pub mod readiness;
 pub mod split;
 pub mod stats;
 pub mod table;
+pub mod websocket;

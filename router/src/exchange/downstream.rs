@@ -5,6 +5,7 @@
 //! others. Heads are judged, and decisions made, before or above it. Does not frame HTTP/1 bodies (the relay does).
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -73,6 +74,9 @@ pub trait Downstream {
     /// Bytes that were taken for sending and are not in the socket yet, as far as they are known.
     fn held(&self) -> usize;
 
+    /// The address that the client connected to, as its socket says; none on a unix socket.
+    fn local_address(&self) -> Option<SocketAddr>;
+
     /// The TLS session of the connection; none on a plain one.
     fn session(&self) -> Option<&Rc<Session>>;
 
@@ -98,6 +102,9 @@ pub trait Downstream {
         out: &mut Out,
         each: impl FnOnce(&mut dyn FnMut(&[u8], &[u8])) -> Result<(), Cause>,
     ) -> Result<(), Cause>;
+
+    /// Says that nothing more comes, while the client may still send. Called at the end of a tunnel's way down.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// The response has been written, all of it.
     ///
@@ -167,6 +174,10 @@ impl Downstream for Stream {
         Stream::held(self)
     }
 
+    fn local_address(&self) -> Option<SocketAddr> {
+        Stream::local_address(self)
+    }
+
     #[inline]
     fn session(&self) -> Option<&Rc<Session>> {
         Stream::session(self)
@@ -204,6 +215,10 @@ impl Downstream for Stream {
         each(&mut |name, value| put_field(out, name, value))?;
         out.extend_from_slice(b"\r\n");
         Ok(())
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_shutdown(Pin::new(self), cx)
     }
 
     #[inline]

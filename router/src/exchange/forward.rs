@@ -16,13 +16,14 @@ use ekiden_core::cluster::{Attempt, ClusterTable, EndpointEntry, Pick};
 use ekiden_core::edit;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::table::RouteEntry;
+use tokio::io::AsyncWriteExt;
 
 use crate::clock::Moment;
 use crate::exchange::downstream::Downstream;
 use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
-use crate::exchange::{After, Workspace, evidence, run, trace};
+use crate::exchange::{After, Workspace, evidence, proxy_out, run, trace, tunnel, upgrade};
 use crate::pool::Return;
 use crate::stream::Stream;
 use crate::wire::body::Framing;
@@ -100,6 +101,9 @@ pub fn forward<D: Downstream>(
                 deadline: &connection.deadline,
             };
             match poll_fn(|cx| relay.poll(cx, &mut sides)).await {
+                Ok(finish) if finish.switched => {
+                    return Box::pin(forward.tunnel(connection, ws)).await;
+                }
                 Ok(finish) => return forward.finish(ws, finish),
                 Err(failure) => {
                     if !forward.begin_again(ws, failure) {
@@ -197,6 +201,7 @@ impl<'a> Forward<'a> {
         let fresh_only = !ws.request.idempotent;
         // What killed one pooled connection may have killed them all unseen, so a replay takes a new one.
         if !self.replayed
+            && home.pool_most > 0
             && let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.turn_ms(), fresh_only)
         {
             ws.trace.connect_us = Some(0);
@@ -237,7 +242,7 @@ impl<'a> Forward<'a> {
                 Step::Failed(cause) => return Err(cause),
                 Step::Wait => self.await_first_check(connection, ws).await?,
                 Step::Connect(index, endpoint, home) => {
-                    if self.connect(ws, index, &endpoint, home).await? {
+                    if self.connect(connection, ws, (index, &endpoint), home).await? {
                         return Ok(());
                     }
                 }
@@ -247,11 +252,11 @@ impl<'a> Forward<'a> {
     }
 
     /// One connect attempt; false when another endpoint should be tried.
-    async fn connect(
+    async fn connect<D: Downstream>(
         &mut self,
+        connection: &Connection<D>,
         ws: &mut Workspace,
-        index: u32,
-        endpoint: &EndpointEntry,
+        (index, endpoint): (u32, &EndpointEntry),
         home: Home,
     ) -> Result<bool, Cause> {
         let worker = Rc::clone(&self.worker);
@@ -263,7 +268,9 @@ impl<'a> Forward<'a> {
         let began = worker.clock.read();
         let left = Duration::from_millis(self.connect_over_ms.saturating_sub(began.ms()));
         let limit = left.min(self.entry.route.timeouts.connect_try);
-        let result = connect(&worker, &endpoint.endpoint.address, limit).await;
+        let version = self.cluster.cluster.policy.send_proxy;
+        let header = version.map(|version| proxy_out::header(version, connection, ws, self.listener));
+        let result = connect(&worker, &endpoint.endpoint.address, limit, header.as_deref()).await;
         let took_us = worker.clock.read().us_since(began);
         let shard = stats.shard(worker.id);
         if worker.is_forced() {
@@ -475,9 +482,36 @@ impl<'a> Forward<'a> {
         trace::end(&self.worker, ws, Cause::Complete);
         // A close with bytes unread is a reset, which can overtake the end of the response.
         match (finish.keep_client, finish.request_unread || !ws.client_in.is_empty()) {
+            // What came behind an upgrade that was not made was meant for the other protocol: it is no request.
+            (true, true) if ws.upgrade.is_some() => After::Linger,
             (true, _) => After::Keep,
             (false, true) => After::Linger,
             (false, false) => After::Close,
+        }
+    }
+
+    /// Both connections are a tunnel: carries it to its end. Neither is used again.
+    async fn tunnel<D: Downstream>(&self, connection: &mut Connection<D>, ws: &mut Workspace) -> After {
+        evidence::answered(&self.worker, ws);
+        let now = self.worker.clock.turn();
+        ws.trace.switched_us = ws.trace.started.map(|started| now.us_since(started));
+        let route = &self.entry.route;
+        let protocol = ws.upgrade.and_then(|place| route.upgrades.protocol(place));
+        let has_frames = protocol.is_some_and(|protocol| upgrade::is_websocket(protocol));
+        let idle_ms = u64::try_from(route.timeouts.tunnel.as_millis()).unwrap_or(u64::MAX);
+        let cause = tunnel::run(connection, ws, idle_ms, has_frames).await;
+        self.count_bytes(ws);
+        if is_client_gone(cause) {
+            ws.leg.abort();
+        }
+        ws.leg.cut();
+        self.worker.buffers.discard(&mut ws.client_in);
+        self.clear_leg(ws);
+        trace::end(&self.worker, ws, cause);
+        match cause {
+            Cause::UpstreamReset => After::Abort,
+            Cause::Drained => After::Linger,
+            _ => After::Close,
         }
     }
 
@@ -542,11 +576,24 @@ impl Drop for Queued<'_> {
     }
 }
 
-async fn connect(worker: &Worker, address: &Address, limit: Duration) -> Result<Stream, Cause> {
+/// Connects, and sends what the connection is to begin with.
+async fn connect(
+    worker: &Worker,
+    address: &Address,
+    limit: Duration,
+    header: Option<&[u8]>,
+) -> Result<Stream, Cause> {
     if worker.shared.is_own(address) {
         return Err(Cause::SelfAddress);
     }
-    match tokio::time::timeout(limit, Stream::connect(address)).await {
+    let connecting = async {
+        let mut stream = Stream::connect(address).await?;
+        if let Some(header) = header {
+            stream.write_all(header).await?;
+        }
+        Ok(stream)
+    };
+    match tokio::time::timeout(limit, connecting).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(connect_cause(&error)),
         Err(_) => Err(Cause::ConnectTimeout),

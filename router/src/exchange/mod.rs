@@ -13,6 +13,7 @@ pub mod leg;
 pub mod limit;
 pub mod out;
 pub mod pace;
+pub mod proxy_out;
 pub mod relay;
 pub mod request_out;
 pub mod response_out;
@@ -20,6 +21,8 @@ pub mod run;
 pub mod secure;
 pub mod stage;
 pub mod trace;
+pub mod tunnel;
+pub mod upgrade;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -63,6 +66,8 @@ pub struct Workspace {
     pub scratch: String,
     /// Endpoints tried for this request.
     pub tried: Vec<u32>,
+    /// The protocol to be switched to: its place in the route's list. None when the request asks for none that the route knows.
+    pub upgrade: Option<u8>,
     /// The matched route, held to the end of the exchange whatever the table does.
     pub route: Option<Arc<RouteEntry>>,
     /// What rate limits have to say.
@@ -82,6 +87,7 @@ impl Workspace {
     pub fn begin(&mut self) {
         self.request.clear();
         self.client_out.clear();
+        self.upgrade = None;
         (self.body_pace, self.read_pace) = Default::default();
     }
 }

@@ -17,6 +17,7 @@ use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, put_chunk_size, put_field};
 use crate::exchange::request_out::edits_name;
 use crate::exchange::response_out::{self, Coding, ResponseOut, Shape};
+use crate::exchange::upgrade;
 use crate::head::FieldId;
 use crate::wheel::Deadline;
 use crate::wire::Version;
@@ -86,6 +87,7 @@ pub struct Relay {
     head_written: bool,
     keep_client: bool,
     client_closed: bool,
+    switched: bool,
     woken: bool,
     progress_ms: u64,
     request_wait: Wait,
@@ -112,6 +114,8 @@ pub struct Finish {
     pub request_unread: bool,
     /// The upstream connection can be pooled.
     pub keep_upstream: bool,
+    /// The endpoint has switched protocols: both connections carry a tunnel from here on.
+    pub switched: bool,
 }
 
 /// What the relay needs and does not own.
@@ -156,6 +160,7 @@ impl Relay {
             head_written: false,
             keep_client: ws.request.keep_alive,
             client_closed: false,
+            switched: false,
             woken: false,
             progress_ms: now_ms,
             request_wait: Wait::EndpointWrite,
@@ -247,6 +252,7 @@ impl Relay {
                 && sides.ws.response.keep_alive
                 && !sides.ws.leg.closed
                 && sides.ws.leg.input.is_empty(),
+            switched: self.switched,
         }
     }
 
@@ -424,6 +430,9 @@ impl Relay {
                 }
             }
             if self.response == ResponseSide::Done {
+                if self.switched {
+                    return Poll::Ready(Ok(()));
+                }
                 return Poll::Ready(sides.client.finish());
             }
             if self.advance_response(sides)? {
@@ -537,7 +546,10 @@ impl Relay {
     fn take_informational<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<(), Cause> {
         let ws = &mut *sides.ws;
         self.informational += 1;
-        if ws.response.status == 101 || self.informational > INFORMATIONAL_MAX {
+        if ws.response.status == 101 {
+            return self.take_switch(sides);
+        }
+        if self.informational > INFORMATIONAL_MAX {
             return Err(Cause::ResponseMalformed);
         }
         let continues = ws.response.status == 100;
@@ -547,6 +559,30 @@ impl Relay {
             ws.trace.bytes_out +=
                 response_out::write_informational(sides.client, &mut ws.client_out, &ws.response)?;
         }
+        Ok(())
+    }
+
+    /// The endpoint switches protocols: only to the one that was asked for, and only after all of the request.
+    #[cold]
+    fn take_switch<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<(), Cause> {
+        let ws = &mut *sides.ws;
+        let asked = ws.upgrade.and_then(|place| sides.route.upgrades.protocol(place));
+        let Some(protocol) = asked.filter(|_| !D::IS_STREAM && self.request == RequestSide::Sent) else {
+            return Err(Cause::ResponseMalformed);
+        };
+        if !upgrade::confirms(&ws.response, protocol) {
+            return Err(Cause::ResponseMalformed);
+        }
+        let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
+        let with = (&sides.route.response_headers, peer_router);
+        let sent = upgrade::write_switch(sides.client, &mut ws.client_out, &mut ws.response, with, protocol)?;
+        ws.trace.bytes_out += sent;
+        ws.trace.status = ws.response.status;
+        ws.trace.phase = Phase::Relay;
+        self.continue_at_ms = None;
+        self.head_queued = true;
+        self.switched = true;
+        self.response = ResponseSide::Done;
         Ok(())
     }
 

@@ -22,7 +22,7 @@ use crate::exchange::limit::{Met, enforce};
 use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
-use crate::exchange::{After, Workspace, answer, forward, secure, trace};
+use crate::exchange::{After, Workspace, answer, forward, secure, trace, upgrade};
 use crate::head::Head;
 use crate::tls::authority;
 use crate::wire::Version;
@@ -308,6 +308,9 @@ fn find_way<'t, D: Downstream>(
     };
     if let Err(cause) = let_in(entry, connection, ws, listener, takes) {
         return Decision::RefuseOn(Arc::clone(entry), cause);
+    }
+    if ws.request.asks_upgrade {
+        ws.upgrade = upgrade::choose(&ws.request, &entry.route.upgrades);
     }
     let Target::Clusters(sides) = &entry.target else { return Decision::Act(Arc::clone(entry)) };
     let slot = match sides.as_slice() {

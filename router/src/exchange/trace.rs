@@ -44,6 +44,8 @@ pub struct Trace {
     pub sent_at: Option<Moment>,
     /// When the first response byte came.
     pub first_byte_at: Option<Moment>,
+    /// Time to the end of the 101, when protocols were switched: what counts as the duration of the request.
+    pub switched_us: Option<u64>,
     /// Bytes from the client, head and body.
     pub bytes_in: u64,
     /// Bytes to the client.
@@ -105,7 +107,7 @@ fn count(worker: &Worker, ws: &Workspace, cause: Cause, status: u16, total_us: u
     if let Some(route) = &ws.route {
         let shard = route.cell.shard(worker.id);
         shard.ended(status);
-        shard.duration.record(total_us);
+        shard.duration.record(trace.switched_us.unwrap_or(total_us));
         shard.bytes_in.add(trace.bytes_in);
         shard.bytes_out.add(trace.bytes_out);
         shard.router_made.add(u64::from(trace.router_made));

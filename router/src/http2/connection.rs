@@ -52,6 +52,8 @@ pub struct Accepted<'a> {
     pub listener: &'a Rc<ListenerRef>,
     /// The client's address.
     pub peer: Option<SocketAddr>,
+    /// The address it connected to.
+    pub local: Option<SocketAddr>,
     /// Its TLS session; none on a plain one.
     pub session: Option<Rc<Session>>,
     /// Its slot in the wheel.
@@ -109,7 +111,7 @@ where
     let settings = worker.with_table(|table| accepted.listener.settings(table));
     let Some(settings) = settings else { return false };
     let limits = &settings.listener.limits;
-    let notes = Rc::new(Notes::default());
+    let notes = Rc::new(Notes::new(accepted.local));
     let follower = Follower::new(io, first, Rc::clone(worker), Rc::clone(&notes));
     let over_ms = worker.now_ms() + milliseconds(limits.head_deadline);
     let mut handshake = pin!(builder(limits).handshake::<_, Bytes>(follower));

@@ -4,15 +4,17 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use ekiden_config::model::Address;
+use ekiden_config::model::{Address, ProxyVersion};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, LOCATION, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 
 use super::{Checking, Probe, Verdict, io_words, one_line, tcp};
+use crate::exchange::proxy_out::own_header;
 
 /// How much of a body is searched, in bytes.
 pub(super) const BODY_MAX: usize = 64 << 10;
@@ -25,13 +27,19 @@ pub struct HttpProbe {
     host: Option<Arc<str>>,
     status: (u16, u16),
     body: Option<Arc<str>>,
+    send_proxy: Option<ProxyVersion>,
 }
 
 impl HttpProbe {
     /// A check of `path` (with query). `host` is the Host field, the endpoint's address unless given; `status` the
     /// lowest and highest passing status; `body` the text to be found.
     pub fn new(path: Arc<str>, host: Option<Arc<str>>, status: (u16, u16), body: Option<Arc<str>>) -> Self {
-        Self { path, host, status, body }
+        Self { path, host, status, body, send_proxy: None }
+    }
+
+    /// The same behind a header of the PROXY protocol, which says that the connection is the router's own.
+    pub fn with_proxy(self, send_proxy: Option<ProxyVersion>) -> Self {
+        Self { send_proxy, ..self }
     }
 
     fn request(&self, address: &Address) -> Result<Request<Empty<Bytes>>, String> {
@@ -50,7 +58,10 @@ impl HttpProbe {
 
     async fn run(&self, address: &Address) -> Verdict {
         let request = self.request(address)?;
-        let stream = tcp::connect(address).await.map_err(|error| io_words(&error))?;
+        let mut stream = tcp::connect(address).await.map_err(|error| io_words(&error))?;
+        if let Some(version) = self.send_proxy {
+            stream.write_all(&own_header(version)).await.map_err(|error| io_words(&error))?;
+        }
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.fault(&error))?;
         // The connection ends before its last bytes are read from the channel; only the exchange decides.

@@ -42,6 +42,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         pool_idle: 1,
         pool_idle_timeout: LONG,
         peer_router: false,
+        send_proxy: None,
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
     };
@@ -88,6 +89,7 @@ fn route(name: &str) -> Route {
         body_limit: None,
         admission: None,
         rate_limits: None,
+        upgrades: Default::default(),
     }
 }
 

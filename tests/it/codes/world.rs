@@ -16,6 +16,8 @@ pub(super) struct World {
     pub(super) router: Ekiden,
     /// A second listener, with high least rates.
     demanding: SocketAddr,
+    /// A third one, whose clients begin with a header of the PROXY protocol.
+    proxied: SocketAddr,
     _origins: [Origin; 2],
     _hole: Hole,
     /// Endpoints that read nothing go on once this is gone.
@@ -31,14 +33,21 @@ impl World {
         let silent = Origin::start(Conn::until_closed);
         let hole = black_hole();
         let demanding = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let proxied = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let setup = Setup::new(text(origin.address, silent.address, hole.2, demanding))
+            .top(&format!("listener.proxied = {{ address = \"{proxied}\", accept_proxy = [\"127.0.0.1\"], limits = {{ head_deadline = \"1s\" }} }}"))
             .listener("limits = { head_deadline = \"1s\", body_idle = \"1s\" }");
         let router = Ekiden::start(setup);
         until("a failing check", || {
             let table = router.table().to_string();
             table.contains("\"failing\"").then_some(())
         });
-        Self { router, demanding, _origins: [origin, silent], _hole: hole, _release: release }
+        Self { router, demanding, proxied, _origins: [origin, silent], _hole: hole, _release: release }
+    }
+
+    /// A connection to the listener of the PROXY protocol.
+    pub(super) fn proxied(&self) -> Client {
+        Client::connect(self.proxied)
     }
 
     /// A connection to the listener with high least rates.
@@ -72,6 +81,12 @@ fn serve(conn: &mut Conn, wait: &Mutex<Receiver<()>>) {
                 conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
                 while conn.send([b'x'; 64 << 10]) {}
                 return;
+            }
+            "/tunnel" => {
+                conn.send(
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+                );
+                return conn.until_closed();
             }
             "/mute" => {
                 let _released = wait.lock().unwrap().recv();
@@ -107,6 +122,7 @@ fn text(origin: SocketAddr, silent: SocketAddr, hole: SocketAddr, demanding: Soc
         "[cluster.nowhere]\nendpoints = [\"unix:/dev/null/socket\"]\n".to_owned(),
         route("/", "web", "timeout = { first_byte = \"1s\", idle = \"1s\" }"),
         route("/flood/slowly", "web", "timeout = { idle = \"2s\" }"),
+        route("/tunnel", "web", "timeout = { tunnel = \"500ms\" }"),
         route("/total", "web", "timeout = { total = \"300ms\" }"),
         route("/limited", "web", "body_limit = 10"),
         route("/clients", "web", "deny = { clients = [\"127.0.0.0/8\"] }"),

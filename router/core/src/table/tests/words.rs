@@ -86,6 +86,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         body_limit: None,
         admission: None,
         rate_limits: None,
+        upgrades: Default::default(),
     }
 }
 
@@ -128,6 +129,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         pool_idle: 1,
         pool_idle_timeout: std::time::Duration::from_secs(1),
         peer_router: false,
+        send_proxy: None,
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
     };
@@ -165,6 +167,7 @@ pub(super) fn listener(name: &str, role: Role) -> Arc<Listener> {
         merge_slashes: false,
         tls: None,
         redirect_https: None,
+        accept_proxy: None,
         forwarded: false,
         via: None,
         admission: None,
