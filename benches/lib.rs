@@ -62,6 +62,7 @@ pub fn model(shape: &Shape) -> Model {
         tls: None,
         redirect_https: None,
         accept_proxy: None,
+        protocol: Default::default(),
         forwarded: false,
         via: None,
         admission: None,

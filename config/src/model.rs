@@ -6,6 +6,7 @@
 
 mod admission;
 mod limit;
+mod protocol;
 mod proxy;
 mod readiness;
 mod tls;
@@ -13,6 +14,7 @@ mod upgrade;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
+pub use protocol::ListenerProtocol;
 pub use proxy::{ProxySources, ProxyVersion};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
@@ -77,6 +79,8 @@ pub struct Listener {
     pub address: Address,
     /// What it is for.
     pub role: Role,
+    /// What its connections carry.
+    pub protocol: ListenerProtocol,
     /// Proxies whose forwarding fields are believed. Empty by default, in every role.
     pub trust: Vec<IpNet>,
     /// Bounds on what a client may send.

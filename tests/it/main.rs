@@ -4,7 +4,7 @@
 //! with good traffic, `admission` what is let in, `limits` at which rates, `ejection` what is set aside, `http2` all that HTTP/2
 //! adds, `seams` the points where later parts plug in; `control`, `swap` and
 //! `process` run the real binary, `nginx` a real endpoint, `smuggling` many of them for hostile requests, `defence` what
-//! floods and slow clients meet, `tls` certificates, handshakes and what goes over them, `tunnel` what protocols are switched to, `proxied` the PROXY protocol, `codes` walks every code, `arch` looks
+//! floods and slow clients meet, `tls` certificates, handshakes and what goes over them, `tunnel` what protocols are switched to, `proxied` the PROXY protocol, `raw` what is no HTTP, `codes` walks every code, `arch` looks
 //! at the manifests.
 
 mod admission;
@@ -20,6 +20,7 @@ mod limits;
 mod nginx;
 mod process;
 mod proxied;
+mod raw;
 mod refusals;
 mod relay;
 mod retry;

@@ -85,6 +85,7 @@ fn listener(name: &str, port: u16) -> Arc<Listener> {
         tls: None,
         redirect_https: None,
         accept_proxy: None,
+        protocol: Default::default(),
         forwarded: false,
         via: None,
         admission: None,

@@ -8,8 +8,8 @@ use super::read::{CountOr, Map, Off, OneOrMany, PortOrFlag, Raw, Spanned, TextOr
 use super::scalar::Status;
 use super::shape::Shape;
 use crate::model::{
-    Balance, ClientAuthMode, DeniedHeaders, LimitFields, LogFormat, LoosePath, MissingKey, ProxyVersion,
-    Role, TlsVersion, UnknownName,
+    Balance, ClientAuthMode, DeniedHeaders, LimitFields, ListenerProtocol, LogFormat, LoosePath, MissingKey,
+    ProxyVersion, Role, TlsVersion, UnknownName,
 };
 
 /// What is written for `denied_headers`.
@@ -31,6 +31,14 @@ const DAY: u64 = 24 * HOUR;
 impl Words for Role {
     const WORDS: &'static [(&'static str, Self)] =
         &[("edge", Role::Edge), ("inbound", Role::Inbound), ("outbound", Role::Outbound)];
+}
+
+impl Words for ListenerProtocol {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("http", ListenerProtocol::Http),
+        ("tcp", ListenerProtocol::Tcp),
+        ("tls-passthrough", ListenerProtocol::TlsPassthrough),
+    ];
 }
 
 impl Words for UnknownName {
@@ -175,6 +183,10 @@ tables! {
         address: Spanned<String> = "required" in 1, 256;
         /// What it is for: `edge` faces people, `inbound` and `outbound` stand beside an app in its pod.
         role: Spanned<Word<Role>> = "\"edge\"";
+        /// What its connections carry: `http`; `tcp`, any bytes; or `tls-passthrough`, TLS that the endpoint ends, routed by the host of
+        /// the ClientHello. Routes apply to the last two only when they name them, and have no conditions but `host` with
+        /// `tls-passthrough`.
+        protocol: Spanned<Word<ListenerProtocol>> = "\"http\"";
         /// Addresses and networks (CIDR) of proxies whose forwarding fields are believed.
         trust: Vec<Spanned<String>> = "nobody" in 0, 1000;
         /// Bounds on what a client may send.

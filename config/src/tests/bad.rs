@@ -104,6 +104,8 @@ fn process_settings() {
         ("trust = [\"10.0.0.1/8\", \"x\"]", &[("bad_network", 3, 11), ("bad_network", 3, 25)]),
         ("via = \"a b\"", &[("bad_name", 3, 8)]),
         ("accept_proxy = [\"10.0.0.1/8\", \"unix\"]", &[("bad_network", 3, 18)]),
+        ("protocol = \"udp\"", &[("unknown_value", 3, 13)]),
+        ("protocol = \"tcp\"\nh2c = true", &[("no_meaning", 3, 13)]),
         ("accept_proxy = []", &[("empty_list", 3, 16)]),
         ("[cluster.a]\nendpoints = [\"a:1\"]\nsend_proxy = \"v3\"", &[("unknown_value", 5, 15)]),
         ("[listener.b]\naddress = \"0.0.0.0:8080\"", &[("address_taken", 4, 12)]),
@@ -464,5 +466,25 @@ fn other_formats_have_places_too() {
         let found = build_one(&source("a", text, format)).unwrap_err();
         let have: Vec<_> = found.iter().map(|d| (d.code, d.line, d.column)).collect();
         assert_eq!(have, want, "{text}");
+    }
+}
+
+#[test]
+fn listeners_that_carry_no_http() {
+    let raw = "[listener.t]\naddress = \"127.0.0.1:1\"\nprotocol = \"tcp\"\n\
+               [listener.s]\naddress = \"127.0.0.1:2\"\nprotocol = \"tls-passthrough\"\n\
+               [cluster.a]\nendpoints = [\"1.1.1.1:1\"]\n[[route]]\ncluster = \"a\"\n";
+    for (keys, codes) in [
+        ("listeners = [\"t\"]", &[][..]),
+        ("listeners = [\"t\", \"s\"]", &[]),
+        ("listeners = [\"s\"]\nhost = \"*.example.com\"", &[]),
+        ("listeners = [\"t\", \"edge\"]", &["mixed_listeners"]),
+        ("listeners = [\"t\"]\nhost = \"a\"", &["no_meaning"]),
+        ("listeners = [\"t\", \"s\"]\nhost = \"a\"", &["no_meaning"]),
+        ("listeners = [\"s\"]\npath = \"/a\"\nmethods = [\"GET\"]", &["no_meaning", "no_meaning"]),
+        ("listeners = [\"t\"]\nupgrades = \"off\"", &["no_meaning"]),
+    ] {
+        let have: Vec<_> = found(&format!("{raw}{keys}")).iter().map(|found| found.code).collect();
+        assert_eq!(have, codes, "{keys}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::action::{Around, action};
 use super::admission::{self, Written};
-use super::{Scope, condition, field, host, limit, timeout, upgrade};
+use super::{Scope, condition, field, host, limit, raw as other, timeout, upgrade};
 use crate::model::{Admission, HostMatch, LoosePath, PathMatch, Role, Route, RouteLimits, Timeouts};
 use crate::names::{ClusterName, ListenerName, RouteName};
 use crate::raw::RawRoute;
@@ -45,6 +45,7 @@ pub(super) fn route(
         Some(names) => Some(scope.listeners(names)),
         None => shared.listeners.clone(),
     };
+    other::route(scope, raw, listeners.as_deref());
     let host = match &raw.host {
         Some(text) => scope.accept(text.span, host::host(&text.value)),
         None => Some(HostMatch::Any),
@@ -132,7 +133,10 @@ fn route_name(
 
 /// What is allowed but can hardly be meant.
 fn warn(scope: &mut Scope<'_, '_>, raw: &RawRoute, route: &Route, shared: &mut Shared) {
-    if route.listeners.is_none() && !scope.world.listeners.values().any(|role| *role == Role::Edge) {
+    let world = scope.world;
+    let serves =
+        |(name, role): (&ListenerName, &Role)| *role == Role::Edge && !world.protocols.contains_key(name);
+    if route.listeners.is_none() && !world.listeners.iter().any(serves) {
         let help = "name its listeners: `listeners = [\"...\"]`";
         let message = "the route applies to no listener: none has the role edge";
         scope.report.warning(raw.span, "no_listener", message, help);

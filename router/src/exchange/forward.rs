@@ -115,6 +115,29 @@ pub fn forward<D: Downstream>(
     }
 }
 
+/// Carries a connection that is not HTTP to an endpoint of `cluster` and back. The record has been written when this
+/// returns.
+pub async fn forward_raw(
+    connection: &mut Connection,
+    ws: &mut Workspace,
+    listener: &Listener,
+    entry: Arc<RouteEntry>,
+    cluster: Arc<ClusterTable>,
+) -> After {
+    let mut forward = Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster);
+    // What is pooled carries requests: as for a replay, the connection is a new one.
+    forward.replayed = true;
+    let first = forward.step(ws);
+    if let Err(cause) = forward.acquire(connection, ws, first).await {
+        forward.worker.buffers.discard(&mut ws.client_in);
+        ws.leg.cut();
+        forward.clear_leg(ws);
+        trace::end(&forward.worker, ws, cause);
+        return After::Abort;
+    }
+    forward.tunnel(connection, ws).await
+}
+
 /// Writes the path that the endpoint sees.
 fn rewrite(entry: &RouteEntry, ws: &mut Workspace) -> Result<(), Cause> {
     if edit::rewrites_path(&entry.route) {
@@ -492,8 +515,14 @@ impl<'a> Forward<'a> {
 
     /// Both connections are a tunnel: carries it to its end. Neither is used again.
     async fn tunnel<D: Downstream>(&self, connection: &mut Connection<D>, ws: &mut Workspace) -> After {
-        evidence::answered(&self.worker, ws);
+        match ws.leg.home() {
+            Some(_) if ws.upgrade.is_some() => evidence::answered(&self.worker, ws),
+            Some(home) => home.cell.note_served(),
+            None => {}
+        }
         let now = self.worker.clock.turn();
+        ws.trace.leg_started.get_or_insert(now);
+        ws.trace.phase = Phase::Relay;
         ws.trace.switched_us = ws.trace.started.map(|started| now.us_since(started));
         let route = &self.entry.route;
         let protocol = ws.upgrade.and_then(|place| route.upgrades.protocol(place));

@@ -14,6 +14,7 @@ pub mod limit;
 pub mod out;
 pub mod pace;
 pub mod proxy_out;
+pub mod raw;
 pub mod relay;
 pub mod request_out;
 pub mod response_out;

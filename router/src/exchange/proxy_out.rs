@@ -4,6 +4,7 @@ use ekiden_config::model::{Address, Listener, ProxyVersion};
 
 use crate::exchange::Workspace;
 use crate::exchange::downstream::Downstream;
+use crate::record::Protocol;
 use crate::wire::proxy::{self, Said};
 use crate::worker::connection::Connection;
 
@@ -23,7 +24,11 @@ pub fn header<D: Downstream>(
     let said = Said {
         addresses: ws.peer.zip(connection.stream.local_address().or(configured)),
         alpn: session.and_then(|session| session.alpn.as_deref()),
-        name: session.and_then(|session| session.name.as_deref()),
+        name: match session {
+            Some(session) => session.name.as_deref(),
+            None if ws.trace.protocol == Some(Protocol::TlsPassthrough) => Some(&ws.request.host),
+            None => None,
+        },
         id: &ws.trace.request_id,
     };
     let mut bytes = Vec::with_capacity(proxy::LINE_MAX);

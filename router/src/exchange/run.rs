@@ -121,7 +121,8 @@ pub fn serve_head<D: Downstream>(
     }
 }
 
-fn enter_route(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
+/// Counts the request in at the route that matched.
+pub fn enter_route(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
     entry.cell.shard(worker.id).in_flight.add(1);
     ws.trace.counted_in = true;
     ws.route = Some(Arc::clone(entry));
@@ -245,6 +246,11 @@ fn decide<D: Downstream>(
         ws.limits.show(&takes, connection.worker.clock.turn_ns());
     }
     decision
+}
+
+/// The same for a connection that carries no HTTP: its request has a host at most.
+pub fn decide_raw(connection: &Connection, ws: &mut Workspace, settings: &ListenerTable) -> Decision {
+    connection.worker.with_table(|table| decide(table, connection, ws, settings))
 }
 
 fn find_way<'t, D: Downstream>(

@@ -46,6 +46,8 @@ pub struct Trace {
     pub first_byte_at: Option<Moment>,
     /// Time to the end of the 101, when protocols were switched: what counts as the duration of the request.
     pub switched_us: Option<u64>,
+    /// What a connection carries that is not HTTP.
+    pub protocol: Option<Protocol>,
     /// Bytes from the client, head and body.
     pub bytes_in: u64,
     /// Bytes to the client.
@@ -164,11 +166,11 @@ fn record(
         total_us,
         bytes_in: trace.bytes_in,
         bytes_out: trace.bytes_out,
-        protocol: match ws.request.version {
+        protocol: trace.protocol.unwrap_or(match ws.request.version {
             Version::Http10 => Protocol::Http10,
             Version::Http11 => Protocol::Http11,
             Version::Http2 => Protocol::Http2,
-        },
+        }),
         tls: ws.session.as_ref().map(|session| TlsAccess {
             is_13: session.is_13,
             cipher: session.cipher,

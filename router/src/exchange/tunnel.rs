@@ -1,4 +1,4 @@
-//! Carries bytes both ways once a protocol has been switched to, until both sides have ended.
+//! Carries bytes both ways once a protocol has been switched to, or where there never was one, until both sides have ended.
 //!
 //! ```text
 //! client --client_in--> endpoint    up
@@ -187,6 +187,7 @@ impl Tunnel {
                     Poll::Ready(Ok(count)) => {
                         way.follow(direct.get(..count).unwrap_or(&[]));
                         ws.client_in.consume(count);
+                        ws.trace.bytes_in += count as u64;
                         continue;
                     }
                     Poll::Ready(Err(_)) => {
@@ -201,6 +202,7 @@ impl Tunnel {
                 way.follow(ws.client_in.bytes());
                 let count = ws.client_in.len();
                 ws.client_in.consume(count);
+                ws.trace.bytes_in += count as u64;
                 way.ended |= way.frames.as_ref().is_some_and(Frames::is_closed);
             }
             if way.ended {
@@ -213,12 +215,8 @@ impl Tunnel {
             }
             match client.poll_read(cx, &mut ws.client_in) {
                 Poll::Ready(Ok(0)) => way.ended = true,
-                Poll::Ready(Ok(count)) => {
-                    ws.trace.bytes_in += count as u64;
-                    if ws.client_in.is_full() {
-                        worker.buffers.enlarge(&mut ws.client_in);
-                    }
-                }
+                Poll::Ready(Ok(_)) if ws.client_in.is_full() => worker.buffers.enlarge(&mut ws.client_in),
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return Err(client.loss()),
                 Poll::Pending => break,
             }

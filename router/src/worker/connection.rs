@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use ekiden_config::model::ListenerProtocol;
 use ekiden_core::outcome::Cause;
 use ekiden_core::table::ListenerTable;
 use tokio::io::AsyncWrite;
@@ -17,7 +18,7 @@ use tokio::io::AsyncWrite;
 use crate::buffer::Buffer;
 use crate::exchange::downstream::Downstream;
 use crate::exchange::request_out::choose_request_id;
-use crate::exchange::{After, Workspace, run, trace};
+use crate::exchange::{After, Workspace, raw, run, trace};
 use crate::http2;
 use crate::http2::preface::{self, Told};
 use crate::stream::Stream;
@@ -68,6 +69,8 @@ struct Beginning {
     proxied: bool,
     /// HTTP/2 may come in clear text.
     h2c: bool,
+    /// What comes is no HTTP.
+    raw: bool,
     /// TLS of the listener, until the handshake takes it.
     tls: Option<Arc<TlsListener>>,
     /// What has been read already.
@@ -77,7 +80,7 @@ struct Beginning {
 impl Beginning {
     /// That of a connection of which these bytes have been read, and which is plain HTTP/1.
     fn after(first: Buffer) -> Self {
-        Self { proxied: false, h2c: false, tls: None, first: Some(first) }
+        Self { proxied: false, h2c: false, raw: false, tls: None, first: Some(first) }
     }
 }
 
@@ -169,18 +172,20 @@ impl Kept {
         open: OpenConnection,
     ) -> Self {
         worker.clock.read();
-        let (mut keepalive_ms, mut h2c, mut secure, mut proxied) = (60_000, false, false, false);
+        let (mut keepalive_ms, mut h2c, mut secure) = (60_000, false, false);
+        let (mut proxied, mut raw) = (false, false);
         worker.with_table(|table| {
             if let Some(settings) = listener.settings(table) {
                 let listener = &settings.listener;
                 keepalive_ms = u64::try_from(listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000);
                 (h2c, secure) = (listener.h2c, listener.tls.is_some());
+                raw = listener.protocol != ListenerProtocol::Http;
                 proxied = listener.accept_proxy.as_ref().is_some_and(|sources| sources.takes(peer));
             }
         });
         let tls = if secure { worker.shared.tls.listeners.load().get(&listener.name).cloned() } else { None };
-        let beginning =
-            (h2c || proxied || tls.is_some()).then(|| Box::new(Beginning { proxied, h2c, tls, first: None }));
+        let beginning = (h2c || proxied || raw || tls.is_some())
+            .then(|| Box::new(Beginning { proxied, h2c, raw, tls, first: None }));
         let connection = Connection::new(worker, listener, stream, peer);
         Self { connection, keepalive_ms, over_ms: 0, served: false, beginning, open }
     }
@@ -191,6 +196,13 @@ impl Kept {
             match Box::pin(self.begin_proxied()).await {
                 After::Keep | After::Idle => {}
                 After::Close => return,
+                After::Linger => return Box::pin(self.linger()).await,
+                After::Abort => return self.connection.stream.abort(),
+            }
+        }
+        if self.beginning.as_ref().is_some_and(|beginning| beginning.raw) {
+            match Box::pin(self.serve_raw()).await {
+                After::Keep | After::Idle | After::Close => return,
                 After::Linger => return Box::pin(self.linger()).await,
                 After::Abort => return self.connection.stream.abort(),
             }
@@ -245,10 +257,22 @@ impl Kept {
             Err(NoHeader::Refused(cause)) => return self.refuse_proxied(&settings, cause).await,
         }
         match &mut self.beginning {
-            Some(beginning) if beginning.h2c || beginning.tls.is_some() => beginning.proxied = false,
+            Some(beginning) if beginning.h2c || beginning.raw || beginning.tls.is_some() => {
+                beginning.proxied = false;
+            }
             beginning => *beginning = None,
         }
         After::Keep
+    }
+
+    /// Serves a connection that carries no HTTP, to its end.
+    async fn serve_raw(&mut self) -> After {
+        let settings = self.connection.worker.with_table(|table| self.connection.listener.settings(table));
+        let Some(settings) = settings else { return After::Close };
+        let mut busy = Busy::new(&self.connection);
+        let Some(ws) = busy.workspace() else { return After::Close };
+        self.connection.deadline.set_busy(true);
+        raw::serve(&mut self.connection, ws, &settings).await
     }
 
     /// Leaves a record of a connection without a header, and says so where the peer understands it.
@@ -257,7 +281,7 @@ impl Kept {
         let Some(ws) = busy.workspace() else { return After::Close };
         ws.begin();
         ws.trace.begin(self.connection.worker.clock.read());
-        if settings.listener.tls.is_none() {
+        if settings.listener.tls.is_none() && settings.listener.protocol == ListenerProtocol::Http {
             return run::serve_head(&mut self.connection, ws, settings, Err(cause)).await;
         }
         choose_request_id(&self.connection.worker, ws);

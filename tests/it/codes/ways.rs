@@ -76,6 +76,9 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::RateLimited => Run(Match, one_too_many),
         Cause::PlainOnTls => Alone(Match, alone::plain_on_tls),
         Cause::Misdirected => Alone(Match, alone::misdirected),
+        Cause::ClientHelloMalformed => {
+            Elsewhere("what is no TLS gets no answer; tests/it/raw holds record and metric")
+        }
         Cause::ProxyHeaderMalformed => {
             Run(Head, |world| sent(world.proxied(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
         }

@@ -189,6 +189,9 @@ causes! {
     ProxyHeaderTimeout: "proxy_header_timeout", Always(408), "H26", Client, Never, "http_request_error", 0,
         "The header of the PROXY protocol did not arrive in time.",
         "Send the whole header at once, or raise `limits.head_deadline`.";
+    ClientHelloMalformed: "client_hello_malformed", Always(400), "H26", Client, Never, "tls_protocol_error", 0,
+        "The connection does not begin with a ClientHello of TLS of at most 16 KiB.",
+        "Speak TLS on this address, or give the listener another `protocol`.";
     // No route.
     NoRoute: "no_route", Always(404), "", Client, Never, "destination_not_found", 0,
         "No route matches host and path of the request.",

@@ -168,6 +168,7 @@ pub(super) fn listener(name: &str, role: Role) -> Arc<Listener> {
         tls: None,
         redirect_https: None,
         accept_proxy: None,
+        protocol: Default::default(),
         forwarded: false,
         via: None,
         admission: None,
