@@ -37,6 +37,7 @@ use crate::exchange::limit::LimitNotes;
 use crate::exchange::out::Out;
 use crate::exchange::pace::Pace;
 use crate::exchange::trace::Trace;
+use crate::exchange::upgrade::WebSocketKey;
 use crate::tls::Session;
 use crate::wire::request::RequestHead;
 use crate::wire::response::ResponseHead;
@@ -69,6 +70,8 @@ pub struct Workspace {
     pub tried: Vec<u32>,
     /// The protocol to be switched to: its place in the route's list. None when the request asks for none that the route knows.
     pub upgrade: Option<u8>,
+    /// The key of a WebSocket handshake that the router makes for a client of HTTP/2.
+    pub websocket_key: Option<WebSocketKey>,
     /// The matched route, held to the end of the exchange whatever the table does.
     pub route: Option<Arc<RouteEntry>>,
     /// What rate limits have to say.
@@ -89,6 +92,7 @@ impl Workspace {
         self.request.clear();
         self.client_out.clear();
         self.upgrade = None;
+        self.websocket_key = None;
         (self.body_pace, self.read_pace) = Default::default();
     }
 }

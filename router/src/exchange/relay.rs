@@ -507,6 +507,10 @@ impl Relay {
         if sides.ws.response.is_informational() {
             return self.take_informational(sides);
         }
+        if D::IS_STREAM && sides.ws.request.is_extended && sides.ws.response.status < 300 {
+            // To its client it would say that the stream is a tunnel.
+            return Err(Cause::ResponseMalformed);
+        }
         let ws = &mut *sides.ws;
         if let (Some(seconds), Some(home)) = (ws.response.idle_limit, ws.leg.home()) {
             home.cell.learn_idle_limit(seconds.saturating_mul(1_000));
@@ -567,17 +571,24 @@ impl Relay {
     fn take_switch<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<(), Cause> {
         let ws = &mut *sides.ws;
         let asked = ws.upgrade.and_then(|place| sides.route.upgrades.protocol(place));
-        let Some(protocol) = asked.filter(|_| !D::IS_STREAM && self.request == RequestSide::Sent) else {
+        let Some(protocol) = asked.filter(|_| self.request == RequestSide::Sent) else {
             return Err(Cause::ResponseMalformed);
         };
-        if !upgrade::confirms(&ws.response, protocol) {
+        let answered = ws.websocket_key.as_ref().is_none_or(|key| key.is_answered(&ws.response));
+        if !upgrade::confirms(&ws.response, protocol) || !answered || D::IS_STREAM != ws.request.is_extended {
             return Err(Cause::ResponseMalformed);
         }
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         let with = (&sides.route.response_headers, peer_router);
-        let sent = upgrade::write_switch(sides.client, &mut ws.client_out, &mut ws.response, with, protocol)?;
+        let (client, out) = (&mut *sides.client, &mut ws.client_out);
+        let (status, sent) = if D::IS_STREAM {
+            let sent = upgrade::write_stream_switch(client, out, &mut ws.response, with)?;
+            (upgrade::STREAM_SWITCH, sent)
+        } else {
+            (ws.response.status, upgrade::write_switch(client, out, &mut ws.response, with, protocol)?)
+        };
         ws.trace.bytes_out += sent;
-        ws.trace.status = ws.response.status;
+        ws.trace.status = status;
         ws.trace.phase = Phase::Relay;
         self.continue_at_ms = None;
         self.head_queued = true;

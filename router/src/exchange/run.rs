@@ -317,6 +317,11 @@ fn find_way<'t, D: Downstream>(
     }
     if ws.request.asks_upgrade {
         ws.upgrade = upgrade::choose(&ws.request, &entry.route.upgrades);
+        // An extended CONNECT that cannot be a tunnel cannot be anything else.
+        let may_tunnel = ws.upgrade.is_some() && matches!(entry.target, Target::Clusters(_));
+        if ws.request.is_extended && !may_tunnel {
+            return Decision::RefuseOn(Arc::clone(entry), Cause::MethodRefused);
+        }
     }
     let Target::Clusters(sides) = &entry.target else { return Decision::Act(Arc::clone(entry)) };
     let slot = match sides.as_slice() {

@@ -3,6 +3,8 @@
 //! A protocol is passed on only when the route names it, and a tunnel begins only after the endpoint has said 101 to that
 //! protocol. Does not carry the tunnel's bytes (`tunnel` does).
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use data_encoding::BASE64;
 use ekiden_config::model::{HeaderEdits, Upgrades};
 use ekiden_core::outcome::Cause;
 
@@ -16,6 +18,35 @@ use crate::wire::response::ResponseHead;
 
 /// The protocol whose frames the router can follow.
 const WEBSOCKET: &str = "websocket";
+/// The status with which a stream of HTTP/2 becomes a tunnel.
+pub const STREAM_SWITCH: u16 = 200;
+
+/// What the answer to a key is made with (RFC 6455 section 1.3).
+const ACCEPT_SALT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The key of a WebSocket handshake of the router's own, in base64.
+#[derive(Debug)]
+pub struct WebSocketKey(String);
+
+impl WebSocketKey {
+    /// A key of 16 random bytes.
+    pub fn new(random: [u64; 2]) -> Self {
+        Self(BASE64.encode(random.map(u64::to_le_bytes).as_flattened()))
+    }
+
+    /// As it is sent.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether an endpoint's `Sec-WebSocket-Accept` is the answer to it.
+    pub fn is_answered(&self, response: &ResponseHead) -> bool {
+        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, [self.text(), ACCEPT_SALT].concat().as_bytes());
+        let expected = BASE64.encode(hash.as_ref());
+        let mut accepted = response.head.get_all(b"sec-websocket-accept");
+        accepted.next() == Some(expected.as_bytes()) && accepted.next().is_none()
+    }
+}
 
 /// Whether this is the protocol of RFC 6455.
 pub fn is_websocket(protocol: &str) -> bool {
@@ -55,6 +86,36 @@ fn announces_body(head: &Head) -> bool {
     head.get_all(b"content-length").any(|length| length != b"0")
 }
 
+/// Says to a client of HTTP/2 that its stream is a tunnel (RFC 8441 section 5); gives the bytes that are on their way.
+///
+/// # Errors
+/// The client has gone, or a field cannot be said.
+pub fn write_stream_switch<D: Downstream>(
+    client: &mut D,
+    out: &mut Out,
+    response: &mut ResponseHead,
+    (edits, peer_router): (&HeaderEdits, bool),
+) -> Result<u64, Cause> {
+    apply_edits(&mut response.head, edits);
+    response.head.remove(b"sec-websocket-accept");
+    client.begin_head(out, STREAM_SWITCH, b"");
+    put_fields(client, out, response, peer_router);
+    client.end_head(out, HeadKind::Final)
+}
+
+fn put_fields<D: Downstream>(client: &mut D, out: &mut Out, response: &ResponseHead, peer_router: bool) {
+    for (id, name, value) in response.head.iter() {
+        let pass = match id {
+            FieldId::XRouterError => peer_router,
+            FieldId::ContentLength | FieldId::Trailer => false,
+            _ => !id.is_hop_by_hop(),
+        };
+        if pass {
+            client.field(out, name, value);
+        }
+    }
+}
+
 /// Writes the 101 to the client; gives the bytes that are on their way already.
 ///
 /// # Errors
@@ -68,16 +129,7 @@ pub fn write_switch<D: Downstream>(
 ) -> Result<u64, Cause> {
     apply_edits(&mut response.head, edits);
     client.begin_head(out, response.status, response.reason());
-    for (id, name, value) in response.head.iter() {
-        let pass = match id {
-            FieldId::XRouterError => peer_router,
-            FieldId::ContentLength | FieldId::Trailer => false,
-            _ => !id.is_hop_by_hop(),
-        };
-        if pass {
-            client.field(out, name, value);
-        }
-    }
+    put_fields(client, out, response, peer_router);
     client.field(out, b"Connection", b"Upgrade");
     client.field(out, b"Upgrade", protocol.as_bytes());
     client.end_head(out, HeadKind::Informational)

@@ -86,6 +86,7 @@ fn builder(limits: &HttpLimits) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(STREAMS_MAX)
+        .enable_connect_protocol()
         .max_header_list_size(limits.head)
         .header_table_size(HEADER_TABLE)
         .initial_window_size(STREAM_WINDOW)

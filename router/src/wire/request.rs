@@ -57,6 +57,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// `Upgrade`, nominated by `Connection`, from a 1.1 client.
     pub asks_upgrade: bool,
+    /// It came as an extended CONNECT of HTTP/2 (RFC 8441).
+    pub is_extended: bool,
     /// `Expect: 100-continue` from a 1.1 client.
     pub expect_continue: bool,
     /// Host in lower case without port and final dot; empty for a 1.0 request without Host.
@@ -166,6 +168,7 @@ impl RequestHead {
         self.keep_alive = false;
         self.expect_continue = false;
         self.asks_upgrade = false;
+        self.is_extended = false;
     }
 
     fn judge_method(&mut self, method: &str) -> Result<(), Cause> {

@@ -1,6 +1,7 @@
 //! Tunnels: what is upgraded and what is not, bytes both ways, ends, drains, and WebSocket by clients and servers of others.
 
 mod drain;
+mod http2;
 mod readme;
 mod switch;
 mod way;

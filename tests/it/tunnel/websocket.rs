@@ -85,12 +85,12 @@ fn python(script: &str) -> Command {
     command
 }
 
-struct Server {
+pub(super) struct Server {
     _process: Background,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
 }
 
-fn server() -> Server {
+pub(super) fn server() -> Server {
     let process = Background::start(&mut python(SERVER));
     let port: u16 = until("a port", || process.out().trim().parse().ok());
     Server { _process: process, address: SocketAddr::from(([127, 0, 0, 1], port)) }
