@@ -6,6 +6,8 @@
 
 use memchr::memchr;
 
+use crate::wire::words::is_name;
+
 /// Names the router treats specially; everything else is `Other`. One byte a field instead of a string compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is the field name it stands for")]
@@ -123,12 +125,7 @@ impl FieldId {
             23 => &[("x-forwarded-client-cert", XForwardedClientCert)],
             _ => return Other,
         };
-        // The first letter tells nearly all others apart before a whole comparison.
-        let first = name.first().map(u8::to_ascii_lowercase);
-        let is = |text: &str| {
-            text.as_bytes().first().copied() == first && name.eq_ignore_ascii_case(text.as_bytes())
-        };
-        candidates.iter().find(|(text, _)| is(text)).map_or(Other, |(_, id)| *id)
+        candidates.iter().find(|(text, _)| is_name(name, text.as_bytes())).map_or(Other, |(_, id)| *id)
     }
 
     /// The lower-case name of a known id; empty for `Other`.

@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use ekiden_config::model::Address;
 use socket2::{Domain, Protocol, SockAddr, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Connections the kernel queues for one socket before it refuses.
 const BACKLOG: i32 = 4096;
@@ -24,6 +26,8 @@ const UNSENT_MAX: u32 = 128 << 10;
 pub enum Socket {
     /// TCP.
     Tcp(std::net::TcpListener),
+    /// TCP, handed over by the service manager, which holds it too: it listens on when this process closes it.
+    Inherited(std::net::TcpListener),
     /// Unix stream.
     Unix(std::os::unix::net::UnixListener),
 }
@@ -83,18 +87,22 @@ fn is_bound_to(socket: &socket2::Socket, address: &Address) -> bool {
 pub fn listen(address: &Address, workers: usize, inherited: &Inherited) -> io::Result<Vec<Socket>> {
     match address {
         Address::Tcp(tcp) => {
-            let first = match inherited.take(address) {
-                Some(socket) => socket,
-                None => bind(SockAddr::from(*tcp), false)?,
+            let (first, kept) = match inherited.take(address) {
+                Some(socket) => (socket, true),
+                None => (bind(SockAddr::from(*tcp), false)?, false),
             };
             let mut sockets = vec![first];
+            let mut inherited = usize::from(kept);
             for _ in 1..workers {
                 let shared = sockets.first().map(|socket| socket.set_reuse_port(true)).transpose();
                 match shared.and_then(|_| bind(SockAddr::from(*tcp), true)) {
                     Ok(socket) => sockets.push(socket),
                     // An inherited socket may belong to another user: share it instead.
                     Err(_) => match sockets.first() {
-                        Some(socket) => sockets.push(socket.try_clone()?),
+                        Some(socket) => {
+                            sockets.push(socket.try_clone()?);
+                            inherited += usize::from(kept);
+                        }
                         None => break,
                     },
                 }
@@ -105,7 +113,10 @@ pub fn listen(address: &Address, workers: usize, inherited: &Inherited) -> io::R
                 socket.set_tcp_nodelay(true)?;
                 socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
             }
-            Ok(sockets.into_iter().map(|socket| Socket::Tcp(socket.into())).collect())
+            let kinds = sockets.into_iter().enumerate().map(|(at, socket)| {
+                if at < inherited { Socket::Inherited(socket.into()) } else { Socket::Tcp(socket.into()) }
+            });
+            Ok(kinds.collect())
         }
         Address::Unix(path) => {
             let first = match inherited.take(address) {
@@ -120,6 +131,20 @@ pub fn listen(address: &Address, workers: usize, inherited: &Inherited) -> io::R
             Ok(sockets)
         }
     }
+}
+
+/// A listening socket that is accepted from by hand: the runtime's own registers every socket that it accepts. Called by a
+/// worker, in its runtime.
+///
+/// # Errors
+/// The runtime cannot watch it.
+#[expect(unsafe_code, reason = "the runtime cannot know that a descriptor stays open")]
+pub fn watched(socket: std::net::TcpListener) -> io::Result<AsyncFd<mio::net::TcpListener>> {
+    let socket = mio::net::TcpListener::from_std(socket);
+    // SAFETY: the listener owns its descriptor, which is open until the listener is dropped, gives the same one each time it
+    // is asked, and moves into what is made here.
+    let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    watched.map_err(Into::into)
 }
 
 fn prepare(socket: &socket2::Socket) -> io::Result<()> {

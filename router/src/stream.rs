@@ -2,8 +2,9 @@
 //!
 //! Does not pool, time out or parse.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::mem;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -14,9 +15,17 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::tls::{Session, TlsStream};
 
+/// System calls a fresh socket makes before the runtime is told of it: a client that keeps it busy must not keep the worker
+/// from the others, which the runtime sees to.
+const FRESH_CALLS: u8 = 4;
+
 /// A connected stream.
 #[derive(Debug)]
 pub enum Stream {
+    /// TCP, accepted a moment ago. Many a connection carries one request that is there already and one response that fits:
+    /// the runtime, which needs two system calls and a registration for each socket it watches, is told of it when there is
+    /// something to wait for.
+    Fresh(Fresh),
     /// TCP, with Nagle's algorithm off.
     Tcp(TcpStream),
     /// A unix stream socket.
@@ -27,7 +36,57 @@ pub enum Stream {
     Taken,
 }
 
+/// A socket of which the runtime does not know.
+#[derive(Debug)]
+pub struct Fresh {
+    socket: std::net::TcpStream,
+    calls_left: u8,
+}
+
+impl Fresh {
+    /// One read or write; `None` when it would have to wait, or has made as many as it may.
+    fn call<T>(
+        &mut self,
+        mut call: impl FnMut(&std::net::TcpStream) -> io::Result<T>,
+    ) -> Option<io::Result<T>> {
+        self.calls_left = self.calls_left.checked_sub(1)?;
+        loop {
+            match call(&self.socket) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                result => return Some(result),
+            }
+        }
+    }
+}
+
 impl Stream {
+    /// A socket that has been accepted and does not block.
+    pub fn fresh(socket: std::net::TcpStream) -> Self {
+        Stream::Fresh(Fresh { socket, calls_left: FRESH_CALLS })
+    }
+
+    /// Whether the runtime does not know of it: nothing would be reported.
+    #[inline]
+    pub fn is_fresh(&self) -> bool {
+        matches!(self, Stream::Fresh(_))
+    }
+
+    /// Tells the runtime of a fresh socket, so that it can be waited for; nothing on others.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it. It is closed then.
+    pub fn register(&mut self) -> io::Result<()> {
+        if !self.is_fresh() {
+            return Ok(());
+        }
+        if let Stream::Fresh(fresh) = mem::replace(self, Stream::Taken) {
+            *self = Stream::Tcp(TcpStream::from_std(fresh.socket)?);
+            self.assume_silent();
+        }
+        Ok(())
+    }
+
     /// Connects to an address. Cancel-safe: dropping the future closes the socket. No deadline of its own.
     pub async fn connect(address: &Address) -> io::Result<Self> {
         match address {
@@ -40,9 +99,11 @@ impl Stream {
         }
     }
 
-    /// Ready when bytes, the end of the stream or an error have been reported; costs no system call.
+    /// Ready when bytes, the end of the stream or an error have been reported; costs no system call. A fresh socket is taken
+    /// for readable: a read tells.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
+            Stream::Fresh(_) => Poll::Ready(Ok(())),
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
             Stream::Tls(stream) => stream.poll_readable(cx),
@@ -59,20 +120,19 @@ impl Stream {
             Stream::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
             Stream::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
             Stream::Tls(stream) => return stream.io().assume_silent(),
-            Stream::Taken => Ok(()),
+            Stream::Fresh(_) | Stream::Taken => Ok(()),
         };
     }
 
     /// Makes the close a reset: the peer cannot take what it got for complete, and nothing stays in the kernel.
     pub fn abort(&self) {
-        match self {
-            Stream::Tcp(stream) => {
-                let _closes_all_the_same: io::Result<()> =
-                    socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
-            }
-            Stream::Tls(stream) => stream.io().abort(),
-            Stream::Unix(_) | Stream::Taken => {}
-        }
+        let socket = match self {
+            Stream::Fresh(fresh) => socket2::SockRef::from(&fresh.socket),
+            Stream::Tcp(stream) => socket2::SockRef::from(stream),
+            Stream::Tls(stream) => return stream.io().abort(),
+            Stream::Unix(_) | Stream::Taken => return,
+        };
+        let _closes_all_the_same: io::Result<()> = socket.set_linger(Some(std::time::Duration::ZERO));
     }
 
     /// Closes with a reset.
@@ -92,13 +152,14 @@ impl Stream {
     pub fn held(&self) -> usize {
         match self {
             Stream::Tls(stream) => stream.held(),
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => 0,
+            Stream::Fresh(_) | Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => 0,
         }
     }
 
     /// Our address of the connection; none on a unix socket. Costs a system call.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
+            Stream::Fresh(fresh) => fresh.socket.local_addr().ok(),
             Stream::Tcp(stream) => stream.local_addr().ok(),
             Stream::Tls(stream) => stream.io().local_address(),
             Stream::Unix(_) | Stream::Taken => None,
@@ -109,7 +170,7 @@ impl Stream {
     pub fn session(&self) -> Option<&Rc<Session>> {
         match self {
             Stream::Tls(stream) => stream.session(),
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => None,
+            Stream::Fresh(_) | Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => None,
         }
     }
 
@@ -119,11 +180,20 @@ impl Stream {
         self.poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
+    /// Whether there are bytes that nobody has read, decrypted or not, or the peer has closed. A system call.
+    pub fn has_unread(&self) -> bool {
+        match self {
+            Stream::Tls(stream) => stream.has_unread(),
+            Stream::Fresh(_) | Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => self.peeked_dead(),
+        }
+    }
+
     /// Looks with a system call whether the peer has closed or sent bytes nobody asked for. Not through the runtime's
     /// `try_io`, which makes no call while nothing is reported: what has not been reported yet is what this is for.
     pub fn peeked_dead(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit(); 1];
         let peeked = match self {
+            Stream::Fresh(fresh) => socket2::SockRef::from(&fresh.socket).peek(&mut byte),
             Stream::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
             Stream::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
             Stream::Tls(stream) => return stream.io().peeked_dead(),
@@ -142,22 +212,36 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+        let stream = self.get_mut();
+        if let Stream::Fresh(fresh) = stream {
+            if let Some(read) = fresh.call(|mut socket| socket.read(buffer.initialize_unfilled())) {
+                return Poll::Ready(read.map(|count| buffer.advance(count)));
+            }
+            stream.register()?;
+        }
+        match stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
-            Stream::Taken => Poll::Ready(Ok(())),
+            Stream::Fresh(_) | Stream::Taken => Poll::Ready(Ok(())),
         }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let stream = self.get_mut();
+        if let Stream::Fresh(fresh) = stream {
+            if let Some(written) = fresh.call(|mut socket| socket.write(bytes)) {
+                return Poll::Ready(written);
+            }
+            stream.register()?;
+        }
+        match stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
-            Stream::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Stream::Fresh(_) | Stream::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -166,11 +250,18 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let stream = self.get_mut();
+        if let Stream::Fresh(fresh) = stream {
+            if let Some(written) = fresh.call(|mut socket| socket.write_vectored(parts)) {
+                return Poll::Ready(written);
+            }
+            stream.register()?;
+        }
+        match stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, parts),
-            Stream::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Stream::Fresh(_) | Stream::Taken => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -183,12 +274,13 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => Poll::Ready(Ok(())),
+            Stream::Fresh(_) | Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Stream::Fresh(fresh) => Poll::Ready(fresh.socket.shutdown(Shutdown::Write)),
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),

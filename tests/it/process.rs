@@ -1,11 +1,13 @@
 //! The process as a supervisor, a shell and a person see it: signals, exit codes, sockets handed over, commands.
 
 use std::fs;
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ekiden_tests::{
@@ -153,6 +155,37 @@ fn a_drain_under_load_fails_nothing() {
     assert_eq!(router.wait().code(), Some(0));
     let Tally { served, failed } = load.join();
     assert!(failed.is_empty(), "an orderly end failed requests ({served} served): {failed:#?}");
+}
+
+/// A connection that the kernel has made is served; who comes after the end is refused. Nobody is reset in between.
+#[test]
+fn a_drain_resets_nobody_who_connects() {
+    let origin = Stamped::start("origin");
+    let setup = Setup::new(web(&[origin.address], "", "")).top("drain_grace = \"50ms\"").workers(2);
+    let mut router = Ekiden::start(setup);
+    let address = router.address();
+    let clients: Vec<_> = (0..32).map(|_| thread::spawn(move || connect_until_refused(address))).collect();
+    router.terminate();
+    let failed: Vec<String> = clients.into_iter().filter_map(|client| client.join().unwrap()).collect();
+    assert!(failed.is_empty(), "clients that were let in got no answer: {failed:#?}");
+    assert_eq!(router.wait().code(), Some(0));
+}
+
+/// A request on a connection of its own, again and again, until nobody listens; else what went wrong.
+fn connect_until_refused(address: SocketAddr) -> Option<String> {
+    loop {
+        let stream = match TcpStream::connect(address) {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return None,
+            Err(error) => return Some(format!("connect: {error}")),
+        };
+        let mut client = Client::over(stream);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        match client.read(false) {
+            Ok(response) if response.status == 200 => {}
+            other => return Some(format!("{other:?}")),
+        }
+    }
 }
 
 #[test]

@@ -45,6 +45,17 @@ pub trait Downstream {
     /// Why a client is gone whose reads or writes fail.
     fn loss(&self) -> Cause;
 
+    /// Whether the client has sent something that nobody has read, or has closed. Costs a system call.
+    fn has_unread(&self) -> bool {
+        false
+    }
+
+    /// Whether the first [`Downstream::poll_watch`] costs more than one look: a wait that is over soon goes without.
+    #[inline]
+    fn is_unwatched(&self) -> bool {
+        false
+    }
+
     /// Watches a client that has nothing to send for this request. `closed` is set when it has closed its side and no more.
     /// Costs no system call while nothing is reported.
     ///
@@ -130,6 +141,15 @@ impl Downstream for Stream {
     #[inline]
     fn loss(&self) -> Cause {
         Cause::ClientGone
+    }
+
+    fn has_unread(&self) -> bool {
+        Stream::has_unread(self)
+    }
+
+    #[inline]
+    fn is_unwatched(&self) -> bool {
+        self.is_fresh()
     }
 
     /// Pipelined bytes are kept, a close after a complete request is remembered.

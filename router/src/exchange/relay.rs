@@ -36,6 +36,8 @@ const INFORMATIONAL_MAX: u8 = 16;
 /// How long an endpoint may leave `Expect: 100-continue` unanswered before the router sends the 100 itself, so that
 /// clients which wait for it get exactly one (curl waits as long before it sends anyway).
 const CONTINUE_WAIT_MS: u64 = 1_000;
+/// How long an endpoint may be silent before a client that nobody watches yet is watched: most answer sooner.
+const WATCH_AFTER_MS: u64 = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RequestSide {
@@ -682,6 +684,9 @@ impl Relay {
         if !D::IS_STREAM && self.request != RequestSide::Sent {
             return Ok(());
         }
+        if sides.client.is_unwatched() && sides.worker.turn_ms() < self.progress_ms + WATCH_AFTER_MS {
+            return Ok(());
+        }
         let (buffers, client_in) = (&sides.worker.buffers, &mut sides.ws.client_in);
         sides.client.poll_watch(cx, buffers, client_in, &mut self.client_closed)
     }
@@ -766,6 +771,9 @@ impl Relay {
             } else {
                 wake_ms = wake_ms.min(at_ms);
             }
+        }
+        if sides.client.is_unwatched() && self.request != RequestSide::Sending {
+            wake_ms = wake_ms.min(self.progress_ms + WATCH_AFTER_MS);
         }
         sides.deadline.set(wake_ms, cx.waker());
         Poll::Pending

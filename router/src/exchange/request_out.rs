@@ -153,7 +153,7 @@ pub fn write_request(
             put_field(out, b"Sec-WebSocket-Key", key.text().as_bytes());
             ws.websocket_key = Some(key);
         }
-    } else if takes_trailers && request.version == Version::Http11 {
+    } else if takes_trailers && request.version != Version::Http10 {
         out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
     }
     put_field(out, b"X-Request-Id", ws.trace.request_id.as_bytes());

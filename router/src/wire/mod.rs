@@ -2,7 +2,8 @@
 //! is ambiguous is refused, never guessed.
 //!
 //! `scan` finds the end of a head and holds its bounds, `request` and `response` parse and judge heads, `chunked`
-//! decodes chunked bodies, `body` is the one decoder over the three framings. Does not do I/O.
+//! decodes chunked bodies, `body` is the one decoder over the three framings, `words` compares names and judges values.
+//! Does not do I/O.
 
 pub mod body;
 pub mod chunked;
@@ -11,6 +12,7 @@ pub mod proxy;
 pub mod request;
 pub mod response;
 pub mod scan;
+pub mod words;
 
 /// The versions spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -12,7 +12,8 @@ use memchr::memchr;
 
 use crate::head::{FieldId, Head, Span, tokens};
 use crate::wire::body::Framing;
-use crate::wire::{Version, decimal, is_token, is_value_byte};
+use crate::wire::words::is_value;
+use crate::wire::{Version, decimal, is_token};
 
 /// Most fields a head may have whatever the configuration says; the bound of `HttpLimits::fields`.
 pub const FIELDS_MAX: usize = 1000;
@@ -330,7 +331,7 @@ impl Fields {
             if name.is_empty() {
                 return Err(Cause::FieldMalformed);
             }
-            if !value.iter().copied().all(is_value_byte) {
+            if !is_value(value) {
                 return Err(Cause::FieldValueIllegal);
             }
             if name.contains('_') && !underscore_allowed(name, rules)? {
@@ -458,7 +459,7 @@ fn diagnose_field(line: &[u8]) -> Option<Cause> {
     if value.contains(&b'\r') {
         return Some(Cause::LineEndingMalformed);
     }
-    value.iter().any(|b| !is_value_byte(*b)).then_some(Cause::FieldValueIllegal)
+    (!is_value(value)).then_some(Cause::FieldValueIllegal)
 }
 
 #[cfg(test)]

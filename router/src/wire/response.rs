@@ -11,7 +11,8 @@ use crate::head::{FieldId, Head, Span, tokens};
 use crate::wire::body::Framing;
 use crate::wire::request::FIELDS_MAX;
 use crate::wire::scan::Bounds;
-use crate::wire::{Version, decimal, is_value_byte};
+use crate::wire::words::is_value;
+use crate::wire::{Version, decimal};
 
 /// Bounds on a response head; Heroku's 8 KiB cookies fit many times.
 pub const RESPONSE_BOUNDS: Bounds =
@@ -67,7 +68,7 @@ impl ResponseHead {
         let (mut lengths, mut codings) = (0, 0);
         for header in response.headers.iter() {
             let value = header.value.trim_ascii();
-            if header.name.is_empty() || !value.iter().copied().all(is_value_byte) {
+            if header.name.is_empty() || !is_value(value) {
                 return Err(Cause::ResponseMalformed);
             }
             match self.head.append(header.name.as_bytes(), value) {

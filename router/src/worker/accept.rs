@@ -7,14 +7,18 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::net::TcpListener;
+use socket2::SockFilter;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
-use crate::listen::Socket;
+use crate::listen::{self, Socket};
 use crate::stream::Stream;
 use crate::worker::connection::{Kept, serve};
 use crate::worker::connection_limits;
@@ -24,6 +28,9 @@ use crate::worker::{ListenerRef, Worker};
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Least time between two log lines about such pauses.
 const TELL_MS: u64 = 1_000;
+
+/// How long a socket that closes waits for handshakes that have begun: longer than a round trip in a network of one site.
+const UNDER_WAY: Duration = Duration::from_millis(20);
 
 /// Tells an accept task to finish.
 #[derive(Debug, Default)]
@@ -40,24 +47,31 @@ impl Closing {
     }
 }
 
+/// Sockets are accepted without telling the runtime of them (see [`Stream::Fresh`]).
 enum Listening {
-    Tcp(TcpListener),
+    Tcp(AsyncFd<TcpListener>),
+    /// TCP, and open elsewhere too: closing it here resets nobody.
+    Inherited(AsyncFd<TcpListener>),
     Unix(UnixListener),
 }
 
 impl Listening {
     fn new(socket: Socket) -> io::Result<Self> {
         Ok(match socket {
-            Socket::Tcp(socket) => Listening::Tcp(TcpListener::from_std(socket)?),
+            Socket::Tcp(socket) => Listening::Tcp(listen::watched(socket)?),
+            Socket::Inherited(socket) => Listening::Inherited(listen::watched(socket)?),
             Socket::Unix(socket) => Listening::Unix(UnixListener::from_std(socket)?),
         })
     }
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
         match self {
-            Listening::Tcp(socket) => {
-                socket.poll_accept(cx).map(|r| r.map(|(stream, peer)| (Stream::Tcp(stream), Some(peer))))
-            }
+            Listening::Tcp(socket) | Listening::Inherited(socket) => loop {
+                let mut ready = ready!(socket.poll_read_ready(cx))?;
+                if let Ok(result) = ready.try_io(|socket| accept_tcp(socket.get_ref())) {
+                    return Poll::Ready(result);
+                }
+            },
             Listening::Unix(socket) => {
                 socket.poll_accept(cx).map(|r| r.map(|(stream, _)| (Stream::Unix(stream), None)))
             }
@@ -91,7 +105,7 @@ pub async fn accept(worker: Rc<Worker>, listener: Rc<ListenerRef>, socket: Socke
             },
         }
     }
-    drain(&worker, &listener, socket);
+    drain(&worker, &listener, socket).await;
     worker.accepting().set(worker.accepting().get().saturating_sub(1));
     worker.shared.beat(worker.id, worker.accepting().get());
 }
@@ -164,29 +178,59 @@ async fn pause(worker: &Worker, listener: &ListenerRef, error: &io::Error, told_
 
 /// Accepts to the end of the kernel's queue, then the socket closes. Not through the runtime, which pauses a task that
 /// accepts many and makes no call while nothing is reported.
-fn drain(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, socket: Listening) {
-    let accept_all = match socket {
-        Listening::Tcp(socket) => socket.into_std().map(|socket| {
-            drain_with(worker, listener, || {
-                let (stream, peer) = socket.accept()?;
-                stream.set_nonblocking(true)?;
-                Ok((Stream::Tcp(TcpStream::from_std(stream)?), Some(peer)))
-            });
-        }),
+///
+/// What completes its handshake between the last accept and the close would be reset. So nobody new gets in first, and
+/// whoever is on the way is waited for.
+async fn drain(worker: &Rc<Worker>, listener: &Rc<ListenerRef>, socket: Listening) {
+    let done = match socket {
+        Listening::Tcp(socket) => {
+            let socket = socket.into_inner();
+            let refused = refuse_new(&socket);
+            accept_all(worker, listener, || accept_tcp(&socket));
+            tokio::time::sleep(UNDER_WAY).await;
+            accept_all(worker, listener, || accept_tcp(&socket));
+            refused
+        }
+        Listening::Inherited(socket) => {
+            let socket = socket.into_inner();
+            accept_all(worker, listener, || accept_tcp(&socket));
+            Ok(())
+        }
         Listening::Unix(socket) => socket.into_std().map(|socket| {
-            drain_with(worker, listener, || {
+            accept_all(worker, listener, || {
                 let (stream, _) = socket.accept()?;
                 stream.set_nonblocking(true)?;
                 Ok((Stream::Unix(UnixStream::from_std(stream)?), None))
             });
         }),
     };
-    if let Err(error) = accept_all {
+    if let Err(error) = done {
         tracing::warn!(listener = %listener.name, %error, "connections may be left in the queue of the kernel");
     }
 }
 
-fn drain_with(
+fn accept_tcp(socket: &TcpListener) -> io::Result<(Stream, Option<SocketAddr>)> {
+    let (stream, peer) = socket.accept()?;
+    Ok((Stream::fresh(stream.into()), Some(peer)))
+}
+
+/// Has the kernel drop what would begin a connection with this socket: a packet with SYN (RFC 9293 section 3.1, in byte 13 of
+/// the header). Its sender asks again in a second and is refused then, if nobody else listens. The last packet of a
+/// handshake that has begun still gets in. The program is for the classic packet filter (socket(7), SO_ATTACH_FILTER).
+fn refuse_new(socket: &impl AsFd) -> io::Result<()> {
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_BITS: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    const SYN: u32 = 0x02;
+    socket2::SockRef::from(socket).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(JUMP_IF_BITS, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}
+
+fn accept_all(
     worker: &Rc<Worker>,
     listener: &Rc<ListenerRef>,
     mut next: impl FnMut() -> io::Result<(Stream, Option<SocketAddr>)>,
@@ -204,4 +248,25 @@ fn drain_with(
 fn is_transient(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is queued is accepted; who comes later neither gets in nor is reset.
+    #[test]
+    fn a_socket_that_closes_lets_nobody_new_in() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let queued = std::net::TcpStream::connect(address).unwrap();
+        refuse_new(&socket).unwrap();
+        let late = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100));
+        assert_eq!(late.err().map(|error| error.kind()), Some(io::ErrorKind::TimedOut));
+        let (_, peer) = socket.accept().unwrap();
+        assert_eq!(peer, queued.local_addr().unwrap());
+        drop(socket);
+        let refused = std::net::TcpStream::connect(address);
+        assert_eq!(refused.err().map(|error| error.kind()), Some(io::ErrorKind::ConnectionRefused));
+    }
 }

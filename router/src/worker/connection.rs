@@ -167,7 +167,7 @@ impl Kept {
     pub fn new(
         worker: Rc<Worker>,
         listener: Rc<ListenerRef>,
-        stream: Stream,
+        mut stream: Stream,
         peer: Option<SocketAddr>,
         open: OpenConnection,
     ) -> Self {
@@ -186,6 +186,10 @@ impl Kept {
         let tls = if secure { worker.shared.tls.listeners.load().get(&listener.name).cloned() } else { None };
         let beginning = (h2c || proxied || raw || tls.is_some())
             .then(|| Box::new(Beginning { proxied, h2c, raw, tls, first: None }));
+        if beginning.is_some() {
+            // What begins with a handshake has to wait. A socket that cannot be watched reads as closed.
+            let _closed = stream.register();
+        }
         let connection = Connection::new(worker, listener, stream, peer);
         Self { connection, keepalive_ms, over_ms: 0, served: false, beginning, open }
     }
@@ -226,6 +230,9 @@ impl Kept {
             if after != After::Idle {
                 self.served = true;
                 self.over_ms = 0;
+            }
+            if matches!(after, After::Idle | After::Keep) && self.connection.stream.register().is_err() {
+                return;
             }
             match after {
                 After::Idle | After::Keep => {}

@@ -73,6 +73,30 @@ fn early_bytes_are_no_request_when_the_endpoint_refuses() {
     assert_eq!(router.records(1).len(), 1);
 }
 
+/// The same bytes, sent apart from the head and seen by nobody when the endpoint refuses at once.
+#[test]
+fn early_bytes_in_the_kernel_are_no_request_either() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::start(move |conn| {
+        while let Some(request) = conn.head() {
+            let _sent = wait.lock().unwrap().recv();
+            conn.answer(&request, "plain");
+        }
+    });
+    let router = serve(&origin, "");
+    let mut client = router.client();
+    client.send(ask("/"));
+    origin.wait_received(1, 10);
+    // On loopback it is in the router's socket when this returns.
+    client.send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+    go.send(()).unwrap();
+    assert_eq!(client.response().text(), "plain");
+    drop(go);
+    assert!(client.rest().is_empty());
+    assert_eq!(router.records(1).len(), 1);
+}
+
 #[test]
 fn a_refused_upgrade_is_an_ordinary_response() {
     let origin = Origin::start(|conn| {
