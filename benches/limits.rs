@@ -62,7 +62,7 @@ fn clients() -> Vec<IpAddr> {
 fn check(limits: &Limiters, client: IpAddr, worker: usize, now_ns: u64) -> bool {
     let asked = Asked { client: Some(client), method: "GET", path: "/", query: "", fields: &NoFields };
     let mut takes = Takes::new();
-    take(limits.iter(), &asked, Turn { worker, now_ns }, &mut takes).is_ok()
+    take(limits.list(), &asked, Turn { worker, now_ns }, &mut takes).is_ok()
 }
 
 /// A clock that each check moves on.

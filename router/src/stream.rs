@@ -43,23 +43,6 @@ pub struct Fresh {
     calls_left: u8,
 }
 
-impl Fresh {
-    /// One read or write; `None` when it would have to wait, or has made as many as it may.
-    fn call<T>(
-        &mut self,
-        mut call: impl FnMut(&std::net::TcpStream) -> io::Result<T>,
-    ) -> Option<io::Result<T>> {
-        self.calls_left = self.calls_left.checked_sub(1)?;
-        loop {
-            match call(&self.socket) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                result => return Some(result),
-            }
-        }
-    }
-}
-
 impl Stream {
     /// A socket that has been accepted and does not block.
     pub fn fresh(socket: std::net::TcpStream) -> Self {
@@ -85,6 +68,28 @@ impl Stream {
             self.assume_silent();
         }
         Ok(())
+    }
+
+    /// One read or write on a fresh socket. `None` when it would have to wait or has made as many as it may; the runtime knows
+    /// of the socket then. Not in line: a connection with many requests comes here for its first.
+    #[inline(never)]
+    fn call_fresh(
+        &mut self,
+        mut call: impl FnMut(&std::net::TcpStream) -> io::Result<usize>,
+    ) -> io::Result<Option<usize>> {
+        if let Stream::Fresh(Fresh { socket, calls_left }) = self
+            && *calls_left > 0
+        {
+            *calls_left -= 1;
+            loop {
+                match call(socket) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    result => return result.map(Some),
+                }
+            }
+        }
+        self.register().map(|()| None)
     }
 
     /// Connects to an address. Cancel-safe: dropping the future closes the socket. No deadline of its own.
@@ -207,17 +212,19 @@ impl Stream {
 }
 
 impl AsyncRead for Stream {
+    #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let stream = self.get_mut();
-        if let Stream::Fresh(fresh) = stream {
-            if let Some(read) = fresh.call(|mut socket| socket.read(buffer.initialize_unfilled())) {
-                return Poll::Ready(read.map(|count| buffer.advance(count)));
+        if stream.is_fresh() {
+            let read = stream.call_fresh(|mut socket| socket.read(buffer.initialize_unfilled()));
+            if let Some(read) = read? {
+                buffer.advance(read);
+                return Poll::Ready(Ok(()));
             }
-            stream.register()?;
         }
         match stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -229,13 +236,13 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
+    #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let stream = self.get_mut();
-        if let Stream::Fresh(fresh) = stream {
-            if let Some(written) = fresh.call(|mut socket| socket.write(bytes)) {
-                return Poll::Ready(written);
-            }
-            stream.register()?;
+        if stream.is_fresh()
+            && let Some(written) = stream.call_fresh(|mut socket| socket.write(bytes))?
+        {
+            return Poll::Ready(Ok(written));
         }
         match stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -251,11 +258,10 @@ impl AsyncWrite for Stream {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let stream = self.get_mut();
-        if let Stream::Fresh(fresh) = stream {
-            if let Some(written) = fresh.call(|mut socket| socket.write_vectored(parts)) {
-                return Poll::Ready(written);
-            }
-            stream.register()?;
+        if stream.is_fresh()
+            && let Some(written) = stream.call_fresh(|mut socket| socket.write_vectored(parts))?
+        {
+            return Poll::Ready(Ok(written));
         }
         match stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),

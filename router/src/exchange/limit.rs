@@ -54,7 +54,7 @@ impl<'a> Met<'a> {
 /// # Errors
 /// [`Cause::RateLimited`], and the workspace says which limit and until when. What `takes` held has been given back.
 pub fn enforce<'t>(
-    limits: impl Iterator<Item = &'t Limiter>,
+    limits: &'t [Limiter],
     met: Met<'_>,
     ws: &mut Workspace,
     takes: &mut Takes<'t>,

@@ -287,7 +287,7 @@ fn find_way<'t, D: Downstream>(
     }
     if let Some(limits) = &settings.limits
         && let met = Met::new(connection, listener, limits.asks_client())
-        && let Err(cause) = enforce(limits.iter(), met, ws, takes)
+        && let Err(cause) = enforce(limits.list(), met, ws, takes)
     {
         return Decision::Refuse(cause, None);
     }
@@ -353,7 +353,10 @@ fn let_in<'t, D: Downstream>(
     match &entry.limits {
         Some(limits) => {
             let met = Met::new(connection, listener, limits.asks_client());
-            enforce(limits.iter(), met, ws, takes)
+            if let Some(app) = &limits.app {
+                enforce(app.list(), met, ws, takes)?;
+            }
+            enforce(limits.route.list(), met, ws, takes)
         }
         None => Ok(()),
     }

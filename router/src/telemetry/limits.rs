@@ -67,7 +67,8 @@ pub(super) fn families(max: usize, table: &Table, running: Duration) -> Vec<Fami
 fn limiters(table: &Table) -> impl Iterator<Item = &Limiter> {
     let mut seen = HashSet::new();
     let of_listeners =
-        table.listeners.iter().flat_map(|listener| listener.limits.iter()).flat_map(|all| all.iter());
-    let of_routes = table.routes().flat_map(|entry| entry.limits.iter()).flat_map(|all| all.iter());
+        table.listeners.iter().flat_map(|listener| listener.limits.iter()).flat_map(|all| all.list());
+    let of_routes =
+        table.routes().flat_map(|entry| entry.limits.iter()).flat_map(|all| all.lists()).flatten();
     of_listeners.chain(of_routes).filter(move |limiter| seen.insert(std::sync::Arc::as_ptr(&limiter.counts)))
 }

@@ -179,14 +179,13 @@ impl Refusal<'_> {
 /// The limit that refuses. All that stands in `takes` has been given back then, also what other lists took before.
 #[inline]
 pub fn take<'t>(
-    mut limits: impl Iterator<Item = &'t Limiter>,
+    limits: &'t [Limiter],
     asked: &Asked<'_>,
     turn: Turn,
     takes: &mut Takes<'t>,
 ) -> Result<Option<&'t Limiter>, Refusal<'t>> {
     let mut shadow = None;
-    // Not a `for`: the iterator is made of several, and goes through each of them at once this way.
-    limits.try_for_each(|limiter| {
+    for limiter in limits {
         let shard = || limiter.counts.shard(turn.worker);
         match limiter.take(asked, turn.now_ns) {
             Ok(None) => {}
@@ -207,8 +206,7 @@ pub fn take<'t>(
                 return Err(refusal);
             }
         }
-        Ok(())
-    })?;
+    }
     Ok(shadow)
 }
 
@@ -236,8 +234,8 @@ impl Limiters {
     }
 
     /// The limits.
-    pub fn iter(&self) -> std::slice::Iter<'_, Limiter> {
-        self.list.iter()
+    pub fn list(&self) -> &[Limiter] {
+        &self.list
     }
 
     /// Whether the client's address matters.
@@ -256,9 +254,9 @@ pub struct RouteLimiters {
 }
 
 impl RouteLimiters {
-    /// All, the app's first.
-    pub fn iter(&self) -> impl Iterator<Item = &Limiter> {
-        self.app.iter().flat_map(|app| app.iter()).chain(self.route.iter())
+    /// All, list by list, the app's first.
+    pub fn lists(&self) -> impl Iterator<Item = &[Limiter]> {
+        self.app.iter().map(|app| app.list()).chain([self.route.list()])
     }
 
     /// Whether the client's address matters.

@@ -50,7 +50,7 @@ fn asked(client: &str, method: &'static str, head: &'static Head) -> Asked<'stat
 /// The name of the limit that refuses, or else of the shadow that would; and whether it passed.
 fn judge(limits: &Limiters, asked: &Asked<'_>, now_ns: u64) -> (bool, Option<Arc<str>>) {
     let mut takes = Takes::new();
-    match take(limits.iter(), asked, Turn { worker: 0, now_ns }, &mut takes) {
+    match take(limits.list(), asked, Turn { worker: 0, now_ns }, &mut takes) {
         Ok(shadow) => (true, shadow.map(|limiter| limiter.words.name.clone())),
         Err(refusal) => {
             assert!(takes.is_empty(), "a refusal gives back");
@@ -64,7 +64,7 @@ fn passed(limits: &Limiters, client: &str, tries: usize, now_ns: u64) -> usize {
 }
 
 fn counts(limits: &Limiters, at: usize) -> (u64, u64, u64) {
-    let shard = &limits.iter().nth(at).unwrap().counts.shards()[0];
+    let shard = &limits.list()[at].counts.shards()[0];
     (shard.allowed.value(), shard.refused.value(), shard.shadow_refused.value())
 }
 
@@ -75,7 +75,7 @@ fn what_one_limit_refuses_takes_nothing_from_the_others() {
     assert_eq!(passed(&limits, "192.0.2.1", 50, 0), 1);
     let mut takes = Takes::new();
     let turn = Turn { worker: 0, now_ns: SECOND };
-    assert!(take(limits.iter(), &asked("192.0.2.1", "GET", &NONE), turn, &mut takes).is_ok());
+    assert!(take(limits.list(), &asked("192.0.2.1", "GET", &NONE), turn, &mut takes).is_ok());
     assert_eq!(takes.iter().map(|take| take.left(SECOND).units).collect::<Vec<_>>(), [9, 0]);
     assert_eq!(counts(&limits, 0), (51, 0, 0), "each limit counts its own verdicts");
     assert_eq!(counts(&limits, 1), (2, 49, 0));
@@ -89,8 +89,8 @@ fn a_refusal_gives_back_what_earlier_lists_took() {
     for want in [true, false, false, false] {
         let mut takes = Takes::new();
         let (asked, turn) = (asked("192.0.2.1", "GET", &NONE), Turn { worker: 0, now_ns: 5 });
-        assert!(take(outer.iter(), &asked, turn, &mut takes).is_ok());
-        let found = take(inner.iter(), &asked, turn, &mut takes);
+        assert!(take(outer.list(), &asked, turn, &mut takes).is_ok());
+        let found = take(inner.list(), &asked, turn, &mut takes);
         assert_eq!(found.is_ok(), want);
         assert_eq!(takes.len(), if want { 2 } else { 0 });
     }

@@ -11,7 +11,7 @@ use ekiden_config::model::{
 
 use super::words::{app, listener_name, model, rule};
 use super::{Compiler, Table};
-use crate::policy::limit::{Asked, Limiter, RouteLimiters, Takes, Turn, take};
+use crate::policy::limit::{Asked, Limiter, Limiters, RouteLimiters, Takes, Turn, take};
 use crate::table::Fields;
 
 struct NoFields;
@@ -39,11 +39,20 @@ fn words(of: &RouteLimits, route: &[Limit]) -> Option<Arc<RouteLimits>> {
     Some(Arc::new(RouteLimits { app: of.app.clone(), route: route.to_vec() }))
 }
 
-/// How many requests of one client pass.
-fn passed<'t>(limits: impl Iterator<Item = &'t Limiter> + Clone) -> usize {
+/// How many requests of one client pass these limits.
+fn passed(limits: &Limiters) -> usize {
+    passed_all(&[limits.list()])
+}
+
+/// How many requests of one client pass lists of limits, one after the other.
+fn passed_all(lists: &[&[Limiter]]) -> usize {
     let client = Some(IpAddr::from([192, 0, 2, 1]));
     let asked = Asked { client, method: "GET", path: "/", query: "", fields: &NoFields };
-    let one = || take(limits.clone(), &asked, Turn { worker: 0, now_ns: 1 }, &mut Takes::new()).is_ok();
+    let one = || {
+        let mut takes = Takes::new();
+        let turn = Turn { worker: 0, now_ns: 1 };
+        lists.iter().all(|list| take(list, &asked, turn, &mut takes).is_ok())
+    };
     (0..50).filter(|_| one()).count()
 }
 
@@ -73,8 +82,8 @@ fn limits_are_shared_and_what_they_counted_goes_on() {
     assert!(Arc::ptr_eq(&first, &second));
     assert!(Arc::ptr_eq(first.app.as_ref().unwrap(), third.app.as_ref().unwrap()));
     assert!(before.routes().any(|entry| entry.limits.is_none()));
-    assert_eq!(passed(third.iter().collect::<Vec<_>>().into_iter()), 4);
-    assert_eq!(passed(first.route.iter()), 50, "r1 has none of its own");
+    assert_eq!(passed_all(&third.lists().collect::<Vec<_>>()), 4);
+    assert_eq!(passed(&first.route), 50, "r1 has none of its own");
 
     // The routes change their places, one goes, and the words of one change but for what is counted.
     rules.remove(0);
@@ -87,12 +96,9 @@ fn limits_are_shared_and_what_they_counted_goes_on() {
     }
     let after = compiler.compile(&Arc::new(model([moved])), Generation(2)).table;
     let limits = of_route(&after, "r3");
-    assert_eq!(passed(limits.route.iter()), 0, "the route's account went on");
-    assert_eq!(passed(of_route(&after, "r2").app.as_ref().unwrap().iter()), 5, "and so did the app's");
-    assert!(Arc::ptr_eq(
-        &limits.route.iter().next().unwrap().counts,
-        &third.route.iter().next().unwrap().counts
-    ));
+    assert_eq!(passed(&limits.route), 0, "the route's account went on");
+    assert_eq!(passed(of_route(&after, "r2").app.as_ref().unwrap()), 5, "and so did the app's");
+    assert!(Arc::ptr_eq(&limits.route.list()[0].counts, &third.route.list()[0].counts));
 }
 
 #[test]
@@ -101,7 +107,7 @@ fn a_listeners_limits_go_on_while_it_and_they_are_there() {
     let mut compiler = Compiler::new(1);
     let mut left = |limits: Option<Vec<Limit>>| {
         let table = compiler.compile(&with_listener(made(), limits), Generation(1)).table;
-        table.listeners[0].limits.as_ref().map(|limits| passed(limits.iter()))
+        table.listeners[0].limits.as_ref().map(|limits| passed(limits))
     };
     assert_eq!(left(None), None);
     assert_eq!(left(Some(vec![limit("one", 3)])), Some(3));
