@@ -101,8 +101,8 @@ pub fn forward<D: Downstream>(
                 deadline: &connection.deadline,
             };
             match poll_fn(|cx| relay.poll(cx, &mut sides)).await {
-                Ok(finish) if ws.upgrade.is_some() => {
-                    return Box::pin(forward.after_upgrade(connection, ws, finish)).await;
+                Ok(finish) if finish.switched => {
+                    return Box::pin(forward.tunnel(connection, ws)).await;
                 }
                 Ok(finish) => return forward.finish(ws, finish),
                 Err(failure) => {
@@ -509,24 +509,6 @@ impl<'a> Forward<'a> {
             (false, true) => After::Linger,
             (false, false) => After::Close,
         }
-    }
-
-    /// The endpoint has answered a request to switch protocols: with a tunnel, or with an ordinary response. What came behind
-    /// one that was refused was meant for the other protocol: it is no request, and the connection ends.
-    async fn after_upgrade<D: Downstream>(
-        &self,
-        connection: &mut Connection<D>,
-        ws: &mut Workspace,
-        mut finish: Finish,
-    ) -> After {
-        if finish.switched {
-            return self.tunnel(connection, ws).await;
-        }
-        if !ws.client_in.is_empty() || connection.stream.has_unread() {
-            finish.keep_client = false;
-            finish.request_unread = true;
-        }
-        self.finish(ws, finish)
     }
 
     /// Both connections are a tunnel: carries it to its end. Neither is used again.

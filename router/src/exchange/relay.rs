@@ -90,6 +90,7 @@ pub struct Relay {
     keep_client: bool,
     client_closed: bool,
     switched: bool,
+    early_bytes: bool,
     woken: bool,
     progress_ms: u64,
     request_wait: Wait,
@@ -163,6 +164,7 @@ impl Relay {
             keep_client: ws.request.keep_alive,
             client_closed: false,
             switched: false,
+            early_bytes: false,
             woken: false,
             progress_ms: now_ms,
             request_wait: Wait::EndpointWrite,
@@ -249,7 +251,7 @@ impl Relay {
         let request_whole = self.request == RequestSide::Sent;
         Finish {
             keep_client: self.keep_client && request_whole && !self.is_last(sides) && !self.shape.until_close,
-            request_unread: !request_whole,
+            request_unread: !request_whole || self.early_bytes,
             keep_upstream: request_whole
                 && sides.ws.response.keep_alive
                 && !sides.ws.leg.closed
@@ -522,6 +524,9 @@ impl Relay {
         // is too late once the response has ended.
         let early = self.request == RequestSide::Sending && !self.request_decoder.is_done();
         self.keep_client &= !(sides.worker.is_leaving() || early);
+        if sides.ws.upgrade.is_some() {
+            self.refuse_early_bytes(sides);
+        }
         let keep = self.keep_client && !self.is_last(sides);
         let ws = &mut *sides.ws;
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
@@ -566,6 +571,14 @@ impl Relay {
                 response_out::write_informational(sides.client, &mut ws.client_out, &ws.response)?;
         }
         Ok(())
+    }
+
+    /// The endpoint does not switch. What the client has sent behind its request was meant for the other protocol: it is no
+    /// request, and the connection ends. What comes once the client has the response may be one.
+    #[cold]
+    fn refuse_early_bytes<D: Downstream>(&mut self, sides: &Sides<'_, D>) {
+        self.early_bytes = !sides.ws.client_in.is_empty() || sides.client.has_unread();
+        self.keep_client &= !self.early_bytes;
     }
 
     /// The endpoint switches protocols: only to the one that was asked for, and only after all of the request.

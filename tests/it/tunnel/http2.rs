@@ -92,7 +92,8 @@ fn what_cannot_be_a_tunnel_is_refused() {
         })
     };
     // The endpoint does not speak WebSocket: its answer would say that the stream is a tunnel.
-    let router = serve(&Origin::hello("plain"), "");
+    let origin = Origin::hello("plain");
+    let router = serve(&origin, "");
     assert_eq!(status(&router, connect("websocket")).unwrap(), 502);
     // It does, and proves it wrongly.
     let origin = endpoint(Some("AAAA"));
