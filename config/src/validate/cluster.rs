@@ -245,5 +245,5 @@ fn http_probe(
     let Status(low, high) = raw.status.as_ref().map_or(Status(200, 299), |status| status.value);
     let body = raw.body.as_ref().map(|body| Arc::from(body.value.as_str()));
     let path = Arc::from(path.value.as_str());
-    good.then(|| ProbeKind::Http { path, host, status: (low, high), body, send_proxy })
+    good.then_some(ProbeKind::Http { path, host, status: (low, high), body, send_proxy })
 }

@@ -78,6 +78,11 @@ struct Beginning {
 }
 
 impl Beginning {
+    /// Whether something comes before the first request.
+    fn comes_first(&self) -> bool {
+        self.proxied || self.raw || self.tls.is_some()
+    }
+
     /// That of a connection of which these bytes have been read, and which is plain HTTP/1.
     fn after(first: Buffer) -> Self {
         Self { proxied: false, h2c: false, raw: false, tls: None, first: Some(first) }
@@ -196,24 +201,9 @@ impl Kept {
 
     /// Serves it to its end.
     async fn serve(&mut self) {
-        if self.beginning.as_ref().is_some_and(|beginning| beginning.proxied) {
-            match Box::pin(self.begin_proxied()).await {
-                After::Keep | After::Idle => {}
-                After::Close => return,
-                After::Linger => return Box::pin(self.linger()).await,
-                After::Abort => return self.connection.stream.abort(),
-            }
-        }
-        if self.beginning.as_ref().is_some_and(|beginning| beginning.raw) {
-            match Box::pin(self.serve_raw()).await {
-                After::Keep | After::Idle | After::Close => return,
-                After::Linger => return Box::pin(self.linger()).await,
-                After::Abort => return self.connection.stream.abort(),
-            }
-        }
-        if let Some(tls) = self.beginning.as_mut().and_then(|beginning| beginning.tls.take()) {
+        if self.beginning.as_ref().is_some_and(|beginning| beginning.comes_first()) {
             // Boxed: an idle task has no room for what only its beginning needs.
-            match Box::pin(self.begin_secure(tls)).await {
+            match Box::pin(self.begin()).await {
                 After::Keep | After::Idle => {}
                 After::Close => return self.connection.stream.say_goodbye(),
                 After::Linger => return Box::pin(self.linger()).await,
@@ -242,6 +232,23 @@ impl Kept {
             }
         }
         self.connection.stream.say_goodbye();
+    }
+
+    /// What comes before requests, or in their place: a header of the PROXY protocol, then a handshake, or no HTTP at all.
+    async fn begin(&mut self) -> After {
+        if self.beginning.as_ref().is_some_and(|beginning| beginning.proxied) {
+            match self.begin_proxied().await {
+                After::Keep => {}
+                after => return after,
+            }
+        }
+        if self.beginning.as_ref().is_some_and(|beginning| beginning.raw) {
+            return self.serve_raw().await;
+        }
+        match self.beginning.as_mut().and_then(|beginning| beginning.tls.take()) {
+            Some(tls) => self.begin_secure(tls).await,
+            None => After::Keep,
+        }
     }
 
     /// Reads the header of the PROXY protocol: the client that it names is the client from here on.
