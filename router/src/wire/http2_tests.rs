@@ -197,42 +197,20 @@ fn an_extended_connect_is_a_get_that_asks_for_the_protocol() {
     assert_eq!((head.method(), head.target(), head.framing), ("GET", "/x?y", Framing::None));
     assert!(head.is_extended && head.asks_upgrade && head.head.get(b"sec-websocket-key").is_none());
     assert_eq!(head.head.get_all(b"upgrade").collect::<Vec<_>>(), [b"websocket"]);
-    type Fields = &'static [(&'static str, &'static [u8])];
-    let none: Fields = &[];
+    const NONE: &[(&str, &[u8])] = &[];
+    const ONE: &[(&str, &[u8])] = &[("content-length", b"1")];
+    const ZERO: &[(&str, &[u8])] = &[("content-length", b"0")];
+    const UPGRADE: &[(&str, &[u8])] = &[("upgrade", b"websocket")];
     for (method, scheme, authority, path, protocol, fields, cause) in [
-        ("GET", https, a, "/", "websocket", none, Cause::TargetMalformed),
-        ("CONNECT", None, a, "/", "websocket", none, Cause::TargetMalformed),
-        ("CONNECT", https, None, "/", "websocket", none, Cause::TargetMalformed),
-        ("CONNECT", https, a, "", "websocket", none, Cause::TargetMalformed),
-        ("CONNECT", https, a, "*", "websocket", none, Cause::TargetMalformed),
-        ("CONNECT", https, a, "/", "h2c", none, Cause::MethodRefused),
-        (
-            "CONNECT",
-            https,
-            a,
-            "/",
-            "websocket",
-            &[("content-length", &b"1"[..])] as Fields,
-            Cause::LengthInvalid,
-        ),
-        (
-            "CONNECT",
-            https,
-            a,
-            "/",
-            "websocket",
-            &[("content-length", &b"0"[..])] as Fields,
-            Cause::LengthInvalid,
-        ),
-        (
-            "CONNECT",
-            https,
-            a,
-            "/",
-            "websocket",
-            &[("upgrade", &b"websocket"[..])] as Fields,
-            Cause::FieldMalformed,
-        ),
+        ("GET", https, a, "/", "websocket", NONE, Cause::TargetMalformed),
+        ("CONNECT", None, a, "/", "websocket", NONE, Cause::TargetMalformed),
+        ("CONNECT", https, None, "/", "websocket", NONE, Cause::TargetMalformed),
+        ("CONNECT", https, a, "", "websocket", NONE, Cause::TargetMalformed),
+        ("CONNECT", https, a, "*", "websocket", NONE, Cause::TargetMalformed),
+        ("CONNECT", https, a, "/", "h2c", NONE, Cause::MethodRefused),
+        ("CONNECT", https, a, "/", "websocket", ONE, Cause::LengthInvalid),
+        ("CONNECT", https, a, "/", "websocket", ZERO, Cause::LengthInvalid),
+        ("CONNECT", https, a, "/", "websocket", UPGRADE, Cause::FieldMalformed),
     ] {
         let got = take(method, scheme, authority, path, protocol, fields).map(drop);
         assert_eq!(got, Err(cause), "{method} {scheme:?} {authority:?} {path} {protocol}");
