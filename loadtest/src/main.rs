@@ -12,6 +12,8 @@ mod failure;
 mod figures;
 mod flap;
 mod fronts;
+mod h2load;
+mod handshakes;
 mod hold;
 mod http1;
 mod idle;

@@ -6,7 +6,7 @@ mod load;
 use crate::attacks::crowd::CrowdOptions;
 use crate::failure::{Fallible, failure};
 use crate::fronts::Kind;
-use crate::peers::{self, Case};
+use crate::peers::{self, Case, Traffic};
 use crate::{flap, instructions, swap};
 use clap::{Args, Parser, Subcommand};
 pub(crate) use hostile::AttacksOptions;
@@ -149,7 +149,7 @@ pub(crate) struct PeersOptions {
     /// The first takes part twice, to show the noise.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Cases of: small, 1k, 10k, 1m, conn, tls, tls-1m, tls-resumed.
+    /// Cases of: small, 1k, 10k, 1m, conn, tls, tls-1m, tls-resumed, tls-full, h2-32, h2-1.
     #[arg(long, value_delimiter = ',')]
     cases: Vec<String>,
     /// Requests of the system call count; 0 leaves it out.
@@ -166,9 +166,8 @@ impl PeersOptions {
         let find = |name: &String| {
             let found = peers::CASES.into_iter().find(|case| case.name == name);
             found.ok_or_else(|| {
-                failure(format!(
-                    "unknown case {name:?}; there are small, 1k, 10k, 1m, conn, tls, tls-1m, tls-resumed"
-                ))
+                let names: Vec<&str> = peers::CASES.iter().map(|case| case.name).collect();
+                failure(format!("unknown case {name:?}; there are {}", names.join(", ")))
             })
         };
         let cases: Vec<Case> = self.cases.iter().map(find).collect::<Fallible<_>>()?;
@@ -320,7 +319,8 @@ pub(crate) struct InstructionsOptions {
 impl InstructionsOptions {
     /// What was asked for.
     pub(crate) fn wish(&self) -> Fallible<instructions::Wish> {
-        let case = peers::CASES.into_iter().find(|case| case.name == self.case && !case.close);
+        let case =
+            peers::CASES.into_iter().find(|case| case.name == self.case && case.traffic == Traffic::Kept);
         Ok(instructions::Wish {
             path: case.ok_or_else(|| failure(format!("no such case: {:?}", self.case)))?.path.to_owned(),
             requests: if self.common.smoke { 200 } else { self.requests },

@@ -11,6 +11,7 @@ use crate::machine::Machine;
 use crate::trace::{self, Calls, Counter};
 use crate::usage::CpuTime;
 use crate::wrk::{self, Load};
+use crate::{h2load, handshakes};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -24,40 +25,56 @@ pub(crate) struct Case {
     pub(crate) title: &'static str,
     /// Path at the origin.
     pub(crate) path: &'static str,
-    /// A new connection for every request.
-    pub(crate) close: bool,
-    /// Over TLS from wrk to the proxy, with a P-256 certificate; proxies that cannot are left out. wrk resumes sessions.
-    pub(crate) tls: bool,
+    /// What asks, and how.
+    pub(crate) traffic: Traffic,
+}
+
+/// What drives the load of a case. TLS is with a P-256 certificate, and proxies that cannot are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// wrk on connections that are kept.
+    Kept,
+    /// wrk with a new connection for every request.
+    New,
+    /// wrk over TLS on connections that are kept.
+    Secure,
+    /// wrk over TLS with a new connection for every request; it resumes sessions.
+    Resumed,
+    /// openssl, a full handshake for every request.
+    Handshakes,
+    /// h2load over TLS, so many streams at a time on each connection.
+    Streams(usize),
+}
+
+impl Case {
+    const fn new(name: &'static str, path: &'static str, traffic: Traffic, title: &'static str) -> Self {
+        Self { name, title, path, traffic }
+    }
 }
 
 /// All cases.
-pub(crate) const CASES: [Case; 8] = [
-    Case {
-        name: "small",
-        title: "small keep-alive requests (22 bytes)",
-        path: "/",
-        close: false,
-        tls: false,
-    },
-    Case { name: "1k", title: "bodies of 1 KiB", path: "/1k", close: false, tls: false },
-    Case { name: "10k", title: "bodies of 10 KiB", path: "/10k", close: false, tls: false },
-    Case { name: "1m", title: "bodies of 1 MiB", path: "/1m", close: false, tls: false },
-    Case {
-        name: "conn",
-        title: "a new connection for each small request",
-        path: "/",
-        close: true,
-        tls: false,
-    },
-    Case { name: "tls", title: "small keep-alive requests over TLS", path: "/", close: false, tls: true },
-    Case { name: "tls-1m", title: "bodies of 1 MiB over TLS", path: "/1m", close: false, tls: true },
-    Case {
-        name: "tls-resumed",
-        title: "a new connection with a resumed TLS session for each small request",
-        path: "/",
-        close: true,
-        tls: true,
-    },
+pub(crate) const CASES: [Case; 11] = [
+    Case::new("small", "/", Traffic::Kept, "small keep-alive requests (22 bytes)"),
+    Case::new("1k", "/1k", Traffic::Kept, "bodies of 1 KiB"),
+    Case::new("10k", "/10k", Traffic::Kept, "bodies of 10 KiB"),
+    Case::new("1m", "/1m", Traffic::Kept, "bodies of 1 MiB"),
+    Case::new("conn", "/", Traffic::New, "a new connection for each small request"),
+    Case::new("tls", "/", Traffic::Secure, "small keep-alive requests over TLS"),
+    Case::new("tls-1m", "/1m", Traffic::Secure, "bodies of 1 MiB over TLS"),
+    Case::new(
+        "tls-resumed",
+        "/",
+        Traffic::Resumed,
+        "a new connection with a resumed TLS session for each small request",
+    ),
+    Case::new(
+        "tls-full",
+        "/",
+        Traffic::Handshakes,
+        "a new connection with a full TLS handshake for each small request, one at a time",
+    ),
+    Case::new("h2-32", "/", Traffic::Streams(32), "small requests by HTTP/2 over TLS, 32 streams at a time"),
+    Case::new("h2-1", "/", Traffic::Streams(1), "small requests by HTTP/2 over TLS, one stream at a time"),
 ];
 
 /// What was asked for.
@@ -216,7 +233,7 @@ fn run_round(wish: &Wish, round: usize, fronts: &[Front], measured: &mut Measure
         for place in 0..fronts.len() {
             let index = (place + round) % fronts.len();
             let front = &fronts[index];
-            if case.tls && front.secure.is_none() {
+            if case.traffic.is_secure() && front.secure.is_none() {
                 continue;
             }
             let says = format!("round {}/{} {} {}", round + 1, wish.rounds, case.name, front.name);
@@ -240,23 +257,51 @@ fn run_round(wish: &Wish, round: usize, fronts: &[Front], measured: &mut Measure
 fn window(wish: &Wish, case: Case, front: &Front, dir: &Path) -> Fallible<Window> {
     front.check(case.path)?;
     let body_len = crate::origin::body_len(case.path).unwrap_or(0);
-    let (path, close, connections) = (case.path, case.close, wish.connections);
-    let to = front.secure.filter(|_| case.tls).unwrap_or(front.address);
-    let load = Load { to, path, body_len, close, tls: case.tls, connections, time: wish.warm_up };
-    if !wish.warm_up.is_zero() {
-        wrk::run(&load, dir)?;
+    let to = front.secure.filter(|_| case.traffic.is_secure()).unwrap_or(front.address);
+    let drive = |time| drive(case, to, body_len, wish.connections, time, dir);
+    if !wish.warm_up.is_zero() && case.traffic != Traffic::Handshakes {
+        drive(wish.warm_up)?;
     }
     let before = CpuTime::of_tree(front.running.pid())?;
-    let counted = wrk::run(&Load { time: wish.window, ..load }, dir)?;
+    let (requests, seconds) = drive(wish.window)?;
     let spent = before.until(&CpuTime::of_tree(front.running.pid())?);
     let micros = spent.nanos as f64 / 1_000.0;
     Ok(Window {
-        requests: counted.requests,
-        rate: counted.requests as f64 / counted.seconds,
-        cpu_us: micros / counted.requests as f64,
+        requests,
+        rate: requests as f64 / seconds,
+        cpu_us: micros / requests as f64,
         user_share: spent.user_share,
-        busy: micros / 1e6 / counted.seconds,
+        busy: micros / 1e6 / seconds,
     })
+}
+
+/// Drives one case for a while; gives the verified answers and the seconds.
+fn drive(
+    case: Case,
+    to: SocketAddr,
+    body_len: usize,
+    connections: usize,
+    time: Duration,
+    dir: &Path,
+) -> Fallible<(u64, f64)> {
+    let path = case.path;
+    let (close, tls) = match case.traffic {
+        Traffic::Kept => (false, false),
+        Traffic::New => (true, false),
+        Traffic::Secure => (false, true),
+        Traffic::Resumed => (true, true),
+        Traffic::Handshakes => return handshakes::run(to, path, body_len, time, dir),
+        Traffic::Streams(streams) => return h2load::run(to, path, (connections, streams), time, dir),
+    };
+    let counted = wrk::run(&Load { to, path, body_len, close, tls, connections, time }, dir)?;
+    Ok((counted.requests, counted.seconds))
+}
+
+impl Traffic {
+    /// Over TLS.
+    fn is_secure(self) -> bool {
+        !matches!(self, Self::Kept | Self::New)
+    }
 }
 
 impl Measured {

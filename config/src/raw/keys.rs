@@ -304,7 +304,7 @@ tables! {
         /// Active check of every endpoint; without one an endpoint is ready at once.
         probe: RawProbe = "none";
         /// Idle connections kept per worker and endpoint.
-        pool_idle: u64 = "128" in 0, 65_535;
+        pool_idle: u64 = "1024" in 0, 65_535;
         /// Longest idle time of a kept connection; the endpoint's own wins when it is known and shorter.
         pool_idle_timeout: Duration = "\"60s\"" in 1, DAY;
         /// The endpoints are Ekiden routers: their `X-Router-Error` is passed on.

@@ -44,7 +44,7 @@ pub(super) fn cluster(
             Some(probe) => Some(probe?),
             None => None,
         },
-        pool_idle: raw.pool_idle.and_then(|idle| u32::try_from(idle).ok()).unwrap_or(128),
+        pool_idle: raw.pool_idle.and_then(|idle| u32::try_from(idle).ok()).unwrap_or(1_024),
         pool_idle_timeout: raw.pool_idle_timeout.unwrap_or(Duration::from_secs(60)),
         peer_router: raw.peer_router.unwrap_or(false),
         queue: raw.queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(1024),

@@ -31,7 +31,7 @@ pub(super) fn ekiden(
 /// HAProxy. `no strict-limits`: it would ask for twice its connections in descriptors and refuse to start here.
 pub(super) fn haproxy(address: SocketAddr, secure: Option<&Secure>, origin: SocketAddr) -> String {
     let secure = secure.map_or_else(String::new, |secure| {
-        format!("  bind {} ssl crt {} alpn http/1.1 backlog 4096\n", secure.address, secure.pem.display())
+        format!("  bind {} ssl crt {} alpn h2,http/1.1 backlog 4096\n", secure.address, secure.pem.display())
     });
     format!(
         "global
@@ -61,7 +61,7 @@ pub(super) fn nginx(address: SocketAddr, secure: Option<&Secure>, origin: Socket
     let secure = secure.map_or_else(String::new, |secure| {
         let (at, pem) = (secure.address, secure.pem.display());
         format!(
-            "    listen {at} ssl backlog=4096;\n    ssl_certificate {pem};\n    ssl_certificate_key {pem};\n"
+            "    listen {at} ssl http2 backlog=4096;\n    ssl_certificate {pem};\n    ssl_certificate_key {pem};\n"
         )
     });
     format!(
@@ -116,7 +116,7 @@ pub(super) fn envoy(address: SocketAddr, secure: Option<&Secure>, origin: Socket
         typed_config:
           \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
           common_tls_context:
-            alpn_protocols: [http/1.1]
+            alpn_protocols: [h2, http/1.1]
             tls_certificates: [{{ certificate_chain: {{ filename: \"{pem}\" }}, private_key: {{ filename: \"{pem}\" }} }}]"
         );
         listeners.push_str(&envoy_listener("secure", &socket(secure.address), &transport));
@@ -150,6 +150,8 @@ fn envoy_listener(name: &str, address: &str, transport: &str) -> String {
           \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: edge
           generate_request_id: false
+          http_protocol_options: {{ accept_http_10: true }}
+          delayed_close_timeout: 0s
           route_config:
             virtual_hosts:
             - name: all

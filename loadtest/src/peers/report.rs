@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// The bars of the comparison: case, peer, highest allowed ratio of CPU per request.
-const BARS: [(&str, &str, f64); 12] = [
+const BARS: [(&str, &str, f64); 16] = [
     ("small", "haproxy", 0.90),
     ("small", "nginx", 0.90),
     ("small", "null", 1.50),
@@ -23,6 +23,10 @@ const BARS: [(&str, &str, f64); 12] = [
     ("tls", "haproxy", 0.80),
     ("tls-1m", "haproxy", 0.80),
     ("tls-resumed", "haproxy", 0.75),
+    ("tls-full", "haproxy", 0.65),
+    ("tls-full", "envoy", 1.00),
+    ("h2-32", "haproxy", 0.75),
+    ("h2-1", "haproxy", 0.65),
 ];
 /// Highest allowed number of system calls for a small keep-alive request.
 const CALLS_BAR: f64 = 4.6;

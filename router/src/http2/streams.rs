@@ -137,7 +137,10 @@ pub fn start(
         return;
     }
     connection.deadline.set_busy(true);
-    tokio::task::spawn_local(exchange(connection, busy, settings, judged, open));
+    let work = StreamWork { connection, busy: Some(busy), settings, judged, _open: open };
+    if let Some(work) = worker.stream_seats.hand_over(work) {
+        tokio::task::spawn_local(serve(Rc::clone(worker), work));
+    }
 }
 
 fn take_head(
@@ -160,26 +163,40 @@ fn take_head(
     Ok(())
 }
 
-/// Serves one stream whose head stands in the workspace. The record has been written when this ends.
-///
-/// A block and not an `async fn`: what it captures is stored once, and moved once when the task is made.
-fn exchange(
+/// A request that a task is to serve: its head stands in the workspace.
+pub struct StreamWork {
     connection: Connection<ClientStream>,
-    busy: Busy,
+    busy: Option<Busy>,
     settings: Arc<ListenerTable>,
     judged: Result<(), Cause>,
-    open: OpenStream,
-) -> impl Future<Output = ()> {
-    let mut held = (connection, Some(busy), open);
-    async move {
-        let (connection, busy, _) = &mut held;
+    _open: OpenStream,
+}
+
+impl StreamWork {
+    /// Serves it. The record has been written when this ends.
+    async fn serve(&mut self) {
+        let Self { connection, busy, settings, judged, .. } = self;
         let Some(ws) = busy.as_mut().and_then(Busy::workspace) else { return };
-        let after = run::serve_head(connection, ws, &settings, judged).await;
+        let after = run::serve_head(connection, ws, settings, *judged).await;
         *busy = None;
         if after == After::Abort {
             connection.stream.reset(Reason::INTERNAL_ERROR);
         } else if !connection.stream.has_no_body() {
             Box::pin(linger(connection)).await;
+        }
+    }
+}
+
+/// Serves one stream, then those that it is handed. A block and not an `async fn`, as the task of a connection is.
+fn serve(worker: Rc<Worker>, work: StreamWork) -> impl Future<Output = ()> {
+    let mut work = Some(work);
+    async move {
+        let mut seat = None;
+        while let Some(under_way) = &mut work {
+            under_way.serve().await;
+            // Ended before the task waits, and not when there is another.
+            drop(work.take());
+            work = worker.stream_seats.next(&mut seat).await;
         }
     }
 }
@@ -208,14 +225,14 @@ async fn linger(connection: &mut Connection<ClientStream>) {
 mod tests {
     use super::*;
 
-    fn future_size<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+    fn future_size<A, B, F>(_: fn(A, B) -> F) -> usize {
         size_of::<F>()
     }
 
-    /// A stream's task is made and freed for each request: what it holds is moved, and allocated.
+    /// Each stream under way has one, and a worker keeps some.
     #[test]
     fn the_task_of_a_stream_is_small() {
-        let size = future_size(exchange);
-        assert!(size <= 1_000, "the task of a stream holds {size} bytes");
+        let size = future_size(serve);
+        assert!(size <= 1_300, "the task of a stream holds {size} bytes");
     }
 }

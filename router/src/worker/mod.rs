@@ -25,15 +25,21 @@ use ekiden_core::table::{ListenerTable, Table};
 use crate::buffer::{Buffers, Spares};
 use crate::clock::Clock;
 use crate::exchange::Workspace;
+use crate::http2::streams::StreamWork;
 use crate::pool::Pool;
 use crate::record::Recorder;
 use crate::shared::Shared;
 use crate::wheel::Wheel;
+use crate::worker::connection::Kept;
 use crate::worker::connection_limits::Permit;
 use crate::worker::seats::Seats;
 
 /// Workspaces kept when no connection is busy.
 const WORKSPACES_KEPT: usize = 512;
+/// Tasks of connections kept when none needs them.
+const CONNECTION_SEATS: usize = 64;
+/// Tasks of streams kept when none needs them: as many as one connection may have open.
+const STREAM_SEATS: usize = 256;
 /// Freed bytes from which the allocator is asked to give memory back to the system.
 const TRIM_BYTES: usize = 256 << 10;
 
@@ -58,7 +64,9 @@ pub struct Worker {
     /// Requests that wait for a first check.
     pub waiters: Waiters,
     /// Tasks that wait for another connection.
-    pub seats: Seats,
+    pub seats: Seats<Kept>,
+    /// Tasks of streams that have ended, for those to come.
+    pub stream_seats: Seats<StreamWork>,
     /// Most client connections it serves at once.
     pub max_connections: u64,
     table: RefCell<Arc<Table>>,
@@ -101,7 +109,8 @@ impl Worker {
             clock: Clock::since(shared.started),
             recorder: RefCell::new(recorder),
             waiters: Waiters::default(),
-            seats: Seats::default(),
+            seats: Seats::new(CONNECTION_SEATS),
+            stream_seats: Seats::new(STREAM_SEATS),
             max_connections,
             table: RefCell::new(table),
             workspaces: Spares::new(WORKSPACES_KEPT),
@@ -174,6 +183,7 @@ impl Worker {
     /// Gives up what nobody has needed for a second; asks for the heap to be trimmed when that was much.
     pub fn trim(&self) {
         self.seats.trim();
+        self.stream_seats.trim();
         let freed = self.buffers.trim() + self.workspaces.trim() * size_of::<Workspace>();
         if freed >= TRIM_BYTES {
             self.shared.trim_heap();

@@ -1,7 +1,7 @@
-//! Tasks of client connections that have ended, kept for the connections to come.
+//! Tasks whose work has ended, kept for the work to come: client connections, and the streams of those that carry many.
 //!
 //! A task is an allocation that the allocator has to align, a place in the runtime's list and a copy of its future:
-//! together some 2 % of what a connection with one request costs. Does not accept, serve or count connections.
+//! together some 2 % of what a connection with one request costs. Does not accept, serve or count anything.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -9,20 +9,21 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::buffer::Spares;
-use crate::worker::connection::Kept;
-
-/// Tasks kept at most; each holds the memory of an idle connection.
-const KEPT: usize = 64;
 
 /// Where one task waits.
-#[derive(Default)]
-pub struct Seat {
-    next: Cell<Option<Kept>>,
+pub struct Seat<W> {
+    next: Cell<Option<W>>,
     given_up: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
-impl Seat {
+impl<W> Default for Seat<W> {
+    fn default() -> Self {
+        Self { next: Cell::new(None), given_up: Cell::new(false), waker: RefCell::default() }
+    }
+}
+
+impl<W> Seat<W> {
     fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
@@ -30,42 +31,41 @@ impl Seat {
     }
 }
 
-/// A waiting task. Dropped, it wakes the task, which ends unless it finds a connection on its seat.
-struct Waiting(Rc<Seat>);
+/// A waiting task. Dropped, it wakes the task, which ends unless it finds work on its seat.
+struct Waiting<W>(Rc<Seat<W>>);
 
-impl Drop for Waiting {
+impl<W> Drop for Waiting<W> {
     fn drop(&mut self) {
         self.0.given_up.set(true);
         self.0.wake();
     }
 }
 
-/// The waiting tasks of a worker.
-pub struct Seats(Spares<Waiting>);
+/// The waiting tasks of one kind of a worker.
+pub struct Seats<W>(Spares<Waiting<W>>);
 
-impl Default for Seats {
-    fn default() -> Self {
-        Self(Spares::new(KEPT))
+impl<W> Seats<W> {
+    /// None yet; at most `most` wait, each with the memory of its idle task.
+    pub fn new(most: usize) -> Self {
+        Self(Spares::new(most))
     }
-}
 
-impl Seats {
-    /// Hands a connection to a waiting task, or back when none waits. Called by `accept`.
-    pub fn hand_over(&self, connection: Kept) -> Option<Kept> {
-        let Some(waiting) = self.0.take() else { return Some(connection) };
-        waiting.0.next.set(Some(connection));
+    /// Hands work to a waiting task, or back when none waits.
+    pub fn hand_over(&self, work: W) -> Option<W> {
+        let Some(waiting) = self.0.take() else { return Some(work) };
+        waiting.0.next.set(Some(work));
         None
     }
 
-    /// Waits for another connection; none when the task is to end. `seat` is the task's own and made when it first
+    /// Waits for more work; none when the task is to end. `seat` is the task's own and made when it first
     /// waits.
-    pub async fn next(&self, seat: &mut Option<Rc<Seat>>) -> Option<Kept> {
+    pub async fn next(&self, seat: &mut Option<Rc<Seat<W>>>) -> Option<W> {
         let seat = seat.get_or_insert_default();
         seat.given_up.set(false);
         let mut waits = false;
         poll_fn(|cx| {
-            if let Some(connection) = seat.next.take() {
-                return Poll::Ready(Some(connection));
+            if let Some(work) = seat.next.take() {
+                return Poll::Ready(Some(work));
             }
             if seat.given_up.get() {
                 return Poll::Ready(None);
@@ -93,16 +93,17 @@ mod tests {
     use std::task::Context;
 
     /// Polls once; the outer `None` is "still waiting".
-    fn poll(future: std::pin::Pin<&mut impl Future<Output = Option<Kept>>>) -> Option<bool> {
+    fn poll(future: std::pin::Pin<&mut impl Future<Output = Option<()>>>) -> Option<bool> {
         match future.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(connection) => Some(connection.is_some()),
+            Poll::Ready(work) => Some(work.is_some()),
             Poll::Pending => None,
         }
     }
 
     #[test]
     fn a_task_that_nobody_needs_ends_and_no_more_wait_than_are_kept() {
-        let seats = Seats::default();
+        const KEPT: usize = 8;
+        let seats = Seats::<()>::new(KEPT);
         let mut seat = None;
         let mut waiting = pin!(seats.next(&mut seat));
         assert_eq!(poll(waiting.as_mut()), None);
