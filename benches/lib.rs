@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use ekiden_config::model::{
     Action, Address, App, Balance, Cluster, ClusterPolicy, ConnectionLimits, Endpoint, Forward, HeaderEdits,
-    HostMatch, HttpLimits, Listener, LoosePath, Model, Owner, PathMatch, Role, Route, SplitKey, Timeouts,
-    WeightedCluster,
+    HostMatch, HttpLimits, Listener, LoosePath, Model, Owner, PathMatch, Role, Route, ShardPolicy, SplitKey,
+    Timeouts, WeightedCluster,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
+use ekiden_core::cell::CellRegistry;
+use ekiden_core::cluster::ClusterTable;
 use ekiden_core::table::{Facts, Fields, Table};
 
 /// How large a model is.
@@ -143,11 +145,21 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
     }
 }
 
+/// A cluster of so many endpoints, all ready.
+pub fn cluster_table(endpoints: usize, balance: Balance, shard: Option<ShardPolicy>) -> ClusterTable {
+    let shape = Shape { apps: 1, routes: 1, hosts_per_app: 1, clusters: 1, endpoints };
+    let mut cluster = cluster(&shape, 0, 0);
+    cluster.policy =
+        Arc::new(ClusterPolicy { balance, shard: shard.map(Arc::new), ..(*cluster.policy).clone() });
+    let app = AppName::new("app").expect("a name");
+    ClusterTable::new(app, Arc::new(cluster), &mut CellRegistry::new(1))
+}
+
 fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
     let endpoint = |number: usize| {
         let port = 1024 + (app * 7 + at * 3 + number) % 60_000;
         Arc::new(Endpoint {
-            id: EndpointId::new(&format!("endpoint-{number:04}")).expect("an id"),
+            id: EndpointId::new(&format!("endpoint-{number:06}")).expect("an id"),
             address: Address::Tcp(([10, 0, 0, 1], u16::try_from(port).unwrap_or(1024)).into()),
             weight: 1,
             zone: None,
@@ -165,6 +177,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         send_proxy: None,
         queue: 1024,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
+        shard: None,
     };
     Cluster {
         name: cluster_name(at),

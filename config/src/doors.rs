@@ -131,6 +131,34 @@ pub trait Inspect: Send + Sync {
     fn generation(&self) -> Generation;
     /// Live state of every endpoint of a cluster; `None` when the table has no such cluster.
     fn endpoints(&self, app: &AppName, cluster: &ClusterName) -> Option<Vec<EndpointStatus>>;
+    /// The shards of a cluster; `None` when the table has no such cluster, or no key decides there.
+    fn shards(&self, _app: &AppName, _cluster: &ClusterName) -> Option<ShardStatus> {
+        None
+    }
+}
+
+/// Shards of a cluster, for people and the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardStatus {
+    /// The same on every router that places every key alike.
+    pub digest: u64,
+    /// The keys asked for most, the first the most.
+    pub keys: Vec<KeyStatus>,
+}
+
+/// One of the keys asked for most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// Its hash.
+    pub hash: u64,
+    /// Its text, cut, where that may be shown.
+    pub text: Option<String>,
+    /// Its part of the cluster's requests of the last second or so, in millionths.
+    pub share_ppm: u32,
+    /// Whether it is asked for much more than others.
+    pub hot: bool,
+    /// Endpoints that it is spread over; none when it is not.
+    pub spread: Option<u8>,
 }
 
 /// Live state of an endpoint, for people and the API.

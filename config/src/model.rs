@@ -9,6 +9,7 @@ mod limit;
 mod protocol;
 mod proxy;
 mod readiness;
+mod shard;
 mod tls;
 mod upgrade;
 
@@ -17,6 +18,7 @@ pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimit
 pub use protocol::ListenerProtocol;
 pub use proxy::{ProxySources, ProxyVersion};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
+pub use shard::{HotKeyPolicy, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind, ShardPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
 pub use upgrade::Upgrades;
 
@@ -479,6 +481,8 @@ pub struct ClusterPolicy {
     pub readiness: ReadinessPolicy,
     /// Version of the PROXY protocol that connections to endpoints begin with. With one, each carries one request.
     pub send_proxy: Option<ProxyVersion>,
+    /// A key that decides which endpoint serves a request; none means that `balance` alone does.
+    pub shard: Option<Arc<ShardPolicy>>,
 }
 
 /// Which picker chooses an endpoint.
@@ -489,6 +493,10 @@ pub enum Balance {
     P2c,
     /// Smooth weighted round robin.
     RoundRobin,
+    /// The least requests in flight per weight of all.
+    LeastRequest,
+    /// At random, in proportion to weight.
+    Random,
 }
 
 /// An active check.

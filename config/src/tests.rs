@@ -8,6 +8,7 @@ mod limits;
 mod ownership;
 mod publish;
 mod robust;
+mod shards;
 
 use crate::model::Model;
 use crate::names::AppName;

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Observations};
+use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Observations, ShardStatus};
 use ekiden_config::model::{AccessLog, Address};
 use ekiden_config::names::{AppName, ClusterName};
+use ekiden_core::shard::hot::HotBoard;
 use ekiden_core::table::Table;
 
 use crate::aside;
@@ -94,7 +95,7 @@ impl Router {
             }
         });
         let (swapper, swap, publishes) = Swapper::new(Arc::clone(&shared), options.inherited, on_table);
-        let status = swapper.status();
+        let (status, hot) = (swapper.status(), swapper.hot_board());
         spawn("ekiden-swap", move || {
             aside::give_way();
             swapper.run(publishes);
@@ -109,7 +110,7 @@ impl Router {
             aside::give_way();
             watch::run(&hub, &asked);
         })?;
-        *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared)?);
+        *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared, hot)?);
         let bound = connection_bound(options.max_connections, workers);
         shared.know_clients(bound.saturating_mul(workers as u64));
         let mut threads = Vec::with_capacity(workers);
@@ -278,7 +279,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
     std::thread::Builder::new().name(name.to_owned()).spawn(run)
 }
 
-fn start_prober(shared: &Arc<Shared>) -> io::Result<Prober> {
+fn start_prober(shared: &Arc<Shared>, hot: Arc<HotBoard>) -> io::Result<Prober> {
     let (for_table, for_change, for_own) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     let hooks = Hooks {
         table: Arc::new(move || for_table.table.load_full()),
@@ -286,6 +287,7 @@ fn start_prober(shared: &Arc<Shared>) -> io::Result<Prober> {
         is_own: Arc::new(move |address| for_own.is_own(address)),
         suspects: Arc::clone(&shared.suspects),
         observations: shared.observations.clone(),
+        hot,
     };
     Prober::start(hooks, fastrand::u64(..))
 }
@@ -329,6 +331,11 @@ impl Inspect for State {
 
     fn endpoints(&self, app: &AppName, cluster: &ClusterName) -> Option<Vec<EndpointStatus>> {
         self.shared.table.load().cluster_named(app, cluster).map(|cluster| cluster.status())
+    }
+
+    fn shards(&self, app: &AppName, cluster: &ClusterName) -> Option<ShardStatus> {
+        let table = self.shared.table.load();
+        table.cluster_named(app, cluster)?.shards().map(|shards| shards.status())
     }
 }
 

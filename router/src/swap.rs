@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ekiden_config::doors::{Generation, Publisher, Refusal, Ticket, Verdict};
 use ekiden_config::model::{Address, Model};
 use ekiden_config::names::ListenerName;
+use ekiden_core::shard::hot::HotBoard;
 use ekiden_core::stats::{Histogram, HistogramSnapshot};
 use ekiden_core::table::{Compiler, Table};
 
@@ -104,6 +105,11 @@ impl Swapper {
     /// What the last swaps were like.
     pub fn status(&self) -> Arc<Mutex<SwapStatus>> {
         Arc::clone(&self.status)
+    }
+
+    /// The clusters that are watched for hot keys.
+    pub fn hot_board(&self) -> Arc<HotBoard> {
+        Arc::clone(self.compiler.hot_board())
     }
 
     /// Applies publishes until the door is dropped.

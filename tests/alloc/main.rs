@@ -5,6 +5,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ekiden_tests::{Client, InProcess, Origin, Served, Setup, until_true, web};
@@ -124,8 +125,13 @@ fn count(what: &str, requests: &[&str]) {
 
 /// The same where listener, app and route have these keys.
 fn count_with(keys: &str, what: &str, requests: &[&str]) {
+    count_before(|address| web(&[address], "", keys), keys, what, requests);
+}
+
+/// The same with a text of clusters and routes, which is told the one endpoint's address.
+fn count_before(text: impl Fn(SocketAddr) -> String, keys: &str, what: &str, requests: &[&str]) {
     let origin = Origin::hello("a small body that fits into one read and one write");
-    let setup = Setup::new(web(&[origin.address], "", keys)).top(keys).listener(keys);
+    let setup = Setup::new(text(origin.address)).top(keys).listener(keys);
     let router = InProcess::start(setup);
     let mut client = router.client();
     rounds(&mut client, requests, WARM);
@@ -153,6 +159,19 @@ fn kept_connections_allocate_nothing() {
     );
     count("GET as browsers send it", &[&browser]);
     count_with(LIMITED, "a request that is counted by three limits", &[&browser]);
+    for algorithm in ["rendezvous", "ring", "maglev", "ketama"] {
+        // Several endpoints at one address; a threshold that one key cannot come to.
+        let text = |address: SocketAddr| {
+            let ids: Vec<String> =
+                (0..4).map(|id| format!("{{ id = \"{id}\", address = \"{address}\" }}")).collect();
+            format!(
+                "[cluster.web]\nendpoints = [{}]\nshard = {{ by = \"{{client}}{{host}}{{path}}{{query}}{{cookie:session}}\", \
+                 algorithm = \"{algorithm}\", hot_keys = {{ threshold = 1000 }} }}\n[[route]]\ncluster = \"web\"\n",
+                ids.join(", ")
+            )
+        };
+        count_before(text, "", algorithm, &[&browser]);
+    }
     count("a path that is not in normal form", &["GET /a/../b/./%7e HTTP/1.1\r\nHost: a\r\n\r\n"]);
     let post = "POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world";
     let chunked =

@@ -22,7 +22,8 @@ const IDEMPOTENT: &[&str] = &[
     "GET /medium HTTP/1.1\r\nHost: a\r\n\r\n",
 ];
 
-fn installed() -> Option<PathBuf> {
+/// The program, if it is there.
+pub(crate) fn installed() -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin";
     let found = path.split(':').map(|dir| PathBuf::from(dir).join("nginx")).find(|file| file.is_file());
     if found.is_none() {

@@ -30,6 +30,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         send_proxy: None,
         queue,
         readiness: crate::model::ReadinessPolicy::default(),
+        shard: None,
     })
 }
 

@@ -44,6 +44,12 @@ pub enum KeyPart {
     Query(Arc<str>),
     /// A segment of the path in normal form, from 1.
     Path(u8),
+    /// The host of the request, in lower case, without port.
+    Host,
+    /// The whole path in normal form.
+    WholePath,
+    /// The whole query as it came, empty when there is none.
+    WholeQuery,
 }
 
 /// Client addresses that count as one.

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::declare::tables;
-use super::quantity::{Bytes, RawRate};
+use super::quantity::{Bytes, Factor, RawRate};
 use super::read::{CountOr, Map, Off, OneOrMany, PortOrFlag, Raw, Spanned, TextOr, Word, Words};
 use super::scalar::Status;
 use super::shape::Shape;
 use crate::model::{
     Balance, ClientAuthMode, DeniedHeaders, LimitFields, ListenerProtocol, LogFormat, LoosePath, MissingKey,
-    ProxyVersion, Role, TlsVersion, UnknownName,
+    ProxyVersion, ReplicaPick, Role, ShardAlgorithm, ShardKind, TlsVersion, UnknownName,
 };
 
 /// What is written for `denied_headers`.
@@ -59,8 +59,31 @@ impl Words for TlsVersion {
 }
 
 impl Words for Balance {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("p2c", Balance::P2c),
+        ("round_robin", Balance::RoundRobin),
+        ("least_request", Balance::LeastRequest),
+        ("random", Balance::Random),
+    ];
+}
+
+impl Words for ShardAlgorithm {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("rendezvous", ShardAlgorithm::Rendezvous),
+        ("ring", ShardAlgorithm::Ring),
+        ("maglev", ShardAlgorithm::Maglev),
+        ("ketama", ShardAlgorithm::Ketama),
+    ];
+}
+
+impl Words for ShardKind {
     const WORDS: &'static [(&'static str, Self)] =
-        &[("p2c", Balance::P2c), ("round_robin", Balance::RoundRobin)];
+        &[("cache", ShardKind::Cache), ("store", ShardKind::Store)];
+}
+
+impl Words for ReplicaPick {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("primary", ReplicaPick::Primary), ("p2c", ReplicaPick::P2c)];
 }
 
 impl Words for ProxyVersion {
@@ -299,7 +322,8 @@ tables! {
     RawCluster as "[cluster.NAME]" {
         /// Where requests go: `IP:PORT`, `[IPv6]:PORT`, `unix:/path`, `name:PORT`, or tables.
         endpoints: Vec<TextOr<RawEndpoint>> = "none" in 0, 200_000;
-        /// How an endpoint is chosen: `p2c` takes the less busy of two drawn at random, `round_robin` goes round.
+        /// How an endpoint is chosen: `p2c` takes the less busy of two drawn at random, `round_robin` goes round, `least_request`
+        /// takes the least busy of all, `random` draws; all by weight.
         balance: Word<Balance> = "\"p2c\"";
         /// Active check of every endpoint; without one an endpoint is ready at once.
         probe: RawProbe = "none";
@@ -322,6 +346,46 @@ tables! {
         /// the TLS handshake and the request id. Such a connection carries one request. HTTP checks send a header too, as the
         /// router's own.
         send_proxy: Word<ProxyVersion> = "none";
+        /// A key that decides which endpoint serves a request, so that the same key comes to the same one. `balance` then speaks
+        /// only for requests without a key.
+        shard: RawShard = "none";
+    }
+
+    /// Sharding: requests of one key go to one endpoint. Shards are named by the ids of endpoints, so that a new address moves no
+    /// key (but with `ketama`). Every router with the same words and endpoints places every key alike.
+    RawShard as "a shard" {
+        /// What is hashed: `path` or `path:N` (a segment, from 1), `host`, `client` (the address; in IPv6 its /64), `query` or
+        /// `query:NAME`, `header:NAME`, `cookie:NAME`, or a template with several in braces: `"{host}{path}"`.
+        by: Spanned<String> = "required" in 1, 512;
+        /// What happens to a request that lacks a part of the key: `balance` (it goes where `balance` says; not in a store),
+        /// `refuse` (400), or another key such as `client`.
+        fallback: Spanned<String> = "`balance` in a cache, `refuse` in a store" in 1, 512;
+        /// `rendezvous` is the most even and moves the fewest keys, and takes time with the number of endpoints; `maglev` is the
+        /// fastest from some hundred endpoints on, and moves up to twice as many keys when one is removed; `ring` is the common
+        /// one, less even; `ketama` is nginx's `hash ... consistent`, by address: IP endpoints only.
+        algorithm: Spanned<Word<ShardAlgorithm>> = "\"rendezvous\"";
+        /// What the endpoints are: in a `cache` a key is served by the next endpoint of its order when its own is not ready, or too
+        /// busy; in a `store` never: its requests fail with `shard_unavailable`.
+        kind: Spanned<Word<ShardKind>> = "\"cache\"";
+        /// Endpoints that serve each key: its own and the next of its order.
+        replicas: u64 = "1" in 1, 16;
+        /// Which of the replicas is asked: `primary` (the first that is ready) or `p2c` (the less busy of two of them).
+        replica_pick: Word<ReplicaPick> = "\"primary\"";
+        /// Most requests in flight at an endpoint, as a factor of its fair share; what is more goes to the next of the key's order.
+        /// Not in a store.
+        bound: Spanned<Off<Factor>> = "1.25 in a cache" in 101, 1000;
+        /// Look for keys that are asked for much more than others, show them, and in a cache spread them over more endpoints while
+        /// they are.
+        hot_keys: Off<RawHotKeys> = "see the keys";
+    }
+
+    /// Hot keys of a sharded cluster.
+    RawHotKeys as "hot keys" {
+        /// Requests of one key, in percent of those of an average endpoint, from which on it is hot. It is hot no more below half of
+        /// that.
+        threshold: u64 = "50" in 10, 1000;
+        /// Show the text of hot keys in the API. Without it only their hashes are shown, since keys may be names or secrets.
+        show_keys: bool = "false";
     }
 
     /// Ejection by evidence: what connects and requests met. While an endpoint is ejected, the probe of the cluster, else a
@@ -453,7 +517,7 @@ tables! {
         /// Requests that may come at once.
         burst: Spanned<u64> = "the number of the rate" in 1, RATE;
         /// What requests are told apart by: `client` (the address, in IPv6 its /64), `group` (of `groups`), `header:NAME`, `cookie:NAME`,
-        /// `query:NAME`, `path:N` (the segment, from 1), or several in braces: `"{client}:{header:x-user}"`.
+        /// `query:NAME` or `query`, `path:N` (the segment, from 1) or `path`, `host`, or several in braces: `"{client}:{header:x-user}"`.
         key: Spanned<String> = "none: all requests share one account" in 1, 512;
         /// What happens to a request that lacks a part of the key: `share` (those without it share an account) or `skip` (it is not counted).
         missing: Word<MissingKey> = "\"share\"";

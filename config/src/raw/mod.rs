@@ -12,8 +12,8 @@ mod shape;
 mod table;
 
 pub(crate) use keys::*;
-pub(crate) use quantity::{Bytes, RawRate, duration_words, size_words};
-pub(crate) use read::{CountOr, Map, Off, PortOrFlag, Raw, Spanned, TextOr};
+pub(crate) use quantity::{Bytes, RawRate, duration_words, factor_words, size_words};
+pub(crate) use read::{CountOr, Map, Off, PortOrFlag, Raw, Spanned, TextOr, Word};
 pub(crate) use scalar::{Status, shown};
 pub(crate) use shape::{KeyShape, Shape, TableShape};
 pub(crate) use table::{missing_listener, nearest};

@@ -6,6 +6,16 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
 
+/// A factor such as `1.25`, in hundredths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Factor(pub(crate) u32);
+
+/// A number of hundredths as a factor.
+pub(crate) fn factor_words(hundredths: u64) -> String {
+    let text = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// So many in a time: `100/s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RawRate {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::quantity::{Bytes, RawRate, duration_words, parse_duration, parse_rate, parse_size, size_words};
+use super::quantity::{
+    Bytes, Factor, RawRate, duration_words, factor_words, parse_duration, parse_rate, parse_size, size_words,
+};
 use super::read::{Bound, Raw, in_bound, wrong_type};
 use super::shape::Shape;
 use crate::diagnostic::Report;
@@ -185,6 +187,34 @@ impl Raw for RawRate {
             return None;
         }
         Some(rate)
+    }
+}
+
+impl Raw for Factor {
+    fn shape(bound: Bound) -> Shape {
+        Shape::Factor { min: bound.min, max: bound.max }
+    }
+
+    fn read(node: &Node, bound: Bound, report: &mut Report<'_>) -> Option<Self> {
+        let number = match node.value {
+            Value::Float(number) => number,
+            Value::Int(number) => number as f64,
+            Value::Null | Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Table(_) => {
+                wrong_type(node, "a factor such as 1.25", None, report);
+                return None;
+            }
+        };
+        // Saturates, and a NaN becomes 0: both are out of range.
+        let hundredths = (number * 100.0).round() as u64;
+        match u32::try_from(hundredths).ok().filter(|_| in_bound(hundredths, bound)) {
+            Some(hundredths) => Some(Factor(hundredths)),
+            None => {
+                let (min, max) = (factor_words(bound.min), factor_words(bound.max));
+                let message = format!("{number} is out of range: {min} to {max} is allowed");
+                report.error(node.span, "out_of_range", message);
+                None
+            }
+        }
     }
 }
 

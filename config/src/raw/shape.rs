@@ -15,6 +15,8 @@ pub(crate) enum Shape {
     Size { min: u64, max: u64 },
     /// A text such as `"100/s"`; bounds of its number.
     Rate { min: u64, max: u64 },
+    /// A number with up to two decimals; bounds in hundredths.
+    Factor { min: u64, max: u64 },
     /// One of these words.
     Words(Vec<&'static str>),
     /// A range of statuses.

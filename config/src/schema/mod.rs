@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map as Object, Value, json};
 
-use crate::raw::{KeyShape, Raw, RawApp, RawProcess, Shape, TableShape, duration_words, size_words};
+use crate::raw::{
+    KeyShape, Raw, RawApp, RawProcess, Shape, TableShape, duration_words, factor_words, size_words,
+};
 
 pub use reference::reference;
 
@@ -82,6 +84,9 @@ fn shape_schema(shape: &Shape, defs: &mut BTreeMap<String, Value>) -> Value {
             { "type": "string", "pattern": "^[0-9]+ ?(B|kB|KB|MB|GB|KiB|MiB|GiB)?$" },
         ] }),
         Shape::Rate { .. } => json!({ "type": "string", "pattern": "^[0-9]+/[smh]$" }),
+        Shape::Factor { min, max } => {
+            json!({ "type": "number", "minimum": *min as f64 / 100.0, "maximum": *max as f64 / 100.0 })
+        }
         Shape::Words(words) => json!({ "enum": words }),
         Shape::Status => json!({ "anyOf": [
             { "type": "integer", "minimum": 100, "maximum": 599 },
@@ -127,6 +132,7 @@ fn bounds(shape: &Shape) -> Option<String> {
         Shape::Count { min, max } | Shape::Rate { min, max } => Some(format!("{min} to {max}")),
         Shape::Duration { min, max } => Some(format!("{} to {}", duration_words(*min), duration_words(*max))),
         Shape::Size { min, max } => Some(format!("{} to {}", size_words(*min), size_words(*max))),
+        Shape::Factor { min, max } => Some(format!("{} to {}", factor_words(*min), factor_words(*max))),
         Shape::Text { max, .. } => Some(format!("at most {max} bytes")),
         Shape::List { max, .. } => Some(format!("at most {max}")),
         Shape::Either(shapes) => shapes.iter().find_map(bounds),

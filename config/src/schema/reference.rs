@@ -45,6 +45,7 @@ fn tables(shape: &Shape, page: &mut String, done: &mut BTreeSet<&'static str>) {
         | Shape::Duration { .. }
         | Shape::Size { .. }
         | Shape::Rate { .. }
+        | Shape::Factor { .. }
         | Shape::Words(_)
         | Shape::Status => {}
     }
@@ -77,6 +78,7 @@ fn kind(shape: &Shape) -> String {
         Shape::Duration { .. } => "duration".to_owned(),
         Shape::Size { .. } => "size".to_owned(),
         Shape::Rate { .. } => "rate".to_owned(),
+        Shape::Factor { .. } => "factor".to_owned(),
         Shape::Words(words) => {
             words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(" or ")
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, host, readiness};
+use super::{Fault, Scope, host, readiness, shard};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy,
@@ -35,6 +35,8 @@ pub(super) fn cluster(
         scope.report.warning(key.span, "empty_cluster", message, help);
     }
     let readiness = readiness::readiness(scope, raw);
+    let endpoints: Vec<Arc<Endpoint>> = places.endpoints.into_values().map(Arc::new).collect();
+    let shard = raw.shard.as_ref().and_then(|written| shard::shard(scope, raw, written, &endpoints));
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -50,11 +52,12 @@ pub(super) fn cluster(
         queue: raw.queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(1024),
         readiness,
         send_proxy: raw.send_proxy.map(|word| word.0),
+        shard,
     };
     Some(Cluster {
         name,
         policy: Arc::new(policy),
-        endpoints: Arc::new(places.endpoints.into_values().map(Arc::new).collect()),
+        endpoints: Arc::new(endpoints),
         names: Arc::new(places.names),
     })
 }

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
+use super::key::Keys;
 use super::{Fault, Scope, condition, field, network};
-use crate::model::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, Rate};
+use crate::model::{Cost, Group, KeyPart, KeyPiece, Limit, LimitFields, MissingKey, Rate};
 use crate::names::RouteName;
-use crate::raw::{CountOr, RawCost, RawLimit, Spanned, shown};
+use crate::raw::{CountOr, RawCost, RawLimit, Spanned};
 use crate::source::Span;
 
 /// Networks of all groups of one limit together.
 const GROUP_NETS_MAX: usize = 1000;
-/// Parts of one key.
-const PARTS_MAX: usize = 8;
 /// Keys told apart where the limit does not say.
 const KEYS: u32 = 16_384;
-const HELP: &str = "write client, group, header:NAME, cookie:NAME, query:NAME, path:N, or several in braces: \
+const HELP: &str = "write client, group, header:NAME, cookie:NAME, query:NAME, path:N, host, path or query, or several in braces: \
                     \"{client}:{header:x-user}\"";
 
 /// Reads a list of limits. `place` begins the names of those that have none.
@@ -117,48 +116,14 @@ fn key(scope: &mut Scope<'_, '_>, raw: &RawLimit, groups: &Arc<[Group]>) -> Vec<
     parts
 }
 
-/// One part alone, or parts in braces with any text between them.
+/// The parts of a key; what stands between them tells no requests apart.
 fn parts(text: &str, groups: &Arc<[Group]>) -> Result<Vec<KeyPart>, Fault> {
-    let bad = || Fault::new("bad_limit_key", format!("`{}` is no key of a limit", shown(text))).help(HELP);
-    if !text.contains(['{', '}']) {
-        return part(text, groups).map(|part| vec![part]);
-    }
-    let (mut made, mut rest) = (Vec::new(), text);
-    while let Some((between, behind)) = rest.split_once('{') {
-        let (inside, after) = behind.split_once('}').ok_or_else(bad)?;
-        if between.contains('}') || inside.contains('{') {
-            return Err(bad());
-        }
-        let part = part(inside, groups)?;
-        if made.contains(&part) {
-            return Err(bad().help("each part stands once"));
-        }
-        made.push(part);
-        rest = after;
-    }
-    if made.is_empty() || made.len() > PARTS_MAX || rest.contains('}') {
-        return Err(bad());
-    }
-    Ok(made)
-}
-
-fn part(text: &str, groups: &Arc<[Group]>) -> Result<KeyPart, Fault> {
-    let bad = || Fault::new("bad_limit_key", format!("`{}` is no key of a limit", shown(text))).help(HELP);
-    match text.split_once(':') {
-        None if text == "client" => Ok(KeyPart::Client),
-        None if text == "group" && groups.is_empty() => {
-            Err(bad().help("name the groups: `groups = { office = [\"192.0.2.0/24\"] }`"))
-        }
-        None if text == "group" => Ok(KeyPart::Group(groups.clone())),
-        Some(("header", name)) => field::name(name).map(KeyPart::Header),
-        Some(("cookie", name)) if !name.is_empty() => Ok(KeyPart::Cookie(Arc::from(name))),
-        Some(("query", name)) if !name.is_empty() => Ok(KeyPart::Query(Arc::from(name))),
-        Some(("path", number)) => match number.parse::<u8>() {
-            Ok(number @ 1..=32) => Ok(KeyPart::Path(number)),
-            _ => Err(bad().help("segments are counted from 1 to 32: `path:1` is the first")),
-        },
-        _ => Err(bad()),
-    }
+    let keys = Keys { code: "bad_limit_key", of: "a limit", help: HELP, groups: Some(groups) };
+    let part = |piece| match piece {
+        KeyPiece::Part(part) => Some(part),
+        KeyPiece::Text(_) => None,
+    };
+    Ok(keys.pieces(text)?.into_iter().filter_map(part).collect())
 }
 
 fn cost(scope: &mut Scope<'_, '_>, raw: Option<&CountOr<RawCost>>, burst: u32) -> Cost {

@@ -28,7 +28,7 @@ fn view(of: &str, limit: &Limit) -> Value {
     })
 }
 
-fn part(part: &KeyPart) -> String {
+pub(super) fn part(part: &KeyPart) -> String {
     match part {
         KeyPart::Client => "client".to_owned(),
         KeyPart::Group(_) => "group".to_owned(),
@@ -36,5 +36,8 @@ fn part(part: &KeyPart) -> String {
         KeyPart::Cookie(name) => format!("cookie:{name}"),
         KeyPart::Query(name) => format!("query:{name}"),
         KeyPart::Path(number) => format!("path:{number}"),
+        KeyPart::Host => "host".to_owned(),
+        KeyPart::WholePath => "path".to_owned(),
+        KeyPart::WholeQuery => "query".to_owned(),
     }
 }

@@ -8,6 +8,7 @@ mod guard;
 mod limits;
 mod listen;
 mod routes;
+mod shards;
 mod views;
 
 use std::convert::Infallible;

@@ -9,7 +9,7 @@ use ekiden_config::model::{
 use ekiden_config::names::{AppName, EndpointId};
 use serde_json::{Value, json};
 
-use super::{Api, limits};
+use super::{Api, limits, shards};
 use crate::overlay::{ClusterKey, Dormant, Key};
 use crate::plane::View;
 use crate::problem::Problem;
@@ -140,6 +140,8 @@ fn app_view(api: &Api, view: &View, app: &App) -> Value {
         let balance = match cluster.policy.balance {
             Balance::P2c => "p2c",
             Balance::RoundRobin => "round_robin",
+            Balance::LeastRequest => "least_request",
+            Balance::Random => "random",
         };
         let names = cluster.names.iter().map(|name| {
             json!({ "id": name.id.as_ref().map(EndpointId::as_str), "name": &*name.name, "port": name.port })
@@ -147,6 +149,9 @@ fn app_view(api: &Api, view: &View, app: &App) -> Value {
         json!({
             "name": cluster.name.as_str(),
             "balance": balance,
+            "shard": cluster.policy.shard.as_ref().map(|words| {
+                shards::view(words, api.inspect.shards(&app.name, &cluster.name).as_ref())
+            }),
             "probed": cluster.policy.probe.is_some(),
             "names": names.collect::<Vec<_>>(),
             "endpoints": endpoint_views(api, &app.name, cluster),

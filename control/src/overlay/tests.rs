@@ -28,6 +28,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
         send_proxy: None,
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
+        shard: None,
     };
     Arc::new(Cluster {
         name: ClusterName::new("web").unwrap(),

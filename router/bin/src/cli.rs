@@ -32,6 +32,9 @@ pub(crate) enum Command {
     /// Check a configuration and print every error
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Show how a sharded cluster shares out keys, and what moves if an endpoint leaves
+    #[command(after_help = RING_EXAMPLES)]
+    Ring(Ring),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print the version
@@ -93,6 +96,28 @@ pub(crate) struct Check {
     /// How findings are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+const RING_EXAMPLES: &str = "\
+Examples:
+  ekiden ring ekiden.toml cache
+  ekiden ring ekiden.toml shop/cache --without cache-2
+  ekiden ring ekiden.toml users --key ann --key bob
+
+Counts a sample of 65,536 keys over the endpoints of the file; those of DNS and of the API are not in it.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Ring {
+    /// The configuration
+    pub file: PathBuf,
+    /// The cluster; APP/CLUSTER for one of another app than `default`
+    pub cluster: String,
+    /// Also show what moves if this endpoint leaves
+    #[arg(long, value_name = "ID")]
+    pub without: Option<String>,
+    /// Also show which endpoints serve this key, in its order; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub key: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

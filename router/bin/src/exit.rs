@@ -7,6 +7,11 @@ pub(crate) fn invalid() -> ExitCode {
     ExitCode::from(1)
 }
 
+/// What was asked for is not there.
+pub(crate) fn usage() -> ExitCode {
+    ExitCode::from(2)
+}
+
 /// A listener's address is taken, or not ours to bind.
 pub(crate) fn address() -> ExitCode {
     ExitCode::from(3)

@@ -8,6 +8,7 @@ mod demo;
 mod descriptors;
 mod exit;
 mod logging;
+mod ring;
 mod run;
 mod signals;
 mod start;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Ring(arguments) => ring::ring(&arguments),
         Command::Schema => print(&format!("{:#}\n", ekiden_config::schema())),
         Command::Version(arguments) => print(&cli::version(&arguments)),
         Command::Demo(arguments) => demo::demo(&arguments),
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 /// Writes to standard output; a reader that has had enough (`| head`) is no failure.
-fn print(text: &str) -> ExitCode {
+pub(crate) fn print(text: &str) -> ExitCode {
     use std::io::Write;
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,

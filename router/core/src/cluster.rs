@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use ekiden_config::doors::EndpointStatus;
-use ekiden_config::model::{Cluster, Endpoint};
+use ekiden_config::model::{Cluster, Endpoint, ShardKind};
 use ekiden_config::names::{AppName, EndpointId};
 
 use crate::cell::{CellRegistry, EndpointCell};
 use crate::pick::ready::ReadySet;
 use crate::readiness::State;
+use crate::shard::Shards;
+use crate::shard::pick::{self as shard_pick, Ask};
 use crate::stats::ClusterCell;
 
 pub use crate::pick::{Attempt, Pick};
@@ -38,6 +40,8 @@ pub struct ClusterTable {
     pub endpoints: Arc<[EndpointEntry]>,
     /// Its counts and its round robin cursor, which outlive the table.
     pub cell: Arc<ClusterCell>,
+    /// Where keys belong; none where no key decides.
+    shards: Option<Shards>,
     ready: ArcSwap<ReadySet>,
     /// Held while a ready set is built and stored, so that an older view never replaces a newer one; holds the
     /// value of the cell's `readiness` count that the set in force was built at. Never locked on a worker.
@@ -51,12 +55,14 @@ impl ClusterTable {
     pub fn new(app: AppName, cluster: Arc<Cluster>, registry: &mut CellRegistry) -> Self {
         let (cell, endpoints) = registry.cluster(&app, &cluster);
         let built_at = cell.readiness.load(Ordering::SeqCst);
-        let ready = ready_set(&endpoints, &cluster);
+        let shards = registry.shards(&app, &cluster);
+        let ready = ready_set(&endpoints, &cluster, shards.as_ref());
         Self {
             app,
             cluster,
             endpoints,
             cell,
+            shards,
             ready: ArcSwap::from_pointee(ready),
             built_at: Mutex::new(built_at),
         }
@@ -71,6 +77,21 @@ impl ClusterTable {
             return Pick::NoEndpoints;
         }
         self.ready.load().pick(&self.endpoints, attempt, &self.cell.cursor, random)
+    }
+
+    /// Where keys belong; none where no key decides.
+    #[inline]
+    pub fn shards(&self) -> Option<&Shards> {
+        self.shards.as_ref()
+    }
+
+    /// Chooses an endpoint for a key, by the `shards` of this table: its own, a replica, or with a cache the next that is ready.
+    /// No lock and no allocation; called by workers for each attempt. `random` is called for keys with several replicas.
+    pub fn pick_shard(&self, shards: &Shards, ask: &Ask<'_>, random: &mut dyn FnMut() -> u64) -> Pick {
+        if self.endpoints.is_empty() {
+            return Pick::NoEndpoints;
+        }
+        shard_pick::pick(shards, &self.endpoints, &self.ready.load(), ask, random)
     }
 
     /// Rebuilds the ready set from the cells. To be called after any change of readiness, drain or gone mark in a
@@ -96,13 +117,19 @@ impl ClusterTable {
 
     fn rebuild(&self, count: u64) {
         let mut built_at = self.built_at.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ready.store(Arc::new(ready_set(&self.endpoints, &self.cluster)));
+        let ready = ready_set(&self.endpoints, &self.cluster, self.shards.as_ref());
+        self.ready.store(Arc::new(ready));
         *built_at = (*built_at).max(count);
     }
 
     /// Endpoints that the ready set holds; at most a moment behind the cells.
     pub fn ready_count(&self) -> usize {
         self.ready.load().len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ready_barred(&self) -> u32 {
+        self.ready.load().barred()
     }
 
     /// Whether ejected endpoints are served, because too few others are ready.
@@ -142,8 +169,17 @@ impl ClusterTable {
     }
 }
 
-fn ready_set(endpoints: &[EndpointEntry], cluster: &Cluster) -> ReadySet {
-    ReadySet::new(endpoints, cluster.policy.balance, cluster.policy.readiness.panic_threshold)
+fn ready_set(endpoints: &[EndpointEntry], cluster: &Cluster, shards: Option<&Shards>) -> ReadySet {
+    let policy = &cluster.policy;
+    let ready = match &policy.shard {
+        // An ejected shard of a store is not served by others, so there is nothing to panic about.
+        Some(words) if words.kind == ShardKind::Store => ReadySet::strict(endpoints, policy.balance),
+        Some(_) | None => ReadySet::new(endpoints, policy.balance, policy.readiness.panic_threshold),
+    };
+    if let Some(hot) = shards.and_then(|shards| shards.hot.as_ref()) {
+        hot.set_ready(ready.len());
+    }
+    ready
 }
 
 #[cfg(test)]

@@ -95,7 +95,13 @@ mod tests {
     /// Every cause that blames the endpoint is either evidence or about the cluster as a whole.
     #[test]
     fn every_blame_is_placed() {
-        let of_the_cluster = [Cause::NoEndpoints, Cause::NoneReady, Cause::QueueFull, Cause::QueueTimeout];
+        let of_the_cluster = [
+            Cause::NoEndpoints,
+            Cause::NoneReady,
+            Cause::ShardUnavailable,
+            Cause::QueueFull,
+            Cause::QueueTimeout,
+        ];
         for cause in Cause::ALL {
             let kind = Evidence::of_failure(cause.at(Phase::Wait));
             if cause.at(Phase::Wait).blame() == Blame::Endpoint {

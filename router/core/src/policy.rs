@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod limit;
 mod nets;
+pub(crate) mod text;
 
 use std::sync::Arc;
 use std::time::Duration;

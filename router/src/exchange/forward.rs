@@ -23,7 +23,7 @@ use crate::exchange::downstream::Downstream;
 use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
-use crate::exchange::{After, Workspace, evidence, proxy_out, run, trace, tunnel, upgrade};
+use crate::exchange::{After, Workspace, evidence, proxy_out, run, shard, trace, tunnel, upgrade};
 use crate::pool::Return;
 use crate::stream::Stream;
 use crate::wire::body::Framing;
@@ -69,7 +69,8 @@ pub fn forward<D: Downstream>(
     entry: Arc<RouteEntry>,
     cluster: Arc<ClusterTable>,
 ) -> impl Future<Output = After> {
-    let mut begun = rewrite(&entry, ws)
+    let mut begun = shard::read(connection, ws, listener, &cluster)
+        .and_then(|()| rewrite(&entry, ws))
         .map(|()| Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster));
     async move {
         let forward = match &mut begun {
@@ -211,9 +212,15 @@ impl<'a> Forward<'a> {
     fn step_here(&mut self, ws: &mut Workspace) -> Step {
         let worker = &self.worker;
         let attempt = Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent };
-        let index = match self.cluster.pick(attempt, &mut || worker.random()) {
+        let pick = match self.cluster.shards() {
+            None => self.cluster.pick(attempt, &mut || worker.random()),
+            Some(shards) => shard::pick(worker, &self.cluster, shards, &ws.shard, attempt),
+        };
+        let index = match pick {
             Pick::Endpoint(index) => index,
             Pick::NoEndpoints => return Step::Failed(Cause::NoEndpoints),
+            Pick::ShardStarting => return Step::Wait,
+            Pick::ShardDown => return Step::Failed(self.last.unwrap_or(Cause::ShardUnavailable)),
             Pick::NoneReady | Pick::Exhausted if self.may_change(ws) => return Step::Wait,
             Pick::NoneReady => return Step::Failed(self.last.unwrap_or(Cause::NoneReady)),
             Pick::Exhausted => return Step::Failed(self.last.unwrap_or(Cause::EndpointGone)),
@@ -346,6 +353,9 @@ impl<'a> Forward<'a> {
             .with_table(|table| table.cluster_named(&self.cluster.app, &self.cluster.cluster.name).cloned());
         let now = now.ok_or(Cause::ClusterGone)?;
         if !Arc::ptr_eq(&now, &self.cluster) {
+            if self.cluster.shards().is_none() {
+                ws.shard.forget();
+            }
             ws.tried.clear();
             for (index, endpoint) in now.endpoints.iter().enumerate() {
                 if self.tried_uids.contains(&endpoint.cell.uid()) {

@@ -68,6 +68,7 @@ pub fn enforce<'t>(
     };
     let asked = Asked {
         client,
+        host: &request.host,
         method: request.method(),
         path: &ws.path,
         query: request.query().unwrap_or(""),

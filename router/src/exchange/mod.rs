@@ -20,6 +20,7 @@ pub mod request_out;
 pub mod response_out;
 pub mod run;
 pub mod secure;
+pub mod shard;
 pub mod stage;
 pub mod trace;
 pub mod tunnel;
@@ -36,6 +37,7 @@ use crate::exchange::leg::Leg;
 use crate::exchange::limit::LimitNotes;
 use crate::exchange::out::Out;
 use crate::exchange::pace::Pace;
+use crate::exchange::shard::ShardKey;
 use crate::exchange::trace::Trace;
 use crate::exchange::upgrade::WebSocketKey;
 use crate::tls::Session;
@@ -66,6 +68,8 @@ pub struct Workspace {
     pub loose: String,
     /// Scratch for rewriting.
     pub scratch: String,
+    /// The shard key, where the cluster has shards.
+    pub shard: ShardKey,
     /// Endpoints tried for this request.
     pub tried: Vec<u32>,
     /// The protocol to be switched to: its place in the route's list. None when the request asks for none that the route knows.

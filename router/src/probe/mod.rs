@@ -12,6 +12,7 @@ use std::time::Duration;
 use ekiden_config::model::{Address, ProbeKind};
 
 mod fake;
+mod hot;
 mod http;
 mod judge;
 mod prober;

@@ -14,6 +14,7 @@ use ekiden_core::cell::{EndpointCell, Incarnation};
 use ekiden_core::cluster::{ClusterTable, EndpointEntry};
 use ekiden_core::health::{Health, ProbeState, Transition};
 use ekiden_core::readiness::{Change, State};
+use ekiden_core::shard::hot::HotBoard;
 use ekiden_core::table::Table;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::watch;
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 
 use super::refresh::Stale;
 use super::shared::Shared;
-use super::{Factory, Probe, Suspects, embedded, judge, ramp};
+use super::{Factory, Probe, Suspects, embedded, hot, judge, ramp};
 
 /// First checks that start at once when a table brings many; the next as many follow every [`WAVE_GAP`].
 const WAVE: u32 = 64;
@@ -45,6 +46,8 @@ pub struct Hooks {
     pub observations: Observations,
     /// Whether an address is this process's own control or telemetry address; such a one is never connected to.
     pub is_own: Arc<dyn Fn(&Address) -> bool + Send + Sync>,
+    /// The clusters that are watched for hot keys.
+    pub hot: Arc<HotBoard>,
 }
 
 /// Holds the probe thread. Dropping it ends the thread and every check under way.
@@ -94,6 +97,7 @@ async fn follow(mut tables: watch::Receiver<Arc<Table>>, hooks: Hooks, seed: u64
         let (stale, hooks) = (stale.clone(), hooks.clone());
         async move { stale.run(&hooks).await }
     });
+    let ticking = tokio::spawn(hot::run(Arc::clone(&hooks.hot)));
     let shared = Arc::new(Shared::new(hooks, seed, stale, factory));
     let judging = tokio::spawn(judge::run(Arc::clone(&shared)));
     let mut rounds = Rounds { shared, table: Arc::new(Table::empty()), tasks: FxHashMap::default() };
@@ -102,6 +106,7 @@ async fn follow(mut tables: watch::Receiver<Arc<Table>>, hooks: Hooks, seed: u64
         rounds.retable(table);
     }
     judging.abort();
+    ticking.abort();
     refresher.abort();
 }
 

@@ -13,7 +13,7 @@ use ekiden_core::stats::{CLASSES, ClusterShard, Counter, Gauge, Histogram, Histo
 use ekiden_core::table::Table;
 
 use super::family::{self, Family};
-use super::{State, connection_limits, http2, limits, process, publishing, readiness, tls};
+use super::{State, connection_limits, http2, limits, process, publishing, readiness, shards, tls};
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
 /// a rate over them has a beginning.
@@ -34,6 +34,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     families.extend(limits::families(max, &table, state.sources.started.elapsed()));
     families.extend(endpoints(max, &table));
     families.extend(readiness::families(max, &table));
+    families.extend(shards::families(max, &table));
     families.extend(publishing::table(&state.sources.status.status()));
     families.extend(publishing::log(&state.sources.log));
     families.extend(process::families());

@@ -23,6 +23,7 @@ mod process;
 mod publishing;
 mod readiness;
 mod server;
+mod shards;
 #[cfg(test)]
 mod tests;
 mod tls;

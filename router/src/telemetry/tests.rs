@@ -45,6 +45,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         send_proxy: None,
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
+        shard: None,
     };
     let name = ClusterName::new("web").unwrap();
     let cluster = Cluster {

@@ -83,6 +83,7 @@ pub(super) fn of(cause: Cause) -> Way {
             Run(Head, |world| sent(world.proxied(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
         }
         Cause::ProxyHeaderTimeout => Run(Head, |world| sent(world.proxied(), "PROXY TCP4 ")),
+        Cause::ShardKeyMissing => get(Match, "/keyed", ""),
         Cause::NoRoute => Sent(Match, "GET / HTTP/1.1\r\nHost: nowhere\r\n\r\n".to_owned()),
         Cause::MethodNotAllowed => Sent(Match, "GET / HTTP/1.1\r\nHost: post\r\n\r\n".to_owned()),
         Cause::NoEndpoints => get(Connect, "/empty", ""),
@@ -92,6 +93,7 @@ pub(super) fn of(cause: Cause) -> Way {
             "a mark must fall between a connect and the head behind it, in microseconds, with no other endpoint to try; \
              tests/it/swap holds that no head goes to a marked one",
         ),
+        Cause::ShardUnavailable => get(Connect, "/store", "X-Key: a\r\n"),
         Cause::QueueFull => Run(Queue, full_queue),
         Cause::QueueTimeout => get(Queue, "/waiting", ""),
         Cause::ConnectRefused => get(Connect, "/refusing", ""),

@@ -40,7 +40,7 @@ impl World {
         let router = Ekiden::start(setup);
         until("a failing check", || {
             let table = router.table().to_string();
-            table.contains("\"failing\"").then_some(())
+            (table.matches("\"failing\"").count() >= 2).then_some(())
         });
         Self { router, demanding, proxied, _origins: [origin, silent], _hole: hole, _release: release }
     }
@@ -117,6 +117,11 @@ fn text(origin: SocketAddr, silent: SocketAddr, hole: SocketAddr, demanding: Soc
         cluster("refusing", &[refusing], ""),
         cluster("sick", &[refusing], "probe = { tcp = true, interval = \"100ms\", fall = 1 }"),
         cluster("waiting", &[silent], probe),
+        cluster(
+            "store",
+            &[refusing],
+            "probe = { tcp = true, interval = \"100ms\", fall = 1 }\nshard = { by = \"header:x-key\", kind = \"store\" }",
+        ),
         cluster("hole", &[hole], ""),
         // A file in place of a directory: neither a refusal nor a wait.
         "[cluster.nowhere]\nendpoints = [\"unix:/dev/null/socket\"]\n".to_owned(),
@@ -134,6 +139,8 @@ fn text(origin: SocketAddr, silent: SocketAddr, hole: SocketAddr, demanding: Soc
         route("/empty", "empty", ""),
         route("/refusing", "refusing", ""),
         route("/sick", "sick", ""),
+        route("/store", "store", ""),
+        route("/keyed", "store", ""),
         route("/waiting", "waiting", "timeout = { connect = \"300ms\" }"),
         route("/waiting/long", "waiting", "timeout = { connect = \"60s\" }"),
         route("/hole", "hole", "timeout = { connect = \"300ms\", connect_try = \"200ms\" }"),

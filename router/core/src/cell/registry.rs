@@ -16,6 +16,8 @@ use crate::cluster::EndpointEntry;
 use crate::health::{self, Health};
 use crate::policy::limit::Maker;
 use crate::readiness::Event;
+use crate::shard::hot::{HotBoard, HotKeys};
+use crate::shard::{self, ShardMap, Shards};
 use crate::stats::{ClusterCell, RouteCell};
 
 #[derive(Debug)]
@@ -24,6 +26,8 @@ struct ClusterPart {
     endpoints: Arc<[EndpointEntry]>,
     /// The policy of the last compile; none before the first.
     policy: Option<Arc<ClusterPolicy>>,
+    /// The shards of the last compile.
+    shards: Option<Shards>,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +44,7 @@ pub struct CellRegistry {
     seed: [u64; 2],
     apps: FxHashMap<AppName, AppPart>,
     removed: Vec<Arc<EndpointCell>>,
+    hot: Arc<HotBoard>,
 }
 
 impl CellRegistry {
@@ -51,7 +56,13 @@ impl CellRegistry {
             seed: [0; 2],
             apps: FxHashMap::default(),
             removed: Vec::new(),
+            hot: Arc::default(),
         }
+    }
+
+    /// The clusters that are watched for hot keys.
+    pub fn hot_board(&self) -> &Arc<HotBoard> {
+        &self.hot
     }
 
     /// The time that new cells and drain marks carry, in milliseconds since the Unix epoch. Set before each compile.
@@ -93,6 +104,7 @@ impl CellRegistry {
             cell: Arc::new(ClusterCell::new(app.clone(), cluster.name.clone(), workers)),
             endpoints: Arc::from([]),
             policy: None,
+            shards: None,
         });
         let last = part.policy.replace(Arc::clone(&cluster.policy));
         let is_served = last.is_some();
@@ -100,6 +112,31 @@ impl CellRegistry {
         let mut walk = Walk { app, cluster, now, is_served, is_changed, removed: &mut self.removed };
         part.endpoints = walk.join(&part.endpoints);
         (part.cell.clone(), part.endpoints.clone())
+    }
+
+    /// Where the keys of a cluster belong. The map is the one from before while ids, weights and algorithm are the same, whatever
+    /// the addresses; counts of keys go on while their words are. Called once a compile of the cluster, after
+    /// [`CellRegistry::cluster`].
+    pub(crate) fn shards(&mut self, app: &AppName, cluster: &Cluster) -> Option<Shards> {
+        let part = self.apps.get_mut(app)?.clusters.get_mut(&cluster.name)?;
+        let before = part.shards.take();
+        let words = cluster.policy.shard.as_ref()?;
+        let digest = shard::digest(words.algorithm, &cluster.endpoints);
+        let same = before.as_ref().filter(|before| before.map.digest() == digest);
+        let map = same.map_or_else(
+            || Arc::new(ShardMap::new(words.algorithm, &cluster.endpoints)),
+            |before| before.map.clone(),
+        );
+        let hot = words.hot_keys.map(|policy| {
+            let before = before.as_ref().and_then(|before| before.hot.clone());
+            before.filter(|hot| hot.goes_by(policy)).unwrap_or_else(|| {
+                let hot = Arc::new(HotKeys::new(policy, self.workers));
+                self.hot.add(&hot);
+                hot
+            })
+        });
+        part.shards = Some(Shards { words: words.clone(), map, hot });
+        part.shards.clone()
     }
 
     /// Forgets the apps that are not kept, with all their clusters and routes. Called once a compile.

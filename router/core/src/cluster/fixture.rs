@@ -55,6 +55,7 @@ pub(crate) fn cluster_of(endpoints: Vec<Endpoint>, balance: Balance, probe: Opti
             send_proxy: None,
             queue: 1024,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
+            shard: None,
         }),
         endpoints: Arc::new(endpoints.into_iter().map(Arc::new).collect()),
         names: Arc::new(Vec::new()),

@@ -199,6 +199,9 @@ causes! {
     MethodNotAllowed: "method_not_allowed", Always(405), "", Client, Never, "http_request_denied", 0,
         "Routes match host and path of the request, and none takes its method.",
         "Use a method that Allow names.";
+    ShardKeyMissing: "shard_key_missing", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The request lacks a part of the key that decides which endpoint serves it.",
+        "Send what the cluster's `shard.by` names, or give it a `fallback`.";
     // No endpoint could be had.
     NoEndpoints: "no_endpoints", Always(503), "H14", Endpoint, Never, "destination_unavailable", 10,
         "The cluster has no endpoints.",
@@ -218,6 +221,9 @@ causes! {
     QueueTimeout: "queue_timeout", Always(503), "H20", Endpoint, Never, "destination_unavailable", 5,
         "No endpoint of the cluster passed its first check in time.",
         "Make the app start faster, or raise `timeout.connect`.";
+    ShardUnavailable: "shard_unavailable", Always(503), "H10", Endpoint, Never, "destination_unavailable", 5,
+        "The endpoint that has the key of the request is not ready, and in a store no other may serve it.",
+        "Look at the reasons of its endpoints; replicas serve a key while one of them is ready.";
     ConnectRefused: "connect_refused", Always(503), "H21", Endpoint, OtherEndpoint, "connection_refused", 5,
         "The endpoint refused the connection.",
         "Check that the app listens on the address of the endpoint.";

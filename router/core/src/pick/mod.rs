@@ -4,6 +4,7 @@
 //! catches that; after two redraws the whole ready set is scanned, so that a pick fails only when nothing is left.
 //! Pure: the random source is an argument. Does not count requests in; that is the worker's, with the cell.
 
+pub mod least_request;
 pub mod p2c;
 pub mod ready;
 pub mod round_robin;
@@ -19,6 +20,10 @@ pub enum Pick {
     NoEndpoints,
     /// Every endpoint that may get a request now was tried.
     Exhausted,
+    /// The endpoints of the key, which no other may stand in for, may not get a request now.
+    ShardDown,
+    /// As [`Pick::ShardDown`], and one of them awaits its first check.
+    ShardStarting,
 }
 
 /// What one attempt of a request asks for.

@@ -32,6 +32,15 @@ impl Draw {
         Draw::Alias(alias(members))
     }
 
+    /// The place of one, drawn in proportion to weight.
+    #[inline]
+    pub(super) fn place(&self, members: &[Member], random: &mut dyn FnMut() -> u64) -> usize {
+        match self {
+            Draw::Even => below(members.len(), (random() >> 32) as u32),
+            Draw::Alias(columns) => drawn(columns, random()),
+        }
+    }
+
     /// Draws two and takes the better of those that are eligible; none when neither is. Two members at least.
     #[inline]
     pub(super) fn choose(
@@ -71,7 +80,7 @@ pub(super) fn less_loaded(a: Member, b: Member, view: View<'_>) -> Member {
 /// A number below `n` from 32 random bits, without division (D. Lemire, "Fast Random Integer Generation in an
 /// Interval", 2019; the bias of at most n / 2^32 is left in).
 #[inline]
-pub(super) fn below(n: usize, bits: u32) -> usize {
+pub(crate) fn below(n: usize, bits: u32) -> usize {
     ((n as u64 * u64::from(bits)) >> 32) as usize
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 
 use ekiden_config::model::Balance;
 
+use super::least_request;
 use super::p2c::Draw;
 use super::round_robin::Order;
 use super::{Attempt, DRAWS, Pick};
@@ -27,6 +28,8 @@ pub struct Member {
 enum Chooser {
     P2c(Draw),
     RoundRobin(Order),
+    LeastRequest(Draw),
+    Random(Draw),
 }
 
 /// The ready endpoints of a cluster.
@@ -39,6 +42,8 @@ pub struct ReadySet {
     barred: u32,
     /// Some member had less than its share when the set was built.
     is_warming: bool,
+    /// Sum of the weights.
+    weight: u64,
 }
 
 /// What one attempt knows: the endpoints with their cells, and which were tried.
@@ -73,7 +78,15 @@ impl ReadySet {
     /// Builds the set from the cells as they are now. When fewer than `panic_threshold` percent of those that checks and
     /// control admit are not ejected, or none is, the ejected ones are members too. O(endpoints).
     pub fn new(endpoints: &[EndpointEntry], balance: Balance, panic_threshold: u8) -> Self {
-        let barred = barred(endpoints, panic_threshold);
+        Self::build(endpoints, balance, barred(endpoints, panic_threshold))
+    }
+
+    /// As [`ReadySet::new`], without panic: an ejected endpoint is never a member. O(endpoints).
+    pub fn strict(endpoints: &[EndpointEntry], balance: Balance) -> Self {
+        Self::build(endpoints, balance, BARRED)
+    }
+
+    fn build(endpoints: &[EndpointEntry], balance: Balance, barred: u32) -> Self {
         let (mut first_check_pending, mut is_warming) = (false, false);
         let mut members = Vec::new();
         for (index, entry) in (0u32..).zip(endpoints) {
@@ -87,8 +100,26 @@ impl ReadySet {
         let chooser = match balance {
             Balance::P2c => Chooser::P2c(Draw::new(&members)),
             Balance::RoundRobin => Chooser::RoundRobin(Order::new(&members)),
+            Balance::LeastRequest => Chooser::LeastRequest(Draw::new(&members)),
+            Balance::Random => Chooser::Random(Draw::new(&members)),
         };
-        Self { members: members.into(), chooser, first_check_pending, barred, is_warming }
+        let weight = members.iter().map(|member| u64::from(member.weight)).sum();
+        Self { weight, members: members.into(), chooser, first_check_pending, barred, is_warming }
+    }
+
+    /// What keeps an endpoint from a request.
+    pub(crate) fn barred(&self) -> u32 {
+        self.barred
+    }
+
+    /// Whether some member had less than its share when the set was built.
+    pub(crate) fn is_warming(&self) -> bool {
+        self.is_warming
+    }
+
+    /// Sum of the members' weights.
+    pub(crate) fn weight(&self) -> u64 {
+        self.weight
     }
 
     /// Whether ejected endpoints are members, because too few others are ready.
@@ -159,6 +190,11 @@ impl ReadySet {
             let drawn = match &self.chooser {
                 Chooser::P2c(draw) => draw.choose(&self.members, view, random),
                 Chooser::RoundRobin(order) => order.choose(&self.members, view, cursor),
+                Chooser::LeastRequest(draw) => least_request::choose(draw, &self.members, view, random),
+                Chooser::Random(draw) => {
+                    let drawn = self.members.get(draw.place(&self.members, random)).copied();
+                    drawn.filter(|member| view.eligible(*member))
+                }
             };
             if let Some(member) = drawn {
                 return Some(member.index);

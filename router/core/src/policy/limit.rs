@@ -29,6 +29,8 @@ use crate::table::Fields;
 pub struct Asked<'a> {
     /// The client; none over a unix socket without a trusted proxy. Only looked at when [`Limiter::asks_client`] says so.
     pub client: Option<IpAddr>,
+    /// In lower case, without port; empty when the request has none.
+    pub host: &'a str,
     /// The method token, in its case.
     pub method: &'a str,
     /// In normal form.

@@ -16,6 +16,7 @@ use super::listeners::{Claims, listener_tables};
 use super::routes::{AppPart, AppRoutes};
 use super::{AppTable, Table};
 use crate::cell::{CellRegistry, EndpointCell};
+use crate::shard::hot::HotBoard;
 
 /// What a compile made.
 #[derive(Debug)]
@@ -71,6 +72,11 @@ impl Compiler {
     /// Sets the secret of the hashes of limits' keys, from a source of randomness. Called once, before the first compile.
     pub fn set_seed(&mut self, seed: [u64; 2]) {
         self.registry.set_seed(seed);
+    }
+
+    /// The clusters that are watched for hot keys.
+    pub fn hot_board(&self) -> &Arc<HotBoard> {
+        self.registry.hot_board()
     }
 
     /// The table made last.

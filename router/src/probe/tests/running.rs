@@ -60,6 +60,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             send_proxy: None,
             queue: 1,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
+            shard: None,
         }),
         endpoints: Arc::new(endpoints),
         names: Arc::default(),
@@ -102,6 +103,7 @@ impl Bench {
             }),
             suspects: Arc::default(),
             observations: Observations::default(),
+            hot: Arc::default(),
             is_own: Arc::new(move |address| Some(address) == own.as_ref()),
         };
         let prober = Prober::start_with(hooks, 7, factory).unwrap();

@@ -12,6 +12,8 @@ use crate::cluster::fixture::{entries, random};
 use crate::health::Health;
 use crate::readiness::Event;
 
+const ALL: [Balance; 4] = [Balance::P2c, Balance::RoundRobin, Balance::LeastRequest, Balance::Random];
+
 /// What happens to an endpoint, and whether before or after the ready set is built.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
@@ -46,7 +48,7 @@ proptest! {
     fn picks_what_is_eligible_and_nothing_else(
         fates in fates(),
         equal in any::<bool>(),
-        balance in prop_oneof![Just(Balance::P2c), Just(Balance::RoundRobin)],
+        balance in prop::sample::select(&ALL[..]),
         panic_threshold in 0u8..=100,
         may_repeat: bool,
         seed: u64,
@@ -86,7 +88,9 @@ proptest! {
                 Pick::Endpoint(at) => prop_assert!(living.contains(&at) && !tried.contains(&at)),
                 Pick::Exhausted => prop_assert!(!living.is_empty() && living.iter().all(|at| tried.contains(at))),
                 Pick::NoneReady => prop_assert!(living.is_empty()),
-                Pick::NoEndpoints => prop_assert!(false, "that is for the cluster to say"),
+                Pick::NoEndpoints | Pick::ShardDown | Pick::ShardStarting => {
+                    prop_assert!(false, "that is for the cluster to say")
+                }
             }
         }
     }
@@ -94,7 +98,7 @@ proptest! {
 
 #[test]
 fn one_ready_endpoint_needs_no_random_bits() {
-    for balance in [Balance::P2c, Balance::RoundRobin] {
+    for balance in ALL {
         let endpoints = entries(&[1, 1, 1]);
         endpoints[0].cell.mark_gone();
         endpoints[2].cell.set_draining(true, 1);
@@ -112,7 +116,7 @@ fn one_ready_endpoint_needs_no_random_bits() {
 
 #[test]
 fn every_one_is_tried_once_and_then_it_is_over() {
-    for balance in [Balance::P2c, Balance::RoundRobin] {
+    for balance in ALL {
         let endpoints = entries(&[1, 5, 1, 900]);
         let ready = ReadySet::new(&endpoints, balance, 50);
         let (cursor, mut bits, mut tried) = (AtomicU32::new(0), random(3), Vec::new());
@@ -127,7 +131,7 @@ fn every_one_is_tried_once_and_then_it_is_over() {
 
 #[test]
 fn a_stale_set_of_many_is_scanned_to_its_one_living_member() {
-    for balance in [Balance::P2c, Balance::RoundRobin] {
+    for balance in ALL {
         let endpoints = entries(&[1; 5000]);
         let ready = ReadySet::new(&endpoints, balance, 50);
         for entry in endpoints.iter().take(4321).chain(endpoints.iter().skip(4322)) {
@@ -154,7 +158,7 @@ fn shares(ready: &ReadySet, endpoints: &[EndpointEntry], may_repeat: bool, reque
 
 #[test]
 fn a_warming_endpoint_gets_a_part_of_its_share_from_every_picker() {
-    for balance in [Balance::P2c, Balance::RoundRobin] {
+    for balance in ALL {
         let endpoints = entries(&[1, 1, 1]);
         endpoints[0].cell.on(Event::Eject("test"), 1000);
         endpoints[0].cell.on(Event::Trial(Ok(())), 2000);
@@ -164,7 +168,7 @@ fn a_warming_endpoint_gets_a_part_of_its_share_from_every_picker() {
             let got = shares(&ready, &endpoints, true, 30_000)[0];
             // Of one in three draws, that part; of the turns that are not passed over, that part of a weight.
             let want = match balance {
-                Balance::P2c => 10_000 * percent / 100,
+                Balance::P2c | Balance::LeastRequest | Balance::Random => 10_000 * percent / 100,
                 Balance::RoundRobin => 30_000 * percent / (200 + percent),
             };
             assert!(got.abs_diff(want) < 600, "{balance:?} after {after_ms} ms: {got}, not {want}");
@@ -174,7 +178,7 @@ fn a_warming_endpoint_gets_a_part_of_its_share_from_every_picker() {
 
 #[test]
 fn what_cannot_be_sent_twice_goes_elsewhere_while_there_are_others() {
-    for balance in [Balance::P2c, Balance::RoundRobin] {
+    for balance in ALL {
         let endpoints = entries(&[1, 1, 1]);
         endpoints[0].cell.on(Event::Eject("test"), 1000);
         endpoints[0].cell.on(Event::Trial(Ok(())), 2000);
@@ -190,7 +194,7 @@ fn what_cannot_be_sent_twice_goes_elsewhere_while_there_are_others() {
 
 #[test]
 fn a_cluster_that_is_all_new_is_spread_evenly() {
-    for balance in [Balance::P2c, Balance::RoundRobin] {
+    for balance in ALL {
         let endpoints = entries(&[1, 1, 1, 1]);
         for entry in endpoints.iter() {
             entry.cell.on(Event::Eject("test"), 1000);
@@ -231,4 +235,30 @@ fn ejected_endpoints_serve_when_too_few_others_are_ready() {
         let served = shares(&ready, &endpoints, true, 1000).iter().filter(|got| **got > 0).count();
         assert_eq!(served, members, "{what}");
     }
+}
+
+#[test]
+fn an_idle_cluster_follows_its_weights_with_every_picker() {
+    for balance in ALL {
+        let endpoints = entries(&[6, 3, 1]);
+        let picks = shares(&ReadySet::new(&endpoints, balance, 50), &endpoints, true, 30_000);
+        for (got, want) in picks.iter().zip([18_000u32, 9_000, 3_000]) {
+            assert!(got.abs_diff(want) < 500, "{balance:?}: {picks:?}");
+        }
+    }
+}
+
+#[test]
+fn least_request_finds_the_one_idle_endpoint_and_goes_by_weight() {
+    let endpoints = entries(&[1; 40]);
+    for entry in endpoints.iter().take(29).chain(endpoints.iter().skip(30)) {
+        entry.cell.enter();
+    }
+    let ready = ReadySet::new(&endpoints, Balance::LeastRequest, 50);
+    assert_eq!(shares(&ready, &endpoints, true, 100)[29], 100);
+    let endpoints = entries(&[1, 4]);
+    (0..2).for_each(|_| endpoints[0].cell.enter());
+    (0..7).for_each(|_| endpoints[1].cell.enter());
+    let ready = ReadySet::new(&endpoints, Balance::LeastRequest, 50);
+    assert_eq!(shares(&ready, &endpoints, true, 100), [0, 100], "7 of 4 are less than 2 of 1");
 }

@@ -11,7 +11,7 @@ use ekiden_config::model::{KeyPart, MissingKey};
 use super::Asked;
 use super::groups::GroupNets;
 use crate::connection_limits::{self, fold};
-use crate::{cookie, query};
+use crate::policy::text;
 
 /// Stands for a part that is not there.
 const ABSENT: u64 = u64::MAX;
@@ -79,50 +79,13 @@ impl Key {
     #[inline(never)]
     fn other_number(&self, part: &Part, asked: &Asked<'_>) -> Option<u64> {
         match part {
-            Part::Plain(KeyPart::Header(name)) => {
-                let mut found = None;
-                asked.fields.each(name, &mut |value| {
-                    found = Some(self.text(value));
-                    false
-                });
-                found
-            }
-            Part::Plain(KeyPart::Cookie(name)) => {
-                let mut found = None;
-                asked.fields.each("cookie", &mut |field| {
-                    found = cookie::values(field, name).next().map(|value| self.text(value));
-                    found.is_none()
-                });
-                found
-            }
-            Part::Plain(KeyPart::Query(name)) => {
-                let (_, raw) = query::parameters(asked.query).find(|(raw, _)| query::is_text(raw, name))?;
-                let mut hasher = self.begun.clone();
-                query::each_octet_run(raw, &mut |run| hasher.write(run));
-                Some(hasher.finish())
-            }
-            Part::Plain(KeyPart::Path(number)) => {
-                segment(asked.path, *number).map(|segment| self.text(segment.as_bytes()))
-            }
             Part::Group(nets) => asked.client.and_then(|client| nets.find(client)).map(u64::from),
-            // The one is judged by the caller, the other compiled into the variant above.
-            Part::Plain(KeyPart::Client | KeyPart::Group(_)) => None,
+            Part::Plain(part) => {
+                let mut hasher = self.begun.clone();
+                text::each_run(part, asked, &mut |run| hasher.write(run)).then(|| hasher.finish())
+            }
         }
     }
-
-    fn text(&self, text: &[u8]) -> u64 {
-        let mut hasher = self.begun.clone();
-        hasher.write(text);
-        hasher.finish()
-    }
-}
-
-/// A segment of a path, from 1; none behind the last one.
-fn segment(path: &str, number: u8) -> Option<&str> {
-    path.strip_prefix('/')?
-        .split('/')
-        .nth(usize::from(number.checked_sub(1)?))
-        .filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

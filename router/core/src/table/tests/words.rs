@@ -132,6 +132,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         send_proxy: None,
         queue: 1,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
+        shard: None,
     };
     Arc::new(Cluster {
         name: cluster_name(name),

@@ -4,7 +4,8 @@ use ekiden_config::model::{Group, KeyPart, MissingKey};
 use proptest::prelude::*;
 
 use super::super::Asked;
-use super::{Key, segment};
+use super::Key;
+use crate::policy::text::segment;
 use crate::table::Fields;
 
 struct Head(Vec<(&'static str, String)>);
@@ -24,7 +25,7 @@ fn hash(key: &Key, text: &str, fields: &[(&'static str, &str)]) -> Option<u64> {
     let (client, target) = text.split_once(' ').unwrap();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let head = Head(fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect());
-    key.hash(&Asked { client: client.parse().ok(), method: "GET", path, query, fields: &head })
+    key.hash(&Asked { client: client.parse().ok(), host: "a", method: "GET", path, query, fields: &head })
 }
 
 fn key(parts: &[KeyPart]) -> Key {
@@ -132,7 +133,7 @@ proptest! {
         let fields = |texts: &[String]| names.into_iter().zip(texts.to_vec()).collect::<Vec<_>>();
         let hashed = |texts: &[String]| {
             let head = Head(fields(texts));
-            key.hash(&Asked { client: None, method: "GET", path: "/", query: "", fields: &head })
+            key.hash(&Asked { client: None, host: "a", method: "GET", path: "/", query: "", fields: &head })
         };
         prop_assert_eq!(hashed(&one) == hashed(&other), one == other);
     }
