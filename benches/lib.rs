@@ -142,6 +142,8 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        priority: Default::default(),
+        caps: None,
     }
 }
 
@@ -176,6 +178,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         peer_router: false,
         send_proxy: None,
         queue: 1024,
+        slots: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         shard: None,
     };

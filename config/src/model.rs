@@ -6,6 +6,7 @@
 
 mod admission;
 mod limit;
+mod overload;
 mod protocol;
 mod proxy;
 mod readiness;
@@ -15,6 +16,7 @@ mod upgrade;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
+pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
 pub use proxy::{ProxySources, ProxyVersion};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
@@ -242,6 +244,10 @@ pub struct Route {
     pub rate_limits: Option<Arc<RouteLimits>>,
     /// Protocols that a client may switch to. Means nothing without a forward.
     pub upgrades: Upgrades,
+    /// How important its requests are.
+    pub priority: Priority,
+    /// What its app may use at a time, all routes together. None means no bound.
+    pub caps: Option<AppCaps>,
 }
 
 /// The host condition of a route. Stored in lower case, without port and final dot; IPv6 literals keep brackets.
@@ -475,8 +481,10 @@ pub struct ClusterPolicy {
     pub pool_idle_timeout: Duration,
     /// The endpoints are Ekiden routers: keep their `X-Router-Error`.
     pub peer_router: bool,
-    /// Requests that may wait for the first check of an endpoint, per worker. Default 1024.
+    /// Requests that may wait: for the first check of an endpoint per worker, for a slot over all workers. Default 1024.
     pub queue: u32,
+    /// Requests at once per endpoint; none means no bound.
+    pub slots: Option<SlotPolicy>,
     /// Ejection, panic and slow start.
     pub readiness: ReadinessPolicy,
     /// Version of the PROXY protocol that connections to endpoints begin with. With one, each carries one request.
@@ -604,6 +612,8 @@ pub struct Process {
     pub access_log: AccessLog,
     /// Connections one worker accepts at most. Default derived from the descriptor limit.
     pub max_connections: Option<u32>,
+    /// Ceilings from which requests are refused.
+    pub overload: OverloadPolicy,
 }
 
 /// Where the control API is served.

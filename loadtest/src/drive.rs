@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     /// When requests start.
     pub(crate) pace: Pace,
+    /// Whether 502 and 503 are refusals, counted and not measured, and no failures.
+    pub(crate) refusals: bool,
 }
 
 /// What came of it.
@@ -54,6 +56,8 @@ pub(crate) struct Plan {
 pub(crate) struct Report {
     /// Answers that were right, with those of the warm-up.
     pub(crate) verified: u64,
+    /// Requests answered with 502 or 503, where that is no failure.
+    pub(crate) refused: u64,
     /// Requests without a right answer.
     pub(crate) failed: u64,
     /// The first few reasons.
@@ -73,7 +77,7 @@ impl Report {
     pub(crate) fn json(&self) -> serde_json::Value {
         let micros = |quantile: f64| self.latency.value_at_quantile(quantile) as f64 / 1_000.0;
         serde_json::json!({
-            "verified": self.verified, "failed": self.failed, "reasons": self.reasons,
+            "verified": self.verified, "refused": self.refused, "failed": self.failed, "reasons": self.reasons,
             "reopened": self.reopened, "most_waiting": self.most_waiting, "recorded": self.latency.len(),
             "elapsed_s": self.elapsed.as_secs_f64(),
             "p50_us": micros(0.5), "p90_us": micros(0.9), "p99_us": micros(0.99), "p999_us": micros(0.999),
@@ -120,6 +124,7 @@ impl<'p> Drive<'p> {
             Histogram::new_with_bounds(100, 60_000_000_000, 3).map_err(|e| failure(e.to_string()))?;
         let report = Report {
             verified: 0,
+            refused: 0,
             failed: 0,
             reasons: Vec::new(),
             reopened: 0,
@@ -234,7 +239,8 @@ impl<'p> Drive<'p> {
             match self.connections[token].stream.read(&mut self.buffer) {
                 Ok(0) => return self.broken(token, "closed before the end of an answer"),
                 Ok(count) => {
-                    match self.connections[token].take(&self.buffer[..count], self.plan.body_len) {
+                    let plan = self.plan;
+                    match self.connections[token].take(&self.buffer[..count], plan.body_len, plan.refusals) {
                         Ok(false) => {}
                         Ok(true) => self.answered(token)?,
                         Err(error) => return self.broken(token, &error.0),
@@ -252,6 +258,15 @@ impl<'p> Drive<'p> {
     fn answered(&mut self, token: usize) -> Fallible<()> {
         let now = Instant::now();
         self.outstanding -= 1;
+        if self.connections[token].refused {
+            self.report.refused += 1;
+            self.connections[token].intent = None;
+            if self.connections[token].close {
+                return self.reopen(token);
+            }
+            self.free.push_back(token);
+            return Ok(());
+        }
         self.report.verified += 1;
         let warm_up = if let Pace::Open(_, warm_up, _) = self.plan.pace { warm_up } else { Duration::ZERO };
         if let Some(intent) = self.connections[token].intent.take()

@@ -1,12 +1,14 @@
 //! The contestants: how each proxy is found, configured, started and asked for its version.
 //! One worker each on the router's core, HTTP/1.1 from one plain listener, and one with TLS where it can, to one origin; no logs
 //! unless the name says so.
-//! The texts of the configurations are in `fronts/texts.rs`, those before three endpoints in `fronts/flapping.rs`; nothing here
-//! measures.
+//! The texts of the configurations are in `fronts/texts.rs`, those before three endpoints in `fronts/flapping.rs`, those before
+//! slots in `fronts/crowded.rs`; nothing here measures.
 
+mod crowded;
 mod flapping;
 mod texts;
 
+pub(crate) use crowded::{Crowded, start_crowded};
 pub(crate) use flapping::start_before;
 
 use crate::failure::{Fallible, failure};

@@ -23,6 +23,7 @@ mod limits;
 mod machine;
 mod options;
 mod origin;
+mod overload;
 mod peers;
 mod relay;
 mod results;
@@ -87,6 +88,16 @@ fn run(command: Command) -> Fallible<()> {
         Command::Attacks(options) => {
             options.common.build()?;
             attacks::run(&options.wish()?)
+        }
+        Command::Overload(options) => {
+            let wish = options.wish()?;
+            if wish.kinds.iter().any(|kind| kind.is_ours()) {
+                options.common.build()?;
+            }
+            overload::run(&wish)
+        }
+        Command::SlowOrigin { listen, slots, service_ms } => {
+            overload::endpoint::serve(&listen, slots, std::time::Duration::from_millis(service_ms))
         }
         Command::Attack(options) => attacks::crowd::run(&options),
         Command::Sink { listen } => sink::serve(listen),

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod load;
+mod overload;
 
 use crate::attacks::crowd::CrowdOptions;
 use crate::failure::{Fallible, failure};
@@ -11,6 +12,7 @@ use crate::{flap, instructions, swap};
 use clap::{Args, Parser, Subcommand};
 pub(crate) use hostile::AttacksOptions;
 pub(crate) use load::DriveOptions;
+pub(crate) use overload::OverloadOptions;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::Command as Process;
@@ -26,6 +28,7 @@ Examples:
   cargo run --release -p ekiden-loadtest -- flap                (about 3 minutes)
   cargo run --release -p ekiden-loadtest -- instructions
   cargo run --release -p ekiden-loadtest -- limits
+  cargo run --release -p ekiden-loadtest -- overload            (about 6 minutes)
   cargo run --release -p ekiden-loadtest -- attacks --only \"slow head,tiny window\"
 
 Debian packages needed: wrk haproxy nginx, linux-perf or strace, valgrind.
@@ -57,6 +60,18 @@ pub(crate) enum Command {
     Limits(InstructionsOptions),
     /// What each attack costs normal traffic, CPU and memory, at default bounds.
     Attacks(AttacksOptions),
+    /// Ten times as much as the endpoints can serve: goodput, latency of what is served, CPU per refusal; a quiet app beside it.
+    Overload(OverloadOptions),
+    /// Endpoints with slots and a service time.
+    #[command(hide = true)]
+    SlowOrigin {
+        #[arg(long, required = true)]
+        listen: Vec<SocketAddr>,
+        #[arg(long)]
+        slots: usize,
+        #[arg(long)]
+        service_ms: u64,
+    },
     /// The clients of one attack alone, until standard input ends.
     Attack(CrowdOptions),
     /// Takes connections and throws away what they send.

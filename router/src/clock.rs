@@ -16,6 +16,11 @@ impl Moment {
         self.0 / 1_000
     }
 
+    /// Microseconds since the clock began, the same for all workers.
+    pub fn us(self) -> u64 {
+        self.0
+    }
+
     /// Microseconds from an earlier moment to this one; 0 when it is not earlier.
     pub fn us_since(self, earlier: Moment) -> u64 {
         self.0.saturating_sub(earlier.0)

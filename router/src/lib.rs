@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod head;
 pub mod http2;
 pub mod listen;
+pub mod overload;
 pub mod pool;
 pub mod probe;
 pub mod record;

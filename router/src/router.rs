@@ -10,13 +10,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Observations, ShardStatus};
-use ekiden_config::model::{AccessLog, Address};
+use ekiden_config::model::{AccessLog, Address, OverloadPolicy};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::shard::hot::HotBoard;
 use ekiden_core::table::Table;
 
 use crate::aside;
 use crate::listen::Inherited;
+use crate::overload;
 use crate::probe::{Hooks, Prober};
 use crate::record::Scribe;
 use crate::shared::{Shared, retire_all};
@@ -39,6 +40,8 @@ pub struct Options {
     pub access_log: AccessLog,
     /// Client connections one worker serves at once; none derives it from the descriptor limit.
     pub max_connections: Option<u32>,
+    /// Ceilings from which requests are refused.
+    pub overload: OverloadPolicy,
     /// Sockets handed over by the service manager.
     pub inherited: Inherited,
     /// Directory that relative paths of certificates go by: that of the process file.
@@ -111,6 +114,14 @@ impl Router {
             watch::run(&hub, &asked);
         })?;
         *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared, hot)?);
+        shared.ceilings.configure(options.overload);
+        if shared.ceilings.are_set() {
+            let (watched, files_most) = (Arc::downgrade(&shared), descriptor_limit());
+            spawn("ekiden-overload", move || {
+                aside::give_way();
+                overload::watch(&watched, files_most);
+            })?;
+        }
         let bound = connection_bound(options.max_connections, workers);
         shared.know_clients(bound.saturating_mul(workers as u64));
         let mut threads = Vec::with_capacity(workers);
@@ -195,6 +206,10 @@ impl Router {
                 certificates: {
                     let hub = Arc::clone(&self.shared.tls);
                     Arc::new(move || hub.report())
+                },
+                ceilings: {
+                    let shared = Arc::clone(&self.shared);
+                    Arc::new(move || shared.ceilings.nearness())
                 },
                 log: scribe.meters(),
                 started: self.shared.started,

@@ -14,6 +14,7 @@ use ekiden_config::model::Address;
 use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::Table;
 
+use crate::overload::Ceilings;
 use crate::probe::Suspects;
 use crate::tls::Hub;
 use crate::worker::connection_limits::KnownClients;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub started: Instant,
     /// Certificates and TLS settings of listeners.
     pub tls: Arc<Hub>,
+    /// Ceilings of the process, and how near they are.
+    pub ceilings: Ceilings,
     own: Mutex<Arc<[Address]>>,
     known_clients: OnceLock<KnownClients>,
     taken: (Mutex<()>, Condvar),
@@ -105,6 +108,7 @@ impl Shared {
             observations: Observations::default(),
             started: Instant::now(),
             tls: Arc::new(Hub::new(base)),
+            ceilings: Ceilings::default(),
             own: Mutex::new(Arc::from([])),
             known_clients: OnceLock::new(),
             taken: (Mutex::new(()), Condvar::new()),

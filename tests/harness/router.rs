@@ -86,6 +86,7 @@ impl InProcess {
             workers: setup.worker_count(),
             access_log: built.process.access_log.clone(),
             max_connections: built.process.max_connections,
+            overload: built.process.overload,
             inherited: ekiden_router::listen::Inherited::default(),
             base_dir: setup.dir().to_owned(),
             on_fatal: Arc::new(|reason| {

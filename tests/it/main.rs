@@ -4,8 +4,9 @@
 //! with good traffic, `admission` what is let in, `limits` at which rates, `ejection` what is set aside, `shard` who serves which key, `http2` all that HTTP/2
 //! adds, `seams` the points where later parts plug in; `control`, `swap` and
 //! `process` run the real binary, `nginx` a real endpoint, `smuggling` many of them for hostile requests, `defence` what
-//! floods and slow clients meet, `tls` certificates, handshakes and what goes over them, `tunnel` what protocols are switched to, `proxied` the PROXY protocol, `raw` what is no HTTP, `codes` walks every code, `arch` looks
-//! at the manifests.
+//! floods and slow clients meet, `overload` who is served when not all can be, `tls` certificates, handshakes and what goes
+//! over them, `tunnel` what protocols are switched to, `proxied` the PROXY protocol, `raw` what is no HTTP, `codes` walks every
+//! code, `arch` looks at the manifests.
 
 mod admission;
 mod arch;
@@ -18,6 +19,7 @@ mod headers;
 mod http2;
 mod limits;
 mod nginx;
+mod overload;
 mod process;
 mod proxied;
 mod raw;

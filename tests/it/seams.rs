@@ -152,7 +152,7 @@ async fn leg_to(cluster: &ClusterTable, origin: &Origin, request: &str) -> Leg {
     let stream = Stream::connect(&address).await.unwrap();
     cluster.cell.shard(0).connections.add(1);
     let mut leg = Leg::default();
-    leg.attach(stream, Home::enter(&entry.cell, &cluster.cell, &cluster.cluster.policy, 0), false);
+    leg.attach(stream, Home::enter(&entry.cell, &cluster.cell, &cluster.cluster.policy, 0).unwrap(), false);
     leg.output.buffer().extend_from_slice(request.as_bytes());
     leg
 }

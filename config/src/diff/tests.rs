@@ -29,6 +29,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         peer_router: false,
         send_proxy: None,
         queue,
+        slots: None,
         readiness: crate::model::ReadinessPolicy::default(),
         shard: None,
     })
@@ -69,6 +70,8 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        priority: Default::default(),
+        caps: None,
     })
 }
 

@@ -9,7 +9,7 @@ use super::scalar::Status;
 use super::shape::Shape;
 use crate::model::{
     Balance, ClientAuthMode, DeniedHeaders, LimitFields, ListenerProtocol, LogFormat, LoosePath, MissingKey,
-    ProxyVersion, ReplicaPick, Role, ShardAlgorithm, ShardKind, TlsVersion, UnknownName,
+    Priority, ProxyVersion, ReplicaPick, Role, ShardAlgorithm, ShardKind, TlsVersion, UnknownName,
 };
 
 /// What is written for `denied_headers`.
@@ -110,6 +110,15 @@ impl Words for LimitFields {
         &[("refused", LimitFields::Refused), ("always", LimitFields::Always), ("never", LimitFields::Never)];
 }
 
+impl Words for Priority {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("critical", Priority::Critical),
+        ("high", Priority::High),
+        ("normal", Priority::Normal),
+        ("low", Priority::Low),
+    ];
+}
+
 impl Words for LogFormat {
     const WORDS: &'static [(&'static str, Self)] =
         &[("json", LogFormat::Json), ("logfmt", LogFormat::Logfmt)];
@@ -150,6 +159,8 @@ tables! {
         fields_limit: u64 = "that of the listener" in 1, 1000;
         /// Rates of requests that all routes of this file share (one account): all must pass, those of listener and route too. 429 beyond.
         limit: Vec<RawLimit> = "none" in 1, LIMITS;
+        /// What all routes of this file together may use at a time; 503 beyond.
+        caps: RawCaps = "no bound";
         /// Other apps that may have routes on the hosts of the app `default`.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
         /// Directory with one file per app, named by its stem; relative to this file.
@@ -170,6 +181,30 @@ tables! {
         access_log: RawAccessLog = "see the keys";
         /// Connections accepted at most by one worker. Needs a restart.
         max_connections: Spanned<u64> = "derived from the limit of open files" in 1, 10_000_000;
+        /// Ceilings of the process from which requests are refused, the least important first. Needs a restart.
+        overload: RawOverload = "off";
+    }
+
+    /// Ceilings of the process. At 80 % of one, routes of priority `low` get 503; at 90 % those of priority `normal` too, at 95 % `high`,
+    /// at 100 % all. Metrics, readiness and the API go on.
+    RawOverload as "[overload]" {
+        /// Resident memory.
+        memory: Off<Bytes> = "\"off\"" in 1 << 20, 1 << 44;
+        /// Open files, in percent of the limit of open files.
+        descriptors: Off<u64> = "\"off\"" in 1, 100;
+        /// Delay of a worker's event loop that lasts 100 ms or more: `low` is refused from this on, `normal` from twice, `high` from
+        /// four times, all from eight times as much.
+        lag: Off<Duration> = "\"off\"" in 1, 60_000;
+    }
+
+    /// What one app may use at a time, over all workers; 503 with `app_limited` beyond.
+    RawCaps as "caps" {
+        /// Requests matched and not ended.
+        in_flight: Off<u64> = "\"off\"" in 1, 10_000_000;
+        /// Connections to endpoints in use.
+        connections: Off<u64> = "\"off\"" in 1, 10_000_000;
+        /// Buffers that the router holds for its requests; a request in flight holds 32 KiB or more.
+        buffered: Off<Bytes> = "\"off\"" in 65_536, 1 << 44;
     }
 
     /// A file of the apps directory: one app, named by the file's stem.
@@ -196,6 +231,8 @@ tables! {
         fields_limit: u64 = "that of the listener" in 1, 1000;
         /// Rates of requests that all routes of this file share (one account): all must pass, those of listener and route too. 429 beyond.
         limit: Vec<RawLimit> = "none" in 1, LIMITS;
+        /// What all routes of this file together may use at a time; 503 beyond.
+        caps: RawCaps = "no bound";
         /// Other apps that may have routes on hosts that this app owns.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
     }
@@ -333,8 +370,11 @@ tables! {
         pool_idle_timeout: Duration = "\"60s\"" in 1, DAY;
         /// The endpoints are Ekiden routers: their `X-Router-Error` is passed on.
         peer_router: bool = "false";
-        /// Requests that may wait, per worker, for the first check of an endpoint.
-        queue: u64 = "1024" in 0, 1_000_000;
+        /// Requests that an endpoint gets at once, over all workers; more wait in the `queue`. 1 suits a program that serves one
+        /// request at a time.
+        slots: Off<u64> = "\"off\"" in 1, 1_000_000;
+        /// Requests that may wait: a number, or a table.
+        queue: CountOr<RawQueue> = "1024" in 0, 1_000_000;
         /// When an endpoint is set aside because requests fail there; `off` never does that.
         ejection: Off<RawEjection> = "see the keys";
         /// Serve ejected endpoints too while fewer than this percentage of the cluster is ready; `off` does so only when nothing
@@ -386,6 +426,20 @@ tables! {
         threshold: u64 = "50" in 10, 1000;
         /// Show the text of hot keys in the API. Without it only their hashes are shown, since keys may be names or secrets.
         show_keys: bool = "false";
+    }
+
+    /// Where requests wait, in its long form. `wait`, `target` and `interval` are for `slots`.
+    RawQueue as "a queue" {
+        /// Requests that may wait: for the first check of an endpoint per worker, for a slot over all workers. A newcomer takes the place
+        /// of one with a lower priority; else 503 with `queue_full`.
+        max: u64 = "1024" in 0, 1_000_000;
+        /// Longest wait for a slot; 503 with `queue_timeout` beyond.
+        wait: Spanned<Duration> = "the route's `timeout.connect`" in 1, HOUR;
+        /// Once the queue has not been empty for `interval`, requests that have waited this long get 503 with `overloaded`, and the
+        /// newest of each priority is served first.
+        target: Off<Duration> = "\"100ms\"" in 1, HOUR;
+        /// How long the queue may be in use before `target` counts.
+        interval: Spanned<Duration> = "\"1s\"" in 10, HOUR;
     }
 
     /// Ejection by evidence: what connects and requests met. While an endpoint is ejected, the probe of the cluster, else a
@@ -505,6 +559,8 @@ tables! {
         /// Protocols that a client may switch to with `Upgrade`, by name or `NAME/VERSION`; the field is dropped for all others,
         /// and the request served as plain HTTP. `h2c` is never passed on. `off` passes none on.
         upgrades: Off<Vec<Spanned<String>>> = "[\"websocket\"]" in 1, 16;
+        /// Who is refused first and waits longest when there is too much work: `low`, then `normal`, `high`, `critical`.
+        priority: Word<Priority> = "\"normal\"";
     }
 
     /// A rate of requests, counted over all workers. What one limit refuses takes nothing from the others.

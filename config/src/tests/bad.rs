@@ -199,6 +199,56 @@ fn clusters() {
     ]);
 }
 
+#[test]
+fn overload() {
+    // Lines of a cluster; the first of them is line 5.
+    for (lines, want) in [
+        ("slots = 0", &[("out_of_range", 5, 9)][..]),
+        ("slots = 1000001", &[("out_of_range", 5, 9)]),
+        ("slots = \"1\"", &[("wrong_type", 5, 10)]),
+        ("slots = \"off\"\nqueue = 1000001", &[("out_of_range", 6, 9)]),
+        ("queue = \"10\"", &[("wrong_type", 5, 10)]),
+        ("queue = { most = 1 }", &[("unknown_key", 5, 11)]),
+        ("queue = { wait = \"1s\" }", &[("no_meaning", 5, 9)]),
+        ("queue = { max = 5, interval = \"1s\" }", &[("no_meaning", 5, 9)]),
+        ("queue = { max = 5 }", &[]),
+        ("slots = 1\nqueue = { wait = \"0s\" }", &[("out_of_range", 6, 19)]),
+        ("slots = 1\nqueue = { wait = \"50ms\" }", &[]),
+        ("slots = 1\nqueue = { wait = \"50ms\", target = \"60ms\" }", &[("out_of_range", 6, 9)]),
+        ("slots = 1\nqueue = { target = \"2s\" }", &[("out_of_range", 6, 9)]),
+        ("slots = 1\nqueue = { target = \"2s\", interval = \"1s\" }", &[("out_of_range", 6, 38)]),
+        ("slots = 1\nqueue = { target = \"off\", interval = \"10ms\" }", &[]),
+        ("slots = 1\nshard = { by = \"client\" }", &[("no_meaning", 6, 9)]),
+        ("slots = \"off\"\nshard = { by = \"client\" }", &[]),
+        ("[[route]]\ncluster = \"a\"\npriority = \"urgent\"", &[("unknown_value", 7, 13)]),
+        ("[overload]\nmemory = \"1KB\"", &[("out_of_range", 6, 11)]),
+        ("[overload]\nmemory = \"lots\"", &[("bad_size", 6, 11)]),
+        ("[overload]\ndescriptors = 101", &[("out_of_range", 6, 15)]),
+        ("[overload]\nlag = 5", &[("wrong_type", 6, 7)]),
+        ("[overload]\ncpu = 5", &[("unknown_key", 6, 1)]),
+    ] {
+        let text = format!("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\n{lines}");
+        let found = found(&text);
+        let have: Vec<_> = found.iter().map(|d| (d.code, d.line, d.column)).collect();
+        assert_eq!(have, want, "\n{text}");
+    }
+    for (caps, want) in [
+        ("{ in_flight = 0 }", &[("out_of_range", 1, 22)][..]),
+        ("{ connections = 10000001 }", &[("out_of_range", 1, 24)]),
+        ("{ buffered = \"1KiB\" }", &[("out_of_range", 1, 22)]),
+        ("{ requests = 1 }", &[("unknown_key", 1, 10)]),
+        ("{ in_flight = \"off\", connections = 5, buffered = \"1MiB\" }", &[]),
+    ] {
+        let text = toml(&format!("caps = {caps}\n{LISTENER}"));
+        let found = match build_one(&text) {
+            Ok(built) => built.diagnostics,
+            Err(found) => found,
+        };
+        let have: Vec<_> = found.iter().map(|d| (d.code, d.line, d.column)).collect();
+        assert_eq!(have, want, "{caps}");
+    }
+}
+
 /// A cluster, then a route with the given lines; the first of them is line 6.
 fn route(lines: &str) -> String {
     format!("[cluster.web]\nendpoints = [\"1.1.1.1:1\"]\n[[route]]\n{lines}")

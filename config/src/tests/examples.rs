@@ -106,6 +106,7 @@ fn smallest() {
             drain_grace: Duration::from_secs(1),
             access_log: AccessLog { format: LogFormat::Json, to: LogTarget::Stdout },
             max_connections: None,
+            overload: Default::default(),
         }
     );
 }

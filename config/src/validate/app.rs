@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::admission::{self, Written};
 use super::route::{Shared, route};
-use super::{Scope, World, cluster, limit, timeout};
+use super::{Scope, World, cluster, limit, overload, timeout};
 use crate::diagnostic::Report;
 use crate::model::{App, RouteLimits, Timeouts};
 use crate::names::{AppName, ClusterName};
-use crate::raw::{Map, RawApp, RawCluster, RawLimit, RawProcess, RawRoute, RawTimeout, Spanned};
+use crate::raw::{Map, RawApp, RawCaps, RawCluster, RawLimit, RawProcess, RawRoute, RawTimeout, Spanned};
 use crate::source::Span;
 
 /// What forms an app, from the process file or from a file of its own.
@@ -22,6 +22,7 @@ pub(crate) struct AppParts<'a> {
     admission: Written<'a>,
     body_limit: Option<u64>,
     limits: Option<&'a Vec<RawLimit>>,
+    caps: Option<&'a RawCaps>,
 }
 
 /// The keys of an app stand on the process file and on a file of the apps directory alike.
@@ -44,6 +45,7 @@ macro_rules! app_parts {
                     },
                     body_limit: raw.body_limit.map(|limit| limit.0),
                     limits: raw.limit.as_ref(),
+                    caps: raw.caps.as_ref(),
                 }
             }
         }
@@ -72,8 +74,18 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
     let limits = limit::list(&mut scope, parts.limits, "app");
     let rate_limits =
         (!limits.is_empty()).then(|| Arc::new(RouteLimits { app: Arc::new(limits), route: Vec::new() }));
-    let mut shared =
-        Shared { listeners, timeouts, admission, body_limit, rate_limits, clusters: known, names, seen };
+    let caps = overload::caps(parts.caps);
+    let mut shared = Shared {
+        listeners,
+        timeouts,
+        admission,
+        body_limit,
+        rate_limits,
+        caps,
+        clusters: known,
+        names,
+        seen,
+    };
     let mut routes = Vec::with_capacity(parts.routes.len());
     let mut places = Vec::with_capacity(parts.routes.len());
     for (index, raw) in parts.routes.iter().enumerate() {

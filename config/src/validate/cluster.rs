@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, host, readiness, shard};
+use super::{Fault, Scope, host, overload, readiness, shard};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy,
@@ -37,6 +37,7 @@ pub(super) fn cluster(
     let readiness = readiness::readiness(scope, raw);
     let endpoints: Vec<Arc<Endpoint>> = places.endpoints.into_values().map(Arc::new).collect();
     let shard = raw.shard.as_ref().and_then(|written| shard::shard(scope, raw, written, &endpoints));
+    let (queue, slots) = overload::queue(scope, raw);
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -49,7 +50,8 @@ pub(super) fn cluster(
         pool_idle: raw.pool_idle.and_then(|idle| u32::try_from(idle).ok()).unwrap_or(1_024),
         pool_idle_timeout: raw.pool_idle_timeout.unwrap_or(Duration::from_secs(60)),
         peer_router: raw.peer_router.unwrap_or(false),
-        queue: raw.queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(1024),
+        queue,
+        slots,
         readiness,
         send_proxy: raw.send_proxy.map(|word| word.0),
         shard,

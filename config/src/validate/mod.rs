@@ -11,6 +11,7 @@ mod host;
 mod key;
 mod limit;
 mod network;
+mod overload;
 mod path;
 mod pattern;
 mod process;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::target;
-use super::{Fault, Scope, World, admission, host, limit, network, proxy, raw as other, tls};
+use super::{Fault, Scope, World, admission, host, limit, network, overload, proxy, raw as other, tls};
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
@@ -275,6 +275,7 @@ fn settings(
         drain_grace: raw.drain_grace.unwrap_or(Duration::from_secs(1)),
         access_log: access_log(scope, raw.access_log.as_ref()),
         max_connections: raw.max_connections.as_ref().and_then(|count| u32::try_from(count.value).ok()),
+        overload: overload::ceilings(raw.overload.as_ref()),
     }
 }
 

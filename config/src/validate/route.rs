@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::action::{Around, action};
 use super::admission::{self, Written};
 use super::{Scope, condition, field, host, limit, raw as other, timeout, upgrade};
-use crate::model::{Admission, HostMatch, LoosePath, PathMatch, Role, Route, RouteLimits, Timeouts};
+use crate::model::{
+    Admission, AppCaps, HostMatch, LoosePath, PathMatch, Priority, Role, Route, RouteLimits, Timeouts,
+};
 use crate::names::{ClusterName, ListenerName, RouteName};
 use crate::raw::RawRoute;
 use crate::source::Span;
@@ -24,6 +26,8 @@ pub(super) struct Shared {
     pub(super) body_limit: Option<u64>,
     /// Rates of requests of the app, as they stand on routes that have none of their own.
     pub(super) rate_limits: Option<Arc<RouteLimits>>,
+    /// What the app may use at a time.
+    pub(super) caps: Option<AppCaps>,
     /// Clusters written in the app.
     pub(super) clusters: BTreeSet<ClusterName>,
     /// Names used so far, with their places.
@@ -86,6 +90,8 @@ pub(super) fn route(
         admission,
         rate_limits,
         upgrades,
+        priority: raw.priority.map_or(Priority::default(), |word| word.0),
+        caps: shared.caps,
     };
     warn(scope, raw, &route, shared);
     Some(route)

@@ -7,6 +7,7 @@ mod body;
 mod guard;
 mod limits;
 mod listen;
+mod overload;
 mod routes;
 mod shards;
 mod views;

@@ -9,7 +9,7 @@ use ekiden_config::model::{
 use ekiden_config::names::{AppName, EndpointId};
 use serde_json::{Value, json};
 
-use super::{Api, limits, shards};
+use super::{Api, limits, overload, shards};
 use crate::overlay::{ClusterKey, Dormant, Key};
 use crate::plane::View;
 use crate::problem::Problem;
@@ -153,12 +153,19 @@ fn app_view(api: &Api, view: &View, app: &App) -> Value {
                 shards::view(words, api.inspect.shards(&app.name, &cluster.name).as_ref())
             }),
             "probed": cluster.policy.probe.is_some(),
+            "slots": overload::slots(&cluster.policy),
             "names": names.collect::<Vec<_>>(),
             "endpoints": endpoint_views(api, &app.name, cluster),
             "dormant": dormant_of(view, &place),
         })
     });
-    json!({ "name": app.name.as_str(), "routes": routes, "clusters": clusters.collect::<Vec<_>>() })
+    json!({
+        "name": app.name.as_str(),
+        // The same on every route of an app.
+        "caps": overload::caps(app.routes.iter().find_map(|route| route.caps.as_ref())),
+        "routes": routes,
+        "clusters": clusters.collect::<Vec<_>>(),
+    })
 }
 
 fn route_view(route: &Route) -> Value {
@@ -190,6 +197,7 @@ fn route_view(route: &Route) -> Value {
         "methods": route.methods.iter().map(|method| &**method).collect::<Vec<_>>(),
         "conditions": route.headers.len() + route.query.len() + route.cookies.len(),
         "action": action,
+        "priority": route.priority.word(),
         "limits": limits::of_route(route.rate_limits.as_deref()),
     })
 }

@@ -19,16 +19,26 @@ pub(super) struct Connection {
     pub(super) intent: Intent,
     /// The other side announced the close.
     pub(super) close: bool,
+    /// The answer is a 502 or 503.
+    pub(super) refused: bool,
 }
 
 impl Connection {
     /// An idle one.
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, head: Vec::new(), body_left: 0, in_body: false, intent: None, close: false }
+        Self {
+            stream,
+            head: Vec::new(),
+            body_left: 0,
+            in_body: false,
+            intent: None,
+            close: false,
+            refused: false,
+        }
     }
 
-    /// Takes bytes of an answer; true when it is whole and right.
-    pub(super) fn take(&mut self, bytes: &[u8], body_len: usize) -> Fallible<bool> {
+    /// Takes bytes of an answer; true when it is whole and right. With `refusals` a 502 or 503 is right too.
+    pub(super) fn take(&mut self, bytes: &[u8], body_len: usize, refusals: bool) -> Fallible<bool> {
         if self.intent.is_none() {
             return Err(failure("bytes without a request"));
         }
@@ -36,9 +46,11 @@ impl Connection {
         if !self.in_body {
             self.head.extend_from_slice(bytes);
             let Some(head) = http1::head(&self.head)? else { return Ok(false) };
-            if head.status != 200 {
+            self.refused = refusals && matches!(head.status, 502 | 503);
+            if head.status != 200 && !self.refused {
                 return Err(failure(format!("status {}", head.status)));
             }
+            let body_len = if self.refused { head.body_len.unwrap_or(body_len) } else { body_len };
             if head.body_len != Some(body_len) {
                 return Err(failure(format!("Content-Length {:?} instead of {body_len}", head.body_len)));
             }

@@ -37,6 +37,9 @@ pub(crate) struct DriveOptions {
     /// Open loop: seconds that are not recorded.
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
+    /// Count answers 502 and 503 as refusals, not as failures.
+    #[arg(long)]
+    refusals: bool,
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -69,6 +72,7 @@ impl DriveOptions {
             body_len: body_len.ok_or_else(|| failure(format!("the origin has no {}", self.path)))?,
             connections: self.connections.clamp(1, 10_000),
             pace,
+            refusals: self.refusals,
         })
     }
 }

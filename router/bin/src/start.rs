@@ -50,6 +50,7 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
         workers,
         access_log: process.access_log,
         max_connections: process.max_connections,
+        overload: process.overload,
         inherited,
         base_dir,
         on_fatal: Arc::new(|reason| {

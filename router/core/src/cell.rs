@@ -5,6 +5,7 @@
 
 mod evidence;
 mod registry;
+mod slots;
 
 pub use evidence::EvidenceSeen;
 pub use registry::CellRegistry;
@@ -53,8 +54,10 @@ pub(crate) const EJECTED: u32 = 1 << 4;
 const WARMING: u32 = 1 << 5;
 /// Comes back from an ejection.
 pub(crate) const TRIAL: u32 = 1 << 6;
+/// Takes so many requests at once and no more.
+pub(crate) const SLOTTED: u32 = 1 << 7;
 /// What keeps an endpoint from every request.
-pub(crate) const BARRED: u32 = !(WARMING | TRIAL);
+pub(crate) const BARRED: u32 = !(WARMING | TRIAL | SLOTTED);
 
 const fn bits(health: Health) -> u32 {
     match health {
@@ -91,6 +94,8 @@ pub struct EndpointCell {
     /// What `story` says, for workers; written under its lock only.
     flags: AtomicU32,
     in_flight: AtomicU32,
+    /// Most requests at once; 0 means no bound. Written under the lock of `story`.
+    slots: AtomicU32,
     /// Part of its share that a warming endpoint gets, of [`FULL_SHARE`].
     ramp: AtomicU32,
     evidence: Counts,
@@ -110,6 +115,7 @@ impl EndpointCell {
             incarnation,
             flags: AtomicU32::new(bits(health)),
             in_flight: AtomicU32::new(0),
+            slots: AtomicU32::new(0),
             ramp: AtomicU32::new(FULL_SHARE),
             evidence: Counts::default(),
             idle_limit_ms: AtomicU32::new(0),
@@ -143,7 +149,7 @@ impl EndpointCell {
         if was_ejected && !story.is_ejected() {
             self.evidence.forget();
         }
-        self.flags.store(flags_of(story), Ordering::Release);
+        self.flags.store(flags_of(story) | self.slotted(), Ordering::Release);
         change
     }
 
@@ -209,7 +215,7 @@ impl EndpointCell {
 
     /// Whether its first check is outstanding and its answer could still admit it.
     pub fn first_check_pending(&self) -> bool {
-        self.flags.load(Ordering::Acquire) == STARTING
+        self.flags.load(Ordering::Acquire) & !SLOTTED == STARTING
     }
 
     /// Whether it was removed from the model.

@@ -101,6 +101,7 @@ mod tests {
             Cause::ShardUnavailable,
             Cause::QueueFull,
             Cause::QueueTimeout,
+            Cause::AppLimited,
         ];
         for cause in Cause::ALL {
             let kind = Evidence::of_failure(cause.at(Phase::Wait));

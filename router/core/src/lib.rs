@@ -18,6 +18,7 @@ pub mod frame_budget;
 pub mod health;
 pub mod host;
 pub mod outcome;
+pub mod overload;
 pub mod path;
 pub mod pick;
 pub mod policy;

@@ -4,11 +4,13 @@
 //! when the method allows the request to be sent twice or when none of it was written. Does not move bytes (see
 //! `relay`).
 
+mod slots;
+
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ekiden_config::model::{Address, Listener};
@@ -23,7 +25,7 @@ use crate::exchange::downstream::Downstream;
 use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
-use crate::exchange::{After, Workspace, evidence, proxy_out, run, shard, trace, tunnel, upgrade};
+use crate::exchange::{After, Workspace, evidence, overload, proxy_out, run, shard, trace, tunnel, upgrade};
 use crate::pool::Return;
 use crate::stream::Stream;
 use crate::wire::body::Framing;
@@ -57,6 +59,8 @@ enum Step {
     Failed(Cause),
     /// A first check is outstanding.
     Wait,
+    /// Every slot is taken, or others wait for one.
+    Queue,
     /// This endpoint needs a new connection.
     Connect(u32, EndpointEntry, Home),
 }
@@ -83,7 +87,7 @@ pub fn forward<D: Downstream>(
                 Step::Attached => Ok(()),
                 Step::Failed(cause) => Err(cause),
                 // Boxed, as is every path off the plain one: it would widen the task of each connection, idle ones too.
-                slow @ (Step::Wait | Step::Connect(..)) => {
+                slow @ (Step::Wait | Step::Queue | Step::Connect(..)) => {
                     Box::pin(forward.acquire(connection, ws, slow)).await
                 }
             };
@@ -101,7 +105,14 @@ pub fn forward<D: Downstream>(
                 ws,
                 deadline: &connection.deadline,
             };
-            match poll_fn(|cx| relay.poll(cx, &mut sides)).await {
+            let poll = |cx: &mut Context<'_>| {
+                let polled = relay.poll(cx, &mut sides);
+                if sides.ws.permit.is_some() {
+                    overload::hold(sides.client, sides.ws);
+                }
+                polled
+            };
+            match poll_fn(poll).await {
                 Ok(finish) if finish.switched => {
                     return Box::pin(forward.tunnel(connection, ws)).await;
                 }
@@ -210,6 +221,9 @@ impl<'a> Forward<'a> {
     }
 
     fn step_here(&mut self, ws: &mut Workspace) -> Step {
+        if self.others_wait() {
+            return Step::Queue;
+        }
         let worker = &self.worker;
         let attempt = Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent };
         let pick = match self.cluster.shards() {
@@ -221,18 +235,35 @@ impl<'a> Forward<'a> {
             Pick::NoEndpoints => return Step::Failed(Cause::NoEndpoints),
             Pick::ShardStarting => return Step::Wait,
             Pick::ShardDown => return Step::Failed(self.last.unwrap_or(Cause::ShardUnavailable)),
+            Pick::NoneReady | Pick::Exhausted if self.lacks_slot(ws) => return Step::Queue,
             Pick::NoneReady | Pick::Exhausted if self.may_change(ws) => return Step::Wait,
             Pick::NoneReady => return Step::Failed(self.last.unwrap_or(Cause::NoneReady)),
             Pick::Exhausted => return Step::Failed(self.last.unwrap_or(Cause::EndpointGone)),
         };
         let Some(endpoint) = self.cluster.endpoint(index) else { return Step::Failed(Cause::EndpointGone) };
-        let home = Home::enter(&endpoint.cell, &self.cluster.cell, &self.cluster.cluster.policy, worker.id);
+        match Home::enter(&endpoint.cell, &self.cluster.cell, &self.cluster.cluster.policy, worker.id) {
+            Some(home) => self.use_endpoint(ws, index, home),
+            // Another worker took its last slot a moment ago.
+            None => Step::Queue,
+        }
+    }
+
+    /// Attaches a pooled connection to an endpoint at which the request is counted in, or says that it needs a new one.
+    fn use_endpoint(&mut self, ws: &mut Workspace, index: u32, mut home: Home) -> Step {
+        let Some(endpoint) = self.cluster.endpoint(index) else { return Step::Failed(Cause::EndpointGone) };
+        if let Some(caps) = &self.entry.caps {
+            match caps.connect() {
+                Ok(in_use) => home.in_use = Some(in_use),
+                Err(cap) => return Step::Failed(overload::capped(ws, cap)),
+            }
+        }
         // What must not be sent twice goes only where the connection was alive a moment ago.
         let fresh_only = !ws.request.idempotent;
         // What killed one pooled connection may have killed them all unseen, so a replay takes a new one.
         if !self.replayed
             && home.pool_most > 0
-            && let Some(stream) = worker.pool.take(endpoint.cell.uid(), worker.turn_ms(), fresh_only)
+            && let Some(stream) =
+                self.worker.pool.take(endpoint.cell.uid(), self.worker.turn_ms(), fresh_only)
         {
             ws.trace.connect_us = Some(0);
             self.count_attempt(ws, endpoint);
@@ -271,6 +302,12 @@ impl<'a> Forward<'a> {
                 Step::Attached => return Ok(()),
                 Step::Failed(cause) => return Err(cause),
                 Step::Wait => self.await_first_check(connection, ws).await?,
+                Step::Queue => {
+                    if let Some(next) = self.await_slot(connection, ws).await? {
+                        step = next;
+                        continue;
+                    }
+                }
                 Step::Connect(index, endpoint, home) => {
                     if self.connect(connection, ws, (index, &endpoint), home).await? {
                         return Ok(());

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use ekiden_config::model::ClusterPolicy;
 use ekiden_core::cell::EndpointCell;
 use ekiden_core::outcome::Cause;
+use ekiden_core::overload::caps::InUse;
 use ekiden_core::stats::ClusterCell;
 use tokio::io::AsyncWrite;
 
@@ -36,31 +37,47 @@ pub struct Home {
     pub peer_router: bool,
     /// The worker that counts.
     pub worker: usize,
+    /// The connection's place in its app's account, where the app has caps.
+    pub in_use: Option<InUse>,
 }
 
 impl Home {
-    /// Counts the request in at the endpoint; it is counted out when the home is dropped.
+    /// Counts the request in at the endpoint; it is counted out when the home is dropped. `None` when every slot of the
+    /// endpoint is taken.
     pub fn enter(
         cell: &Arc<EndpointCell>,
         stats: &Arc<ClusterCell>,
         policy: &ClusterPolicy,
         worker: usize,
+    ) -> Option<Self> {
+        cell.try_enter().then(|| Self::given(Arc::clone(cell), stats, policy, worker))
+    }
+
+    /// For a request that has been counted in.
+    pub fn given(
+        cell: Arc<EndpointCell>,
+        stats: &Arc<ClusterCell>,
+        policy: &ClusterPolicy,
+        worker: usize,
     ) -> Self {
-        cell.enter();
         Self {
-            cell: Arc::clone(cell),
+            cell,
             stats: Arc::clone(stats),
             // A connection that told of one client serves no other.
             pool_most: if policy.send_proxy.is_some() { 0 } else { policy.pool_idle },
             pool_limit_ms: u64::try_from(policy.pool_idle_timeout.as_millis()).unwrap_or(u64::MAX),
             peer_router: policy.peer_router,
             worker,
+            in_use: None,
         }
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
+        if self.cell.is_slotted() {
+            return self.stats.gate.release(&self.cell);
+        }
         self.cell.leave();
     }
 }

@@ -12,6 +12,7 @@ pub mod forward;
 pub mod leg;
 pub mod limit;
 pub mod out;
+pub mod overload;
 pub mod pace;
 pub mod proxy_out;
 pub mod raw;
@@ -30,6 +31,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ekiden_core::overload::caps::InFlight;
 use ekiden_core::table::RouteEntry;
 
 use crate::buffer::Buffer;
@@ -80,6 +82,8 @@ pub struct Workspace {
     pub route: Option<Arc<RouteEntry>>,
     /// What rate limits have to say.
     pub limits: LimitNotes,
+    /// The request's place in its app's account, where the app has caps.
+    pub permit: Option<InFlight>,
     /// What the record will say.
     pub trace: Trace,
     /// The listener that accepted the connection.

@@ -22,7 +22,7 @@ use crate::exchange::limit::{Met, enforce};
 use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
-use crate::exchange::{After, Workspace, answer, forward, secure, trace, upgrade};
+use crate::exchange::{After, Workspace, answer, forward, overload, secure, trace, upgrade};
 use crate::head::Head;
 use crate::tls::authority;
 use crate::wire::Version;
@@ -350,6 +350,7 @@ fn let_in<'t, D: Downstream>(
     {
         return Err(Cause::BodyTooLarge);
     }
+    overload::let_in(&connection.worker, ws, entry)?;
     match &entry.limits {
         Some(limits) => {
             let met = Met::new(connection, listener, limits.asks_client());

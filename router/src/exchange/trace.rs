@@ -34,7 +34,7 @@ pub struct Trace {
     pub attempts: u8,
     /// Why the last attempt but one ended.
     pub retry_cause: Option<Cause>,
-    /// Wait for a first check.
+    /// Wait for a first check or a slot.
     pub queue_us: Option<u32>,
     /// Connect time of the last attempt.
     pub connect_us: Option<u32>,
@@ -99,6 +99,7 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
     }
     ws.route = None;
     ws.limits.clear();
+    ws.permit = None;
     ws.trace.cluster = None;
     ws.trace.endpoint = None;
 }

@@ -13,7 +13,7 @@ use ekiden_core::stats::{CLASSES, ClusterShard, Counter, Gauge, Histogram, Histo
 use ekiden_core::table::Table;
 
 use super::family::{self, Family};
-use super::{State, connection_limits, http2, limits, process, publishing, readiness, shards, tls};
+use super::{State, connection_limits, http2, limits, overload, process, publishing, readiness, shards, tls};
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
 /// a rate over them has a beginning.
@@ -32,6 +32,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     families.extend(routes(max, &table));
     families.extend(clusters(max, &table));
     families.extend(limits::families(max, &table, state.sources.started.elapsed()));
+    families.extend(overload::families(max, &table, &state.sources.workers, (state.sources.ceilings)()));
     families.extend(endpoints(max, &table));
     families.extend(readiness::families(max, &table));
     families.extend(shards::families(max, &table));
@@ -196,7 +197,7 @@ fn clusters(max: usize, table: &Table) -> Vec<Family> {
     let mut connects =
         Family::counters(max, "ekiden_cluster_connects_total", "Connects to endpoints by result.");
     let mut in_flight = gauges("ekiden_cluster_requests_in_flight", "Requests at a cluster, not ended.");
-    let mut queued = gauges("ekiden_cluster_queue_depth", "Requests that wait for a first check.");
+    let mut queued = gauges("ekiden_cluster_queue_depth", "Requests that wait for a first check or a slot.");
     let mut open = gauges("ekiden_cluster_connections", "Connections to endpoints by state.");
     let mut connect = histograms("ekiden_cluster_connect_seconds", "Time of successful connects.");
     let mut first_byte =

@@ -19,6 +19,7 @@ mod family;
 mod health;
 mod http2;
 mod limits;
+mod overload;
 mod process;
 mod publishing;
 mod readiness;
@@ -99,10 +100,23 @@ pub struct Sources {
     pub crowding: Arc<dyn Fn() -> Crowding + Send + Sync>,
     /// The certificates of TLS listeners.
     pub certificates: Arc<dyn Fn() -> Arc<Vec<CertificateState>> + Send + Sync>,
+    /// Memory and open files.
+    pub ceilings: Arc<dyn Fn() -> [Nearness; 2] + Send + Sync>,
     /// Counts of the access log.
     pub log: Arc<LogMeters>,
     /// When the process started; first checks have [`FIRST_CHECKS_MAX`] from then on.
     pub started: Instant,
+}
+
+/// How near the process is to one of its ceilings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nearness {
+    /// What is used.
+    pub used: u64,
+    /// The ceiling; 0 where there is none.
+    pub ceiling: u64,
+    /// How many priorities are refused.
+    pub level: u8,
 }
 
 /// New connections whose client had no place of its own in the table of clients.

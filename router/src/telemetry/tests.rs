@@ -44,6 +44,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         peer_router: false,
         send_proxy: None,
         queue: 1,
+        slots: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         shard: None,
     };
@@ -91,6 +92,8 @@ fn route(name: &str) -> Route {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        priority: Default::default(),
+        caps: None,
     }
 }
 
@@ -143,6 +146,7 @@ fn sources(table: Arc<Table>) -> (Sources, Arc<World>, Arc<RouteCell>) {
         readiness: world.clone(),
         crowding: Arc::new(super::Crowding::default),
         certificates: Arc::new(Arc::default),
+        ceilings: Arc::new(Default::default),
         log: scribe.meters(),
         started: Instant::now(),
     };

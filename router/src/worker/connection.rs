@@ -487,4 +487,60 @@ mod tests {
         assert!(fault.is_err());
         assert_eq!(counted(), (1, 1, 1));
     }
+
+    /// A panic gives back what its request held: the slot, for which another one stands in line, and its app's account.
+    #[test]
+    fn a_panic_gives_back_what_the_request_held() {
+        use ekiden_config::model::{Address, AppCaps, Priority};
+        use ekiden_config::names::{AppName, ClusterName, EndpointId};
+        use ekiden_core::cell::{EndpointCell, Incarnation};
+        use ekiden_core::health::Health;
+        use ekiden_core::overload::caps::{AppUsage, Caps};
+        use ekiden_core::overload::line::{Look, Rules, Verdict};
+        use ekiden_core::overload::slots::Ticket;
+        use ekiden_core::stats::ClusterCell;
+
+        use crate::exchange::leg::Home;
+
+        let (shared, _retired) = Shared::new(1, std::path::PathBuf::new());
+        let worker = Worker::new(0, shared, Arc::new(WorkerShard::new()), Recorder::off(), 100);
+        let (app, cluster) = (AppName::default_app(), ClusterName::new("web").unwrap());
+        let incarnation = Incarnation {
+            app: app.clone(),
+            cluster: cluster.clone(),
+            id: EndpointId::new("one").unwrap(),
+            address: Address::Unix(Arc::from("/one")),
+            release: None,
+        };
+        let cell = Arc::new(EndpointCell::new(incarnation, Health::Ready, "", 0));
+        cell.set_slots(1);
+        let stats = Arc::new(ClusterCell::new(app.clone(), cluster, 1));
+        let most = AppCaps { in_flight: Some(1), connections: Some(1), buffered: Some(1 << 20) };
+        let caps = Caps { most, usage: Arc::new(AppUsage::new(app)) };
+        let rules = Rules { max: 1, wait_us: 1_000_000, target_us: None, interval_us: 1 };
+
+        assert!(cell.try_enter());
+        let mut waiting = Ticket::join(&stats, Priority::Normal, &[], &rules, 0).unwrap();
+        let fault = catch_unwind(AssertUnwindSafe(|| {
+            let mut ws = worker.take_workspace();
+            ws.trace.begin(worker.clock.read());
+            ws.permit = Some(caps.enter().unwrap());
+            let home = Home {
+                cell: Arc::clone(&cell),
+                stats: Arc::clone(&stats),
+                pool_most: 1,
+                pool_limit_ms: 1,
+                peer_router: false,
+                worker: 0,
+                in_use: Some(caps.connect().unwrap()),
+            };
+            ws.leg.attach(Stream::Taken, home, false);
+            let _busy = Busy { worker: Rc::clone(&worker), ws: Some(ws) };
+            panic!("a fault of ours");
+        }));
+        assert!(fault.is_err());
+        let look = waiting.look(std::task::Waker::noop());
+        assert!(matches!(look, Look::Settled(Verdict::Admitted(given)) if Arc::ptr_eq(&given, &cell)));
+        assert_eq!((cell.in_flight(), caps.usage.in_flight(), caps.usage.connections()), (1, 0, 0));
+    }
 }

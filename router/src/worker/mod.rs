@@ -10,17 +10,20 @@ pub mod connection_limits;
 pub mod mailbox;
 pub mod proxied;
 pub mod seats;
+pub mod strain;
 pub mod thread;
 mod uuid;
 
 use std::cell::{Cell, RefCell};
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
 use ekiden_config::names::ListenerName;
-use ekiden_core::stats::WorkerShard;
+use ekiden_core::stats::{ClusterCell, WorkerShard};
 use ekiden_core::table::{ListenerTable, Table};
+use rustc_hash::FxHashMap;
 
 use crate::buffer::{Buffers, Spares};
 use crate::clock::Clock;
@@ -33,6 +36,7 @@ use crate::wheel::Wheel;
 use crate::worker::connection::Kept;
 use crate::worker::connection_limits::Permit;
 use crate::worker::seats::Seats;
+use crate::worker::strain::WorkerStrain;
 
 /// Workspaces kept when no connection is busy.
 const WORKSPACES_KEPT: usize = 512;
@@ -61,8 +65,10 @@ pub struct Worker {
     pub clock: Clock,
     /// Its end of the access log.
     pub recorder: RefCell<Recorder>,
-    /// Requests that wait for a first check.
+    /// Requests that wait for a first check or a slot.
     pub waiters: Waiters,
+    /// What it refuses for want of resources.
+    pub strain: WorkerStrain,
     /// Tasks that wait for another connection.
     pub seats: Seats<Kept>,
     /// Tasks of streams that have ended, for those to come.
@@ -109,6 +115,7 @@ impl Worker {
             clock: Clock::since(shared.started),
             recorder: RefCell::new(recorder),
             waiters: Waiters::default(),
+            strain: WorkerStrain::new(shared.ceilings.policy()),
             seats: Seats::new(CONNECTION_SEATS),
             stream_seats: Seats::new(STREAM_SEATS),
             max_connections,
@@ -274,6 +281,26 @@ impl Drop for OpenConnection {
 pub struct Waiters {
     changes: Cell<u64>,
     wakers: RefCell<Vec<Waker>>,
+    /// Clusters in whose lines requests of this worker stand, with how many.
+    lines: RefCell<FxHashMap<*const ClusterCell, (Arc<ClusterCell>, usize)>>,
+}
+
+/// A request of this worker in the line of a cluster.
+#[derive(Debug)]
+pub struct Standing<'a> {
+    waiters: &'a Waiters,
+    cell: *const ClusterCell,
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut line) = self.waiters.lines.borrow_mut().entry(self.cell) {
+            line.get_mut().1 -= 1;
+            if line.get().1 == 0 {
+                line.remove();
+            }
+        }
+    }
 }
 
 impl Waiters {
@@ -290,11 +317,22 @@ impl Waiters {
         }
     }
 
+    /// Has the line of a cluster woken at the next change, as long as this lives. What is in a line wakes by itself
+    /// otherwise, so that nothing has to be kept for each request.
+    pub fn stand(&self, cell: &Arc<ClusterCell>) -> Standing<'_> {
+        let mut lines = self.lines.borrow_mut();
+        lines.entry(Arc::as_ptr(cell)).or_insert_with(|| (Arc::clone(cell), 0)).1 += 1;
+        Standing { waiters: self, cell: Arc::as_ptr(cell) }
+    }
+
     /// A change of readiness, of the table or of the drain.
     pub fn wake(&self) {
         self.changes.set(self.changes.get() + 1);
         for waker in self.wakers.take() {
             waker.wake();
+        }
+        for (cell, _) in self.lines.borrow().values() {
+            cell.gate.wake_all();
         }
     }
 }

@@ -72,7 +72,9 @@ async fn tick(worker: Rc<Worker>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        worker.wheel.turn(worker.now_ms());
+        let now = worker.clock.read();
+        worker.wheel.turn(now.ms());
+        worker.shard.lag_level.set(u64::from(worker.strain.tick(&worker.shared, now).number()));
     }
 }
 

@@ -111,3 +111,28 @@ pub(super) fn drained(cause: Cause, phase: Phase) {
     router.wait();
     check(&router, cause, phase, &Seen { client: address, earlier: 0, response: Some(response) });
 }
+
+/// No process is as small as this ceiling.
+pub(super) fn overloaded(cause: Cause, phase: Phase) {
+    let setup =
+        Setup::new("[[route]]\nrespond = { body = \"closed\" }\n").top("[overload]\nmemory = \"1MiB\"");
+    let router = Ekiden::start(setup);
+    // The first look at the ceiling is a moment after the start.
+    let seen = until("a refusal", || {
+        let seen = sent(router.client(), GET);
+        seen.response.as_ref().is_some_and(|response| response.status != 200).then_some(seen)
+    });
+    check(&router, cause, phase, &seen);
+    counted_once(&router, cause);
+}
+
+/// The app's only request at a time is under way.
+pub(super) fn app_limited(cause: Cause, phase: Phase) {
+    let silent = Origin::start(Conn::until_closed);
+    let router = Ekiden::start(Setup::new(web(&[silent.address], "", "")).top("caps = { in_flight = 1 }"));
+    let mut first = router.client();
+    first.send(GET);
+    silent.wait_received(1, GET.len());
+    check(&router, cause, phase, &sent(router.client(), GET));
+    counted_once(&router, cause);
+}

@@ -100,6 +100,7 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::ConnectTimeout => get(Connect, "/hole", ""),
         Cause::ConnectFailed => get(Connect, "/nowhere", ""),
         Cause::SocketsExhausted => Alone(Connect, alone::sockets_exhausted),
+        Cause::AppLimited => Alone(Match, alone::app_limited),
         Cause::SelfAddress => Elsewhere(
             "every source of endpoints refuses such an address before, so that the look at connect is a second one; \
              control/tests/it/guard.rs and tests/it/control/dns.rs hold the first",
@@ -114,9 +115,7 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::UpstreamIdle => Run(Relay, paused_response),
         Cause::TotalTimeout => get(Wait, "/total", ""),
         Cause::Drained => Alone(Wait, alone::drained),
-        Cause::Overloaded => Elsewhere(
-            "kept for what is to come: today connections beyond max_connections wait in the kernel's queue",
-        ),
+        Cause::Overloaded => Alone(Match, alone::overloaded),
         Cause::RewriteTooLarge => Run(Match, rewritten),
         Cause::BackendFailed => Elsewhere(
             "no plug-in of the binary can fail; tests/it/backend and tests/it/seams hold one that does",

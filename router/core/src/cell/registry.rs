@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use super::{EndpointCell, Incarnation};
 use crate::cluster::EndpointEntry;
 use crate::health::{self, Health};
+use crate::overload::caps::AppUsage;
 use crate::policy::limit::Maker;
 use crate::readiness::Event;
 use crate::shard::hot::{HotBoard, HotKeys};
@@ -34,6 +35,8 @@ struct ClusterPart {
 struct AppPart {
     clusters: FxHashMap<ClusterName, ClusterPart>,
     routes: FxHashMap<RouteName, Arc<RouteCell>>,
+    /// There once a route of the app had caps.
+    usage: Option<Arc<AppUsage>>,
 }
 
 /// All cells of the tables that this compiler makes.
@@ -86,6 +89,12 @@ impl CellRegistry {
         let part = self.apps.entry(app.clone()).or_default();
         let cell = part.routes.entry(route.clone());
         cell.or_insert_with(|| Arc::new(RouteCell::new(app.clone(), route.clone(), workers))).clone()
+    }
+
+    /// What an app uses, for its caps.
+    pub(crate) fn usage(&mut self, app: &AppName) -> Arc<AppUsage> {
+        let part = self.apps.entry(app.clone()).or_default();
+        part.usage.get_or_insert_with(|| Arc::new(AppUsage::new(app.clone()))).clone()
     }
 
     /// Endpoints with their cells, and the cell of the cluster. Endpoints that were there before and are not any
@@ -213,6 +222,7 @@ impl Walk<'_> {
             }
             let cell = cell.unwrap_or_else(|| self.fresh(endpoint));
             cell.set_draining(endpoint.drain, self.now);
+            cell.set_slots(self.cluster.policy.slots.as_ref().map_or(0, |slots| slots.count));
             entries.push(EndpointEntry { endpoint: endpoint.clone(), cell });
         }
         self.removed.extend(old.map(|entry| entry.cell.clone()));

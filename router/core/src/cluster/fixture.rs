@@ -54,6 +54,7 @@ pub(crate) fn cluster_of(endpoints: Vec<Endpoint>, balance: Balance, probe: Opti
             peer_router: false,
             send_proxy: None,
             queue: 1024,
+            slots: None,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
             shard: None,
         }),

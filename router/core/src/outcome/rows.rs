@@ -217,10 +217,10 @@ causes! {
         "Try again; another endpoint will serve.";
     QueueFull: "queue_full", Always(503), "H11", Endpoint, Never, "connection_limit_reached", 5,
         "Too many requests already wait for an endpoint of the cluster.",
-        "Add endpoints, or raise `queue`.";
+        "Add endpoints, or raise `queue.max`.";
     QueueTimeout: "queue_timeout", Always(503), "H20", Endpoint, Never, "destination_unavailable", 5,
-        "No endpoint of the cluster passed its first check in time.",
-        "Make the app start faster, or raise `timeout.connect`.";
+        "No endpoint of the cluster passed its first check, or had a free slot, in time.",
+        "Make the app start or answer faster, add endpoints, or raise `timeout.connect` or `queue.wait`.";
     ShardUnavailable: "shard_unavailable", Always(503), "H10", Endpoint, Never, "destination_unavailable", 5,
         "The endpoint that has the key of the request is not ready, and in a store no other may serve it.",
         "Look at the reasons of its endpoints; replicas serve a key while one of them is ready.";
@@ -239,6 +239,9 @@ causes! {
     SelfAddress: "self_address", Always(503), "H23", Router, OtherEndpoint, "destination_ip_prohibited", 0,
         "The endpoint is an address of the router itself.",
         "Give the endpoint the address of the app.";
+    AppLimited: "app_limited", Always(503), "H11", Endpoint, Never, "connection_limit_reached", 1,
+        "The app already uses as much of the router as it may; the log names the cap.",
+        "Make the app answer faster, add endpoints, or raise `caps`.";
     // The endpoint failed the request.
     SendTimeout: "send_timeout", Always(504), "H15", Endpoint, Never, "connection_write_timeout", 0,
         "The endpoint read nothing of the request for too long.",
@@ -272,8 +275,8 @@ causes! {
         "The router is stopping and the time for open requests is over.",
         "Try again; another router will serve, or raise `drain_timeout`.";
     Overloaded: "overloaded", Always(503), "H22", Router, Never, "connection_limit_reached", 1,
-        "The router serves as many connections as it may.",
-        "Raise `max_connections`, or run more routers.";
+        "There is more work than can be done in time, and this request is among the less important; the log names what is short.",
+        "Add endpoints or routers, raise `slots` or the ceilings of `overload`, or give the route a higher `priority`.";
     RewriteTooLarge: "rewrite_too_large", Always(500), "H99", Router, Never, "proxy_configuration_error", 0,
         "The edits of the route make the head larger than the router sends.",
         "Shorten the edits of the route.";

@@ -64,7 +64,7 @@ impl View<'_> {
             && self
                 .endpoints
                 .get(member.index as usize)
-                .is_some_and(|entry| entry.cell.takes(self.barred, self.grain))
+                .is_some_and(|entry| entry.cell.takes_now(self.barred, self.grain))
     }
 
     /// Requests the member is serving now.

@@ -10,6 +10,8 @@ use super::{Counter, Gauge, Histogram};
 use crate::evidence::Evidence;
 use crate::frame_budget::Budget;
 use crate::outcome::Cause;
+use crate::overload::ShedCounts;
+use crate::overload::slots::Gate;
 
 /// Places in a `requests` array: 0 for no status, then 1xx to 5xx.
 pub const CLASSES: usize = 6;
@@ -99,12 +101,14 @@ pub struct ClusterShard {
     pub connect: Histogram,
     /// From the request fully sent to the first response byte.
     pub first_byte: Histogram,
-    /// Requests waiting for a first check.
+    /// Requests waiting for a first check or a slot.
     pub queued: Gauge,
     /// Requests refused because the queue was full.
     pub queue_refused: Counter,
     /// Requests that left the queue because their time was up.
     pub queue_timeouts: Counter,
+    /// Time in the line for a slot, of requests that left it with one.
+    pub queue: Histogram,
     /// Bytes written to endpoints.
     pub bytes_up: Counter,
     /// Bytes read from endpoints.
@@ -130,6 +134,7 @@ impl ClusterShard {
             queued: Gauge::new(),
             queue_refused: Counter::new(),
             queue_timeouts: Counter::new(),
+            queue: Histogram::new(),
             bytes_up: Counter::new(),
             bytes_down: Counter::new(),
         }
@@ -186,6 +191,10 @@ pub struct WorkerShard {
     pub part_drops: Counter,
     /// Endpoints whose evidence could not be reported because the queue to the judge was full.
     pub evidence_drops: Counter,
+    /// How far the worker's event loop is behind, as a level.
+    pub lag_level: Gauge,
+    /// Requests refused because there is too much work, by priority and reason.
+    pub shed: ShedCounts,
     /// Panics caught.
     pub panics: Counter,
     /// Generation of the table this worker has taken.
@@ -224,6 +233,8 @@ impl WorkerShard {
             log_drops: Counter::new(),
             part_drops: Counter::new(),
             evidence_drops: Counter::new(),
+            lag_level: Gauge::new(),
+            shed: ShedCounts::new(),
             panics: Counter::new(),
             generation: Gauge::new(),
             tls: TlsShard::new(),
@@ -287,6 +298,8 @@ pub struct ClusterCell {
     pub(crate) readiness: AtomicU64,
     /// Ejections; written by the judge alone.
     pub ejections: Ejections,
+    /// The line for slots of its endpoints.
+    pub gate: Gate,
     workers: u16,
     shards: OnceLock<Box<[ClusterShard]>>,
 }
@@ -316,6 +329,7 @@ impl ClusterCell {
             cursor: AtomicU32::new(0),
             readiness: AtomicU64::new(0),
             ejections: Ejections::default(),
+            gate: Gate::default(),
             workers: bounded(workers),
             shards: OnceLock::new(),
         }

@@ -34,6 +34,7 @@ use self::paths::Selection;
 use self::routes::AppRoutes;
 use crate::cluster::ClusterTable;
 use crate::connection_limits::ListenerCell;
+use crate::overload::caps::Caps;
 use crate::policy::admission::AdmissionSteps;
 use crate::policy::limit::{Limiters, RouteLimiters};
 use crate::split::Side;
@@ -96,6 +97,8 @@ pub struct RouteEntry {
     pub admission: Option<Arc<AdmissionSteps>>,
     /// Rates of requests; none means no bound.
     pub limits: Option<Arc<RouteLimiters>>,
+    /// What its app may use; none means no bound.
+    pub caps: Option<Arc<Caps>>,
 }
 
 /// What a rule leads to.

@@ -12,6 +12,7 @@ use super::limits::LimitMaker;
 use super::{AppTable, RouteEntry, Target};
 use crate::cell::CellRegistry;
 use crate::cluster::ClusterTable;
+use crate::overload::caps::Caps;
 use crate::policy::admission::AdmissionSteps;
 use crate::split::Side;
 
@@ -159,6 +160,7 @@ impl AppRoutes {
                         steps.entry(Arc::as_ptr(words)).or_insert_with(made).clone()
                     }),
                     limits: route.rate_limits.as_ref().map(|words| limits.make(&route.name, words)),
+                    caps: route.caps.map(|most| Arc::new(Caps { most, usage: registry.usage(&app.name) })),
                 }),
             };
             entries.push(entry);

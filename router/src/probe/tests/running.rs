@@ -59,6 +59,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             peer_router: false,
             send_proxy: None,
             queue: 1,
+            slots: None,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
             shard: None,
         }),

@@ -87,6 +87,8 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        priority: Default::default(),
+        caps: None,
     }
 }
 
@@ -131,6 +133,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         peer_router: false,
         send_proxy: None,
         queue: 1,
+        slots: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         shard: None,
     };
