@@ -7,14 +7,19 @@
 mod admission;
 mod limit;
 mod overload;
+mod protocol;
+mod proxy;
 mod readiness;
 mod shard;
 mod tls;
 mod trust;
+mod upgrade;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
 pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
+pub use protocol::ListenerProtocol;
+pub use proxy::{ProxySources, ProxyVersion};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
 pub use shard::{HotKeyPolicy, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind, ShardPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
@@ -22,6 +27,7 @@ pub use trust::{
     AuthoritySource, ClusterTls, Credential, IdentitySource, KeyPair, Roots, San, TrustSources, Verify,
     may_use,
 };
+pub use upgrade::Upgrades;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -84,6 +90,8 @@ pub struct Listener {
     pub address: Address,
     /// What it is for.
     pub role: Role,
+    /// What its connections carry.
+    pub protocol: ListenerProtocol,
     /// Proxies whose forwarding fields are believed. Empty by default, in every role.
     pub trust: Vec<IpNet>,
     /// Bounds on what a client may send.
@@ -109,6 +117,8 @@ pub struct Listener {
     pub tls: Option<Arc<ListenerTls>>,
     /// Port of `https` that every request is sent to, but those of ACME. Only on a plain listener.
     pub redirect_https: Option<u16>,
+    /// Who begins connections with a header of the PROXY protocol. None means nobody.
+    pub accept_proxy: Option<Arc<ProxySources>>,
 }
 
 /// Bounds on one client's requests. All sizes in bytes.
@@ -239,6 +249,8 @@ pub struct Route {
     pub admission: Option<Arc<Admission>>,
     /// Rates of requests, the app's first; shared by the routes that have none of their own. None means no bound.
     pub rate_limits: Option<Arc<RouteLimits>>,
+    /// Protocols that a client may switch to. Means nothing without a forward.
+    pub upgrades: Upgrades,
     /// How important its requests are.
     pub priority: Priority,
     /// What its app may use at a time, all routes together. None means no bound.
@@ -423,6 +435,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// The whole exchange. Default none.
     pub total: Option<Duration>,
+    /// Longest silence of a tunnel, in both directions together. Default 10 min.
+    pub tunnel: Duration,
 }
 
 impl Default for Timeouts {
@@ -433,6 +447,7 @@ impl Default for Timeouts {
             first_byte: Duration::from_secs(30),
             idle: Duration::from_secs(55),
             total: None,
+            tunnel: Duration::from_secs(600),
         }
     }
 }
@@ -479,6 +494,8 @@ pub struct ClusterPolicy {
     pub slots: Option<SlotPolicy>,
     /// Ejection, panic and slow start.
     pub readiness: ReadinessPolicy,
+    /// Version of the PROXY protocol that connections to endpoints begin with. With one, each carries one request.
+    pub send_proxy: Option<ProxyVersion>,
     /// A key that decides which endpoint serves a request; none means that `balance` alone does.
     pub shard: Option<Arc<ShardPolicy>>,
     /// TLS with the endpoints; none means plain connections.
@@ -541,6 +558,8 @@ pub enum ProbeKind {
         status: (u16, u16),
         /// Text that must be found in the first 64 KiB of the body.
         body: Option<Arc<str>>,
+        /// That of the cluster.
+        send_proxy: Option<ProxyVersion>,
     },
     /// A TCP connect.
     Tcp,

@@ -4,7 +4,7 @@
 
 use std::io::{self, Read, Write};
 use std::mem;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -187,6 +187,16 @@ impl Stream {
         }
     }
 
+    /// Our address of the connection; none on a unix socket. Costs a system call.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Fresh(fresh) => fresh.socket.local_addr().ok(),
+            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Tls(stream) => stream.io().local_address(),
+            Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => None,
+        }
+    }
+
     /// The TLS session; none on a plain socket.
     pub fn session(&self) -> Option<&Arc<Session>> {
         match self {
@@ -199,6 +209,15 @@ impl Stream {
     /// closed or out of step. No system call.
     pub fn reported_readable(&self) -> bool {
         self.poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Whether there are bytes that nobody has read, decrypted or not, or the peer has closed. A system call.
+    pub fn has_unread(&self) -> bool {
+        match self {
+            Stream::Tls(stream) => stream.has_unread(),
+            Stream::Http2(_) => false,
+            Stream::Fresh(_) | Stream::Tcp(_) | Stream::Unix(_) | Stream::Taken => self.peeked_dead(),
+        }
     }
 
     /// Looks with a system call whether the peer has closed or sent bytes nobody asked for. Not through the runtime's

@@ -258,6 +258,11 @@ impl Conn {
         Some(Received { line, fields: self.fields()?, body: Vec::new(), trailers: Vec::new() })
     }
 
+    /// One line, without its CRLF; none when the router closes before its end.
+    pub fn line_of_text(&mut self) -> Option<String> {
+        self.line()
+    }
+
     /// The next request with its body; none when the router closes before its end.
     pub fn request(&mut self) -> Option<Received> {
         let mut request = self.head()?;

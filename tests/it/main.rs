@@ -5,8 +5,8 @@
 //! adds, `seams` the points where later parts plug in; `control`, `swap` and
 //! `process` run the real binary, `nginx` a real endpoint, `smuggling` many of them for hostile requests, `defence` what
 //! floods and slow clients meet, `overload` who is served when not all can be, `tls` certificates, handshakes and what goes
-//! over them, `endpoint_tls` and `endpoint_http2` the same towards endpoints, `codes` walks every code, `arch` looks at the
-//! manifests.
+//! over them, `endpoint_tls` and `endpoint_http2` the same towards endpoints, `tunnel` what protocols are switched to,
+//! `proxied` the PROXY protocol, `raw` what is no HTTP, `codes` walks every code, `arch` looks at the manifests.
 
 mod admission;
 mod arch;
@@ -23,6 +23,8 @@ mod limits;
 mod nginx;
 mod overload;
 mod process;
+mod proxied;
+mod raw;
 mod refusals;
 mod relay;
 mod retry;
@@ -33,4 +35,5 @@ mod shard;
 mod smuggling;
 mod swap;
 mod tls;
+mod tunnel;
 mod upstream_faults;

@@ -8,8 +8,9 @@ use super::read::{CountOr, FlagOr, Map, Off, OneOrMany, PortOrFlag, Raw, Spanned
 use super::scalar::Status;
 use super::shape::Shape;
 use crate::model::{
-    Balance, ClientAuthMode, DeniedHeaders, LimitFields, LogFormat, LoosePath, MissingKey, Priority,
-    Protocol, ReplicaPick, Role, ShardAlgorithm, ShardKind, TlsVersion, UnknownName, Verify,
+    Balance, ClientAuthMode, DeniedHeaders, LimitFields, ListenerProtocol, LogFormat, LoosePath, MissingKey,
+    Priority, Protocol, ProxyVersion, ReplicaPick, Role, ShardAlgorithm, ShardKind, TlsVersion, UnknownName,
+    Verify,
 };
 
 /// What is written for `denied_headers`.
@@ -31,6 +32,14 @@ const DAY: u64 = 24 * HOUR;
 impl Words for Role {
     const WORDS: &'static [(&'static str, Self)] =
         &[("edge", Role::Edge), ("inbound", Role::Inbound), ("outbound", Role::Outbound)];
+}
+
+impl Words for ListenerProtocol {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("http", ListenerProtocol::Http),
+        ("tcp", ListenerProtocol::Tcp),
+        ("tls-passthrough", ListenerProtocol::TlsPassthrough),
+    ];
 }
 
 impl Words for UnknownName {
@@ -86,6 +95,10 @@ impl Words for ShardKind {
 impl Words for ReplicaPick {
     const WORDS: &'static [(&'static str, Self)] =
         &[("primary", ReplicaPick::Primary), ("p2c", ReplicaPick::P2c)];
+}
+
+impl Words for ProxyVersion {
+    const WORDS: &'static [(&'static str, Self)] = &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 }
 
 impl Words for LoosePath {
@@ -245,6 +258,10 @@ tables! {
         address: Spanned<String> = "required" in 1, 256;
         /// What it is for: `edge` faces people, `inbound` and `outbound` stand beside an app in its pod.
         role: Spanned<Word<Role>> = "\"edge\"";
+        /// What its connections carry: `http`; `tcp`, any bytes; or `tls-passthrough`, TLS that the endpoint ends, routed by the host of
+        /// the ClientHello. Routes apply to the last two only when they name them, and have no conditions but `host` with
+        /// `tls-passthrough`.
+        protocol: Spanned<Word<ListenerProtocol>> = "\"http\"";
         /// Addresses and networks (CIDR) of proxies whose forwarding fields are believed.
         trust: Vec<Spanned<String>> = "nobody" in 0, 1000;
         /// Bounds on what a client may send.
@@ -299,6 +316,10 @@ tables! {
         /// Answer every request with 308 to `https` on this port; `true` means 443. Paths below `/.well-known/acme-challenge/`
         /// go to the routes. Not with `tls`.
         redirect_https: Spanned<PortOrFlag> = "false" in 1, 65_535;
+        /// Addresses and networks (CIDR) that begin each connection with a header of the PROXY protocol, version 1 or 2, or the
+        /// word `unix` for peers of a unix socket. The client that it names counts everywhere: for `allow`, limits, `trust`,
+        /// `X-Forwarded-For` and the log. From them a connection without a header is refused; all others are clients themselves.
+        accept_proxy: Vec<Spanned<String>> = "nobody" in 1, NETS;
     }
 
     /// A certificate of a listener: either `cert` and `key`, or `dir`. Paths are relative to this file.
@@ -381,6 +402,10 @@ tables! {
         /// What is spoken with the endpoints: `http1`; `h2`, in clear text too (prior knowledge); or `auto`, which leaves the
         /// choice to the endpoint's TLS handshake (ALPN) and needs `tls`. Active checks speak it too.
         protocol: Spanned<Word<Protocol>> = "\"http1\"";
+        /// Begin each connection to an endpoint with a header of the PROXY protocol: `v1`, or `v2`, which adds host and protocol of
+        /// the TLS handshake and the request id. Such a connection carries one request. HTTP checks send a header too, as the
+        /// router's own.
+        send_proxy: Word<ProxyVersion> = "none";
         /// A key that decides which endpoint serves a request, so that the same key comes to the same one. `balance` then speaks
         /// only for requests without a key.
         shard: RawShard = "none";
@@ -588,6 +613,9 @@ tables! {
         denied_headers: Word<DeniedHeaders> = "that of the app, else \"remove\"";
         /// Rates of requests of this route, beside those of its app and listener: all must pass. 429 beyond.
         limit: Vec<RawLimit> = "none" in 1, LIMITS;
+        /// Protocols that a client may switch to with `Upgrade`, by name or `NAME/VERSION`; the field is dropped for all others,
+        /// and the request served as plain HTTP. `h2c` is never passed on. `off` passes none on.
+        upgrades: Off<Vec<Spanned<String>>> = "[\"websocket\"]" in 1, 16;
         /// Who is refused first and waits longest when there is too much work: `low`, then `normal`, `high`, `critical`.
         priority: Word<Priority> = "\"normal\"";
     }
@@ -770,6 +798,9 @@ tables! {
         idle: Spanned<Duration> = "\"55s\"" in 1, DAY;
         /// The whole exchange.
         total: Off<Duration> = "\"off\"" in 1, DAY;
+        /// Longest silence of a tunnel (WebSocket, other upgrades), in both directions together. `idle` and `total` end where a
+        /// tunnel begins.
+        tunnel: Spanned<Duration> = "\"10m\"" in 1, DAY;
     }
 
     /// Where metrics and readiness are served. Needs a restart.

@@ -103,6 +103,11 @@ fn process_settings() {
     check(&[
         ("trust = [\"10.0.0.1/8\", \"x\"]", &[("bad_network", 3, 11), ("bad_network", 3, 25)]),
         ("via = \"a b\"", &[("bad_name", 3, 8)]),
+        ("accept_proxy = [\"10.0.0.1/8\", \"unix\"]", &[("bad_network", 3, 18)]),
+        ("protocol = \"udp\"", &[("unknown_value", 3, 13)]),
+        ("protocol = \"tcp\"\nh2c = true", &[("no_meaning", 3, 13)]),
+        ("accept_proxy = []", &[("empty_list", 3, 16)]),
+        ("[cluster.a]\nendpoints = [\"a:1\"]\nsend_proxy = \"v3\"", &[("unknown_value", 5, 15)]),
         ("[listener.b]\naddress = \"0.0.0.0:8080\"", &[("address_taken", 4, 12)]),
         ("[listener.b]\naddress = \"127.0.0.1:9901\"", &[("address_taken", 1, 1)]),
         ("[listener.b]\naddress = \"localhost:80\"", &[("bad_address", 4, 12)]),
@@ -293,6 +298,12 @@ fn routes() {
             "cluster = \"web\"\ntimeout = { connect = \"1s\", connect_try = \"2s\" }",
             &[("timeout_conflict", 7, 44)],
         ),
+        ("cluster = \"web\"\nupgrades = [\"h2c\"]", &[("bad_protocol", 7, 14)]),
+        ("cluster = \"web\"\nupgrades = [\"HTTP/2.0\"]", &[("bad_protocol", 7, 14)]),
+        ("cluster = \"web\"\nupgrades = [\"a b\"]", &[("bad_protocol", 7, 14)]),
+        ("cluster = \"web\"\nupgrades = [\"a/\"]", &[("bad_protocol", 7, 14)]),
+        ("cluster = \"web\"\nupgrades = []", &[("empty_list", 7, 12)]),
+        ("cluster = \"web\"\ntimeout = { tunnel = \"0s\" }", &[("out_of_range", 7, 23)]),
         ("cluster = \"web\"\ntimeout = { first-byte = \"1s\" }", &[("unknown_key", 7, 13)]),
         (
             "cluster = \"web\"\npath = { exact = \"/a\" }\nrewrite = { prefix = \"/b\" }",
@@ -356,6 +367,7 @@ fn header_edits_and_admission() {
         ("redirect = { status = 200, path = \"/a\" }", &[("out_of_range", 6, 23)]),
         ("redirect = { scheme = \"ftp\" }", &[("unknown_value", 6, 24)]),
         ("redirect = { path = \"/a\", prefix = \"/b\" }", &[("one_of", 6, 37)]),
+        ("redirect = { path = \"/a\" }\nupgrades = [\"websocket\"]", &[("no_meaning", 7, 14)]),
         ("redirect = { path = \"/a\" }\nrewrite = { host = \"b\" }", &[("no_meaning", 7, 11)]),
         ("respond = { status = 600 }", &[("out_of_range", 6, 22)]),
         ("respond = { status = 204, body = \"x\" }", &[("no_meaning", 6, 35)]),
@@ -504,5 +516,25 @@ fn other_formats_have_places_too() {
         let found = build_one(&source("a", text, format)).unwrap_err();
         let have: Vec<_> = found.iter().map(|d| (d.code, d.line, d.column)).collect();
         assert_eq!(have, want, "{text}");
+    }
+}
+
+#[test]
+fn listeners_that_carry_no_http() {
+    let raw = "[listener.t]\naddress = \"127.0.0.1:1\"\nprotocol = \"tcp\"\n\
+               [listener.s]\naddress = \"127.0.0.1:2\"\nprotocol = \"tls-passthrough\"\n\
+               [cluster.a]\nendpoints = [\"1.1.1.1:1\"]\n[[route]]\ncluster = \"a\"\n";
+    for (keys, codes) in [
+        ("listeners = [\"t\"]", &[][..]),
+        ("listeners = [\"t\", \"s\"]", &[]),
+        ("listeners = [\"s\"]\nhost = \"*.example.com\"", &[]),
+        ("listeners = [\"t\", \"edge\"]", &["mixed_listeners"]),
+        ("listeners = [\"t\"]\nhost = \"a\"", &["no_meaning"]),
+        ("listeners = [\"t\", \"s\"]\nhost = \"a\"", &["no_meaning"]),
+        ("listeners = [\"s\"]\npath = \"/a\"\nmethods = [\"GET\"]", &["no_meaning", "no_meaning"]),
+        ("listeners = [\"t\"]\nupgrades = \"off\"", &["no_meaning"]),
+    ] {
+        let have: Vec<_> = found(&format!("{raw}{keys}")).iter().map(|found| found.code).collect();
+        assert_eq!(have, codes, "{keys}");
     }
 }

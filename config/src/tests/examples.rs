@@ -73,7 +73,13 @@ fn smallest() {
     assert_eq!(
         cluster.policy.probe,
         Some(ProbePolicy {
-            kind: ProbeKind::Http { path: "/healthz".into(), host: None, status: (200, 299), body: None },
+            kind: ProbeKind::Http {
+                path: "/healthz".into(),
+                host: None,
+                status: (200, 299),
+                body: None,
+                send_proxy: None
+            },
             interval: Duration::from_secs(2),
             timeout: Duration::from_secs(1),
             rise: 2,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Fault, Scope, field, host, path};
 use crate::model::{Action, FixedResponse, Forward, PathMatch, Redirect, SplitKey, WeightedCluster};
 use crate::names::{ClusterName, RouteName};
-use crate::raw::{RawRedirect, RawRespond, RawRoute, RawSide, RawSplit, Spanned, TextOr, shown};
+use crate::raw::{Off, RawRedirect, RawRespond, RawRoute, RawSide, RawSplit, Spanned, TextOr, shown};
 
 /// What an action may refer to.
 pub(super) struct Around<'a> {
@@ -53,11 +53,16 @@ fn only_forward(scope: &mut Scope<'_, '_>, raw: &RawRoute) {
         TextOr::Text(text) => text.span,
         TextOr::Long(split) => split.span,
     });
+    let upgrades = raw.upgrades.as_ref().map(|written| match written {
+        Off::Off => raw.span,
+        Off::Set(list) => list.first().map_or(raw.span, |text| text.span),
+    });
     let spans = [
         ("rewrite", raw.rewrite.as_ref().map(|rewrite| rewrite.span)),
         ("split", split),
         ("salt", raw.salt.as_ref().map(|salt| salt.span)),
         ("request_headers", raw.request_headers.as_ref().map(|edits| edits.span)),
+        ("upgrades", upgrades),
     ];
     for (key, span) in spans.into_iter().filter_map(|(key, span)| span.map(|span| (key, span))) {
         let message = format!("`{key}` has no meaning without `cluster` or `clusters`");

@@ -7,6 +7,7 @@ use super::{Fault, Scope, host, overload, readiness, shard, trust};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy, Protocol,
+    ProxyVersion,
 };
 use crate::names::{AppName, ClusterName, EndpointId};
 use crate::raw::{FlagOr, RawCluster, RawEndpoint, RawProbe, Spanned, Status, TextOr, shown};
@@ -27,7 +28,7 @@ pub(super) fn cluster(
     for written in raw.endpoints.iter().flatten() {
         endpoint(scope, written, &mut places);
     }
-    let probe = raw.probe.as_ref().map(|raw| probe(scope, raw));
+    let probe = raw.probe.as_ref().map(|written| probe(scope, written, raw.send_proxy.map(|word| word.0)));
     if raw.clean && places.endpoints.is_empty() && places.names.is_empty() && scope.report.errors() == before
     {
         let message = format!("the cluster `{name}` has no endpoints");
@@ -45,6 +46,12 @@ pub(super) fn cluster(
     }
     let endpoints: Vec<Arc<Endpoint>> = places.endpoints.into_values().map(Arc::new).collect();
     let shard = raw.shard.as_ref().and_then(|written| shard::shard(scope, raw, written, &endpoints));
+    if let (Protocol::Http2 | Protocol::Auto, Some(_), Some(word)) = (protocol, raw.send_proxy, &raw.protocol)
+    {
+        let message =
+            "a connection that carried a PROXY header serves one client, and those of HTTP/2 are shared";
+        scope.report.error_help(word.span, "conflict", message, "write \"http1\", or leave `send_proxy` out");
+    }
     let (queue, slots) = overload::queue(scope, raw);
     if !raw.clean || scope.report.errors() > before {
         return None;
@@ -63,6 +70,7 @@ pub(super) fn cluster(
         readiness,
         tls,
         protocol,
+        send_proxy: raw.send_proxy.map(|word| word.0),
         shard,
     };
     Some(Cluster {
@@ -209,10 +217,10 @@ fn free_text(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<Arc<st
     Some(Arc::from(text.value.as_str()))
 }
 
-fn probe(scope: &mut Scope<'_, '_>, raw: &RawProbe) -> Option<ProbePolicy> {
+fn probe(scope: &mut Scope<'_, '_>, raw: &RawProbe, send_proxy: Option<ProxyVersion>) -> Option<ProbePolicy> {
     let tcp = raw.tcp.as_ref().is_some_and(|tcp| tcp.value);
     let kind = match (&raw.path, tcp) {
-        (Some(path), false) => http_probe(scope, raw, path)?,
+        (Some(path), false) => http_probe(scope, raw, (path, send_proxy))?,
         (None, true) => {
             let http_only = [
                 ("host", raw.host.as_ref().map(|text| text.span)),
@@ -242,7 +250,11 @@ fn probe(scope: &mut Scope<'_, '_>, raw: &RawProbe) -> Option<ProbePolicy> {
     })
 }
 
-fn http_probe(scope: &mut Scope<'_, '_>, raw: &RawProbe, path: &Spanned<String>) -> Option<ProbeKind> {
+fn http_probe(
+    scope: &mut Scope<'_, '_>,
+    raw: &RawProbe,
+    (path, send_proxy): (&Spanned<String>, Option<ProxyVersion>),
+) -> Option<ProbeKind> {
     let good = path.value.starts_with('/') && path.value.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     if !good {
         let message = format!("`{}` is not a path for a request", shown(&path.value));
@@ -255,5 +267,6 @@ fn http_probe(scope: &mut Scope<'_, '_>, raw: &RawProbe, path: &Spanned<String>)
     };
     let Status(low, high) = raw.status.as_ref().map_or(Status(200, 299), |status| status.value);
     let body = raw.body.as_ref().map(|body| Arc::from(body.value.as_str()));
-    good.then(|| ProbeKind::Http { path: Arc::from(path.value.as_str()), host, status: (low, high), body })
+    let path = Arc::from(path.value.as_str());
+    good.then_some(ProbeKind::Http { path, host, status: (low, high), body, send_proxy })
 }

@@ -15,17 +15,20 @@ mod overload;
 mod path;
 mod pattern;
 mod process;
+mod proxy;
+mod raw;
 mod readiness;
 mod route;
 mod shard;
 mod timeout;
 mod tls;
 mod trust;
+mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::Report;
-use crate::model::{Address, Role};
+use crate::model::{Address, ListenerProtocol, Role};
 use crate::names::{AppName, ListenerName, NameError, TrustName};
 use crate::raw::{Spanned, nearest, shown};
 use crate::source::Span;
@@ -40,6 +43,8 @@ pub(crate) use process::{CheckedProcess, process};
 pub(crate) struct World {
     /// Every listener written, with its role, also those that have errors of their own.
     pub(crate) listeners: BTreeMap<ListenerName, Role>,
+    /// Those of them that carry something else than HTTP.
+    pub(crate) protocols: BTreeMap<ListenerName, ListenerProtocol>,
     /// Sockets of the process that no endpoint may be, with their names.
     pub(crate) own: Vec<(Address, &'static str)>,
     /// Every app there is a file for, and `default`.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::target;
-use super::{Fault, Scope, World, admission, host, limit, network, overload, tls, trust};
+use super::{
+    Fault, Scope, World, admission, host, limit, network, overload, proxy, raw as other, tls, trust,
+};
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
-    AccessLog, Address, ClientConnections, ConnectionLimits, ControlAddress, HttpLimits, Listener, LogFormat,
-    LogTarget, Process, Rate, Role, TrustSources,
+    AccessLog, Address, ClientConnections, ConnectionLimits, ControlAddress, HttpLimits, Listener,
+    ListenerProtocol, LogFormat, LogTarget, Process, Rate, Role, TrustSources,
 };
 use crate::names::ListenerName;
 use crate::raw::{
@@ -46,6 +48,11 @@ pub(crate) fn process(raw: &RawProcess, world: &mut World, report: &mut Report<'
     for (key, raw) in written {
         let Some(name) = scope.name(key, ListenerName::new) else { continue };
         world.listeners.insert(name.clone(), raw.role.as_ref().map_or(Role::Edge, |role| role.value.0));
+        if let Some(protocol) = &raw.protocol
+            && protocol.value.0 != ListenerProtocol::Http
+        {
+            world.protocols.insert(name.clone(), protocol.value.0);
+        }
         if let Some(listener) = listener(&mut scope, name.clone(), raw, &mut sockets) {
             listeners.insert(name, Arc::new(listener));
         }
@@ -105,6 +112,8 @@ fn listener(
     let rate_limits = limit::list(scope, raw.limit.as_ref(), "listener");
     let via = raw.via.as_ref().and_then(|text| scope.accept(text.span, pseudonym(&text.value)));
     let connections = connection_limits(scope, raw);
+    let protocol = other::listener(scope, raw);
+    let accept_proxy = proxy::sources(scope, raw.accept_proxy.as_ref());
     let (tls, redirect_https) = (tls::listener(scope, raw), tls::redirect(scope, raw));
     if !raw.clean || scope.report.errors() > before {
         return None;
@@ -113,6 +122,7 @@ fn listener(
         name,
         address: address?,
         role: raw.role.as_ref().map_or(Role::default(), |role| role.value.0),
+        protocol,
         trust,
         limits: limits(raw.limits.as_ref()),
         connections,
@@ -125,6 +135,7 @@ fn listener(
         rate_limits: (!rate_limits.is_empty()).then(|| Arc::new(rate_limits)),
         tls,
         redirect_https,
+        accept_proxy,
     })
 }
 

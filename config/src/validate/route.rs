@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::action::{Around, action};
 use super::admission::{self, Written};
-use super::{Scope, condition, field, host, limit, timeout};
+use super::{Scope, condition, field, host, limit, raw as other, timeout, upgrade};
 use crate::model::{
     Admission, AppCaps, HostMatch, LoosePath, PathMatch, Priority, Role, Route, RouteLimits, Timeouts,
 };
@@ -49,6 +49,7 @@ pub(super) fn route(
         Some(names) => Some(scope.listeners(names)),
         None => shared.listeners.clone(),
     };
+    other::route(scope, raw, listeners.as_deref());
     let host = match &raw.host {
         Some(text) => scope.accept(text.span, host::host(&text.value)),
         None => Some(HostMatch::Any),
@@ -66,6 +67,7 @@ pub(super) fn route(
     let admission = admission::over(scope, shared.admission.as_ref(), &written(raw));
     let rate_limits = rate_limits(scope, raw, shared);
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
+    let upgrades = upgrade::upgrades(scope, raw.upgrades.as_ref());
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -87,6 +89,7 @@ pub(super) fn route(
         body_limit: raw.body_limit.map(|limit| limit.0).or(shared.body_limit),
         admission,
         rate_limits,
+        upgrades,
         priority: raw.priority.map_or(Priority::default(), |word| word.0),
         caps: shared.caps,
     };
@@ -136,7 +139,10 @@ fn route_name(
 
 /// What is allowed but can hardly be meant.
 fn warn(scope: &mut Scope<'_, '_>, raw: &RawRoute, route: &Route, shared: &mut Shared) {
-    if route.listeners.is_none() && !scope.world.listeners.values().any(|role| *role == Role::Edge) {
+    let world = scope.world;
+    let serves =
+        |(name, role): (&ListenerName, &Role)| *role == Role::Edge && !world.protocols.contains_key(name);
+    if route.listeners.is_none() && !world.listeners.iter().any(serves) {
         let help = "name its listeners: `listeners = [\"...\"]`";
         let message = "the route applies to no listener: none has the role edge";
         scope.report.warning(raw.span, "no_listener", message, help);

@@ -33,6 +33,9 @@ pub(super) fn over(scope: &mut Scope<'_, '_>, below: Timeouts, raw: Option<&RawT
     if let Some(idle) = &raw.idle {
         timeouts.idle = idle.value;
     }
+    if let Some(tunnel) = &raw.tunnel {
+        timeouts.tunnel = tunnel.value;
+    }
     match raw.total {
         Some(Off::Set(total)) => timeouts.total = Some(total),
         Some(Off::Off) => timeouts.total = None,

@@ -29,3 +29,4 @@ pub mod split;
 mod stable;
 pub mod stats;
 pub mod table;
+pub mod websocket;

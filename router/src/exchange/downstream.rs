@@ -5,6 +5,7 @@
 //! others. Heads are judged, and decisions made, before or above it. Does not frame HTTP/1 bodies (the relay does).
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -44,6 +45,11 @@ pub trait Downstream {
     /// Why a client is gone whose reads or writes fail.
     fn loss(&self) -> Cause;
 
+    /// Whether the client has sent something that nobody has read, or has closed. Costs a system call.
+    fn has_unread(&self) -> bool {
+        false
+    }
+
     /// Whether the first [`Downstream::poll_watch`] costs more than one look: a wait that is over soon goes without.
     #[inline]
     fn is_unwatched(&self) -> bool {
@@ -79,6 +85,9 @@ pub trait Downstream {
     /// Bytes that were taken for sending and are not in the socket yet, as far as they are known.
     fn held(&self) -> usize;
 
+    /// The address that the client connected to, as its socket says; none on a unix socket.
+    fn local_address(&self) -> Option<SocketAddr>;
+
     /// The TLS session of the connection; none on a plain one.
     fn session(&self) -> Option<&Arc<Session>>;
 
@@ -105,6 +114,9 @@ pub trait Downstream {
         each: impl FnOnce(&mut dyn FnMut(&[u8], &[u8])) -> Result<(), Cause>,
     ) -> Result<(), Cause>;
 
+    /// Says that nothing more comes, while the client may still send. Called at the end of a tunnel's way down.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
     /// The response has been written, all of it.
     ///
     /// # Errors
@@ -129,6 +141,10 @@ impl Downstream for Stream {
     #[inline]
     fn loss(&self) -> Cause {
         Cause::ClientGone
+    }
+
+    fn has_unread(&self) -> bool {
+        Stream::has_unread(self)
     }
 
     #[inline]
@@ -178,6 +194,10 @@ impl Downstream for Stream {
         Stream::held(self)
     }
 
+    fn local_address(&self) -> Option<SocketAddr> {
+        Stream::local_address(self)
+    }
+
     #[inline]
     fn session(&self) -> Option<&Arc<Session>> {
         Stream::session(self)
@@ -215,6 +235,10 @@ impl Downstream for Stream {
         each(&mut |name, value| put_field(out, name, value))?;
         out.extend_from_slice(b"\r\n");
         Ok(())
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_shutdown(Pin::new(self), cx)
     }
 
     #[inline]

@@ -25,7 +25,7 @@ use crate::exchange::downstream::Downstream;
 use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
-use crate::exchange::{After, Workspace, evidence, overload, run, shard, trace};
+use crate::exchange::{After, Workspace, evidence, overload, proxy_out, run, shard, trace, tunnel, upgrade};
 use crate::http2::endpoint::{Wanted, connection};
 use crate::pool::Return;
 use crate::stream::Stream;
@@ -117,6 +117,9 @@ pub fn forward<D: Downstream>(
                 polled
             };
             match poll_fn(poll).await {
+                Ok(finish) if finish.switched => {
+                    return Box::pin(forward.tunnel(connection, ws)).await;
+                }
                 Ok(finish) => return forward.finish(ws, finish),
                 Err(failure) => {
                     if !forward.begin_again(ws, failure) {
@@ -126,6 +129,29 @@ pub fn forward<D: Downstream>(
             }
         }
     }
+}
+
+/// Carries a connection that is not HTTP to an endpoint of `cluster` and back. The record has been written when this
+/// returns.
+pub async fn forward_raw(
+    connection: &mut Connection,
+    ws: &mut Workspace,
+    listener: &Listener,
+    entry: Arc<RouteEntry>,
+    cluster: Arc<ClusterTable>,
+) -> After {
+    let mut forward = Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster);
+    // What is pooled carries requests: as for a replay, the connection is a new one.
+    forward.replayed = true;
+    let first = forward.step(ws);
+    if let Err(cause) = forward.acquire(connection, ws, first).await {
+        forward.worker.buffers.discard(&mut ws.client_in);
+        ws.leg.cut();
+        forward.clear_leg(ws);
+        trace::end(&forward.worker, ws, cause);
+        return After::Abort;
+    }
+    forward.tunnel(connection, ws).await
 }
 
 /// Writes the path that the endpoint sees.
@@ -254,6 +280,7 @@ impl<'a> Forward<'a> {
             return Step::Attached;
         }
         if !self.replayed
+            && home.pool_most > 0
             && let Some(stream) =
                 self.worker.pool.take(endpoint.cell.uid(), self.worker.turn_ms(), fresh_only, secure)
         {
@@ -301,7 +328,7 @@ impl<'a> Forward<'a> {
                     }
                 }
                 Step::Connect(index, endpoint, home) => {
-                    if self.connect(ws, index, &endpoint, home).await? {
+                    if self.connect(connection, ws, (index, &endpoint), home).await? {
                         return Ok(());
                     }
                 }
@@ -311,11 +338,11 @@ impl<'a> Forward<'a> {
     }
 
     /// One connect attempt; false when another endpoint should be tried.
-    async fn connect(
+    async fn connect<D: Downstream>(
         &mut self,
+        connection: &Connection<D>,
         ws: &mut Workspace,
-        index: u32,
-        endpoint: &EndpointEntry,
+        (index, endpoint): (u32, &EndpointEntry),
         home: Home,
     ) -> Result<bool, Cause> {
         let worker = Rc::clone(&self.worker);
@@ -327,7 +354,9 @@ impl<'a> Forward<'a> {
         let began = worker.clock.read();
         let left = Duration::from_millis(self.connect_over_ms.saturating_sub(began.ms()));
         let limit = left.min(self.entry.route.timeouts.connect_try);
-        let result = connect(&worker, &self.cluster, endpoint, limit).await;
+        let version = self.cluster.cluster.policy.send_proxy;
+        let header = version.map(|version| proxy_out::header(version, connection, ws, self.listener));
+        let result = connect(&worker, &self.cluster, endpoint, limit, header.as_deref()).await;
         let took_us = worker.clock.read().us_since(began);
         let shard = stats.shard(worker.id);
         if worker.is_forced() {
@@ -552,6 +581,37 @@ impl<'a> Forward<'a> {
         }
     }
 
+    /// Both connections are a tunnel: carries it to its end. Neither is used again.
+    async fn tunnel<D: Downstream>(&self, connection: &mut Connection<D>, ws: &mut Workspace) -> After {
+        match ws.leg.home() {
+            Some(_) if ws.upgrade.is_some() => evidence::answered(&self.worker, ws),
+            Some(home) => home.cell.note_served(),
+            None => {}
+        }
+        let now = self.worker.clock.turn();
+        ws.trace.leg_started.get_or_insert(now);
+        ws.trace.phase = Phase::Relay;
+        ws.trace.switched_us = ws.trace.started.map(|started| now.us_since(started));
+        let route = &self.entry.route;
+        let protocol = ws.upgrade.and_then(|place| route.upgrades.protocol(place));
+        let has_frames = protocol.is_some_and(|protocol| upgrade::is_websocket(protocol));
+        let idle_ms = u64::try_from(route.timeouts.tunnel.as_millis()).unwrap_or(u64::MAX);
+        let cause = tunnel::run(connection, ws, idle_ms, has_frames).await;
+        self.count_bytes(ws);
+        if is_client_gone(cause) {
+            ws.leg.abort();
+        }
+        ws.leg.cut();
+        self.worker.buffers.discard(&mut ws.client_in);
+        self.clear_leg(ws);
+        trace::end(&self.worker, ws, cause);
+        match cause {
+            Cause::UpstreamReset => After::Abort,
+            Cause::Drained => After::Linger,
+            _ => After::Close,
+        }
+    }
+
     fn clear_leg(&self, ws: &mut Workspace) {
         ws.leg.output.clear();
         self.worker.buffers.discard(&mut ws.leg.input);
@@ -616,11 +676,13 @@ impl Drop for Queued<'_> {
     }
 }
 
+/// Connects, sends what the connection is to begin with, and finds what is spoken on it.
 async fn connect(
     worker: &Worker,
     cluster: &ClusterTable,
     endpoint: &EndpointEntry,
     limit: Duration,
+    header: Option<&[u8]>,
 ) -> Result<Stream, Cause> {
     let address = &endpoint.endpoint.address;
     if worker.shared.is_own(address) {
@@ -634,7 +696,7 @@ async fn connect(
             Some(found.ok_or(Cause::TlsUnavailable)?)
         }
     };
-    let opened = tokio::time::timeout(limit, speak(worker, cluster, endpoint, secure.as_ref())).await;
+    let opened = tokio::time::timeout(limit, speak(worker, cluster, endpoint, secure.as_ref(), header)).await;
     let Some(secure) = secure else {
         return match opened {
             Ok(Ok(stream)) => Ok(stream),
@@ -667,8 +729,9 @@ async fn speak(
     cluster: &ClusterTable,
     endpoint: &EndpointEntry,
     secure: Option<&Secure>,
+    header: Option<&[u8]>,
 ) -> Result<Stream, OpenError> {
-    let stream = upstream::open(&endpoint.endpoint.address, secure).await?;
+    let stream = upstream::open(&endpoint.endpoint.address, secure, header).await?;
     let policy = &cluster.cluster.policy;
     if let Some(resumed) = upstream::connect::resumed(&stream) {
         let shard = cluster.cell.shard(worker.id);

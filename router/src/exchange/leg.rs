@@ -5,6 +5,7 @@
 //! pool or retry.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -13,6 +14,7 @@ use ekiden_core::cell::EndpointCell;
 use ekiden_core::outcome::Cause;
 use ekiden_core::overload::caps::InUse;
 use ekiden_core::stats::ClusterCell;
+use tokio::io::AsyncWrite;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::exchange::out::Out;
@@ -64,7 +66,8 @@ impl Home {
         Self {
             cell,
             stats: Arc::clone(stats),
-            pool_most: policy.pool_idle,
+            // A connection that told of one client serves no other.
+            pool_most: if policy.send_proxy.is_some() { 0 } else { policy.pool_idle },
             pool_limit_ms: u64::try_from(policy.pool_idle_timeout.as_millis()).unwrap_or(u64::MAX),
             peer_router: policy.peer_router,
             worker,
@@ -182,6 +185,34 @@ impl Leg {
             self.bytes_up += written.total as u64;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes what is queued, followed by `direct`; ready with how much of `direct` went out, once anything did.
+    pub fn poll_pass(&mut self, cx: &mut Context<'_>, direct: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(stream) = self.stream.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let written = ready!(self.output.poll_write(cx, stream, direct))?;
+        self.bytes_up += written.total as u64;
+        if self.output.pending() == 0 {
+            self.output.clear();
+        }
+        Poll::Ready(Ok(written.direct))
+    }
+
+    /// Says that nothing more comes, while the endpoint may still send.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.stream.as_mut() {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Makes the close to come a reset: the endpoint cannot take what it got for complete.
+    pub fn abort(&self) {
+        if let Some(stream) = &self.stream {
+            stream.abort();
+        }
     }
 
     /// One read; zero bytes mean the endpoint closed. Grows the buffer when the body is large.

@@ -14,6 +14,8 @@ pub mod limit;
 pub mod out;
 pub mod overload;
 pub mod pace;
+pub mod proxy_out;
+pub mod raw;
 pub mod relay;
 pub mod request_out;
 pub mod response_out;
@@ -22,6 +24,8 @@ pub mod secure;
 pub mod shard;
 pub mod stage;
 pub mod trace;
+pub mod tunnel;
+pub mod upgrade;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -37,6 +41,7 @@ use crate::exchange::out::Out;
 use crate::exchange::pace::Pace;
 use crate::exchange::shard::ShardKey;
 use crate::exchange::trace::Trace;
+use crate::exchange::upgrade::WebSocketKey;
 use crate::tls::Session;
 use crate::wire::request::RequestHead;
 use crate::wire::response::ResponseHead;
@@ -69,6 +74,10 @@ pub struct Workspace {
     pub shard: ShardKey,
     /// Endpoints tried for this request.
     pub tried: Vec<u32>,
+    /// The protocol to be switched to: its place in the route's list. None when the request asks for none that the route knows.
+    pub upgrade: Option<u8>,
+    /// The key of a WebSocket handshake that the router makes for a client of HTTP/2.
+    pub websocket_key: Option<WebSocketKey>,
     /// The matched route, held to the end of the exchange whatever the table does.
     pub route: Option<Arc<RouteEntry>>,
     /// What rate limits have to say.
@@ -90,6 +99,8 @@ impl Workspace {
     pub fn begin(&mut self) {
         self.request.clear();
         self.client_out.clear();
+        self.upgrade = None;
+        self.websocket_key = None;
         (self.body_pace, self.read_pace) = Default::default();
     }
 }

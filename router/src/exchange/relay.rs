@@ -17,6 +17,7 @@ use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, put_chunk_size, put_field};
 use crate::exchange::request_out::edits_name;
 use crate::exchange::response_out::{self, Coding, ResponseOut, Shape};
+use crate::exchange::upgrade;
 use crate::head::FieldId;
 use crate::wheel::Deadline;
 use crate::wire::Version;
@@ -88,6 +89,8 @@ pub struct Relay {
     head_written: bool,
     keep_client: bool,
     client_closed: bool,
+    switched: bool,
+    early_bytes: bool,
     woken: bool,
     progress_ms: u64,
     request_wait: Wait,
@@ -114,6 +117,8 @@ pub struct Finish {
     pub request_unread: bool,
     /// The upstream connection can be pooled.
     pub keep_upstream: bool,
+    /// The endpoint has switched protocols: both connections carry a tunnel from here on.
+    pub switched: bool,
 }
 
 /// What the relay needs and does not own.
@@ -158,6 +163,8 @@ impl Relay {
             head_written: false,
             keep_client: ws.request.keep_alive,
             client_closed: false,
+            switched: false,
+            early_bytes: false,
             woken: false,
             progress_ms: now_ms,
             request_wait: Wait::EndpointWrite,
@@ -246,11 +253,12 @@ impl Relay {
         let request_whole = self.request == RequestSide::Sent;
         Finish {
             keep_client: self.keep_client && request_whole && !self.is_last(sides) && !self.shape.until_close,
-            request_unread: !request_whole,
+            request_unread: !request_whole || self.early_bytes,
             keep_upstream: request_whole
                 && sides.ws.response.keep_alive
                 && !sides.ws.leg.closed
                 && sides.ws.leg.input.is_empty(),
+            switched: self.switched,
         }
     }
 
@@ -428,6 +436,9 @@ impl Relay {
                 }
             }
             if self.response == ResponseSide::Done {
+                if self.switched {
+                    return Poll::Ready(Ok(()));
+                }
                 return Poll::Ready(sides.client.finish());
             }
             if self.advance_response(sides)? {
@@ -502,6 +513,10 @@ impl Relay {
         if sides.ws.response.is_informational() {
             return self.take_informational(sides);
         }
+        if D::IS_STREAM && sides.ws.request.is_extended && sides.ws.response.status < 300 {
+            // To its client it would say that the stream is a tunnel.
+            return Err(Cause::ResponseMalformed);
+        }
         let ws = &mut *sides.ws;
         if let (Some(seconds), Some(home)) = (ws.response.idle_limit, ws.leg.home()) {
             home.cell.learn_idle_limit(seconds.saturating_mul(1_000));
@@ -511,6 +526,9 @@ impl Relay {
         // is too late once the response has ended.
         let early = self.request == RequestSide::Sending && !self.request_decoder.is_done();
         self.keep_client &= !(sides.worker.is_leaving() || early);
+        if sides.ws.upgrade.is_some() {
+            self.refuse_early_bytes(sides);
+        }
         let keep = self.keep_client && !self.is_last(sides);
         let ws = &mut *sides.ws;
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
@@ -543,7 +561,10 @@ impl Relay {
     fn take_informational<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<(), Cause> {
         let ws = &mut *sides.ws;
         self.informational += 1;
-        if ws.response.status == 101 || self.informational > INFORMATIONAL_MAX {
+        if ws.response.status == 101 {
+            return self.take_switch(sides);
+        }
+        if self.informational > INFORMATIONAL_MAX {
             return Err(Cause::ResponseMalformed);
         }
         let continues = ws.response.status == 100;
@@ -553,6 +574,45 @@ impl Relay {
             ws.trace.bytes_out +=
                 response_out::write_informational(sides.client, &mut ws.client_out, &ws.response)?;
         }
+        Ok(())
+    }
+
+    /// The endpoint does not switch. What the client has sent behind its request was meant for the other protocol: it is no
+    /// request, and the connection ends. What comes once the client has the response may be one.
+    #[cold]
+    fn refuse_early_bytes<D: Downstream>(&mut self, sides: &Sides<'_, D>) {
+        self.early_bytes = !sides.ws.client_in.is_empty() || sides.client.has_unread();
+        self.keep_client &= !self.early_bytes;
+    }
+
+    /// The endpoint switches protocols: only to the one that was asked for, and only after all of the request.
+    #[cold]
+    fn take_switch<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<(), Cause> {
+        let ws = &mut *sides.ws;
+        let asked = ws.upgrade.and_then(|place| sides.route.upgrades.protocol(place));
+        let Some(protocol) = asked.filter(|_| self.request == RequestSide::Sent) else {
+            return Err(Cause::ResponseMalformed);
+        };
+        let answered = ws.websocket_key.as_ref().is_none_or(|key| key.is_answered(&ws.response));
+        if !upgrade::confirms(&ws.response, protocol) || !answered || D::IS_STREAM != ws.request.is_extended {
+            return Err(Cause::ResponseMalformed);
+        }
+        let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
+        let with = (&sides.route.response_headers, peer_router);
+        let (client, out) = (&mut *sides.client, &mut ws.client_out);
+        let (status, sent) = if D::IS_STREAM {
+            let sent = upgrade::write_stream_switch(client, out, &mut ws.response, with)?;
+            (upgrade::STREAM_SWITCH, sent)
+        } else {
+            (ws.response.status, upgrade::write_switch(client, out, &mut ws.response, with, protocol)?)
+        };
+        ws.trace.bytes_out += sent;
+        ws.trace.status = status;
+        ws.trace.phase = Phase::Relay;
+        self.continue_at_ms = None;
+        self.head_queued = true;
+        self.switched = true;
+        self.response = ResponseSide::Done;
         Ok(())
     }
 

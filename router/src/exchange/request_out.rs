@@ -11,6 +11,7 @@ use ekiden_core::table::RouteEntry;
 use crate::clock::Moment;
 use crate::exchange::Workspace;
 use crate::exchange::out::{put_decimal, put_field};
+use crate::exchange::upgrade::{self, WebSocketKey};
 use crate::head::{FieldId, Head, tokens};
 use crate::wire::Version;
 use crate::wire::body::Framing;
@@ -145,7 +146,14 @@ pub fn write_request(
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     // Trailers are passed on, so that an endpoint may send them to a client that keeps them; codings are not.
-    if takes_trailers && request.version != Version::Http10 {
+    if let Some(protocol) = ws.upgrade.and_then(|place| entry.route.upgrades.protocol(place)) {
+        upgrade::put_request(out, protocol);
+        if request.is_extended {
+            let key = WebSocketKey::new([worker.random(), worker.random()]);
+            put_field(out, b"Sec-WebSocket-Key", key.text().as_bytes());
+            ws.websocket_key = Some(key);
+        }
+    } else if takes_trailers && request.version != Version::Http10 {
         out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
     }
     put_field(out, b"X-Request-Id", ws.trace.request_id.as_bytes());

@@ -22,7 +22,7 @@ use crate::exchange::limit::{Met, enforce};
 use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
-use crate::exchange::{After, Workspace, answer, forward, overload, secure, trace};
+use crate::exchange::{After, Workspace, answer, forward, overload, secure, trace, upgrade};
 use crate::head::Head;
 use crate::tls::authority;
 use crate::wire::Version;
@@ -121,7 +121,8 @@ pub fn serve_head<D: Downstream>(
     }
 }
 
-fn enter_route(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
+/// Counts the request in at the route that matched.
+pub fn enter_route(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
     entry.cell.shard(worker.id).in_flight.add(1);
     ws.trace.counted_in = true;
     ws.route = Some(Arc::clone(entry));
@@ -247,6 +248,11 @@ fn decide<D: Downstream>(
     decision
 }
 
+/// The same for a connection that carries no HTTP: its request has a host at most.
+pub fn decide_raw(connection: &Connection, ws: &mut Workspace, settings: &ListenerTable) -> Decision {
+    connection.worker.with_table(|table| decide(table, connection, ws, settings))
+}
+
 fn find_way<'t, D: Downstream>(
     table: &'t Table,
     connection: &Connection<D>,
@@ -308,6 +314,14 @@ fn find_way<'t, D: Downstream>(
     };
     if let Err(cause) = let_in(entry, connection, ws, listener, takes) {
         return Decision::RefuseOn(Arc::clone(entry), cause);
+    }
+    if ws.request.asks_upgrade {
+        ws.upgrade = upgrade::choose(&ws.request, &entry.route.upgrades);
+        // An extended CONNECT that cannot be a tunnel cannot be anything else.
+        let may_tunnel = ws.upgrade.is_some() && matches!(entry.target, Target::Clusters(_));
+        if ws.request.is_extended && !may_tunnel {
+            return Decision::RefuseOn(Arc::clone(entry), Cause::MethodRefused);
+        }
     }
     let Target::Clusters(sides) = &entry.target else { return Decision::Act(Arc::clone(entry)) };
     let slot = match sides.as_slice() {

@@ -44,6 +44,10 @@ pub struct Trace {
     pub sent_at: Option<Moment>,
     /// When the first response byte came.
     pub first_byte_at: Option<Moment>,
+    /// Time to the end of the 101, when protocols were switched: what counts as the duration of the request.
+    pub switched_us: Option<u64>,
+    /// What a connection carries that is not HTTP.
+    pub protocol: Option<Protocol>,
     /// Bytes from the client, head and body.
     pub bytes_in: u64,
     /// Bytes to the client.
@@ -106,7 +110,7 @@ fn count(worker: &Worker, ws: &Workspace, cause: Cause, status: u16, total_us: u
     if let Some(route) = &ws.route {
         let shard = route.cell.shard(worker.id);
         shard.ended(status);
-        shard.duration.record(total_us);
+        shard.duration.record(trace.switched_us.unwrap_or(total_us));
         shard.bytes_in.add(trace.bytes_in);
         shard.bytes_out.add(trace.bytes_out);
         shard.router_made.add(u64::from(trace.router_made));
@@ -163,11 +167,11 @@ fn record(
         total_us,
         bytes_in: trace.bytes_in,
         bytes_out: trace.bytes_out,
-        protocol: match ws.request.version {
+        protocol: trace.protocol.unwrap_or(match ws.request.version {
             Version::Http10 => Protocol::Http10,
             Version::Http11 => Protocol::Http11,
             Version::Http2 => Protocol::Http2,
-        },
+        }),
         tls: ws.session.as_ref().map(|session| TlsAccess {
             is_13: session.is_13,
             cipher: session.cipher,

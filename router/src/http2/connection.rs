@@ -53,6 +53,8 @@ pub struct Accepted<'a> {
     pub listener: &'a Rc<ListenerRef>,
     /// The client's address.
     pub peer: Option<SocketAddr>,
+    /// The address it connected to.
+    pub local: Option<SocketAddr>,
     /// Its TLS session; none on a plain one.
     pub session: Option<Arc<Session>>,
     /// Its slot in the wheel.
@@ -85,6 +87,7 @@ fn builder(limits: &HttpLimits) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(STREAMS_MAX)
+        .enable_connect_protocol()
         .max_header_list_size(limits.head)
         .header_table_size(HEADER_TABLE)
         .initial_window_size(STREAM_WINDOW)
@@ -110,7 +113,7 @@ where
     let settings = worker.with_table(|table| accepted.listener.settings(table));
     let Some(settings) = settings else { return false };
     let limits = &settings.listener.limits;
-    let notes = Rc::new(Notes::default());
+    let notes = Rc::new(Notes::new(accepted.local));
     let follower = Follower::new(io, first, Rc::clone(worker), Rc::clone(&notes));
     let over_ms = worker.now_ms() + milliseconds(limits.head_deadline);
     let mut handshake = pin!(builder(limits).handshake::<_, Bytes>(follower));

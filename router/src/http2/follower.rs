@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -138,9 +139,20 @@ pub struct Notes {
     began: Cell<bool>,
     over_budget: Cell<bool>,
     client_leaves: Cell<bool>,
+    local: Option<SocketAddr>,
 }
 
 impl Notes {
+    /// Those of a connection that was made to this address.
+    pub fn new(local: Option<SocketAddr>) -> Self {
+        Self { local, ..Self::default() }
+    }
+
+    /// The address that the client connected to.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
     /// What the connection is to be ended for.
     pub fn fault(&self) -> Option<Fault> {
         self.fault.get()

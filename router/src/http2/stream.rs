@@ -4,6 +4,7 @@
 //! buffer of the codec on the way out. Window is given back as the relay takes bytes. Does not judge heads.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -206,6 +207,10 @@ impl Downstream for ClientStream {
         0
     }
 
+    fn local_address(&self) -> Option<SocketAddr> {
+        self.notes.local_address()
+    }
+
     fn session(&self) -> Option<&Arc<Session>> {
         self.session.as_ref()
     }
@@ -256,6 +261,10 @@ impl Downstream for ClientStream {
         }
         self.trailers_out = Some(trailers).filter(|trailers| !trailers.is_empty()).map(Box::new);
         Ok(())
+    }
+
+    fn poll_end(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.finish().map_err(|_| gone()))
     }
 
     fn finish(&mut self) -> Result<(), Cause> {

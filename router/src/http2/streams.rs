@@ -155,6 +155,7 @@ fn take_head(
         scheme: head.uri.scheme_str(),
         authority: head.uri.authority().map(http::uri::Authority::as_str),
         path: head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str),
+        protocol: head.extensions.get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str),
         fields: &head.headers,
         ended,
     };

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use ekiden_config::model::Address;
+use ekiden_config::model::{Address, ProxyVersion};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -13,6 +13,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
 use super::{Checking, Probe, Target, Verdict, io_words, one_line, open_words};
+use crate::exchange::proxy_out::own_header;
 use crate::http2::endpoint::EndpointStream;
 use crate::http2::endpoint::connection::{self, Begun};
 use crate::http2::endpoint::pool::Lease;
@@ -30,13 +31,19 @@ pub struct HttpProbe {
     host: Option<Arc<str>>,
     status: (u16, u16),
     body: Option<Arc<str>>,
+    send_proxy: Option<ProxyVersion>,
 }
 
 impl HttpProbe {
     /// A check of `path` (with query). `host` is the Host field, the endpoint's address unless given; `status` the
     /// lowest and highest passing status; `body` the text to be found.
     pub fn new(path: Arc<str>, host: Option<Arc<str>>, status: (u16, u16), body: Option<Arc<str>>) -> Self {
-        Self { path, host, status, body }
+        Self { path, host, status, body, send_proxy: None }
+    }
+
+    /// The same behind a header of the PROXY protocol, which says that the connection is the router's own.
+    pub fn with_proxy(self, send_proxy: Option<ProxyVersion>) -> Self {
+        Self { send_proxy, ..self }
     }
 
     fn request(&self, address: &Address) -> Result<Request<Empty<Bytes>>, String> {
@@ -55,7 +62,8 @@ impl HttpProbe {
 
     async fn run(&self, target: &Target) -> Verdict {
         let request = self.request(&target.address)?;
-        let opened = open(&target.address, target.secure.as_ref()).await;
+        let header = self.send_proxy.map(own_header);
+        let opened = open(&target.address, target.secure.as_ref(), header.as_deref()).await;
         let stream = opened.map_err(|error| open_words(&error))?;
         if !connect::speaks_http2(target.protocol, &stream) {
             return self.ask(request, stream).await;

@@ -78,8 +78,9 @@ pub type Factory = Arc<dyn Fn(&ProbeKind) -> Arc<dyn Probe> + Send + Sync>;
 /// The embedded probes.
 pub fn embedded() -> Factory {
     Arc::new(|kind| match kind {
-        ProbeKind::Http { path, host, status, body } => {
-            Arc::new(HttpProbe::new(path.clone(), host.clone(), *status, body.clone()))
+        ProbeKind::Http { path, host, status, body, send_proxy } => {
+            let probe = HttpProbe::new(path.clone(), host.clone(), *status, body.clone());
+            Arc::new(probe.with_proxy(*send_proxy))
         }
         ProbeKind::Tcp => Arc::new(TcpProbe),
     })

@@ -35,6 +35,10 @@ pub enum Protocol {
     Http11,
     /// HTTP/2.
     Http2,
+    /// None that the router knows.
+    Tcp,
+    /// TLS that the endpoint ended.
+    TlsPassthrough,
 }
 
 impl Protocol {
@@ -44,6 +48,8 @@ impl Protocol {
             Protocol::Http10 => "http1.0",
             Protocol::Http11 => "http1.1",
             Protocol::Http2 => "http2.0",
+            Protocol::Tcp => "tcp",
+            Protocol::TlsPassthrough => "tls-passthrough",
         }
     }
 }

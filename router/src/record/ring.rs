@@ -32,6 +32,9 @@ const HTTP10: u64 = 2;
 const HAS_CLIENT: u64 = 4;
 const TLS13: u64 = 8;
 const HTTP2: u64 = 16;
+/// No HTTP at all.
+const RAW: u64 = 32;
+const PASSTHROUGH: u64 = RAW | HTTP2;
 const NO_RETRY: u64 = 255;
 
 /// One worker's end: takes records, never waits. Not `Clone`; lives and dies with its worker.
@@ -143,6 +146,8 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
             Protocol::Http10 => HTTP10,
             Protocol::Http11 => 0,
             Protocol::Http2 => HTTP2,
+            Protocol::Tcp => RAW,
+            Protocol::TlsPassthrough => PASSTHROUGH,
         };
     let retry = access.retry_cause.map_or(NO_RETRY, |cause| cause.index() as u64);
     let words: [u64; WORDS] = [
@@ -243,9 +248,11 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         total_us,
         bytes_in,
         bytes_out,
-        protocol: match flags & (HTTP10 | HTTP2) {
+        protocol: match flags & (HTTP10 | HTTP2 | RAW) {
             HTTP10 => Protocol::Http10,
             HTTP2 => Protocol::Http2,
+            RAW => Protocol::Tcp,
+            PASSTHROUGH => Protocol::TlsPassthrough,
             _ => Protocol::Http11,
         },
         generation,

@@ -99,6 +99,9 @@ fn workers(max: usize, workers: &[Arc<WorkerShard>]) -> Vec<Family> {
     let mut connections = Family::gauges(max, "ekiden_connections", "Client connections by state.");
     let open = workers.iter().map(|worker| worker.open.value()).fold(0, u64::wrapping_add);
     connections.gauge(&[("state", "open")], open as f64);
+    let mut tunnels = Family::gauges(1, "ekiden_tunnels", "Tunnels open.");
+    let open = workers.iter().map(|worker| worker.tunnels_open.value()).fold(0, u64::wrapping_add);
+    tunnels.gauge(&[], open as f64);
     let mut taken =
         Family::gauges(max, "ekiden_worker_table_generation", "Generation of the table a worker has taken.");
     for (number, worker) in workers.iter().enumerate() {
@@ -108,7 +111,7 @@ fn workers(max: usize, workers: &[Arc<WorkerShard>]) -> Vec<Family> {
         Family::counters(max, "ekiden_accept_pauses_total", "Times that a worker stopped accepting.");
     pauses.count(&[("cause", "descriptors")], total(|worker| &worker.accept_starved));
     pauses.count(&[("cause", "max_connections")], total(|worker| &worker.accept_full));
-    let mut families = vec![outcomes, connections, taken, pauses];
+    let mut families = vec![outcomes, connections, tunnels, taken, pauses];
     for (name, help, value) in [
         (
             "ekiden_connections_accepted_total",
@@ -120,6 +123,11 @@ fn workers(max: usize, workers: &[Arc<WorkerShard>]) -> Vec<Family> {
             "ekiden_connections_idle_closed_total",
             "Client connections closed because nothing came for the idle time.",
             total(|worker| &worker.idle_closed),
+        ),
+        (
+            "ekiden_tunnels_total",
+            "Tunnels begun: WebSocket and other protocols that were switched to.",
+            total(|worker| &worker.tunnels),
         ),
         ("ekiden_panics_total", "Panics caught; each ended one connection.", total(|worker| &worker.panics)),
         (

@@ -43,6 +43,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         pool_idle: 1,
         pool_idle_timeout: LONG,
         peer_router: false,
+        send_proxy: None,
         queue: 1,
         slots: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
@@ -96,6 +97,7 @@ fn route(name: &str) -> Route {
         body_limit: None,
         admission: None,
         rate_limits: None,
+        upgrades: Default::default(),
         priority: Default::default(),
         caps: None,
     }

@@ -205,6 +205,11 @@ async fn bounded<T>(
     .await
 }
 
+/// Tells a client that nobody is known by the name it asks for.
+pub fn refuse_name(stream: &mut Stream) {
+    send(stream, UNRECOGNIZED_NAME);
+}
+
 /// Sends an alert if it goes at once; a client that does not read gets none.
 fn send(stream: &mut Stream, bytes: &[u8]) {
     let mut cx = Context::from_waker(Waker::noop());

@@ -15,6 +15,7 @@ pub mod files;
 pub mod handshake;
 pub mod hub;
 pub mod listener;
+pub mod passthrough;
 pub mod store;
 pub mod stream;
 pub mod tickets;

@@ -165,6 +165,11 @@ impl TlsStream {
         self.io.poll_readable(cx)
     }
 
+    /// Whether there are bytes that nobody has taken, or the client has ended. A system call.
+    pub fn has_unread(&self) -> bool {
+        self.ready > 0 || self.ended || !self.stash.is_empty() || self.io.peeked_dead()
+    }
+
     /// Bytes that were taken for sending and are not in the socket yet; close to it, for they are counted unencrypted.
     pub fn held(&self) -> usize {
         if self.tls.wants_write() { self.taken.saturating_sub(self.sent).max(1) } else { 0 }

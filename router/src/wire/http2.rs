@@ -26,12 +26,16 @@ pub struct Http2Head<'a> {
     pub authority: Option<&'a str>,
     /// `:path`; empty when absent.
     pub path: &'a str,
+    /// `:protocol` of an extended CONNECT (RFC 8441).
+    pub protocol: Option<&'a str>,
     /// The other fields.
     pub fields: &'a HeaderMap,
     /// The request ended with its head.
     pub ended: bool,
 }
 
+/// The one protocol that an extended CONNECT may ask for.
+const WEBSOCKET: &str = "websocket";
 /// Bytes of a request line beside method and target, and of the empty line at the end of a head.
 const LINE_EXTRA: usize = "  HTTP/1.1\r\n\r\n".len();
 
@@ -65,7 +69,41 @@ impl RequestHead {
     pub fn take_http2(&mut self, from: &Http2Head<'_>, bounds: &Bounds, rules: Rules) -> Result<u64, Cause> {
         self.clear();
         self.version = Version::Http2;
-        self.judge_http2(from, bounds, rules).inspect_err(|_| self.note_line(from.method, from.path))
+        let judged = match from.protocol {
+            None => self.judge_http2(from, bounds, rules),
+            Some(protocol) => self.judge_extended(from, protocol, bounds, rules),
+        };
+        judged.inspect_err(|_| self.note_line(from.method, from.path))
+    }
+
+    /// An extended CONNECT is the request that a client of HTTP/1 would make: a `GET` that asks for the protocol. Its stream is
+    /// the tunnel, and holds no body.
+    #[cold]
+    fn judge_extended(
+        &mut self,
+        from: &Http2Head<'_>,
+        protocol: &str,
+        bounds: &Bounds,
+        rules: Rules,
+    ) -> Result<u64, Cause> {
+        // RFC 8441 section 4: scheme, authority and path stand in it, other than in a plain one.
+        if from.method != "CONNECT" || from.scheme.is_none() || from.authority.is_none() || from.path == "*" {
+            return Err(Cause::TargetMalformed);
+        }
+        if protocol != WEBSOCKET {
+            return Err(Cause::MethodRefused);
+        }
+        let same = Http2Head { method: "GET", protocol: None, ended: true, ..*from };
+        let bytes = self.judge_http2(&same, bounds, rules)?;
+        if self.framing != Framing::None || self.head.has(FieldId::ContentLength) {
+            return Err(Cause::LengthInvalid);
+        }
+        self.is_extended = true;
+        self.asks_upgrade = true;
+        self.head.append(b"upgrade", WEBSOCKET.as_bytes());
+        // Belongs to the handshake of HTTP/1, which the router makes with the endpoint.
+        self.head.remove(b"sec-websocket-key");
+        Ok(bytes)
     }
 
     fn judge_http2(&mut self, from: &Http2Head<'_>, bounds: &Bounds, rules: Rules) -> Result<u64, Cause> {

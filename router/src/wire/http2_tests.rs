@@ -23,7 +23,7 @@ fn take(row: Row<'_>, scheme: Option<&str>, bounds: &Bounds) -> Result<RequestHe
     let (method, authority, path, fields, ended) = row;
     let fields = map(fields);
     let mut head = RequestHead::default();
-    let from = Http2Head { method, scheme, authority, path, fields: &fields, ended };
+    let from = Http2Head { method, scheme, authority, path, protocol: None, fields: &fields, ended };
     head.take_http2(&from, bounds, RULES).map(|_| head)
 }
 
@@ -172,5 +172,47 @@ proptest! {
                 (head.method(), head.target(), &head.host, head.port, head.framing)
             );
         }
+    }
+}
+
+/// RFC 8441: the request of HTTP/1 that would ask for the same, without a body.
+#[test]
+fn an_extended_connect_is_a_get_that_asks_for_the_protocol() {
+    let take = |method, scheme, authority, path, protocol, fields: &[(&str, &[u8])]| {
+        let fields = map(fields);
+        let mut head = RequestHead::default();
+        let from = Http2Head {
+            method,
+            scheme,
+            authority,
+            path,
+            protocol: Some(protocol),
+            fields: &fields,
+            ended: false,
+        };
+        head.take_http2(&from, &BOUNDS, RULES).map(|_| head)
+    };
+    let (https, a) = (Some("https"), Some("a"));
+    let head = take("CONNECT", https, a, "/x?y", "websocket", &[("sec-websocket-key", b"k")]).unwrap();
+    assert_eq!((head.method(), head.target(), head.framing), ("GET", "/x?y", Framing::None));
+    assert!(head.is_extended && head.asks_upgrade && head.head.get(b"sec-websocket-key").is_none());
+    assert_eq!(head.head.get_all(b"upgrade").collect::<Vec<_>>(), [b"websocket"]);
+    const NONE: &[(&str, &[u8])] = &[];
+    const ONE: &[(&str, &[u8])] = &[("content-length", b"1")];
+    const ZERO: &[(&str, &[u8])] = &[("content-length", b"0")];
+    const UPGRADE: &[(&str, &[u8])] = &[("upgrade", b"websocket")];
+    for (method, scheme, authority, path, protocol, fields, cause) in [
+        ("GET", https, a, "/", "websocket", NONE, Cause::TargetMalformed),
+        ("CONNECT", None, a, "/", "websocket", NONE, Cause::TargetMalformed),
+        ("CONNECT", https, None, "/", "websocket", NONE, Cause::TargetMalformed),
+        ("CONNECT", https, a, "", "websocket", NONE, Cause::TargetMalformed),
+        ("CONNECT", https, a, "*", "websocket", NONE, Cause::TargetMalformed),
+        ("CONNECT", https, a, "/", "h2c", NONE, Cause::MethodRefused),
+        ("CONNECT", https, a, "/", "websocket", ONE, Cause::LengthInvalid),
+        ("CONNECT", https, a, "/", "websocket", ZERO, Cause::LengthInvalid),
+        ("CONNECT", https, a, "/", "websocket", UPGRADE, Cause::FieldMalformed),
+    ] {
+        let got = take(method, scheme, authority, path, protocol, fields).map(drop);
+        assert_eq!(got, Err(cause), "{method} {scheme:?} {authority:?} {path} {protocol}");
     }
 }

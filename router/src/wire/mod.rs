@@ -8,6 +8,7 @@
 pub mod body;
 pub mod chunked;
 pub mod http2;
+pub mod proxy;
 pub mod request;
 pub mod response;
 pub mod scan;

@@ -56,6 +56,10 @@ pub struct RequestHead {
     pub framing: Framing,
     /// The client is willing to keep the connection.
     pub keep_alive: bool,
+    /// `Upgrade`, nominated by `Connection`, from a 1.1 client.
+    pub asks_upgrade: bool,
+    /// It came as an extended CONNECT of HTTP/2 (RFC 8441).
+    pub is_extended: bool,
     /// `Expect: 100-continue` from a 1.1 client.
     pub expect_continue: bool,
     /// Host in lower case without port and final dot; empty for a 1.0 request without Host.
@@ -164,6 +168,8 @@ impl RequestHead {
         self.framing = Framing::None;
         self.keep_alive = false;
         self.expect_continue = false;
+        self.asks_upgrade = false;
+        self.is_extended = false;
     }
 
     fn judge_method(&mut self, method: &str) -> Result<(), Cause> {
@@ -273,14 +279,17 @@ impl RequestHead {
             self.keep_alive = self.version != Version::Http10;
             return Ok(());
         }
-        let (mut close, mut keep) = (false, false);
+        let (mut close, mut keep, mut upgrade) = (false, false, false);
         for value in self.head.get_all(b"connection") {
             for token in tokens(value) {
                 close |= token.eq_ignore_ascii_case(b"close");
                 keep |= token.eq_ignore_ascii_case(b"keep-alive");
+                upgrade |= token.eq_ignore_ascii_case(b"upgrade");
             }
         }
         self.keep_alive = !close && (self.version != Version::Http10 || keep);
+        // RFC 9110 section 7.8: a server ignores the field in a request of HTTP/1.0.
+        self.asks_upgrade = upgrade && self.version == Version::Http11 && self.head.has(FieldId::Upgrade);
         self.head.drop_nominated(FieldId::is_protected).map_err(|_| Cause::ConnectionNomination)
     }
 

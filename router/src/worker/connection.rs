@@ -10,19 +10,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use ekiden_config::model::ListenerProtocol;
 use ekiden_core::outcome::Cause;
+use ekiden_core::table::ListenerTable;
 use tokio::io::AsyncWrite;
 
 use crate::buffer::Buffer;
 use crate::exchange::downstream::Downstream;
-use crate::exchange::{After, Workspace, run, trace};
+use crate::exchange::request_out::choose_request_id;
+use crate::exchange::{After, Workspace, raw, run, trace};
 use crate::http2;
 use crate::http2::preface::{self, Told};
 use crate::stream::Stream;
 use crate::tls::handshake::{self, Begun};
 use crate::tls::{HTTP2, TlsListener};
 use crate::wheel::Deadline;
-use crate::worker::{ListenerRef, OpenConnection, Worker};
+use crate::wire::proxy::Origin;
+use crate::worker::proxied::{self, NoHeader};
+use crate::worker::{ListenerRef, OpenConnection, Worker, connection_limits};
 
 /// How long and how much of a client's unread bytes are swallowed after the last response, so that it can read that
 /// response before a reset (RFC 9112 section 9.6).
@@ -55,15 +60,33 @@ pub struct Kept {
     served: bool,
     /// None once it is known to be plain HTTP/1.
     beginning: Option<Box<Beginning>>,
-    _open: OpenConnection,
+    open: OpenConnection,
 }
 
 /// What a connection may begin with that is not a request of HTTP/1: a handshake, or HTTP/2.
 struct Beginning {
+    /// A header of the PROXY protocol comes first.
+    proxied: bool,
+    /// HTTP/2 may come in clear text.
+    h2c: bool,
+    /// What comes is no HTTP.
+    raw: bool,
     /// TLS of the listener, until the handshake takes it.
     tls: Option<Arc<TlsListener>>,
     /// What has been read already.
     first: Option<Buffer>,
+}
+
+impl Beginning {
+    /// Whether something comes before the first request.
+    fn comes_first(&self) -> bool {
+        self.proxied || self.raw || self.tls.is_some()
+    }
+
+    /// That of a connection of which these bytes have been read, and which is plain HTTP/1.
+    fn after(first: Buffer) -> Self {
+        Self { proxied: false, h2c: false, raw: false, tls: None, first: Some(first) }
+    }
 }
 
 /// A workspace in use. Dropped with an exchange open (the task panicked or was ended), it leaves the record.
@@ -155,28 +178,32 @@ impl Kept {
     ) -> Self {
         worker.clock.read();
         let (mut keepalive_ms, mut h2c, mut secure) = (60_000, false, false);
+        let (mut proxied, mut raw) = (false, false);
         worker.with_table(|table| {
             if let Some(settings) = listener.settings(table) {
                 let listener = &settings.listener;
                 keepalive_ms = u64::try_from(listener.limits.keepalive_idle.as_millis()).unwrap_or(60_000);
                 (h2c, secure) = (listener.h2c, listener.tls.is_some());
+                raw = listener.protocol != ListenerProtocol::Http;
+                proxied = listener.accept_proxy.as_ref().is_some_and(|sources| sources.takes(peer));
             }
         });
         let tls = if secure { worker.shared.tls.listeners.load().get(&listener.name).cloned() } else { None };
-        let beginning = (h2c || tls.is_some()).then(|| Box::new(Beginning { tls, first: None }));
+        let beginning = (h2c || proxied || raw || tls.is_some())
+            .then(|| Box::new(Beginning { proxied, h2c, raw, tls, first: None }));
         if beginning.is_some() {
             // What begins with a handshake has to wait. A socket that cannot be watched reads as closed.
             let _closed = stream.register();
         }
         let connection = Connection::new(worker, listener, stream, peer);
-        Self { connection, keepalive_ms, over_ms: 0, served: false, beginning, _open: open }
+        Self { connection, keepalive_ms, over_ms: 0, served: false, beginning, open }
     }
 
     /// Serves it to its end.
     async fn serve(&mut self) {
-        if let Some(tls) = self.beginning.as_mut().and_then(|beginning| beginning.tls.take()) {
+        if self.beginning.as_ref().is_some_and(|beginning| beginning.comes_first()) {
             // Boxed: an idle task has no room for what only its beginning needs.
-            match Box::pin(self.begin_secure(tls)).await {
+            match Box::pin(self.begin()).await {
                 After::Keep | After::Idle => {}
                 After::Close => return self.connection.stream.say_goodbye(),
                 After::Linger => return Box::pin(self.linger()).await,
@@ -207,6 +234,75 @@ impl Kept {
         self.connection.stream.say_goodbye();
     }
 
+    /// What comes before requests, or in their place: a header of the PROXY protocol, then a handshake, or no HTTP at all.
+    async fn begin(&mut self) -> After {
+        if self.beginning.as_ref().is_some_and(|beginning| beginning.proxied) {
+            match self.begin_proxied().await {
+                After::Keep => {}
+                after => return after,
+            }
+        }
+        if self.beginning.as_ref().is_some_and(|beginning| beginning.raw) {
+            return self.serve_raw().await;
+        }
+        match self.beginning.as_mut().and_then(|beginning| beginning.tls.take()) {
+            Some(tls) => self.begin_secure(tls).await,
+            None => After::Keep,
+        }
+    }
+
+    /// Reads the header of the PROXY protocol: the client that it names is the client from here on.
+    async fn begin_proxied(&mut self) -> After {
+        let settings = self.connection.worker.with_table(|table| self.connection.listener.settings(table));
+        let Some(settings) = settings else { return After::Close };
+        let wait = settings.listener.limits.head_deadline;
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        match proxied::read(&mut self.connection, wait_ms).await {
+            Ok(Origin::Socket) => {}
+            Ok(Origin::Client(client)) => {
+                let Connection { worker, listener, .. } = &self.connection;
+                let Some(permit) = connection_limits::enter_proxied(worker, listener, client.ip()) else {
+                    return After::Abort;
+                };
+                self.open.hold(permit);
+                self.connection.peer = Some(client);
+            }
+            Err(NoHeader::Silent) => return After::Close,
+            Err(NoHeader::Refused(cause)) => return self.refuse_proxied(&settings, cause).await,
+        }
+        match &mut self.beginning {
+            Some(beginning) if beginning.h2c || beginning.raw || beginning.tls.is_some() => {
+                beginning.proxied = false;
+            }
+            beginning => *beginning = None,
+        }
+        After::Keep
+    }
+
+    /// Serves a connection that carries no HTTP, to its end.
+    async fn serve_raw(&mut self) -> After {
+        let settings = self.connection.worker.with_table(|table| self.connection.listener.settings(table));
+        let Some(settings) = settings else { return After::Close };
+        let mut busy = Busy::new(&self.connection);
+        let Some(ws) = busy.workspace() else { return After::Close };
+        self.connection.deadline.set_busy(true);
+        raw::serve(&mut self.connection, ws, &settings).await
+    }
+
+    /// Leaves a record of a connection without a header, and says so where the peer understands it.
+    async fn refuse_proxied(&mut self, settings: &ListenerTable, cause: Cause) -> After {
+        let mut busy = Busy::new(&self.connection);
+        let Some(ws) = busy.workspace() else { return After::Close };
+        ws.begin();
+        ws.trace.begin(self.connection.worker.clock.read());
+        if settings.listener.tls.is_none() && settings.listener.protocol == ListenerProtocol::Http {
+            return run::serve_head(&mut self.connection, ws, settings, Err(cause)).await;
+        }
+        choose_request_id(&self.connection.worker, ws);
+        trace::end(&self.connection.worker, ws, cause);
+        After::Abort
+    }
+
     /// Makes the handshake, and serves what does not go on as HTTP/1: HTTP/2 by ALPN, plain HTTP on the TLS port.
     async fn begin_secure(&mut self, tls: Arc<TlsListener>) -> After {
         // What is negotiated decides, not what the bytes look like.
@@ -224,7 +320,7 @@ impl Kept {
                 self.connection.worker.buffers.attach(&mut first);
                 first.put(&bytes);
                 self.connection.deadline.set_busy(true);
-                self.beginning = Some(Box::new(Beginning { tls: None, first: Some(first) }));
+                self.beginning = Some(Box::new(Beginning::after(first)));
                 match self.busy().await {
                     After::Linger => After::Linger,
                     _ => After::Close,
@@ -279,7 +375,7 @@ impl Kept {
         match preface::tell(&mut self.connection, wait_ms).await {
             Told::Silent => After::Close,
             Told::Http1(first) => {
-                self.beginning = Some(Box::new(Beginning { tls: None, first: Some(first) }));
+                self.beginning = Some(Box::new(Beginning::after(first)));
                 self.busy().await
             }
             Told::Http2(first) => self.serve_http2(first).await,
@@ -291,7 +387,9 @@ impl Kept {
         let session = self.connection.stream.session().cloned();
         let Connection { worker, listener, stream, peer, deadline } = &mut self.connection;
         deadline.set_busy(false);
-        let accepted = http2::connection::Accepted { worker, listener, peer: *peer, session, deadline };
+        let local = stream.local_address();
+        let accepted =
+            http2::connection::Accepted { worker, listener, peer: *peer, local, session, deadline };
         match http2::connection::serve(accepted, stream, first).await {
             true => After::Linger,
             false => After::Close,

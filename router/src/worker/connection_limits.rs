@@ -55,7 +55,7 @@ pub fn enter(
     peer: Option<SocketAddr>,
 ) -> Option<(Stream, Permit)> {
     let Some(peer) = peer else { return Some((stream, Permit::default())) };
-    match judge(worker, listener, peer.ip()) {
+    match judge(worker, listener, peer.ip(), true) {
         Ok(permit) => Some((stream, permit)),
         Err(()) => {
             stream.reset();
@@ -64,12 +64,22 @@ pub fn enter(
     }
 }
 
-fn judge(worker: &Worker, listener: &ListenerRef, client: IpAddr) -> Result<Permit, ()> {
+/// The same for a client whose address came with the connection's first bytes; none when it is to be reset.
+pub fn enter_proxied(worker: &Worker, listener: &ListenerRef, client: IpAddr) -> Option<Permit> {
+    judge(worker, listener, client, false).ok()
+}
+
+/// `may_come` says that another client may be behind the address: then that one is judged, when it is known.
+fn judge(worker: &Worker, listener: &ListenerRef, client: IpAddr, may_come: bool) -> Result<Permit, ()> {
     worker.with_table(|table| {
         let Some(settings) = listener.index(table).and_then(|index| table.listeners.get(index as usize))
         else {
             return Ok(Permit::default());
         };
+        let sources = settings.listener.accept_proxy.as_ref().filter(|_| may_come);
+        if sources.is_some_and(|sources| sources.takes(Some(SocketAddr::new(client, 0)))) {
+            return Ok(Permit::default());
+        }
         let (limits, known) = (&settings.listener.connections, worker.shared.known_clients());
         let most = client_bound(limits, client, known.half());
         let bounded = most.is_some() || limits.client_rate.is_some() || limits.rate.is_some();

@@ -8,6 +8,7 @@ pub mod accept;
 pub mod connection;
 pub mod connection_limits;
 pub mod mailbox;
+pub mod proxied;
 pub mod seats;
 pub mod strain;
 pub mod thread;
@@ -261,8 +262,13 @@ pub struct OpenConnection(Rc<Worker>, Permit);
 impl OpenConnection {
     /// Holds what the connection was let in with.
     pub fn with(mut self, permit: Permit) -> Self {
-        self.1 = permit;
+        self.hold(permit);
         self
+    }
+
+    /// The same, once the client is known. Called once at most.
+    pub fn hold(&mut self, permit: Permit) {
+        self.1 = permit;
     }
 }
 

@@ -76,6 +76,13 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::RateLimited => Run(Match, one_too_many),
         Cause::PlainOnTls => Alone(Match, alone::plain_on_tls),
         Cause::Misdirected => Alone(Match, alone::misdirected),
+        Cause::ClientHelloMalformed => {
+            Elsewhere("what is no TLS gets no answer; tests/it/raw holds record and metric")
+        }
+        Cause::ProxyHeaderMalformed => {
+            Run(Head, |world| sent(world.proxied(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+        }
+        Cause::ProxyHeaderTimeout => Run(Head, |world| sent(world.proxied(), "PROXY TCP4 ")),
         Cause::ShardKeyMissing => get(Match, "/keyed", ""),
         Cause::NoRoute => Sent(Match, "GET / HTTP/1.1\r\nHost: nowhere\r\n\r\n".to_owned()),
         Cause::MethodNotAllowed => Sent(Match, "GET / HTTP/1.1\r\nHost: post\r\n\r\n".to_owned()),
@@ -121,6 +128,7 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::Panicked => Elsewhere(
             "a fault of our own, which no input is known to reach; the tests of router/src/worker/connection.rs hold it",
         ),
+        Cause::TunnelIdle => Run(Relay, silent_tunnel),
         Cause::Http2OverBudget => Elsewhere(
             "the client must flood in frames of HTTP/2, and gets no response; tests/it/http2/budgets.rs holds record and metric",
         ),
@@ -240,6 +248,16 @@ fn unread_response(world: &World) -> Seen {
         let told = world.router.records(0).iter().any(|record| record["client"] == *address);
         told.then_some(())
     });
+    Seen { client: address, earlier: 0, response: None }
+}
+
+/// Protocols are switched, and nothing comes.
+fn silent_tunnel(world: &World) -> Seen {
+    let mut client = world.router.client();
+    let address = address(&client);
+    client.send("GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.head().unwrap().status, 101);
+    assert!(client.rest().is_empty());
     Seen { client: address, earlier: 0, response: None }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct World {
     pub(super) router: Ekiden,
     /// A second listener, with high least rates.
     demanding: SocketAddr,
+    /// A third one, whose clients begin with a header of the PROXY protocol.
+    proxied: SocketAddr,
     _origins: [Origin; 3],
     _secure: [SecureOrigin; 2],
     _hole: Hole,
@@ -46,7 +48,9 @@ impl World {
         let hole = black_hole();
         let demanding = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let secured = secured(garbage.address, &secure);
+        let proxied = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let setup = Setup::new(text(origin.address, silent.address, hole.2, demanding) + &secured)
+            .top(&format!("listener.proxied = {{ address = \"{proxied}\", accept_proxy = [\"127.0.0.1\"], limits = {{ head_deadline = \"1s\" }} }}"))
             .listener("limits = { head_deadline = \"1s\", body_idle = \"1s\" }");
         std::fs::write(setup.dir().join("ca.pem"), &ours.pem).unwrap();
         let router = Ekiden::start(setup);
@@ -55,7 +59,12 @@ impl World {
             (table.matches("\"failing\"").count() >= 2).then_some(())
         });
         let (_origins, _secure) = ([origin, silent, garbage], secure);
-        Self { router, demanding, _origins, _secure, _hole: hole, _release: release }
+        Self { router, demanding, proxied, _origins, _secure, _hole: hole, _release: release }
+    }
+
+    /// A connection to the listener of the PROXY protocol.
+    pub(super) fn proxied(&self) -> Client {
+        Client::connect(self.proxied)
     }
 
     /// A connection to the listener with high least rates.
@@ -89,6 +98,12 @@ fn serve(conn: &mut Conn, wait: &Mutex<Receiver<()>>) {
                 conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
                 while conn.send([b'x'; 64 << 10]) {}
                 return;
+            }
+            "/tunnel" => {
+                conn.send(
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+                );
+                return conn.until_closed();
             }
             "/mute" => {
                 let _released = wait.lock().unwrap().recv();
@@ -129,6 +144,7 @@ fn text(origin: SocketAddr, silent: SocketAddr, hole: SocketAddr, demanding: Soc
         "[cluster.nowhere]\nendpoints = [\"unix:/dev/null/socket\"]\n".to_owned(),
         route("/", "web", "timeout = { first_byte = \"1s\", idle = \"1s\" }"),
         route("/flood/slowly", "web", "timeout = { idle = \"2s\" }"),
+        route("/tunnel", "web", "timeout = { tunnel = \"500ms\" }"),
         route("/total", "web", "timeout = { total = \"300ms\" }"),
         route("/limited", "web", "body_limit = 10"),
         route("/clients", "web", "deny = { clients = [\"127.0.0.0/8\"] }"),

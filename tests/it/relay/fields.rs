@@ -29,7 +29,7 @@ fn hop_by_hop_and_nominated_request_fields_are_removed() {
 }
 
 #[test]
-fn an_upgrade_is_never_honoured() {
+fn an_upgrade_that_no_route_names_is_never_honoured() {
     let origin = Origin::start(|conn| {
         while let Some(request) = conn.request() {
             assert_eq!(request.get("upgrade"), None);
@@ -37,7 +37,7 @@ fn an_upgrade_is_never_honoured() {
         }
     });
     let router = serve(&origin);
-    for upgrade in ["h2c", "websocket", "TLS/1.0", "HTTP/2.0"] {
+    for upgrade in ["h2c", "echo", "TLS/1.0", "HTTP/2.0"] {
         let request =
             format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n");
         let response = router.ask(&request);

@@ -27,8 +27,15 @@ pub(super) enum Verdict {
     ByEndpoint,
 }
 
-/// Good requests that an endpoint may refuse all the same: not every server knows every method.
-const BY_ENDPOINT: &[&str] = &["line: lower case method", "line: method with a dash"];
+/// Good requests that an endpoint may refuse all the same: not every server knows every method, or takes half a handshake
+/// of WebSocket.
+const BY_ENDPOINT: &[&str] = &[
+    "line: lower case method",
+    "line: method with a dash",
+    "switch: WebSocket",
+    "switch: WebSocket of a wrong version",
+    "switch: WebSocket among others",
+];
 
 /// Everything that answers one client connection. Informational responses are left out.
 fn exchange(client: &mut Client, bytes: &[u8], what: &str) -> Vec<Response> {

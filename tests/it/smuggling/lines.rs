@@ -116,6 +116,19 @@ const BAD_FIELDS: &[(&str, &[u8])] = &[
     ("Expect with a control byte", b"Expect: \x0b100-continue"),
 ];
 
+/// Fields that ask for another protocol, which no endpoint here speaks: what stands behind them was meant for it.
+const SWITCHES: &[(&str, &[u8])] = &[
+    (
+        "WebSocket",
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA",
+    ),
+    (
+        "WebSocket of a wrong version",
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 1",
+    ),
+    ("WebSocket among others", b"Upgrade: h2c, WebSocket\r\nConnection: upgrade"),
+];
+
 /// Field lines that pass, or are dropped; the hidden request follows as a request of its own.
 const GOOD_FIELDS: &[(&str, &[u8])] = &[
     ("near Content-Length", b"Content-Lengths: 5"),
@@ -134,12 +147,8 @@ const GOOD_FIELDS: &[(&str, &[u8])] = &[
     ),
     ("h2c without Connection", b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"),
     (
-        "WebSocket",
-        b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA",
-    ),
-    (
-        "WebSocket of a wrong version",
-        b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 1",
+        "WebSocket in HTTP/1.1 that is not nominated",
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA",
     ),
     ("Upgrade to TLS", b"Upgrade: TLS/1.0\r\nConnection: Upgrade"),
     ("nominated other", b"X-Hop: a\r\nConnection: X-Hop"),
@@ -255,6 +264,10 @@ pub(super) fn cases() -> Vec<Case> {
     for (name, field) in GOOD_FIELDS {
         let bytes = request(plain, &[host, field], hidden);
         cases.push(Case::new(format!("field: {name}"), bytes, Fate::Two(Vec::new())));
+    }
+    for (name, field) in SWITCHES {
+        let bytes = request(plain, &[host, field], hidden);
+        cases.push(Case::new(format!("switch: {name}"), bytes, Fate::One(Vec::new())));
     }
     for (name, field) in BAD_HOSTS {
         cases.push(Case::new(format!("Host {name}"), request(plain, &[field], hidden), Fate::Refused));

@@ -183,6 +183,15 @@ causes! {
     Misdirected: "misdirected", Always(421), "H31", Client, Never, "http_request_denied", 0,
         "The host of the request belongs to another certificate or TLS setting than this connection's.",
         "Ask on a new connection that names the host in its TLS handshake.";
+    ProxyHeaderMalformed: "proxy_header_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The connection does not begin with a whole header of the PROXY protocol, though its peer is one of `accept_proxy`.",
+        "Let the balancer send the PROXY protocol (version 1 or 2), or take it out of `accept_proxy`.";
+    ProxyHeaderTimeout: "proxy_header_timeout", Always(408), "H26", Client, Never, "http_request_error", 0,
+        "The header of the PROXY protocol did not arrive in time.",
+        "Send the whole header at once, or raise `limits.head_deadline`.";
+    ClientHelloMalformed: "client_hello_malformed", Always(400), "H26", Client, Never, "tls_protocol_error", 0,
+        "The connection does not begin with a ClientHello of TLS of at most 16 KiB.",
+        "Speak TLS on this address, or give the listener another `protocol`.";
     // No route.
     NoRoute: "no_route", Always(404), "", Client, Never, "destination_not_found", 0,
         "No route matches host and path of the request.",
@@ -305,6 +314,9 @@ causes! {
     Dropped: "dropped", Always(499), "H27", Client, Never, "", 0,
         "The exchange was dropped before its end.",
         "Nothing is to be done by the app.";
+    TunnelIdle: "tunnel_idle", Always(499), "H15", Client, Never, "", 0,
+        "Nothing went through the tunnel, in either direction, for too long.",
+        "Send a ping from time to time, or raise `timeout.tunnel`.";
     Http2OverBudget: "http2_over_budget", Always(499), "H27", Client, Never, "", 0,
         "The HTTP/2 connection of the client went over a budget of frames and was ended.",
         "Send fewer control frames, resets or empty frames; see `ekiden_http2_calmed_total`.";

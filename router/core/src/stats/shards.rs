@@ -196,6 +196,10 @@ pub struct WorkerShard {
     pub calmed: [Counter; Budget::ALL.len()],
     /// HTTP/2 connections ended for another error of the client.
     pub http2_faults: Counter,
+    /// Tunnels begun: a protocol was switched to.
+    pub tunnels: Counter,
+    /// Tunnels open.
+    pub tunnels_open: Gauge,
     /// Access log records dropped because the queue was full.
     pub log_drops: Counter,
     /// Parts of old tables dropped on the worker because the queue to the writer was full.
@@ -239,6 +243,8 @@ impl WorkerShard {
             streams_reset: Counter::new(),
             calmed: [const { Counter::new() }; Budget::ALL.len()],
             http2_faults: Counter::new(),
+            tunnels: Counter::new(),
+            tunnels_open: Gauge::new(),
             log_drops: Counter::new(),
             part_drops: Counter::new(),
             evidence_drops: Counter::new(),

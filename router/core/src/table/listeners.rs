@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ekiden_config::model::{App, HostMatch, Listener, Model, Role, Route};
+use ekiden_config::model::{App, HostMatch, Listener, ListenerProtocol, Model, Role, Route};
 use ekiden_config::names::AppName;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
@@ -16,11 +16,11 @@ use super::{ListenerTable, RouteEntry};
 use crate::policy::admission::AdmissionSteps;
 use crate::policy::limit::{LimitPlace, Limiters, Maker};
 
-/// Whether a route applies to a listener: by name when it names any, else to every listener of role edge.
+/// Whether a route applies to a listener: by name when it names any, else to every HTTP listener of role edge.
 pub(super) fn applies(route: &Route, listener: &Listener) -> bool {
     match &route.listeners {
         Some(names) => names.contains(&listener.name),
-        None => listener.role == Role::Edge,
+        None => listener.role == Role::Edge && listener.protocol == ListenerProtocol::Http,
     }
 }
 
@@ -91,6 +91,11 @@ impl Claims {
     }
 }
 
+/// Whether the routes that name no listener apply to both alike.
+fn same_routes(old: &Listener, new: &Listener) -> bool {
+    (old.role, old.protocol) == (new.role, new.protocol)
+}
+
 /// The listeners of a table. A listener that is new or changed its role is made from every host; otherwise only from
 /// the touched ones, and shared as it is when there are none.
 ///
@@ -106,7 +111,7 @@ pub(super) fn listener_tables(
 ) -> Vec<Arc<ListenerTable>> {
     let table = |listener: &Arc<Listener>| {
         let old = before.iter().find(|old| old.listener.name == listener.name);
-        let hosts = match old.filter(|old| old.listener.role == listener.role) {
+        let hosts = match old.filter(|old| same_routes(&old.listener, listener)) {
             Some(old) if touched.is_empty() => {
                 if Arc::ptr_eq(&old.listener, listener) {
                     return old.clone();

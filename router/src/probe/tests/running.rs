@@ -19,7 +19,13 @@ use crate::probe::{Checking, Factory, FakeProbe, Hooks, Probe, Prober, Target, e
 
 fn policy(path: &str) -> ProbePolicy {
     ProbePolicy {
-        kind: ProbeKind::Http { path: path.into(), host: None, status: (200, 299), body: None },
+        kind: ProbeKind::Http {
+            path: path.into(),
+            host: None,
+            status: (200, 299),
+            body: None,
+            send_proxy: None,
+        },
         interval: Duration::from_millis(20),
         timeout: Duration::from_secs(5),
         rise: 2,
@@ -52,6 +58,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             pool_idle: 1,
             pool_idle_timeout: LONG,
             peer_router: false,
+            send_proxy: None,
             queue: 1,
             slots: None,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
@@ -277,7 +284,10 @@ fn reasons_for_silence_panic_and_own_addresses() {
     );
     let with_path = |path: &str| {
         let ProbeKind::Http { host, status, body, .. } = short.kind.clone() else { unreachable!() };
-        ProbePolicy { kind: ProbeKind::Http { path: path.into(), host, status, body }, ..short.clone() }
+        ProbePolicy {
+            kind: ProbeKind::Http { path: path.into(), host, status, body, send_proxy: None },
+            ..short.clone()
+        }
     };
     let elsewhere = Address::Unix("/nowhere".into());
     bench.publish(&[

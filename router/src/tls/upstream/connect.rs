@@ -9,6 +9,7 @@ use ekiden_config::model::{Address, Protocol};
 use ekiden_core::outcome::Cause;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Error, HandshakeKind};
+use tokio::io::AsyncWriteExt;
 
 use super::trust::Trust;
 use crate::stream::Stream;
@@ -62,12 +63,19 @@ pub fn words(error: &TlsError) -> String {
     }
 }
 
-/// Connects, and makes the handshake where `secure` asks for it. Cancel-safe: dropping the future closes the socket.
+/// Connects, sends `header` (of the PROXY protocol), and makes the handshake where `secure` asks for it. Cancel-safe: dropping the future closes the socket.
 ///
 /// # Errors
 /// No connection, or no TLS on it.
-pub async fn open(address: &Address, secure: Option<&Secure>) -> Result<Stream, OpenError> {
-    let socket = Stream::connect(address).await.map_err(OpenError::Connect)?;
+pub async fn open(
+    address: &Address,
+    secure: Option<&Secure>,
+    header: Option<&[u8]>,
+) -> Result<Stream, OpenError> {
+    let mut socket = Stream::connect(address).await.map_err(OpenError::Connect)?;
+    if let Some(header) = header {
+        socket.write_all(header).await.map_err(OpenError::Connect)?;
+    }
     let Some(secure) = secure else { return Ok(socket) };
     let config = Arc::clone(secure.trust.config());
     let begun = ClientConnection::new(config, secure.name.clone());
