@@ -87,34 +87,35 @@ fn is_bound_to(socket: &socket2::Socket, address: &Address) -> bool {
 pub fn listen(address: &Address, workers: usize, inherited: &Inherited) -> io::Result<Vec<Socket>> {
     match address {
         Address::Tcp(tcp) => {
-            let (first, kept) = match inherited.take(address) {
+            // Each with whether the service manager has it too.
+            let first = match inherited.take(address) {
                 Some(socket) => (socket, true),
                 None => (bind(SockAddr::from(*tcp), false)?, false),
             };
             let mut sockets = vec![first];
-            let mut inherited = usize::from(kept);
             for _ in 1..workers {
-                let shared = sockets.first().map(|socket| socket.set_reuse_port(true)).transpose();
+                let shared = sockets.first().map(|(socket, _)| socket.set_reuse_port(true)).transpose();
                 match shared.and_then(|_| bind(SockAddr::from(*tcp), true)) {
-                    Ok(socket) => sockets.push(socket),
+                    Ok(socket) => sockets.push((socket, false)),
                     // An inherited socket may belong to another user: share it instead.
                     Err(_) => match sockets.first() {
-                        Some(socket) => {
-                            sockets.push(socket.try_clone()?);
-                            inherited += usize::from(kept);
+                        Some((socket, kept)) => {
+                            let clone = (socket.try_clone()?, *kept);
+                            sockets.push(clone);
                         }
                         None => break,
                     },
                 }
             }
-            for socket in &sockets {
+            for (socket, _) in &sockets {
                 prepare(socket)?;
                 // Accepted sockets inherit both: no system call for each connection.
                 socket.set_tcp_nodelay(true)?;
                 socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
             }
-            let kinds = sockets.into_iter().enumerate().map(|(at, socket)| {
-                if at < inherited { Socket::Inherited(socket.into()) } else { Socket::Tcp(socket.into()) }
+            let kinds = sockets.into_iter().map(|(socket, kept)| match kept {
+                true => Socket::Inherited(socket.into()),
+                false => Socket::Tcp(socket.into()),
             });
             Ok(kinds.collect())
         }

@@ -5,6 +5,7 @@
 //! tickets pending; later publishes go on. Does not validate Models (control did) and does not serve.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,6 +25,9 @@ use crate::worker::mailbox::Message;
 const LATE: Duration = Duration::from_secs(1);
 /// Pause between looks at late workers.
 const LATE_LOOK: Duration = Duration::from_millis(20);
+/// How long an address that was given up is waited for: longer than its sockets take to drain; and the pause between tries.
+const RELEASED_WAIT: Duration = Duration::from_millis(200);
+const RELEASED_PAUSE: Duration = Duration::from_millis(10);
 /// Publishes applied in one swap at most; more wait for the next.
 const COALESCE_MAX: usize = 1024;
 
@@ -75,6 +79,8 @@ pub struct Swapper {
     compiler: Compiler,
     inherited: Inherited,
     bound: BTreeMap<ListenerName, Address>,
+    /// Addresses that were given up, and when.
+    released: BTreeMap<Address, Instant>,
     generation: u64,
     on_table: OnTable,
     status: Arc<Mutex<SwapStatus>>,
@@ -93,6 +99,7 @@ impl Swapper {
             compiler,
             inherited,
             bound: BTreeMap::new(),
+            released: BTreeMap::new(),
             generation: 0,
             on_table,
             status: Arc::default(),
@@ -194,7 +201,7 @@ impl Swapper {
             if unready || self.bound.get(name) == Some(&listener.address) {
                 continue;
             }
-            match listen(&listener.address, self.shared.places.len(), &self.inherited) {
+            match self.listen(&listener.address) {
                 Ok(sockets) => {
                     self.bound.insert(name.clone(), listener.address.clone());
                     opened.push((name.clone(), sockets));
@@ -213,12 +220,33 @@ impl Swapper {
         opened
     }
 
+    /// Binds an address. One that a listener gave up a moment ago may be drained still: it is waited for.
+    fn listen(&mut self, address: &Address) -> io::Result<Vec<Socket>> {
+        self.released.retain(|_, since| since.elapsed() < RELEASED_WAIT);
+        loop {
+            match listen(address, self.shared.places.len(), &self.inherited) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && self
+                            .released
+                            .get(address)
+                            .is_some_and(|since| since.elapsed() < RELEASED_WAIT) =>
+                {
+                    std::thread::sleep(RELEASED_PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Drains the sockets of listeners the Model no longer has.
     fn unbind(&mut self, model: &Model) {
         let gone: Vec<ListenerName> =
             self.bound.keys().filter(|name| !model.listeners.contains_key(*name)).cloned().collect();
         for name in gone {
-            self.bound.remove(&name);
+            if let Some(address) = self.bound.remove(&name) {
+                self.released.insert(address, Instant::now());
+            }
             self.shared.tell(|| Message::Unlisten(name.clone()));
         }
     }

@@ -161,6 +161,10 @@ impl Downstream for Stream {
         buffer: &mut Buffer,
         closed: &mut bool,
     ) -> Result<(), Cause> {
+        // A fresh one that is watched from now on has to be reported.
+        if self.register().is_err() {
+            return Err(self.loss());
+        }
         buffers.attach(buffer);
         while !*closed && !buffer.is_full() {
             match buffer.poll_read(cx, self) {

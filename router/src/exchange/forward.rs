@@ -120,7 +120,7 @@ pub fn forward<D: Downstream>(
                 Ok(finish) if finish.switched => {
                     return Box::pin(forward.tunnel(connection, ws)).await;
                 }
-                Ok(finish) => return forward.finish(ws, finish),
+                Ok(finish) => return forward.finish(&connection.stream, ws, finish),
                 Err(failure) => {
                     if !forward.begin_again(ws, failure) {
                         return Box::pin(forward.fail(connection, ws, failure, true)).await;
@@ -140,10 +140,14 @@ pub async fn forward_raw(
     entry: Arc<RouteEntry>,
     cluster: Arc<ClusterTable>,
 ) -> After {
+    let keyed = shard::read(connection, ws, listener, &cluster);
     let mut forward = Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster);
     // What is pooled carries requests: as for a replay, the connection is a new one.
     forward.replayed = true;
-    let first = forward.step(ws);
+    let first = match keyed {
+        Ok(()) => forward.step(ws),
+        Err(cause) => Step::Failed(cause),
+    };
     if let Err(cause) = forward.acquire(connection, ws, first).await {
         forward.worker.buffers.discard(&mut ws.client_in);
         ws.leg.cut();
@@ -225,7 +229,7 @@ impl<'a> Forward<'a> {
     }
 
     fn step_here(&mut self, ws: &mut Workspace) -> Step {
-        if self.others_wait() {
+        if self.others_wait(ws) {
             return Step::Queue;
         }
         let worker = &self.worker;
@@ -555,7 +559,7 @@ impl<'a> Forward<'a> {
     }
 
     /// A complete response: both connections go where they can.
-    fn finish(&self, ws: &mut Workspace, finish: Finish) -> After {
+    fn finish<D: Downstream>(&self, client: &D, ws: &mut Workspace, finish: Finish) -> After {
         self.count_bytes(ws);
         evidence::answered(&self.worker, ws);
         if finish.keep_upstream {
@@ -574,11 +578,14 @@ impl<'a> Forward<'a> {
         self.clear_leg(ws);
         trace::end(&self.worker, ws, Cause::Complete);
         // A close with bytes unread is a reset, which can overtake the end of the response.
-        match (finish.keep_client, finish.request_unread || !ws.client_in.is_empty()) {
-            (true, _) => After::Keep,
-            (false, true) => After::Linger,
-            (false, false) => After::Close,
+        if finish.keep_client {
+            return After::Keep;
         }
+        // What a client that was not watched has sent behind its request is not known, unless it said that this is its last.
+        let unread = finish.request_unread
+            || !ws.client_in.is_empty()
+            || (client.is_unwatched() && ws.request.keep_alive && client.has_unread());
+        if unread { After::Linger } else { After::Close }
     }
 
     /// Both connections are a tunnel: carries it to its end. Neither is used again.

@@ -46,14 +46,20 @@ pub struct Home {
 
 impl Home {
     /// Counts the request in at the endpoint; it is counted out when the home is dropped. `None` when every slot of the
-    /// endpoint is taken.
+    /// endpoint is taken. A table without slots bounds nothing, although a newer one may have set them already: its requests
+    /// have no line to stand in.
     pub fn enter(
         cell: &Arc<EndpointCell>,
         stats: &Arc<ClusterCell>,
         policy: &ClusterPolicy,
         worker: usize,
     ) -> Option<Self> {
-        cell.try_enter().then(|| Self::given(Arc::clone(cell), stats, policy, worker))
+        if policy.slots.is_none() {
+            cell.enter();
+        } else if !cell.try_enter() {
+            return None;
+        }
+        Some(Self::given(Arc::clone(cell), stats, policy, worker))
     }
 
     /// For a request that has been counted in.

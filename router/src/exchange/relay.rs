@@ -789,7 +789,7 @@ impl Relay {
                 wake_ms = wake_ms.min(at_ms);
             }
         }
-        if sides.client.is_unwatched() && self.request != RequestSide::Sending {
+        if sides.client.is_unwatched() && self.request == RequestSide::Sent {
             wake_ms = wake_ms.min(self.progress_ms + WATCH_AFTER_MS);
         }
         sides.deadline.set(wake_ms, cx.waker());

@@ -49,7 +49,11 @@ pub fn read<D: Downstream>(
     cluster: &ClusterTable,
 ) -> Result<(), Cause> {
     match cluster.shards() {
-        None => Ok(()),
+        None => {
+            // The workspace may have carried a request with one.
+            ws.shard.forget();
+            Ok(())
+        }
         Some(shards) => read_key(connection, ws, listener, shards),
     }
 }

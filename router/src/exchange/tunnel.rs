@@ -15,8 +15,8 @@ use std::task::{Context, Poll};
 use ekiden_core::outcome::Cause;
 use ekiden_core::websocket::{self, Frames};
 
-use crate::exchange::Workspace;
 use crate::exchange::downstream::Downstream;
+use crate::exchange::{Workspace, overload};
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
 
@@ -116,7 +116,11 @@ pub async fn run<D: Downstream>(
     ws.client_out.clear();
     poll_fn(|cx| {
         worker.clock.read();
-        tunnel.poll(cx, &worker, connection, ws)
+        let polled = tunnel.poll(cx, &worker, connection, ws);
+        if ws.permit.is_some() {
+            overload::hold(&connection.stream, ws);
+        }
+        polled
     })
     .await
 }

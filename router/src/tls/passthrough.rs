@@ -12,6 +12,8 @@ use rustls::server::Acceptor;
 use crate::exchange::Workspace;
 use crate::worker::connection::Connection;
 
+/// How long a silent connection is waited for once a drain has begun.
+const SETTLE_MS: u64 = 1_000;
 /// First byte of a TLS record that holds a handshake message.
 const HANDSHAKE_RECORD: u8 = 0x16;
 
@@ -35,6 +37,7 @@ pub async fn read_hello(
 ) -> Result<(), NoHello> {
     let worker = Rc::clone(&connection.worker);
     let over_ms = worker.now_ms().saturating_add(wait_ms);
+    let mut settle_ms = None;
     let mut hello = Hello { acceptor: Acceptor::default(), seen: 0 };
     poll_fn(|cx| {
         loop {
@@ -55,7 +58,11 @@ pub async fn read_hello(
                 Poll::Pending => {
                     let now_ms = worker.now_ms();
                     let silent = !ws.trace.is_open();
-                    if worker.is_forced() || now_ms >= over_ms {
+                    // As before a first request: who was let in a moment ago may still begin.
+                    let drained = silent
+                        && worker.is_draining()
+                        && now_ms >= *settle_ms.get_or_insert(now_ms + SETTLE_MS);
+                    if worker.is_forced() || drained || now_ms >= over_ms {
                         return if silent {
                             Poll::Ready(Err(NoHello::Silent))
                         } else {
@@ -65,7 +72,7 @@ pub async fn read_hello(
                     if silent {
                         worker.buffers.detach(&mut ws.client_in);
                     }
-                    connection.deadline.set(over_ms, cx.waker());
+                    connection.deadline.set(settle_ms.unwrap_or(over_ms).min(over_ms), cx.waker());
                     return Poll::Pending;
                 }
             }

@@ -170,6 +170,8 @@ impl RequestHead {
         self.expect_continue = false;
         self.asks_upgrade = false;
         self.is_extended = false;
+        self.safe = false;
+        self.idempotent = false;
     }
 
     fn judge_method(&mut self, method: &str) -> Result<(), Cause> {

@@ -24,9 +24,12 @@ use crate::exchange::{Workspace, overload};
 use crate::worker::connection::Connection;
 
 impl Forward<'_> {
-    /// Whether others stand in line: whoever comes now goes behind them.
-    pub(super) fn others_wait(&self) -> bool {
-        self.cluster.cluster.policy.slots.is_some() && self.cluster.cell.gate.waiting() > 0
+    /// Whether others stand in line for what this request needs: whoever comes now goes behind them. A line for endpoints
+    /// that are gone, or that this request has tried, is not its line.
+    pub(super) fn others_wait(&self, ws: &Workspace) -> bool {
+        self.cluster.cluster.policy.slots.is_some()
+            && self.cluster.cell.gate.waiting() > 0
+            && self.cluster.is_full(&ws.tried)
     }
 
     /// Whether a slot is all that lacks.
@@ -66,6 +69,7 @@ impl Forward<'_> {
             // A client that has left gives its place to another; one that has only finished sending waits on.
             let client = &mut connection.stream;
             client.poll_watch(cx, &worker.buffers, &mut ws.client_in, &mut half_closed)?;
+            let mut anew = false;
             loop {
                 match ticket.look(cx.waker()) {
                     Look::Settled(Verdict::Admitted(cell)) => return Poll::Ready(Ok(Some(cell))),
@@ -73,19 +77,15 @@ impl Forward<'_> {
                         return Poll::Ready(Err(overload::shed(&worker, ws, priority, Shed::Displaced)));
                     }
                     Look::Search => self.search(ws),
-                    Look::Wait if worker.waiters.changes() == seen => break,
-                    Look::Wait => {
+                    Look::Wait if worker.waiters.changes() != seen => {
                         seen = worker.waiters.changes();
                         self.look_again(ws)?;
                         self.search(ws);
-                        // The look after a search comes first: what it gave must not be left behind.
-                        if let Look::Settled(Verdict::Admitted(cell)) = ticket.look(cx.waker()) {
-                            return Poll::Ready(Ok(Some(cell)));
-                        }
-                        if !self.cluster.is_full(&ws.tried) {
-                            return Poll::Ready(Ok(None));
-                        }
+                        anew = true;
                     }
+                    // After the look that follows a search: what that gave must not be left behind.
+                    Look::Wait if anew && !self.cluster.is_full(&ws.tried) => return Poll::Ready(Ok(None)),
+                    Look::Wait => break,
                 }
             }
             if worker.clock.read().us() >= ticket.due.at_us {
@@ -98,15 +98,13 @@ impl Forward<'_> {
         drop((ticket, queued, line));
         let waited = worker.clock.read().us_since(began);
         note_wait(ws, waited);
-        let Some(cell) = result? else {
-            ws.trace.phase = Phase::Connect;
-            return Ok(None);
-        };
-        shard.queue.record(waited);
+        let given = result?;
         // The endpoint's time to take a connection begins when it has room for one.
         let over_ms = self.connect_over_ms.saturating_add(waited / 1_000);
         self.connect_over_ms = over_ms.min(self.total_ms(ws).unwrap_or(u64::MAX));
         ws.trace.phase = Phase::Connect;
+        let Some(cell) = given else { return Ok(None) };
+        shard.queue.record(waited);
         self.go_on(ws, cell).map(Some)
     }
 
