@@ -533,7 +533,18 @@ fn listeners_that_carry_no_http() {
         ("listeners = [\"t\", \"s\"]\nhost = \"a\"", &["no_meaning"]),
         ("listeners = [\"s\"]\npath = \"/a\"\nmethods = [\"GET\"]", &["no_meaning", "no_meaning"]),
         ("listeners = [\"t\"]\nupgrades = \"off\"", &["no_meaning"]),
+        ("listeners = [\"t\"]\n[cluster.b]\nprotocol = \"h2\"\nendpoints = [\"1.1.1.1:1\"]", &[]),
     ] {
+        let have: Vec<_> = found(&format!("{raw}{keys}")).iter().map(|found| found.code).collect();
+        assert_eq!(have, codes, "{keys}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_http_go_to_no_stream_of_http2() {
+    let raw = "[listener.t]\naddress = \"127.0.0.1:1\"\nprotocol = \"tcp\"\n\
+               [cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprotocol = \"h2\"\n[[route]]\ncluster = \"a\"\n";
+    for (keys, codes) in [("listeners = [\"t\"]", &["no_meaning"][..]), ("listeners = [\"edge\"]", &[])] {
         let have: Vec<_> = found(&format!("{raw}{keys}")).iter().map(|found| found.code).collect();
         assert_eq!(have, codes, "{keys}");
     }

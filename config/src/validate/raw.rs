@@ -1,8 +1,11 @@
 //! Listeners that carry other protocols than HTTP, and routes on them: what has no meaning there is refused.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::Scope;
-use crate::model::ListenerProtocol;
-use crate::names::ListenerName;
+use crate::model::{Action, Cluster, ListenerProtocol, Protocol, Route};
+use crate::names::{ClusterName, ListenerName};
 use crate::raw::{RawListener, RawRoute};
 
 /// Keys of a listener that belong to HTTP.
@@ -62,4 +65,30 @@ pub(super) fn route(scope: &mut Scope<'_, '_>, raw: &RawRoute, listeners: Option
         let message = format!("`{key}` has no meaning on a listener of protocol `{}`", other.word());
         scope.report.error_help(raw.span, "no_meaning", message, "leave it out");
     }
+}
+
+/// Bytes that are no HTTP cannot be a stream of HTTP/2.
+pub(super) fn carries_raw(
+    scope: &mut Scope<'_, '_>,
+    raw: &RawRoute,
+    route: &Route,
+    clusters: &BTreeMap<ClusterName, Arc<Cluster>>,
+) {
+    let is_raw =
+        |name: &ListenerName| scope.world.protocols.get(name).is_some_and(|p| *p != ListenerProtocol::Http);
+    let Action::Forward(forward) = &route.action else { return };
+    if !route.listeners.iter().flatten().any(is_raw) {
+        return;
+    }
+    let speaks_http2 = |name: &&ClusterName| {
+        clusters.get(*name).is_some_and(|cluster| cluster.policy.protocol != Protocol::Http1)
+    };
+    let Some(name) = forward.clusters.iter().map(|side| &side.cluster).find(speaks_http2) else { return };
+    let message = format!("the route carries bytes that are no HTTP, and the cluster `{name}` speaks HTTP/2");
+    scope.report.error_help(
+        raw.span,
+        "no_meaning",
+        message,
+        "leave out `protocol` of the cluster, or make one without",
+    );
 }
