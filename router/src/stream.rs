@@ -137,10 +137,21 @@ impl Stream {
         let socket = match self {
             Stream::Fresh(fresh) => socket2::SockRef::from(&fresh.socket),
             Stream::Tcp(stream) => socket2::SockRef::from(stream),
-            Stream::Tls(stream) => return stream.io().abort(),
+            Stream::Tls(stream) => return stream.abort(),
             Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => return,
         };
         let _closes_all_the_same: io::Result<()> = socket.set_linger(Some(std::time::Duration::ZERO));
+    }
+
+    /// Has the kernel end the connection when what was sent is not acknowledged for so long (tcp(7), TCP_USER_TIMEOUT).
+    pub fn bound_silence(&self, most: std::time::Duration) {
+        match self {
+            Stream::Tcp(stream) => {
+                let _goes_on_without = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(most));
+            }
+            Stream::Tls(stream) => stream.io().bound_silence(most),
+            Stream::Fresh(_) | Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => {}
+        }
     }
 
     /// Closes with a reset.

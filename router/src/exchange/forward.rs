@@ -36,6 +36,10 @@ use crate::wire::body::Framing;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
 
+/// How long a connection with many streams may go without word that what it sent has arrived: a path that drops everything
+/// is known by nothing else, and each request would meet it.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+
 /// Longest rewritten path; a longer one would only be refused by the endpoint.
 const REWRITE_MAX: usize = 64 << 10;
 
@@ -148,7 +152,10 @@ pub async fn forward_raw(
         Ok(()) => forward.step(ws),
         Err(cause) => Step::Failed(cause),
     };
-    if let Err(cause) = forward.acquire(connection, ws, first).await {
+    let acquired = forward.acquire(connection, ws, first).await;
+    // Validation refuses such a cluster; a table that came meanwhile may have brought one.
+    let acquired = acquired.and_then(|()| if ws.leg.is_http2() { Err(Cause::Http2Failed) } else { Ok(()) });
+    if let Err(cause) = acquired {
         forward.worker.buffers.discard(&mut ws.client_in);
         ws.leg.cut();
         forward.clear_leg(ws);
@@ -272,6 +279,7 @@ impl<'a> Forward<'a> {
         let secure = policy.tls.is_some();
         if policy.protocol != Protocol::Http1
             && !self.replayed
+            && ws.upgrade.is_none()
             && let Some(stream) =
                 self.worker.http2_pool.take(endpoint.cell.uid(), self.worker.turn_ms(), secure)
         {
@@ -285,6 +293,7 @@ impl<'a> Forward<'a> {
         }
         if !self.replayed
             && home.pool_most > 0
+            && policy.protocol != Protocol::Http2
             && let Some(stream) =
                 self.worker.pool.take(endpoint.cell.uid(), self.worker.turn_ms(), fresh_only, secure)
         {
@@ -370,14 +379,16 @@ impl<'a> Forward<'a> {
             Ok(stream) => {
                 shard.connects.add(1);
                 shard.connect.record(took_us);
-                if !endpoint.cell.is_gone() {
+                // Who was trusted when the handshake began may be trusted no more.
+                let is_retired = stream.is_retired();
+                if !endpoint.cell.is_gone() && !is_retired {
                     // One that is shared is counted by its pool.
                     shard.connections.add(u64::from(!matches!(stream, Stream::Http2(_))));
                     ws.trace.connect_us = Some(u32::try_from(took_us).unwrap_or(u32::MAX - 1));
                     ws.leg.attach(stream, home, false);
                     return Ok(true);
                 }
-                Cause::EndpointGone
+                if is_retired { Cause::TlsUnavailable } else { Cause::EndpointGone }
             }
             Err(cause) => {
                 shard.connect_failures.add(1);
@@ -640,7 +651,10 @@ impl<'a> Forward<'a> {
         sent: bool,
     ) -> After {
         self.count_bytes(ws);
-        if matches!(failure.cause, Cause::FirstByteTimeout | Cause::SendTimeout | Cause::UpstreamIdle) {
+        let silent = failure.cause == Cause::TotalTimeout && !ws.leg.answered;
+        if silent
+            || matches!(failure.cause, Cause::FirstByteTimeout | Cause::SendTimeout | Cause::UpstreamIdle)
+        {
             ws.leg.retire_connection();
         }
         if !is_client_gone(failure.cause)
@@ -747,6 +761,7 @@ async fn speak(
     if !speaks_http2(policy.protocol, &stream) {
         return Ok(stream);
     }
+    stream.bound_silence(SILENCE_MAX);
     let begun = connection::begin(stream).await.map_err(OpenError::Http2)?;
     let wanted = Wanted {
         cell: &endpoint.cell,

@@ -190,7 +190,13 @@ impl Leg {
             let written = ready!(self.output.poll_write(cx, stream, &[]))?;
             self.bytes_up += written.total as u64;
         }
-        Poll::Ready(Ok(()))
+        if stream.held() > 0 { Pin::new(stream).poll_flush(cx) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Bytes that were taken for sending and are not in the socket yet: TLS holds some.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.stream.as_ref().map_or(0, Stream::held)
     }
 
     /// Writes what is queued, followed by `direct`; ready with how much of `direct` went out, once anything did.

@@ -195,7 +195,7 @@ impl Relay {
             sides.ws.leg.bytes_up,
             sides.ws.leg.bytes_down,
             sides.ws.trace.bytes_out,
-            sides.client.held(),
+            sides.client.held() + sides.ws.leg.held(),
         );
         if sides.worker.is_forced() {
             return Poll::Ready(Err(self.failure(sides, Cause::Drained)));
@@ -221,7 +221,7 @@ impl Relay {
             sides.ws.leg.bytes_up,
             sides.ws.leg.bytes_down,
             sides.ws.trace.bytes_out,
-            sides.client.held(),
+            sides.client.held() + sides.ws.leg.held(),
         );
         if moved != after {
             self.progress_ms = now_ms;
@@ -270,7 +270,7 @@ impl Relay {
         sides: &mut Sides<'_, D>,
     ) -> Poll<Result<(), Cause>> {
         loop {
-            if sides.ws.leg.output.pending() > 0 {
+            if sides.ws.leg.output.pending() > 0 || sides.ws.leg.held() > 0 {
                 if sides.ws.leg.is_barred() {
                     return Poll::Ready(Err(Cause::EndpointGone));
                 }

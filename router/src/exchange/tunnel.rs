@@ -202,6 +202,18 @@ impl Tunnel {
                     Poll::Pending => break,
                 }
             }
+            // What TLS holds goes out before more is read.
+            if ws.leg.held() > 0 {
+                match ws.leg.poll_send(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => {
+                        self.cause.get_or_insert(Cause::UpstreamReset);
+                        way.shut = true;
+                        break;
+                    }
+                    Poll::Pending => break,
+                }
+            }
             if way.muted {
                 way.follow(ws.client_in.bytes());
                 let count = ws.client_in.len();
@@ -328,5 +340,6 @@ impl Tunnel {
 /// What changes when bytes move.
 fn bytes_of<D: Downstream>(ws: &Workspace, client: &D) -> [u64; 5] {
     let trace = &ws.trace;
-    [trace.bytes_in, trace.bytes_out, ws.leg.bytes_up, ws.leg.bytes_down, client.held() as u64]
+    let held = (client.held() + ws.leg.held()) as u64;
+    [trace.bytes_in, trace.bytes_out, ws.leg.bytes_up, ws.leg.bytes_down, held]
 }

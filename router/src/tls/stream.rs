@@ -4,7 +4,7 @@
 //! adapter reads 4 KiB, and it says what has been taken and not yet been sent ([`TlsStream::held`]), which the deadlines of
 //! slow readers need. Does not make handshakes (`handshake`) and does not choose certificates.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,6 +57,8 @@ pub struct TlsStream {
     taken: usize,
     sent: usize,
     closing: bool,
+    /// The close is to be a reset: nothing says that the end is an orderly one.
+    aborted: Cell<bool>,
     /// What the handshake agreed on; none before its end.
     session: Option<Arc<Session>>,
     /// What the endpoint was believed by; none on a connection with a client.
@@ -114,6 +116,7 @@ impl TlsStream {
             taken: 0,
             sent: 0,
             closing: false,
+            aborted: Cell::new(false),
             session: None,
             trust,
         }
@@ -132,6 +135,12 @@ impl TlsStream {
     /// The socket.
     pub fn io(&self) -> &Stream {
         &self.io
+    }
+
+    /// Makes the close to come a reset, without the word that the end is an orderly one.
+    pub fn abort(&self) {
+        self.aborted.set(true);
+        self.io.abort();
     }
 
     /// What rustls knows of the connection.
@@ -293,7 +302,7 @@ impl TlsStream {
 /// An endpoint is told that nothing more comes, however its connection ends: some keep no session otherwise.
 impl Drop for TlsStream {
     fn drop(&mut self) {
-        if self.trust.is_some() && !self.tls.is_handshaking() {
+        if self.trust.is_some() && !self.aborted.get() && !self.tls.is_handshaking() {
             self.say_goodbye();
         }
     }

@@ -1,5 +1,6 @@
 //! TLS with endpoints: who is believed, who is let in, sessions and kept connections, files that change, checks.
 
+mod bodies;
 mod changes;
 mod matrix;
 mod readme;

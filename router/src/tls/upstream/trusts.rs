@@ -263,6 +263,11 @@ impl Trusts {
                 held.fault = Some(reason);
                 held.made.take().is_some()
             }
+            Err(Lack::Unusable(reason)) if falls_open(held.made.as_ref(), &held.words) => {
+                tracing::error!(%app, %cluster, "{reason}; its endpoints, so far unverified, are not connected to");
+                held.fault = Some(reason);
+                held.made.take().is_some()
+            }
             Err(Lack::Unusable(reason)) => {
                 match held.made {
                     Some(_) => {
@@ -404,4 +409,9 @@ fn tell_unverified((app, cluster): &Place, words: &ClusterTls) {
             "the certificates of the endpoints of this cluster are not verified (`verify = \"insecure_none\"`)"
         );
     }
+}
+
+/// Whether to go on as before would go on without the verification that the words ask for now.
+fn falls_open(made: Option<&Made>, words: &ClusterTls) -> bool {
+    words.verify == Verify::Full && made.is_some_and(|made| made.words.verify == Verify::InsecureNone)
 }

@@ -1,0 +1,41 @@
+//! Bodies to endpoints that read late: what TLS has taken and not sent goes out without more coming.
+
+use std::io::{Read, Write};
+use std::thread;
+use std::time::Duration;
+
+use super::{cluster, setup};
+use ekiden_tests::{Authority, Client, Ekiden, SecureOrigin, Served, head, server_config};
+
+/// How long the endpoint does something else before it reads a body.
+const BUSY: Duration = Duration::from_millis(200);
+
+#[test]
+fn a_large_body_arrives_whole_at_an_endpoint_that_reads_late() {
+    let authority = Authority::new();
+    let config = server_config(&authority.make(&["127.0.0.1"]), None, None);
+    let origin = SecureOrigin::with(config, |stream, _| {
+        while let Some(text) = head(stream) {
+            thread::sleep(BUSY);
+            let text = text.to_ascii_lowercase();
+            let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            let mut body = vec![0; length.parse().unwrap()];
+            if stream.read_exact(&mut body).is_err() {
+                return;
+            }
+            let sum: u64 = body.iter().map(|byte| u64::from(*byte)).sum();
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{sum}", sum.to_string().len());
+            if stream.write_all(text.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let router = Ekiden::start(setup(&cluster("a", origin.address, "{ ca = \"ca.pem\" }", ""), &authority));
+    for size in [100_000, 300_000, 1_000_000, 3_000_000, 9_000_000] {
+        let mut client = Client::connect(router.address());
+        client.send(format!("POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: {size}\r\n\r\n"));
+        client.send(vec![7; size]);
+        let response = client.response();
+        assert_eq!((response.status, response.text()), (200, (7 * size).to_string()), "{size}: {response:?}");
+    }
+}
