@@ -380,7 +380,7 @@ impl<'a> Forward<'a> {
                 shard.connects.add(1);
                 shard.connect.record(took_us);
                 // Who was trusted when the handshake began may be trusted no more.
-                let is_retired = stream.is_retired();
+                let is_retired = matches!(stream, Stream::Tls(_)) && stream.is_retired();
                 if !endpoint.cell.is_gone() && !is_retired {
                     // One that is shared is counted by its pool.
                     shard.connections.add(u64::from(!matches!(stream, Stream::Http2(_))));
