@@ -334,6 +334,11 @@ impl Kept {
     /// a request that has arrived and not been reported yet is served, and a connection that was let in a moment ago
     /// may still send its first.
     async fn idle(&mut self) -> Idle {
+        if self.connection.stream.is_fresh() {
+            // Others first: a client needs a moment from its handshake to its request, and a read that comes too early costs
+            // more than the registration that it would save.
+            tokio::task::yield_now().await;
+        }
         if self.over_ms == 0 {
             self.over_ms = self.connection.worker.turn_ms() + self.keepalive_ms;
         }
