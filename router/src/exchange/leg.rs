@@ -317,3 +317,81 @@ fn response_fault(cause: Cause) -> Cause {
         _ => Cause::ResponseMalformed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::task::Waker;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    };
+
+    use super::*;
+    use crate::tls::TlsStream;
+
+    const PIECE: usize = 48 << 10;
+
+    /// Both ends of a session; which of them begins does not matter to what is tested.
+    fn session() -> (ServerConnection, ClientConnection) {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(vec!["a.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+            .unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "a.test".try_into().unwrap();
+        (
+            ServerConnection::new(Arc::new(server)).unwrap(),
+            ClientConnection::new(Arc::new(client), name).unwrap(),
+        )
+    }
+
+    /// A request that ends while the socket is full must not count as sent: nothing would send its end.
+    #[tokio::test]
+    async fn a_send_is_over_when_nothing_is_held() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (server, client) = session();
+        let (go, wait) = channel::<usize>();
+        let peer = std::thread::spawn(move || {
+            let mut peer = StreamOwned::new(client, theirs);
+            peer.conn.complete_io(&mut peer.sock).unwrap();
+            let mut body = vec![0; wait.recv().unwrap()];
+            peer.read_exact(&mut body).is_ok()
+        });
+        let ours = tokio::net::UnixStream::from_std(ours).unwrap();
+        let mut tls = TlsStream::new(Stream::Unix(ours), server);
+        assert!(poll_fn(|cx| tls.poll_handshake(cx)).await.is_ok());
+        let mut leg = Leg { stream: Some(Stream::Tls(Box::new(tls))), ..Leg::default() };
+        let mut total = 0;
+        loop {
+            leg.output.clear();
+            leg.output.buffer().extend_from_slice(&[7; PIECE]);
+            total += PIECE;
+            match leg.poll_send(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(sent) => assert_eq!((sent.is_ok(), leg.held()), (true, 0), "after {total} bytes"),
+                Poll::Pending => break,
+            }
+        }
+        go.send(total).unwrap();
+        assert!(poll_fn(|cx| leg.poll_send(cx)).await.is_ok());
+        assert!(peer.join().unwrap(), "the peer waits for the end of what was sent");
+    }
+}
