@@ -1,4 +1,5 @@
-//! The byte streams the router carries: TCP and unix sockets, and TLS over them, one type for both directions.
+//! The byte streams the router carries, one type for both directions: TCP and unix sockets, TLS over them, and a stream of
+//! HTTP/2 to an endpoint. An accepted TCP socket is read and written by hand until there is something to wait for.
 //!
 //! Does not pool, time out or parse.
 

@@ -1,4 +1,4 @@
-//! What a listener carries.
+//! What a listener carries. Does not say what has no meaning there (`validate::raw` does).
 
 /// What the connections of a listener carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -1,4 +1,4 @@
-//! The PROXY protocol: whose headers are believed, and which version is sent.
+//! The PROXY protocol: whose headers are believed, and which version is sent. Reads no header (the router does).
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! Keys by which requests are told apart or dealt out: one part, or a template of several.
+//! Keys by which requests are told apart or dealt out: one part, or a template of several. Does not judge where a key may stand.
 
 use std::sync::Arc;
 

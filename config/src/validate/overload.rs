@@ -1,4 +1,4 @@
-//! Slots and queues of clusters, caps of apps, ceilings of the process.
+//! Slots and queues of clusters, caps of apps, ceilings of the process. Priorities are words of a route, and read there.
 
 use std::time::Duration;
 

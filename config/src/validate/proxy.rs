@@ -1,4 +1,4 @@
-//! Whose headers of the PROXY protocol a listener believes.
+//! Whose headers of the PROXY protocol a listener believes. What is sent to endpoints is a word of the cluster.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Sharding of a cluster: keys that can be read, and words that make sense together.
+//! Sharding of a cluster: keys that can be read, and words that make sense together. Places no key.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The protocols of a route's `upgrades`.
+//! The protocols of a route's `upgrades`: names that can be upgraded to. Whether a request asks for one is the router's to see.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Shards as `GET /v1/table` shows them: words, the digest of the map, and the keys asked for most.
+//! Shards as `GET /v1/table` shows them: words, the digest of the map, and the keys asked for most. Counts nothing.
 
 use ekiden_config::doors::{KeyStatus, ShardStatus};
 use ekiden_config::model::{KeyPiece, ShardFallback, ShardPolicy};

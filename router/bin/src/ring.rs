@@ -1,4 +1,5 @@
 //! `ekiden ring`: how a sharded cluster of a configuration shares out keys, what moves if an endpoint leaves, and where a key is.
+//! Reads the file alone: endpoints from DNS and the API are not in it.
 
 use std::fmt::Write;
 use std::process::ExitCode;

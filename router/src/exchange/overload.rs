@@ -1,6 +1,6 @@
 //! What an exchange says and counts when it is refused because there is too much work, and what it holds meanwhile.
 //!
-//! Core decides (`core::overload`); the answer is made in `answer`, as for every outcome.
+//! Core decides (`core::overload`); the answer is made in `answer`, as for every outcome. Does not wait (`forward::slots` does).
 
 use std::sync::Arc;
 
@@ -56,6 +56,7 @@ pub fn hold<D: Downstream>(client: &D, ws: &mut Workspace) {
         + ws.leg.input.capacity()
         + ws.client_out.pending()
         + ws.leg.output.pending()
-        + client.held();
+        + client.held()
+        + ws.leg.held();
     permit.hold(bytes as u64);
 }

@@ -1,7 +1,7 @@
 //! The shard key of a request, from its head to each pick. Core makes the key and places it; see `core::shard`.
 //!
 //! The key is read once, before the path is rewritten, and kept for every attempt: a retry, and a table that came meanwhile,
-//! place the same key.
+//! place the same key. Does not choose an endpoint.
 
 use std::sync::Arc;
 

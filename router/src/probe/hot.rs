@@ -1,4 +1,4 @@
-//! Ticks the clusters that are watched for hot keys. Which keys are hot is core's `shard::hot`. Runs on the probe thread.
+//! Ticks the clusters that are watched for hot keys. Which keys are hot is core's `shard::hot`. Runs on the probe thread. Counts no request.
 
 use std::sync::Arc;
 use std::time::Duration;

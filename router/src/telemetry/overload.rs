@@ -1,4 +1,5 @@
-//! The families of overload: what was shed and why, how near the ceilings are, what apps use, lines for slots.
+//! The families of overload: what was shed and why, how near the ceilings are, what apps use, lines for slots. Reads
+//! counts and changes nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! The walk begins at a member drawn by weight, and a tie goes to the first, so that an idle cluster follows the weights. A pick
 //! looks at each cell: good for some ten endpoints. With more, workers and routers that see the same minimum at the same time
-//! all go there, and p2c does better.
+//! all go there, and p2c does better. Does not count requests in.
 
 use super::p2c::{Draw, less_loaded};
 use super::ready::{Member, View};
