@@ -10,6 +10,7 @@ mod overload;
 mod protocol;
 mod proxy;
 mod readiness;
+mod resilience;
 mod shard;
 mod tls;
 mod trust;
@@ -21,6 +22,7 @@ pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
 pub use proxy::{ProxySources, ProxyVersion};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
+pub use resilience::{Replay, RetryBudget, RetryPolicy, StatusRange};
 pub use shard::{HotKeyPolicy, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind, ShardPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
 pub use trust::{
@@ -240,6 +242,9 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Connect attempts in all, each to another endpoint. 1..=10, default 3.
     pub attempts: u8,
+    /// When and how requests are sent again. None means the built-in rules: after a failed connect, and once after a connection
+    /// that was lost before a response, where that is safe.
+    pub retry: Option<Arc<RetryPolicy>>,
     /// Whether a path whose loose form selects another rule is allowed (DESIGN section 3).
     pub loose_path: LoosePath,
     /// Largest request body on this route (413 beyond); none means the listener's bound. Already merged with the app's.
@@ -492,6 +497,8 @@ pub struct ClusterPolicy {
     pub queue: u32,
     /// Requests at once per endpoint; none means no bound.
     pub slots: Option<SlotPolicy>,
+    /// How many requests are sent again, of routes that say when; none means any number.
+    pub retry_budget: Option<RetryBudget>,
     /// Ejection, panic and slow start.
     pub readiness: ReadinessPolicy,
     /// Version of the PROXY protocol that connections to endpoints begin with. With one, each carries one request.

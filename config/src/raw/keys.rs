@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::declare::tables;
 use super::quantity::{Bytes, Factor, RawRate};
 use super::read::{CountOr, FlagOr, Map, Off, OneOrMany, PortOrFlag, Raw, Spanned, TextOr, Word, Words};
+use super::retry::RetryOn;
 use super::scalar::Status;
 use super::shape::Shape;
 use crate::model::{
     Balance, ClientAuthMode, DeniedHeaders, LimitFields, ListenerProtocol, LogFormat, LoosePath, MissingKey,
-    Priority, Protocol, ProxyVersion, ReplicaPick, Role, ShardAlgorithm, ShardKind, TlsVersion, UnknownName,
-    Verify,
+    Priority, Protocol, ProxyVersion, Replay, ReplicaPick, Role, ShardAlgorithm, ShardKind, TlsVersion,
+    UnknownName, Verify,
 };
 
 /// What is written for `denied_headers`.
@@ -95,6 +96,14 @@ impl Words for ShardKind {
 impl Words for ReplicaPick {
     const WORDS: &'static [(&'static str, Self)] =
         &[("primary", ReplicaPick::Primary), ("p2c", ReplicaPick::P2c)];
+}
+
+impl Words for Replay {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("idempotent", Replay::Idempotent),
+        ("idempotency-key", Replay::IdempotencyKey),
+        ("any", Replay::Any),
+    ];
 }
 
 impl Words for ProxyVersion {
@@ -390,6 +399,9 @@ tables! {
         slots: Off<u64> = "\"off\"" in 1, 1_000_000;
         /// Requests that may wait: a number, or a table.
         queue: CountOr<RawQueue> = "1024" in 0, 1_000_000;
+        /// How many requests are sent again, of routes with `retry`; when it is out, clients get the answer that
+        /// there is. `off` sets no bound.
+        retry_budget: Off<RawRetryBudget> = "see the keys";
         /// When an endpoint is set aside because requests fail there; `off` never does that.
         ejection: Off<RawEjection> = "see the keys";
         /// Serve ejected endpoints too while fewer than this percentage of the cluster is ready; `off` does so only when nothing
@@ -499,6 +511,17 @@ tables! {
         interval: Spanned<Duration> = "\"1s\"" in 10, HOUR;
     }
 
+    /// The share of a cluster's requests that is sent again, over all workers. Failed connects cost no endpoint anything and are
+    /// not counted.
+    RawRetryBudget as "a retry budget" {
+        /// Of a hundred requests of routes with `retry`.
+        percent: u64 = "20" in 1, 100;
+        /// A second, however few requests there are.
+        floor: u64 = "10" in 0, 100_000;
+        /// Time that is looked back on, in ten buckets.
+        window: Duration = "\"10s\"" in 1000, 60_000;
+    }
+
     /// Ejection by evidence: what connects and requests met. While an endpoint is ejected, the probe of the cluster, else a
     /// connect, runs every 250 ms; the first success ends the ejection.
     RawEjection as "an ejection" {
@@ -597,6 +620,9 @@ tables! {
         timeout: RawTimeout = "that of the app";
         /// Connect attempts at most, each to another endpoint.
         attempts: u64 = "3" in 1, 10;
+        /// When and how a request is sent again. Without it: after a failed connect to another endpoint, and once after a
+        /// connection that was lost before a response, where that is safe.
+        retry: RawRetry = "none";
         /// What to do when the path, read loosely (`%2F`, `//`, `;`), would select another rule: `refuse` or `allow`.
         loose_path: Word<LoosePath> = "\"refuse\"";
         /// Largest request body, in bytes; 413 beyond.
@@ -618,6 +644,29 @@ tables! {
         upgrades: Off<Vec<Spanned<String>>> = "[\"websocket\"]" in 1, 16;
         /// Who is refused first and waits longest when there is too much work: `low`, then `normal`, `high`, `critical`.
         priority: Word<Priority> = "\"normal\"";
+    }
+
+    /// When and how a request is sent again, to an endpoint that has not been tried while there is one. Never once a byte of a
+    /// response has gone to the client. The `retry_budget` of the cluster bounds it.
+    RawRetry as "a retry" {
+        /// What for: `connect` (no connection was made; goes on at once, and `attempts` of the route counts it), `reset` (the
+        /// connection was lost before the first byte of a response), and statuses from 400 on: 503, `"502-504"`, `"5xx"`.
+        on: Vec<RetryOn> = "[\"connect\", \"reset\"]" in 1, 16;
+        /// Times that a request is sent at most, the first one included.
+        attempts: u64 = "3" in 1, 10;
+        /// Longest wait of one try for the first byte of its response, from the request sent on; then it is sent again. The last
+        /// try gets 504.
+        per_try: Duration = "none: no try is given up before `timeout.first_byte`" in 1, DAY;
+        /// Longest wait before the first retry, doubled for each further one; the wait is drawn evenly from nothing up to it
+        /// (full jitter). `off` waits only as long as a `Retry-After` says, of the endpoint that is to be tried again.
+        backoff: Off<Duration> = "\"25ms\"" in 1, HOUR;
+        /// Longest such wait.
+        backoff_max: Spanned<Duration> = "ten times `backoff`" in 1, HOUR;
+        /// Bytes of a request kept for that, head included; what is larger is sent once.
+        buffer: Bytes = "\"64KiB\"" in 1024, 64 << 20;
+        /// Which requests may reach an endpoint twice: `idempotent` (by their method: GET, HEAD, OPTIONS, PUT, DELETE),
+        /// `idempotency-key` (those too that carry this field, but never after a status), or `any`.
+        replay: Word<Replay> = "\"idempotent\"";
     }
 
     /// A rate of requests, counted over all workers. What one limit refuses takes nothing from the others.

@@ -293,6 +293,13 @@ fn routes() {
         ("cluster = \"web\"\nsplit = \"cient\"", &[("unknown_value", 7, 10)]),
         ("cluster = \"web\"\nsplit = {}", &[("one_of", 7, 9)]),
         ("cluster = \"web\"\nattempts = 11", &[("out_of_range", 7, 12)]),
+        ("cluster = \"web\"\nretry = { on = [\"conect\"] }", &[("unknown_value", 7, 18)]),
+        ("cluster = \"web\"\nretry = { on = [302] }", &[("bad_status", 7, 17)]),
+        ("cluster = \"web\"\nretry = { on = [\"599-500\"] }", &[("bad_status", 7, 18)]),
+        ("cluster = \"web\"\nretry = { on = [] }", &[("empty_list", 7, 16)]),
+        ("cluster = \"web\"\nretry = { attempts = 0 }", &[("out_of_range", 7, 22)]),
+        ("cluster = \"web\"\nretry = { replay = \"all\" }", &[("unknown_value", 7, 21)]),
+        ("cluster = \"web\"\nretry = { backoff = \"2s\", backoff_max = \"1s\" }", &[("out_of_range", 7, 42)]),
         ("cluster = \"web\"\nloose_path = \"alow\"", &[("unknown_value", 7, 15)]),
         (
             "cluster = \"web\"\ntimeout = { connect = \"1s\", connect_try = \"2s\" }",

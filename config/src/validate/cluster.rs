@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, host, overload, readiness, shard, trust};
+use super::{Fault, Scope, host, overload, readiness, resilience, shard, trust};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy, Protocol,
@@ -67,6 +67,7 @@ pub(super) fn cluster(
         peer_router: raw.peer_router.unwrap_or(false),
         queue,
         slots,
+        retry_budget: resilience::budget(raw.retry_budget.as_ref()),
         readiness,
         tls,
         protocol,

@@ -18,6 +18,7 @@ mod process;
 mod proxy;
 mod raw;
 mod readiness;
+mod resilience;
 mod route;
 mod shard;
 mod timeout;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::action::{Around, action};
 use super::admission::{self, Written};
-use super::{Scope, condition, field, host, limit, raw as other, timeout, upgrade};
+use super::{Scope, condition, field, host, limit, raw as other, resilience, timeout, upgrade};
 use crate::model::{
     Admission, AppCaps, HostMatch, LoosePath, PathMatch, Priority, Role, Route, RouteLimits, Timeouts,
 };
@@ -68,6 +68,7 @@ pub(super) fn route(
     let rate_limits = rate_limits(scope, raw, shared);
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
     let upgrades = upgrade::upgrades(scope, raw.upgrades.as_ref());
+    let retry = resilience::retry(scope, raw.retry.as_ref()).map(Arc::new);
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -85,6 +86,7 @@ pub(super) fn route(
         response_headers,
         timeouts,
         attempts: raw.attempts.and_then(|attempts| u8::try_from(attempts).ok()).unwrap_or(3),
+        retry,
         loose_path: raw.loose_path.map_or(LoosePath::default(), |word| word.0),
         body_limit: raw.body_limit.map(|limit| limit.0).or(shared.body_limit),
         admission,

@@ -29,6 +29,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
         send_proxy: None,
         queue: 1,
         slots: None,
+        retry_budget: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),

@@ -124,6 +124,7 @@ mod tests {
             Cause::QueueFull,
             Cause::QueueTimeout,
             Cause::AppLimited,
+            Cause::StatusRetried,
         ];
         for cause in Cause::ALL {
             let kind = Evidence::of_failure(cause.at(Phase::Wait));

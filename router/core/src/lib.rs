@@ -24,6 +24,7 @@ pub mod pick;
 pub mod policy;
 pub mod query;
 pub mod readiness;
+pub mod resilience;
 pub mod shard;
 pub mod split;
 mod stable;

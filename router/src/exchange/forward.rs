@@ -1,9 +1,8 @@
 //! Forwards a request: picks, connects, relays, and tries again where that is safe.
 //!
-//! A failed connect goes to another endpoint. A connection that dies before the first response byte is replaced once,
-//! when the method allows the request to be sent twice or when none of it was written. Does not move bytes (see
-//! `relay`).
+//! A failed connect goes to another endpoint; what is sent again, and when, is in `again`. Does not move bytes (see `relay`).
 
+mod again;
 mod slots;
 
 use std::future::poll_fn;
@@ -22,6 +21,7 @@ use ekiden_core::table::RouteEntry;
 
 use crate::clock::Moment;
 use crate::exchange::downstream::Downstream;
+use crate::exchange::forward::again::Next;
 use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
@@ -55,8 +55,12 @@ struct Forward<'a> {
     connects: u8,
     last: Option<Cause>,
     replayed: bool,
-    /// An endpoint that gets the replay only when there is no other.
-    second_choice: Option<u64>,
+    /// Endpoints that get the request again only when there is no other.
+    second_choice: smallvec::SmallVec<[u64; 2]>,
+    /// Times that the request was sent by the rules of its route, the one that is on included.
+    sends: u8,
+    /// It may be sent again after a response, if its route says so.
+    after_status: bool,
 }
 
 /// What [`Forward::step`] came to.
@@ -90,8 +94,9 @@ pub fn forward<D: Downstream>(
             Err(cause) => return Box::pin(run::refuse(connection, ws, *cause, None)).await,
         };
         let mut relay: Option<Relay> = None;
+        let mut goes_on = false;
         loop {
-            let acquired = match forward.step(ws) {
+            let acquired = match if goes_on { Step::Attached } else { forward.step(ws) } {
                 Step::Attached => Ok(()),
                 Step::Failed(cause) => Err(cause),
                 // Boxed, as is every path off the plain one: it would widen the task of each connection, idle ones too.
@@ -103,7 +108,8 @@ pub fn forward<D: Downstream>(
                 let failure = Failure { cause, begun: false, replayable: false };
                 return Box::pin(forward.fail(connection, ws, failure, relay.is_some())).await;
             }
-            let relay = forward.attempt::<D>(ws, &mut relay);
+            let relay = forward.attempt::<D>(ws, &mut relay, goes_on);
+            goes_on = false;
             let mut sides = Sides {
                 worker: &forward.worker,
                 client: &mut connection.stream,
@@ -125,11 +131,13 @@ pub fn forward<D: Downstream>(
                     return Box::pin(forward.tunnel(connection, ws)).await;
                 }
                 Ok(finish) => return forward.finish(&connection.stream, ws, finish),
-                Err(failure) => {
-                    if !forward.begin_again(ws, failure) {
+                Err(failure) => match Box::pin(forward.begin_again(connection, ws, relay, failure)).await {
+                    Next::Again => {}
+                    Next::GoOn => goes_on = true,
+                    Next::Fail(failure) => {
                         return Box::pin(forward.fail(connection, ws, failure, true)).await;
                     }
-                }
+                },
             }
         }
     }
@@ -200,6 +208,11 @@ impl<'a> Forward<'a> {
         ws.trace.phase = Phase::Connect;
         ws.tried.clear();
         ws.leg.output.clear();
+        let after_status = entry
+            .route
+            .retry
+            .as_deref()
+            .is_some_and(|policy| again::enter(policy, &cluster, ws, worker.turn_ms()));
         let timeouts = entry.route.timeouts;
         let started = started(&worker, ws);
         let total_ms = timeouts.total.map_or(u64::MAX, |total| after_ms(started, total));
@@ -213,7 +226,9 @@ impl<'a> Forward<'a> {
             connects: 0,
             last: None,
             replayed: false,
-            second_choice: None,
+            second_choice: smallvec::SmallVec::new(),
+            sends: 1,
+            after_status,
         }
     }
 
@@ -302,7 +317,8 @@ impl<'a> Forward<'a> {
             ws.leg.attach(stream, home, true);
             return Step::Attached;
         }
-        if self.connects >= self.entry.route.attempts {
+        // Each send has a connect of its own.
+        if self.connects >= self.entry.route.attempts.saturating_add(self.sends - 1) {
             return Step::Failed(self.last.unwrap_or(Cause::ConnectFailed));
         }
         self.count_attempt(ws, endpoint);
@@ -402,7 +418,7 @@ impl<'a> Forward<'a> {
         drop(home);
         self.last = Some(failed);
         ws.trace.retry_cause = Some(failed);
-        if failed == Cause::SocketsExhausted {
+        if failed == Cause::SocketsExhausted || !self.retries_connects(failed) {
             return Err(failed);
         }
         if worker.now_ms() >= self.connect_over_ms {
@@ -493,18 +509,29 @@ impl<'a> Forward<'a> {
     }
 
     /// Begins an attempt on the connection that is attached: the head is written for the first one, and kept.
-    fn attempt<'r, D: Downstream>(&self, ws: &mut Workspace, relay: &'r mut Option<Relay>) -> &'r mut Relay {
+    /// `goes_on` says that it is the one that was on.
+    fn attempt<'r, D: Downstream>(
+        &self,
+        ws: &mut Workspace,
+        relay: &'r mut Option<Relay>,
+        goes_on: bool,
+    ) -> &'r mut Relay {
         let now = self.worker.clock.turn();
-        ws.trace.leg_started = Some(now);
-        ws.trace.phase = Phase::Send;
+        if !goes_on {
+            ws.trace.leg_started = Some(now);
+            ws.trace.phase = Phase::Send;
+        }
         match relay {
             Some(relay) => {
-                relay.restart(ws, now.ms());
+                if !goes_on {
+                    relay.restart(ws, now.ms());
+                }
                 relay
             }
             none => {
                 self.write_head(ws, started(&self.worker, ws));
-                none.insert(Relay::new::<D>(ws, run::body_limit(self.listener, &self.entry), now.ms()))
+                let body_limit = run::body_limit(self.listener, &self.entry);
+                none.insert(Relay::new::<D>(ws, &self.entry.route, body_limit, now.ms()))
             }
         }
     }
@@ -515,58 +542,6 @@ impl<'a> Forward<'a> {
             None => return,
         };
         write_request(&self.worker, ws, self.listener, &self.entry, &address, started);
-    }
-
-    /// Counts the one replay, and sends it to another endpoint if there is one. A new connection that died is the
-    /// endpoint's own doing; a pooled one may have died of age, so its endpoint is the second choice.
-    fn note_replay(&mut self, ws: &mut Workspace, cause: Cause) {
-        self.replayed = true;
-        self.cluster.cell.shard(self.worker.id).replays.add(1);
-        let reused = ws.leg.reused;
-        let Some(home) = ws.leg.home() else { return };
-        let uid = home.cell.uid();
-        if ws.leg.unprocessed {
-            self.cluster.cell.shard(self.worker.id).http2_unprocessed.add(1);
-        }
-        if reused || ws.leg.unprocessed {
-            self.second_choice = Some(uid);
-        } else {
-            evidence::failed(&self.worker, &home.cell, cause.at(ws.trace.phase), false);
-        }
-        let at = self.cluster.endpoints.iter().position(|endpoint| endpoint.cell.uid() == uid);
-        if let Some(index) = at.and_then(|index| u32::try_from(index).ok()) {
-            self.avoid(ws, index, uid);
-        }
-    }
-
-    /// Allows the second choice of a replay again; false when there is none.
-    fn allow_second_choice(&mut self, ws: &mut Workspace) -> bool {
-        let Some(uid) = self.second_choice.take() else { return false };
-        self.tried_uids.retain(|tried| *tried != uid);
-        ws.tried
-            .retain(|index| self.cluster.endpoint(*index).is_none_or(|endpoint| endpoint.cell.uid() != uid));
-        true
-    }
-
-    /// Gives the connection up for another one, if the request may be sent again; false when it may not.
-    fn begin_again(&mut self, ws: &mut Workspace, failure: Failure) -> bool {
-        let lost = matches!(failure.cause, Cause::ClosedWithoutResponse | Cause::UpstreamReset);
-        // An endpoint removed before the first byte was written has had no attempt.
-        let barred = failure.cause == Cause::EndpointGone;
-        if !failure.replayable || self.worker.is_forced() || !(barred || (lost && !self.replayed)) {
-            return false;
-        }
-        if lost {
-            self.note_replay(ws, failure.cause);
-        }
-        ws.trace.retry_cause = Some(failure.cause);
-        self.last = Some(failure.cause);
-        self.count_bytes(ws);
-        ws.leg.cut();
-        self.worker.buffers.discard(&mut ws.leg.input);
-        // Its table may be old by now.
-        let _gone_is_found_by_the_pick = self.look_again(ws);
-        true
     }
 
     /// A complete response: both connections go where they can.

@@ -55,7 +55,7 @@ pub fn hold<D: Downstream>(client: &D, ws: &mut Workspace) {
     let bytes = ws.client_in.capacity()
         + ws.leg.input.capacity()
         + ws.client_out.pending()
-        + ws.leg.output.pending()
+        + ws.leg.output.held()
         + client.held()
         + ws.leg.held();
     permit.hold(bytes as u64);

@@ -25,8 +25,8 @@ use crate::wire::body::{Decoder, Frame, Framing};
 use crate::wire::chunked::trailer_fields;
 use crate::worker::Worker;
 
-/// Bytes of a request kept for a replay, head included.
-const REPLAY_MAX: usize = 64 << 10;
+/// Bytes of a request kept for a replay where the route does not say, head included.
+const REPLAY_MAX: u32 = 64 << 10;
 /// Request bytes queued before more are decoded.
 const QUEUE_MAX: usize = 64 << 10;
 /// Data of at most this size is copied next to its framing; larger data is written from where it was read.
@@ -52,6 +52,8 @@ enum RequestSide {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ResponseSide {
     Head,
+    /// The final head is there, and the driver decides what becomes of it.
+    Judged,
     Body,
     Done,
 }
@@ -78,6 +80,9 @@ pub struct Relay {
     request_body_bytes: u64,
     body_limit: Option<u64>,
     replayable: bool,
+    replay_max: u32,
+    /// Statuses of this route may call for another try: the driver is asked before anything is passed on.
+    judges: bool,
     response: ResponseSide,
     response_decoder: Decoder,
     shape: Shape,
@@ -92,6 +97,8 @@ pub struct Relay {
     switched: bool,
     early_bytes: bool,
     woken: bool,
+    /// Longest wait of this try for the first byte.
+    first_byte_ms: u64,
     progress_ms: u64,
     request_wait: Wait,
     response_wait: Wait,
@@ -141,8 +148,16 @@ pub struct Sides<'a, D> {
 
 impl Relay {
     /// A relay whose head has been queued on the leg. `body_bytes` of the body may already stand in `client_in`.
-    pub fn new<D: Downstream>(ws: &Workspace, body_limit: Option<u64>, now_ms: u64) -> Self {
+    pub fn new<D: Downstream>(ws: &Workspace, route: &Route, body_limit: Option<u64>, now_ms: u64) -> Self {
         let framing = ws.request.framing;
+        let first_byte = route.timeouts.first_byte;
+        let (replay_max, judges, first_byte) = match &route.retry {
+            None => (REPLAY_MAX, false, first_byte),
+            Some(policy) => {
+                let first_byte = policy.per_try.map_or(first_byte, |per_try| per_try.min(first_byte));
+                (policy.buffer, !policy.statuses.is_empty(), first_byte)
+            }
+        };
         // A stream brings no chunks: its body lasts until it ends.
         let received = if D::IS_STREAM && framing == Framing::Chunked { Framing::Close } else { framing };
         Self {
@@ -152,6 +167,8 @@ impl Relay {
             request_body_bytes: 0,
             body_limit,
             replayable: true,
+            replay_max,
+            judges,
             response: ResponseSide::Head,
             response_decoder: Decoder::Done,
             shape: Shape { coding: Coding::Plain, until_close: false },
@@ -166,6 +183,7 @@ impl Relay {
             switched: false,
             early_bytes: false,
             woken: false,
+            first_byte_ms: milliseconds(first_byte),
             progress_ms: now_ms,
             request_wait: Wait::EndpointWrite,
             response_wait: Wait::EndpointRead,
@@ -179,6 +197,26 @@ impl Relay {
         self.response = ResponseSide::Head;
         self.woken = false;
         self.progress_ms = now_ms;
+    }
+
+    /// The response that the driver was asked about is the one for the client. Polled again, this goes on with it.
+    pub fn keep_answer(&mut self) {
+        self.judges = false;
+    }
+
+    /// Whether the request was larger than what is kept of it.
+    pub fn has_let_go(&self) -> bool {
+        !self.replayable
+    }
+
+    /// Whether the response that is given up has come to its end: its connection can carry another request.
+    pub fn is_answer_whole(&self, ws: &Workspace) -> bool {
+        let is_whole = match ws.response.framing {
+            Framing::None => ws.leg.input.is_empty(),
+            Framing::Length(length) => ws.leg.input.bytes().len() as u64 == length,
+            Framing::Chunked | Framing::Close => false,
+        };
+        is_whole && self.request == RequestSide::Sent && ws.response.keep_alive && !ws.leg.closed
     }
 
     /// Drives both directions as far as they go. Ready once the response has been written, or on a failure.
@@ -230,7 +268,8 @@ impl Relay {
     }
 
     fn failure<D: Downstream>(&self, sides: &Sides<'_, D>, cause: Cause) -> Failure {
-        let unanswered = !sides.ws.leg.answered && !self.head_queued;
+        let judged = cause == Cause::StatusRetried;
+        let unanswered = (!sides.ws.leg.answered || judged) && !self.head_queued;
         let unwritten = sides.ws.leg.bytes_up == 0;
         Failure {
             cause,
@@ -351,7 +390,7 @@ impl Relay {
     /// Lets go of written bytes that a replay can no longer need or hold.
     fn bound_replay<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) {
         let output = &mut sides.ws.leg.output;
-        if sides.ws.leg.answered || output.held() > REPLAY_MAX {
+        if (sides.ws.leg.answered && !self.judges) || output.held() > self.replay_max as usize {
             self.replayable = false;
             output.release_sent();
         }
@@ -504,6 +543,10 @@ impl Relay {
                 self.take_response_head(sides)?;
                 Ok(true)
             }
+            ResponseSide::Judged => {
+                self.take_response_head(sides)?;
+                Ok(true)
+            }
             ResponseSide::Body => self.decode_response(sides),
             ResponseSide::Done => Ok(true),
         }
@@ -512,6 +555,10 @@ impl Relay {
     fn take_response_head<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<(), Cause> {
         if sides.ws.response.is_informational() {
             return self.take_informational(sides);
+        }
+        if self.judges && self.asks_driver(sides) {
+            self.response = ResponseSide::Judged;
+            return Err(Cause::StatusRetried);
         }
         if D::IS_STREAM && sides.ws.request.is_extended && sides.ws.response.status < 300 {
             // To its client it would say that the stream is a tunnel.
@@ -556,6 +603,13 @@ impl Relay {
             self.decode_response(sides)?;
         }
         Ok(())
+    }
+
+    /// Whether the driver is asked before the final head is passed on.
+    #[cold]
+    fn asks_driver<D>(&self, sides: &Sides<'_, D>) -> bool {
+        let takes = sides.route.retry.as_ref().is_some_and(|policy| policy.takes(sides.ws.response.status));
+        takes && self.informational == 0
     }
 
     fn take_informational<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<(), Cause> {
@@ -742,7 +796,7 @@ impl Relay {
                     (after(timeouts.idle), Cause::UpstreamIdle)
                 }
             },
-            (RequestSide::Sending, ResponseSide::Head) => match self.request_wait {
+            (RequestSide::Sending, ResponseSide::Head | ResponseSide::Judged) => match self.request_wait {
                 Wait::ClientBody => {
                     let limits = &sides.listener.limits;
                     let idle_ms = milliseconds(limits.body_idle);
@@ -755,8 +809,8 @@ impl Relay {
                     (after(timeouts.idle), Cause::SendTimeout)
                 }
             },
-            (RequestSide::Sent | RequestSide::Broken, ResponseSide::Head) => {
-                (after(timeouts.first_byte), Cause::FirstByteTimeout)
+            (RequestSide::Sent | RequestSide::Broken, ResponseSide::Head | ResponseSide::Judged) => {
+                (self.progress_ms + self.first_byte_ms, Cause::FirstByteTimeout)
             }
         };
         match sides.total_ms {

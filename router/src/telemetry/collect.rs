@@ -13,7 +13,10 @@ use ekiden_core::stats::{CLASSES, ClusterShard, Counter, Gauge, Histogram, Histo
 use ekiden_core::table::Table;
 
 use super::family::{self, Family};
-use super::{State, connection_limits, http2, limits, overload, process, publishing, readiness, shards, tls};
+use super::{
+    State, connection_limits, http2, limits, overload, process, publishing, readiness, resilience, shards,
+    tls,
+};
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
 /// a rate over them has a beginning.
@@ -36,6 +39,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     families.extend(overload::families(max, &table, &state.sources.workers, (state.sources.ceilings)()));
     families.extend(endpoints(max, &table));
     families.extend(readiness::families(max, &table));
+    families.extend(resilience::families(max, &table, elapsed_ms(state)));
     families.extend(shards::families(max, &table));
     families.extend(publishing::table(&state.sources.status.status()));
     families.extend(publishing::log(&state.sources.log));
@@ -44,6 +48,11 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     let mut out = String::new();
     family::write(families, &mut out)?;
     Ok(out)
+}
+
+/// The time that workers count by.
+fn elapsed_ms(state: &State) -> u64 {
+    u64::try_from(state.sources.started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn build_info() -> Family {

@@ -23,6 +23,7 @@ mod overload;
 mod process;
 mod publishing;
 mod readiness;
+mod resilience;
 mod server;
 mod shards;
 #[cfg(test)]

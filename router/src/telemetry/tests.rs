@@ -46,6 +46,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         send_proxy: None,
         queue: 1,
         slots: None,
+        retry_budget: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),

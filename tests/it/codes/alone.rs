@@ -57,6 +57,33 @@ pub(super) fn cluster_gone(cause: Cause, phase: Phase) {
     counted_once(&router, cause);
 }
 
+/// The only endpoint answers so that it is tried again, and is set to drain while the request waits for that.
+pub(super) fn status_retried(cause: Cause, phase: Phase) {
+    let origin = Origin::start(|conn| {
+        conn.request();
+        conn.send("HTTP/1.1 503 Busy\r\nRetry-After: 25\r\nContent-Length: 0\r\n\r\n");
+    });
+    let text = |drain: &str| {
+        let endpoint = format!("{{ address = \"{}\"{drain} }}", origin.address);
+        format!(
+            "[cluster.web]\nendpoints = [{endpoint}]\n[[route]]\ncluster = \"web\"\nretry = {{ on = [503] }}\n"
+        )
+    };
+    let setup = Setup::new(text(""));
+    let draining = setup.config_with(&text(", drain = true"));
+    let router = Ekiden::start(setup);
+    let mut client = router.client();
+    let address = client.socket().local_addr().unwrap().to_string();
+    client.send(GET);
+    until("a request that waits", || {
+        (router.metric("ekiden_cluster_resends_total", &["status"]) == 1.0).then_some(())
+    });
+    router.rewrite(&draining);
+    let response = client.response();
+    check(&router, cause, phase, &Seen { client: address, earlier: 0, response: Some(response) });
+    counted_once(&router, cause);
+}
+
 /// The last descriptor is taken by clients, and a request of another one needs an upstream connection.
 pub(super) fn sockets_exhausted(cause: Cause, phase: Phase) {
     const DESCRIPTORS: usize = 100;

@@ -113,6 +113,7 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::SendTimeout => Run(Send, mute_endpoint),
         Cause::FirstByteTimeout => get(Wait, "/silent", ""),
         Cause::ClosedWithoutResponse => post(Wait, "/fin", "Content-Length: 0\r\n", ""),
+        Cause::StatusRetried => Alone(Connect, alone::status_retried),
         Cause::ResponseMalformed => get(Wait, "/garbage", ""),
         Cause::ResponseTooLarge => get(Wait, "/large", ""),
         Cause::UpstreamReset => post(Wait, "/reset", "Content-Length: 0\r\n", ""),

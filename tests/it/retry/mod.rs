@@ -1,5 +1,7 @@
 //! Endpoints that refuse, die, fail their checks or are not ready yet: what is tried again, where, and how often.
 
+mod budget;
+mod conditions;
 mod connects;
 mod pooled;
 mod readiness;

@@ -56,6 +56,7 @@ pub(crate) fn cluster_of(endpoints: Vec<Endpoint>, balance: Balance, probe: Opti
             send_proxy: None,
             queue: 1024,
             slots: None,
+            retry_budget: None,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
             tls: None,
             protocol: Default::default(),

@@ -267,6 +267,9 @@ causes! {
     ClosedWithoutResponse: "closed_without_response", Always(502), "H13", Endpoint, ReplayIfSafe, "connection_terminated", 0,
         "The endpoint closed the connection without a response.",
         "Look for a crash in the log of the app.";
+    StatusRetried: "status_retried", Always(503), "H10", Endpoint, Never, "destination_unavailable", 5,
+        "The answer of the endpoint was given up for another try, as its route says, and then no endpoint could be had.",
+        "Look why the endpoints answer with such a status and are not ready, or take it out of `retry.on`.";
     ResponseMalformed: "response_malformed", Always(502), "H17", Endpoint, Never, "http_protocol_error", 0,
         "The response of the endpoint is not valid HTTP.",
         "Fix the response of the app.";

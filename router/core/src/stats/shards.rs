@@ -12,6 +12,8 @@ use crate::frame_budget::Budget;
 use crate::outcome::Cause;
 use crate::overload::ShedCounts;
 use crate::overload::slots::Gate;
+use crate::resilience::budget::BudgetCell;
+use crate::resilience::{Again, Withheld};
 
 /// Places in a `requests` array: 0 for no status, then 1xx to 5xx.
 pub const CLASSES: usize = 6;
@@ -85,6 +87,10 @@ pub struct ClusterShard {
     pub retries: Counter,
     /// Requests sent a second time because a connection died before the first response byte.
     pub replays: Counter,
+    /// Requests sent again by the rules of a route, by [`Again`].
+    pub again: [Counter; Again::ALL.len()],
+    /// Requests not sent again although the rules said so, by [`Withheld`].
+    pub withheld: [Counter; Withheld::ALL.len()],
     /// Connections opened.
     pub connects: Counter,
     /// Connects that failed or took too long.
@@ -133,6 +139,8 @@ impl ClusterShard {
             attempts: Counter::new(),
             retries: Counter::new(),
             replays: Counter::new(),
+            again: [const { Counter::new() }; Again::ALL.len()],
+            withheld: [const { Counter::new() }; Withheld::ALL.len()],
             connects: Counter::new(),
             connect_failures: Counter::new(),
             reused: Counter::new(),
@@ -315,6 +323,8 @@ pub struct ClusterCell {
     pub ejections: Ejections,
     /// The line for slots of its endpoints.
     pub gate: Gate,
+    /// What its retry budget has counted.
+    pub budget: BudgetCell,
     workers: u16,
     shards: OnceLock<Box<[ClusterShard]>>,
 }
@@ -345,6 +355,7 @@ impl ClusterCell {
             readiness: AtomicU64::new(0),
             ejections: Ejections::default(),
             gate: Gate::default(),
+            budget: BudgetCell::default(),
             workers: bounded(workers),
             shards: OnceLock::new(),
         }

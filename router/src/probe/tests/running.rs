@@ -61,6 +61,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             send_proxy: None,
             queue: 1,
             slots: None,
+            retry_budget: None,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
             tls: None,
             protocol: Default::default(),

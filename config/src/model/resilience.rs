@@ -1,0 +1,73 @@
+//! What happens when an endpoint fails a request: sending it again, and how much of that a cluster takes.
+//! Words only; the router's core decides by them.
+
+use std::time::Duration;
+
+/// When a request is sent again, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// After a failed connect.
+    pub connect: bool,
+    /// After the connection was lost before the first byte of a response.
+    pub reset: bool,
+    /// After a response with one of these statuses.
+    pub statuses: Vec<StatusRange>,
+    /// Times that a request is sent at most, the first one included. 1..=10, default 3.
+    pub attempts: u8,
+    /// Longest wait of one try for the first byte of a response; a try that waits longer is given up. None means that no
+    /// try is.
+    pub per_try: Option<Duration>,
+    /// Longest wait before the first retry; doubles with each. Zero means no wait.
+    pub backoff: Duration,
+    /// Longest wait of all.
+    pub backoff_max: Duration,
+    /// Bytes of a request kept so that it can be sent again, head included.
+    pub buffer: u32,
+    /// Which requests may be sent twice.
+    pub replay: Replay,
+}
+
+impl RetryPolicy {
+    /// Whether a response with this status is one to try again for.
+    pub fn takes(&self, status: u16) -> bool {
+        self.statuses.iter().any(|range| (range.low..=range.high).contains(&status))
+    }
+}
+
+/// Statuses from one to another, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusRange {
+    /// The lowest.
+    pub low: u16,
+    /// The highest.
+    pub high: u16,
+}
+
+/// Which requests may reach an endpoint twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Replay {
+    /// Those whose method is idempotent (RFC 9110 section 9.2.2).
+    #[default]
+    Idempotent,
+    /// Those too that carry `Idempotency-Key`, but never after a response.
+    IdempotencyKey,
+    /// All.
+    Any,
+}
+
+/// How many requests of a cluster are sent again, retries and hedges together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// Of a hundred requests. 1..=100, default 20.
+    pub percent: u8,
+    /// A second, however few requests there are. 0..=100_000, default 10.
+    pub floor: u32,
+    /// Time that is looked back on. 1 s..=1 min, default 10 s.
+    pub window: Duration,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self { percent: 20, floor: 10, window: Duration::from_secs(10) }
+    }
+}

@@ -1,0 +1,54 @@
+//! The families of retries by the rules of routes, and of what bounds them.
+
+use ekiden_core::cluster::ClusterTable;
+use ekiden_core::resilience::{Again, Withheld};
+use ekiden_core::stats::{ClusterShard, Counter};
+use ekiden_core::table::Table;
+
+use super::family::Family;
+
+/// Families over the clusters that a request has touched. `now_ms` is the time that workers count by.
+pub(super) fn families(max: usize, table: &Table, now_ms: u64) -> Vec<Family> {
+    let mut again = Family::counters(
+        max,
+        "ekiden_cluster_resends_total",
+        "Requests sent again by the rules of their route, by what for.",
+    );
+    let mut withheld = Family::counters(
+        max,
+        "ekiden_cluster_resends_withheld_total",
+        "Requests not sent again although their route says so, by what was lacking.",
+    );
+    let mut left = Family::gauges(
+        max,
+        "ekiden_cluster_retry_budget_left",
+        "Requests that may be sent again now, by the retry budget.",
+    );
+    for cluster in table.all_clusters() {
+        let shards = cluster.cell.shards();
+        if shards.is_empty() {
+            continue;
+        }
+        let place @ [app, name] = labels(cluster);
+        for reason in Again::ALL {
+            let count = sum(shards, |shard| shard.again.get(reason as usize));
+            again.count(&[app, name, ("cause", reason.word())], count);
+        }
+        for reason in Withheld::ALL {
+            let count = sum(shards, |shard| shard.withheld.get(reason as usize));
+            withheld.count(&[app, name, ("bound", reason.word())], count);
+        }
+        if let Some(policy) = cluster.cluster.policy.retry_budget {
+            left.gauge(&place, cluster.cell.budget.left(policy, now_ms) as f64);
+        }
+    }
+    vec![again, withheld, left]
+}
+
+fn sum(shards: &[ClusterShard], field: impl Fn(&ClusterShard) -> Option<&Counter>) -> u64 {
+    shards.iter().filter_map(field).map(Counter::value).fold(0, u64::wrapping_add)
+}
+
+fn labels(cluster: &ClusterTable) -> [(&str, &str); 2] {
+    [("app", cluster.app.as_str()), ("cluster", cluster.cluster.name.as_str())]
+}
