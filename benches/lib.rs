@@ -183,6 +183,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         queue: 1024,
         slots: None,
         retry_budget: None,
+        breaker: None,
         readiness: ekiden_config::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),

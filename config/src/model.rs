@@ -22,7 +22,7 @@ pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
 pub use proxy::{ProxySources, ProxyVersion};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
-pub use resilience::{Replay, RetryBudget, RetryPolicy, StatusRange};
+pub use resilience::{BreakerPolicy, Replay, RetryBudget, RetryPolicy, StatusRange};
 pub use shard::{HotKeyPolicy, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind, ShardPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
 pub use trust::{
@@ -499,6 +499,8 @@ pub struct ClusterPolicy {
     pub slots: Option<SlotPolicy>,
     /// How many requests are sent again, of routes that say when; none means any number.
     pub retry_budget: Option<RetryBudget>,
+    /// What it and its endpoints may have in hand; none means no bound.
+    pub breaker: Option<BreakerPolicy>,
     /// Ejection, panic and slow start.
     pub readiness: ReadinessPolicy,
     /// Version of the PROXY protocol that connections to endpoints begin with. With one, each carries one request.

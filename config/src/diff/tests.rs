@@ -32,6 +32,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         queue,
         slots: None,
         retry_budget: None,
+        breaker: None,
         readiness: crate::model::ReadinessPolicy::default(),
         tls: None,
         protocol: Default::default(),

@@ -1,4 +1,5 @@
-//! What happens when an endpoint fails a request: sending it again, and how much of that a cluster takes.
+//! What happens when an endpoint fails a request: sending it again, and how much of that a cluster takes; what it may have in
+//! hand at all.
 //! Words only; the router's core decides by them.
 
 use std::time::Duration;
@@ -70,4 +71,19 @@ impl Default for RetryBudget {
     fn default() -> Self {
         Self { percent: 20, floor: 10, window: Duration::from_secs(10) }
     }
+}
+
+/// What a cluster may have in hand, over all workers; what is more is refused at once. None means no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BreakerPolicy {
+    /// Requests at the cluster, not ended.
+    pub requests: Option<u32>,
+    /// Of them those that have no connection yet.
+    pub pending: Option<u32>,
+    /// Connections that carry a request; those that carry many count while they are open.
+    pub connections: Option<u32>,
+    /// Requests at one endpoint.
+    pub endpoint_requests: Option<u32>,
+    /// Such connections of one endpoint.
+    pub endpoint_connections: Option<u32>,
 }

@@ -402,6 +402,9 @@ tables! {
         /// How many requests are sent again, of routes with `retry`; when it is out, clients get the answer that
         /// there is. `off` sets no bound.
         retry_budget: Off<RawRetryBudget> = "see the keys";
+        /// Most that the cluster and each of its endpoints may have in hand; what is more gets 503 with `breaker_open` at once.
+        /// `true` sets the bounds that the keys have by default, a table others.
+        breaker: FlagOr<RawBreaker> = "false";
         /// When an endpoint is set aside because requests fail there; `off` never does that.
         ejection: Off<RawEjection> = "see the keys";
         /// Serve ejected endpoints too while fewer than this percentage of the cluster is ready; `off` does so only when nothing
@@ -509,6 +512,20 @@ tables! {
         target: Off<Duration> = "\"100ms\"" in 1, HOUR;
         /// How long the queue may be in use before `target` counts.
         interval: Spanned<Duration> = "\"1s\"" in 10, HOUR;
+    }
+
+    /// Breakers: bounds on what is in hand, over all workers. Nothing waits for them.
+    RawBreaker as "a breaker" {
+        /// Requests at the cluster, not ended.
+        requests: Off<u64> = "4096" in 1, 1_000_000;
+        /// Of them those that have no connection yet: they wait for a first check or a slot, or connect.
+        pending: Off<u64> = "1024" in 1, 1_000_000;
+        /// Connections that carry a request; those of HTTP/2 while they are open. Idle ones of HTTP/1 have `pool_idle`.
+        connections: Off<u64> = "4096" in 1, 1_000_000;
+        /// Requests at one endpoint; others get what is more. With `slots` requests wait instead.
+        endpoint_requests: Off<u64> = "\"off\"" in 1, 1_000_000;
+        /// Such connections of one endpoint; others get what is more.
+        endpoint_connections: Off<u64> = "\"off\"" in 1, 1_000_000;
     }
 
     /// The share of a cluster's requests that is sent again, over all workers. Failed connects cost no endpoint anything and are

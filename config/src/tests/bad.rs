@@ -204,6 +204,12 @@ fn overload() {
     // Lines of a cluster; the first of them is line 5.
     for (lines, want) in [
         ("slots = 0", &[("out_of_range", 5, 9)][..]),
+        ("breaker = { requests = 0 }", &[("out_of_range", 5, 24)]),
+        ("breaker = 5", &[("wrong_type", 5, 11)]),
+        ("slots = 1\nbreaker = { endpoint_requests = 1 }", &[("conflict", 6, 11)]),
+        ("slots = \"off\"\nbreaker = { endpoint_requests = 1 }", &[]),
+        ("retry_budget = { percent = 101 }", &[("out_of_range", 5, 28)]),
+        ("retry_budget = { window = \"500ms\" }", &[("out_of_range", 5, 28)]),
         ("slots = 1000001", &[("out_of_range", 5, 9)]),
         ("slots = \"1\"", &[("wrong_type", 5, 10)]),
         ("slots = \"off\"\nqueue = 1000001", &[("out_of_range", 6, 9)]),
@@ -293,6 +299,7 @@ fn routes() {
         ("cluster = \"web\"\nsplit = \"cient\"", &[("unknown_value", 7, 10)]),
         ("cluster = \"web\"\nsplit = {}", &[("one_of", 7, 9)]),
         ("cluster = \"web\"\nattempts = 11", &[("out_of_range", 7, 12)]),
+        ("cluster = \"web\"\nretry = { per_try = 5 }", &[("wrong_type", 7, 21)]),
         ("cluster = \"web\"\nretry = { on = [\"conect\"] }", &[("unknown_value", 7, 18)]),
         ("cluster = \"web\"\nretry = { on = [302] }", &[("bad_status", 7, 17)]),
         ("cluster = \"web\"\nretry = { on = [\"599-500\"] }", &[("bad_status", 7, 18)]),

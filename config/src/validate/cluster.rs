@@ -53,6 +53,7 @@ pub(super) fn cluster(
         scope.report.error_help(word.span, "conflict", message, "write \"http1\", or leave `send_proxy` out");
     }
     let (queue, slots) = overload::queue(scope, raw);
+    let breaker = resilience::breaker(scope, raw);
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -68,6 +69,7 @@ pub(super) fn cluster(
         queue,
         slots,
         retry_budget: resilience::budget(raw.retry_budget.as_ref()),
+        breaker,
         readiness,
         tls,
         protocol,

@@ -1,10 +1,10 @@
-//! Retries of routes, and what a cluster takes of them.
+//! Retries of routes, and what a cluster takes of them; what it may have in hand.
 
 use std::time::Duration;
 
 use super::Scope;
-use crate::model::{Replay, RetryBudget, RetryPolicy, StatusRange};
-use crate::raw::{Off, RawRetry, RawRetryBudget, RetryOn, duration_words};
+use crate::model::{BreakerPolicy, Replay, RetryBudget, RetryPolicy, StatusRange};
+use crate::raw::{FlagOr, Off, RawCluster, RawRetry, RawRetryBudget, RetryOn, duration_words};
 
 /// Bytes kept for a retry where the route does not say.
 const BUFFER: u32 = 64 << 10;
@@ -61,4 +61,38 @@ pub(super) fn budget(raw: Option<&Off<RawRetryBudget>>) -> Option<RetryBudget> {
         floor: raw.floor.and_then(|floor| u32::try_from(floor).ok()).unwrap_or(standard.floor),
         window: raw.window.unwrap_or(standard.window),
     })
+}
+
+/// Reads what a cluster may have in hand.
+pub(super) fn breaker(scope: &mut Scope<'_, '_>, raw: &RawCluster) -> Option<BreakerPolicy> {
+    let standard = BreakerPolicy {
+        requests: Some(4096),
+        pending: Some(1024),
+        connections: Some(4096),
+        endpoint_requests: None,
+        endpoint_connections: None,
+    };
+    let written = match raw.breaker.as_ref()? {
+        FlagOr::Flag(false) => return None,
+        FlagOr::Flag(true) => return Some(standard),
+        FlagOr::Long(written) => written,
+    };
+    let over = |standard: Option<u32>, written: Option<Off<u64>>| match written {
+        None => standard,
+        Some(Off::Off) => None,
+        Some(Off::Set(count)) => u32::try_from(count).ok(),
+    };
+    let policy = BreakerPolicy {
+        requests: over(standard.requests, written.requests),
+        pending: over(standard.pending, written.pending),
+        connections: over(standard.connections, written.connections),
+        endpoint_requests: over(None, written.endpoint_requests),
+        endpoint_connections: over(None, written.endpoint_connections),
+    };
+    if policy.endpoint_requests.is_some() && matches!(raw.slots, Some(Off::Set(_))) {
+        let message = "`slots` bounds the requests of an endpoint already";
+        let help = "leave `endpoint_requests` out, or leave `slots` out, and requests do not wait";
+        scope.report.error_help(written.span, "conflict", message, help);
+    }
+    (policy != BreakerPolicy::default()).then_some(policy)
 }

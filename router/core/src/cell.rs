@@ -96,6 +96,8 @@ pub struct EndpointCell {
     /// What `story` says, for workers; written under its lock only.
     flags: AtomicU32,
     in_flight: AtomicU32,
+    /// Connections that carry a request, where they are bounded.
+    connections: AtomicU32,
     /// Most requests at once; 0 means no bound. Written under the lock of `story`.
     slots: AtomicU32,
     /// Part of its share that a warming endpoint gets, of [`FULL_SHARE`].
@@ -117,6 +119,7 @@ impl EndpointCell {
             incarnation,
             flags: AtomicU32::new(bits(health)),
             in_flight: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
             slots: AtomicU32::new(0),
             ramp: AtomicU32::new(FULL_SHARE),
             evidence: Counts::default(),
@@ -294,6 +297,11 @@ impl EndpointCell {
         if self.in_flight.fetch_sub(1, Ordering::Relaxed) == 0 {
             self.in_flight.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Connections that carry a request, where they are bounded (see [`crate::resilience::breaker`]).
+    pub(crate) fn connections(&self) -> &AtomicU32 {
+        &self.connections
     }
 
     /// Failed connects and connections lost before a response, over all workers.

@@ -125,6 +125,7 @@ mod tests {
             Cause::QueueTimeout,
             Cause::AppLimited,
             Cause::StatusRetried,
+            Cause::BreakerOpen,
         ];
         for cause in Cause::ALL {
             let kind = Evidence::of_failure(cause.at(Phase::Wait));

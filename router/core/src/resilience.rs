@@ -1,8 +1,9 @@
-//! What is done when an endpoint fails a request, and how much of it: waits between tries, budgets.
+//! What is done when an endpoint fails a request, and how much of it: waits between tries, budgets, breakers.
 //!
 //! Values and counts only; the router's exchange tries again. Pure: time and randomness are arguments.
 
 pub mod backoff;
+pub mod breaker;
 pub mod budget;
 
 /// Why a request is sent again by the rules of its route.

@@ -3,6 +3,7 @@
 //! A failed connect goes to another endpoint; what is sent again, and when, is in `again`. Does not move bytes (see `relay`).
 
 mod again;
+mod breaker;
 mod slots;
 
 use std::future::poll_fn;
@@ -16,6 +17,7 @@ use ekiden_config::model::{Listener, Protocol};
 use ekiden_core::cluster::{Attempt, ClusterTable, EndpointEntry, Pick};
 use ekiden_core::edit;
 use ekiden_core::outcome::{Blame, Cause, Phase};
+use ekiden_core::resilience::breaker::Connected;
 use ekiden_core::stats::ClusterShard;
 use ekiden_core::table::RouteEntry;
 
@@ -55,18 +57,14 @@ struct Forward<'a> {
     connects: u8,
     last: Option<Cause>,
     replayed: bool,
-    /// Endpoints that get the request again only when there is no other.
-    second_choice: smallvec::SmallVec<[u64; 2]>,
-    /// Times that the request was sent by the rules of its route, the one that is on included.
-    sends: u8,
-    /// It may be sent again after a response, if its route says so.
-    after_status: bool,
 }
 
 /// What [`Forward::step`] came to.
 enum Step {
     /// A pooled connection is attached to the leg.
     Attached,
+    /// That endpoint was gone past: pick again.
+    Skip,
     /// There is no endpoint to be had.
     Failed(Cause),
     /// A first check is outstanding.
@@ -87,7 +85,7 @@ pub fn forward<D: Downstream>(
 ) -> impl Future<Output = After> {
     let mut begun = shard::read(connection, ws, listener, &cluster)
         .and_then(|()| rewrite(&entry, ws))
-        .map(|()| Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster));
+        .and_then(|()| Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster));
     async move {
         let forward = match &mut begun {
             Ok(forward) => forward,
@@ -100,7 +98,7 @@ pub fn forward<D: Downstream>(
                 Step::Attached => Ok(()),
                 Step::Failed(cause) => Err(cause),
                 // Boxed, as is every path off the plain one: it would widen the task of each connection, idle ones too.
-                slow @ (Step::Wait | Step::Queue | Step::Connect(..)) => {
+                slow @ (Step::Skip | Step::Wait | Step::Queue | Step::Connect(..)) => {
                     Box::pin(forward.acquire(connection, ws, slow)).await
                 }
             };
@@ -153,7 +151,15 @@ pub async fn forward_raw(
     cluster: Arc<ClusterTable>,
 ) -> After {
     let keyed = shard::read(connection, ws, listener, &cluster);
-    let mut forward = Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster);
+    let begun = Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster);
+    let mut forward = match begun {
+        Ok(forward) => forward,
+        Err(cause) => {
+            connection.worker.buffers.discard(&mut ws.client_in);
+            trace::end(&connection.worker, ws, cause);
+            return After::Abort;
+        }
+    };
     // What is pooled carries requests: as for a replay, the connection is a new one.
     forward.replayed = true;
     let first = match keyed {
@@ -202,21 +208,23 @@ impl<'a> Forward<'a> {
         listener: &'a Listener,
         entry: Arc<RouteEntry>,
         cluster: Arc<ClusterTable>,
-    ) -> Self {
+    ) -> Result<Self, Cause> {
         cluster.cell.shard(worker.id).in_flight.add(1);
         ws.trace.cluster = Some(Arc::clone(&cluster.cell));
         ws.trace.phase = Phase::Connect;
         ws.tried.clear();
         ws.leg.output.clear();
-        let after_status = entry
-            .route
-            .retry
-            .as_deref()
-            .is_some_and(|policy| again::enter(policy, &cluster, ws, worker.turn_ms()));
+        ws.tries.begin();
+        if let Some(policy) = &entry.route.retry {
+            again::enter(policy, &cluster, ws, worker.turn_ms());
+        }
+        if let Some(policy) = &cluster.cluster.policy.breaker {
+            ws.tries.permit = breaker::enter(policy, &cluster, ws)?;
+        }
         let timeouts = entry.route.timeouts;
         let started = started(&worker, ws);
         let total_ms = timeouts.total.map_or(u64::MAX, |total| after_ms(started, total));
-        Forward {
+        Ok(Forward {
             connect_over_ms: after_ms(started, timeouts.connect).min(total_ms),
             worker,
             listener,
@@ -226,10 +234,7 @@ impl<'a> Forward<'a> {
             connects: 0,
             last: None,
             replayed: false,
-            second_choice: smallvec::SmallVec::new(),
-            sends: 1,
-            after_status,
-        }
+        })
     }
 
     /// Picks an endpoint and attaches a pooled connection to it, or says what has to be waited for. When nothing can be
@@ -237,6 +242,9 @@ impl<'a> Forward<'a> {
     fn step(&mut self, ws: &mut Workspace) -> Step {
         loop {
             let step = self.step_here(ws);
+            if matches!(step, Step::Skip) {
+                continue;
+            }
             if matches!(step, Step::Failed(_) | Step::Wait) && self.allow_second_choice(ws) {
                 continue;
             }
@@ -266,6 +274,9 @@ impl<'a> Forward<'a> {
             Pick::ShardStarting => return Step::Wait,
             Pick::ShardDown => return Step::Failed(self.last.unwrap_or(Cause::ShardUnavailable)),
             Pick::NoneReady | Pick::Exhausted if self.lacks_slot(ws) => return Step::Queue,
+            Pick::NoneReady | Pick::Exhausted if let Some(cause) = self.breaks(ws) => {
+                return Step::Failed(cause);
+            }
             Pick::NoneReady | Pick::Exhausted if self.may_change(ws) => return Step::Wait,
             Pick::NoneReady => return Step::Failed(self.last.unwrap_or(Cause::NoneReady)),
             Pick::Exhausted => return Step::Failed(self.last.unwrap_or(Cause::EndpointGone)),
@@ -273,8 +284,11 @@ impl<'a> Forward<'a> {
         let Some(endpoint) = self.cluster.endpoint(index) else { return Step::Failed(Cause::EndpointGone) };
         match Home::enter(&endpoint.cell, &self.cluster.cell, &self.cluster.cluster.policy, worker.id) {
             Some(home) => self.use_endpoint(ws, index, home),
-            // Another worker took its last slot a moment ago.
-            None => Step::Queue,
+            // Another worker took its last slot a moment ago, or there is no line for it.
+            None => {
+                let uid = endpoint.cell.uid();
+                self.at_bound(ws, (index, uid))
+            }
         }
     }
 
@@ -306,6 +320,14 @@ impl<'a> Forward<'a> {
             ws.leg.attach(Stream::Http2(Box::new(stream)), home, true);
             return Step::Attached;
         }
+        if policy.breaker.is_some() {
+            let endpoint = endpoint.clone();
+            if let Some(step) = self.take_connection(ws, (index, &endpoint), &mut home) {
+                return step;
+            }
+        }
+        let Some(endpoint) = self.cluster.endpoint(index) else { return Step::Failed(Cause::EndpointGone) };
+        let policy = &self.cluster.cluster.policy;
         if !self.replayed
             && home.pool_most > 0
             && policy.protocol != Protocol::Http2
@@ -318,7 +340,7 @@ impl<'a> Forward<'a> {
             return Step::Attached;
         }
         // Each send has a connect of its own.
-        if self.connects >= self.entry.route.attempts.saturating_add(self.sends - 1) {
+        if self.connects >= self.entry.route.attempts.saturating_add(ws.tries.resends) {
             return Step::Failed(self.last.unwrap_or(Cause::ConnectFailed));
         }
         self.count_attempt(ws, endpoint);
@@ -344,10 +366,12 @@ impl<'a> Forward<'a> {
         ws: &mut Workspace,
         first: Step,
     ) -> Result<(), Cause> {
+        let _pending = self.pend(ws)?;
         let mut step = first;
         loop {
             match step {
                 Step::Attached => return Ok(()),
+                Step::Skip => {}
                 Step::Failed(cause) => return Err(cause),
                 Step::Wait => self.await_first_check(connection, ws).await?,
                 Step::Queue => {
@@ -372,7 +396,7 @@ impl<'a> Forward<'a> {
         connection: &Connection<D>,
         ws: &mut Workspace,
         (index, endpoint): (u32, &EndpointEntry),
-        home: Home,
+        mut home: Home,
     ) -> Result<bool, Cause> {
         let worker = Rc::clone(&self.worker);
         let stats = Arc::clone(&self.cluster.cell);
@@ -385,14 +409,16 @@ impl<'a> Forward<'a> {
         let limit = left.min(self.entry.route.timeouts.connect_try);
         let version = self.cluster.cluster.policy.send_proxy;
         let header = version.map(|version| proxy_out::header(version, connection, ws, self.listener));
-        let result = connect(&worker, &self.cluster, endpoint, limit, header.as_deref()).await;
+        let connected = home.connected.take();
+        let result = connect(&worker, &self.cluster, endpoint, limit, (header.as_deref(), connected)).await;
         let took_us = worker.clock.read().us_since(began);
         let shard = stats.shard(worker.id);
         if worker.is_forced() {
             return Err(Cause::Drained);
         }
         let failed = match result {
-            Ok(stream) => {
+            Ok((stream, connected)) => {
+                home.connected = connected;
                 shard.connects.add(1);
                 shard.connect.record(took_us);
                 // Who was trusted when the handshake began may be trusted no more.
@@ -678,8 +704,8 @@ async fn connect(
     cluster: &ClusterTable,
     endpoint: &EndpointEntry,
     limit: Duration,
-    header: Option<&[u8]>,
-) -> Result<Stream, Cause> {
+    (header, connected): (Option<&[u8]>, Option<Connected>),
+) -> Result<(Stream, Option<Connected>), Cause> {
     let address = &endpoint.endpoint.address;
     if worker.shared.is_own(address) {
         return Err(Cause::SelfAddress);
@@ -692,17 +718,18 @@ async fn connect(
             Some(found.ok_or(Cause::TlsUnavailable)?)
         }
     };
-    let opened = tokio::time::timeout(limit, speak(worker, cluster, endpoint, secure.as_ref(), header)).await;
+    let speaking = speak(worker, cluster, endpoint, secure.as_ref(), (header, connected));
+    let opened = tokio::time::timeout(limit, speaking).await;
     let Some(secure) = secure else {
         return match opened {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(opened)) => Ok(opened),
             Ok(Err(error)) => Err(open_cause(&error)),
             Err(_) => Err(Cause::ConnectTimeout),
         };
     };
     let shard = cluster.cell.shard(worker.id);
     match opened {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(opened)) => Ok(opened),
         Ok(Err(error)) => {
             let cause = open_cause(&error);
             if let OpenError::Tls(error) = &error {
@@ -725,8 +752,8 @@ async fn speak(
     cluster: &ClusterTable,
     endpoint: &EndpointEntry,
     secure: Option<&Secure>,
-    header: Option<&[u8]>,
-) -> Result<Stream, OpenError> {
+    (header, connected): (Option<&[u8]>, Option<Connected>),
+) -> Result<(Stream, Option<Connected>), OpenError> {
     let stream = upstream::open(&endpoint.endpoint.address, secure, header).await?;
     let policy = &cluster.cluster.policy;
     if let Some(resumed) = upstream::connect::resumed(&stream) {
@@ -734,7 +761,7 @@ async fn speak(
         if resumed { &shard.tls_resumed } else { &shard.tls_full }.add(1);
     }
     if !speaks_http2(policy.protocol, &stream) {
-        return Ok(stream);
+        return Ok((stream, connected));
     }
     stream.bound_silence(SILENCE_MAX);
     let begun = connection::begin(stream).await.map_err(OpenError::Http2)?;
@@ -747,7 +774,8 @@ async fn speak(
         random: worker.random(),
     };
     cluster.cell.shard(worker.id).http2_streams.add(1);
-    Ok(Stream::Http2(Box::new(worker.http2_pool.keep(begun, &wanted))))
+    // Many requests use it: it is in use while it is open.
+    Ok((Stream::Http2(Box::new(worker.http2_pool.keep(begun, &wanted, connected))), None))
 }
 
 /// Counts a failed handshake; the places are those of `ClusterShard::tls_failures`.

@@ -13,6 +13,7 @@ use ekiden_config::model::ClusterPolicy;
 use ekiden_core::cell::EndpointCell;
 use ekiden_core::outcome::Cause;
 use ekiden_core::overload::caps::InUse;
+use ekiden_core::resilience::breaker::Connected;
 use ekiden_core::stats::ClusterCell;
 use tokio::io::AsyncWrite;
 
@@ -42,6 +43,8 @@ pub struct Home {
     pub worker: usize,
     /// The connection's place in its app's account, where the app has caps.
     pub in_use: Option<InUse>,
+    /// Its place in the breaker of the cluster, where that bounds connections.
+    pub connected: Option<Connected>,
 }
 
 impl Home {
@@ -54,7 +57,9 @@ impl Home {
         policy: &ClusterPolicy,
         worker: usize,
     ) -> Option<Self> {
-        if policy.slots.is_none() {
+        let bounded = policy.slots.is_some()
+            || policy.breaker.is_some_and(|breaker| breaker.endpoint_requests.is_some());
+        if !bounded {
             cell.enter();
         } else if !cell.try_enter() {
             return None;
@@ -78,6 +83,7 @@ impl Home {
             peer_router: policy.peer_router,
             worker,
             in_use: None,
+            connected: None,
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod secure;
 pub mod shard;
 pub mod stage;
 pub mod trace;
+pub mod tries;
 pub mod tunnel;
 pub mod upgrade;
 
@@ -41,6 +42,7 @@ use crate::exchange::out::Out;
 use crate::exchange::pace::Pace;
 use crate::exchange::shard::ShardKey;
 use crate::exchange::trace::Trace;
+use crate::exchange::tries::Tries;
 use crate::exchange::upgrade::WebSocketKey;
 use crate::tls::Session;
 use crate::wire::request::RequestHead;
@@ -74,6 +76,8 @@ pub struct Workspace {
     pub shard: ShardKey,
     /// Endpoints tried for this request.
     pub tried: Vec<u32>,
+    /// What the tries have in common.
+    pub tries: Tries,
     /// The protocol to be switched to: its place in the route's list. None when the request asks for none that the route knows.
     pub upgrade: Option<u8>,
     /// The key of a WebSocket handshake that the router makes for a client of HTTP/2.

@@ -100,6 +100,7 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
     ws.route = None;
     ws.limits.clear();
     ws.permit = None;
+    ws.tries.permit = None;
     ws.trace.cluster = None;
     ws.trace.endpoint = None;
 }

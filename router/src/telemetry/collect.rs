@@ -40,6 +40,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     families.extend(endpoints(max, &table));
     families.extend(readiness::families(max, &table));
     families.extend(resilience::families(max, &table, elapsed_ms(state)));
+    families.extend(resilience::breakers(max, &table));
     families.extend(shards::families(max, &table));
     families.extend(publishing::table(&state.sources.status.status()));
     families.extend(publishing::log(&state.sources.log));

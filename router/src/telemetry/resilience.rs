@@ -1,6 +1,7 @@
-//! The families of retries by the rules of routes, and of what bounds them.
+//! The families of retries by the rules of routes and of what bounds them, and those of breakers.
 
 use ekiden_core::cluster::ClusterTable;
+use ekiden_core::resilience::breaker::Bound;
 use ekiden_core::resilience::{Again, Withheld};
 use ekiden_core::stats::{ClusterShard, Counter};
 use ekiden_core::table::Table;
@@ -43,6 +44,40 @@ pub(super) fn families(max: usize, table: &Table, now_ms: u64) -> Vec<Family> {
         }
     }
     vec![again, withheld, left]
+}
+
+/// Families over the clusters that have a breaker.
+pub(super) fn breakers(max: usize, table: &Table) -> Vec<Family> {
+    let mut used = Family::gauges(
+        max,
+        "ekiden_cluster_breaker_used",
+        "What a cluster has in hand of what its breaker bounds.",
+    );
+    let mut refused = Family::counters(
+        max,
+        "ekiden_cluster_breaker_refused_total",
+        "Times that a breaker refused a request or sent it past an endpoint.",
+    );
+    for cluster in table.all_clusters() {
+        let (Some(policy), [app, name]) = (cluster.cluster.policy.breaker, labels(cluster)) else { continue };
+        for (bound, most) in [
+            (Bound::Requests, policy.requests),
+            (Bound::Pending, policy.pending),
+            (Bound::Connections, policy.connections),
+            (Bound::EndpointRequests, policy.endpoint_requests),
+            (Bound::EndpointConnections, policy.endpoint_connections),
+        ] {
+            if most.is_none() {
+                continue;
+            }
+            let place = [app, name, ("bound", bound.word())];
+            refused.count(&place, cluster.cell.breaker.refused(bound));
+            if !matches!(bound, Bound::EndpointRequests | Bound::EndpointConnections) {
+                used.gauge(&place, f64::from(cluster.cell.breaker.used(bound)));
+            }
+        }
+    }
+    vec![used, refused]
 }
 
 fn sum(shards: &[ClusterShard], field: impl Fn(&ClusterShard) -> Option<&Counter>) -> u64 {

@@ -539,6 +539,7 @@ mod tests {
                 peer_router: false,
                 worker: 0,
                 in_use: Some(caps.connect().unwrap()),
+                connected: None,
             };
             ws.leg.attach(Stream::Taken, home, false);
             let _busy = Busy { worker: Rc::clone(&worker), ws: Some(ws) };

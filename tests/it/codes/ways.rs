@@ -100,6 +100,7 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::ConnectTimeout => get(Connect, "/hole", ""),
         Cause::ConnectFailed => get(Connect, "/nowhere", ""),
         Cause::SocketsExhausted => Alone(Connect, alone::sockets_exhausted),
+        Cause::BreakerOpen => Alone(Connect, alone::breaker_open),
         Cause::AppLimited => Alone(Match, alone::app_limited),
         Cause::SelfAddress => Elsewhere(
             "every source of endpoints refuses such an address before, so that the look at connect is a second one; \

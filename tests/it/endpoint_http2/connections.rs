@@ -33,6 +33,21 @@ fn streams_share_a_connection_up_to_what_the_endpoint_takes() {
     }
 }
 
+/// To a breaker, one that carries many requests counts once, and while it is open.
+#[test]
+fn a_shared_connection_counts_once() {
+    for bound in ["connections", "endpoint_connections"] {
+        let endpoint = Endpoint::start(2);
+        let router = router(&endpoint, &format!("breaker = {{ {bound} = 1 }}"));
+        let clients = hold(&router, &endpoint, 2);
+        let refused = get(&router, "/third");
+        assert_eq!((refused.status, refused.code()), (503, "breaker_open"), "{bound}");
+        clients.into_iter().for_each(Client::reset);
+        until_true("room on the connection", || get(&router, "/").status == 200);
+        assert_eq!(endpoint.events("connection").len(), 1, "{bound}");
+    }
+}
+
 /// What the endpoint has not looked at is sent again, whatever its method: it says so itself.
 #[test]
 fn what_was_not_looked_at_is_sent_again() {

@@ -1,6 +1,7 @@
-//! More work than can be done, over the real binary: slots and the line for them, priorities, ceilings of the process, caps of
-//! apps. Nothing is measured here (see `loadtest overload`); each test waits for what must happen.
+//! More work than can be done, over the real binary: slots and the line for them, breakers, priorities, ceilings of the process,
+//! caps of apps. Nothing is measured here (see `loadtest overload`); each test waits for what must happen.
 
+mod breakers;
 mod caps;
 mod cuts;
 mod priorities;

@@ -78,7 +78,7 @@ fn what_may_not_be_sent_twice_is_not() {
     for (keys, request, after_status, after_reset) in rows {
         let route = format!("retry = {{ on = [\"reset\", 503]{keys} }}");
         let busy = first_with(1, "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy");
-        let response = serve(&[busy.address], &route).ask(*request);
+        let response = serve(&[busy.address], &route).ask(request);
         assert_eq!(response.status, if *after_status { 200 } else { 503 }, "{keys} {request:?}");
         assert_eq!(response.text(), if *after_status { "good" } else { "busy" }, "{keys} {request:?}");
         let dying = Origin::start(|conn: &mut Conn| {
@@ -87,7 +87,7 @@ fn what_may_not_be_sent_twice_is_not() {
                 conn.answer(&request, "good");
             }
         });
-        let response = serve(&[dying.address], &route).ask(*request);
+        let response = serve(&[dying.address], &route).ask(request);
         assert_eq!(response.status, if *after_reset { 200 } else { 502 }, "{keys} {request:?}");
         assert_eq!(dying.connections(), if *after_reset { 2 } else { 1 }, "{keys} {request:?}");
     }

@@ -222,7 +222,9 @@ impl Walk<'_> {
             }
             let cell = cell.unwrap_or_else(|| self.fresh(endpoint));
             cell.set_draining(endpoint.drain, self.now);
-            cell.set_slots(self.cluster.policy.slots.as_ref().map_or(0, |slots| slots.count));
+            let slots = self.cluster.policy.slots.as_ref().map(|slots| slots.count);
+            let breaker = self.cluster.policy.breaker.and_then(|breaker| breaker.endpoint_requests);
+            cell.set_slots(slots.or(breaker).unwrap_or(0));
             entries.push(EndpointEntry { endpoint: endpoint.clone(), cell });
         }
         self.removed.extend(old.map(|entry| entry.cell.clone()));

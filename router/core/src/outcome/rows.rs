@@ -257,6 +257,9 @@ causes! {
     AppLimited: "app_limited", Always(503), "H11", Endpoint, Never, "connection_limit_reached", 1,
         "The app already uses as much of the router as it may; the log names the cap.",
         "Make the app answer faster, add endpoints, or raise `caps`.";
+    BreakerOpen: "breaker_open", Always(503), "H11", Endpoint, Never, "connection_limit_reached", 1,
+        "The cluster has as much in hand as its breaker allows; the log names the bound.",
+        "Make the app answer faster, add endpoints, or raise `breaker`.";
     // The endpoint failed the request.
     SendTimeout: "send_timeout", Always(504), "H15", Endpoint, Never, "connection_write_timeout", 0,
         "The endpoint read nothing of the request for too long.",

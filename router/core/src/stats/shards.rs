@@ -12,6 +12,7 @@ use crate::frame_budget::Budget;
 use crate::outcome::Cause;
 use crate::overload::ShedCounts;
 use crate::overload::slots::Gate;
+use crate::resilience::breaker::BreakerCell;
 use crate::resilience::budget::BudgetCell;
 use crate::resilience::{Again, Withheld};
 
@@ -325,6 +326,8 @@ pub struct ClusterCell {
     pub gate: Gate,
     /// What its retry budget has counted.
     pub budget: BudgetCell,
+    /// What its breaker has counted.
+    pub breaker: BreakerCell,
     workers: u16,
     shards: OnceLock<Box<[ClusterShard]>>,
 }
@@ -356,6 +359,7 @@ impl ClusterCell {
             ejections: Ejections::default(),
             gate: Gate::default(),
             budget: BudgetCell::default(),
+            breaker: BreakerCell::default(),
             workers: bounded(workers),
             shards: OnceLock::new(),
         }

@@ -32,10 +32,9 @@ pub(super) enum Next {
     Fail(Failure),
 }
 
-/// Counts a request in whose route says when it is sent again, and notes whether it may be. True when it may be even after
-/// a response.
+/// Counts a request in whose route says when it is sent again, and notes whether it may be.
 #[cold]
-pub(super) fn enter(policy: &RetryPolicy, cluster: &ClusterTable, ws: &mut Workspace, now_ms: u64) -> bool {
+pub(super) fn enter(policy: &RetryPolicy, cluster: &ClusterTable, ws: &mut Workspace, now_ms: u64) {
     if let Some(budget) = cluster.cluster.policy.retry_budget {
         cluster.cell.budget.note_request(budget, now_ms);
     }
@@ -45,7 +44,7 @@ pub(super) fn enter(policy: &RetryPolicy, cluster: &ClusterTable, ws: &mut Works
         Replay::IdempotencyKey => ws.request.head.get(b"idempotency-key").is_some(),
         Replay::Any => true,
     };
-    by_method || policy.replay == Replay::Any
+    ws.tries.after_status = by_method || policy.replay == Replay::Any;
 }
 
 /// Why the rules of a route have a request sent again.
@@ -93,7 +92,7 @@ impl Forward<'_> {
             return if self.begin_once(ws, failure) { Next::Again } else { Next::Fail(failure) };
         }
         let next = match reason(&policy, failure.cause, ws.leg.unprocessed) {
-            Some(why) if self.sends < policy.attempts && !self.worker.is_forced() => {
+            Some(why) if ws.tries.resends + 1 < policy.attempts && !self.worker.is_forced() => {
                 self.judge(&policy, ws, relay, failure, why).map(|wait| (wait, why))
             }
             Some(_) | None => None,
@@ -126,7 +125,7 @@ impl Forward<'_> {
         why: Again,
     ) -> Option<Duration> {
         // An answer is better than none.
-        if why == Again::Status && !(self.after_status && self.has_any()) {
+        if why == Again::Status && !(ws.tries.after_status && self.has_any()) {
             return None;
         }
         if !failure.replayable {
@@ -145,7 +144,8 @@ impl Forward<'_> {
             Again::Status | Again::Reset | Again::Timeout => None,
         };
         let random = self.worker.random();
-        let Some(wait) = backoff::wait(policy, self.sends, asked, left.min(first_byte), random) else {
+        let Some(wait) = backoff::wait(policy, ws.tries.resends + 1, asked, left.min(first_byte), random)
+        else {
             self.withhold(ws, Withheld::Time);
             return None;
         };
@@ -208,7 +208,7 @@ impl Forward<'_> {
         }
         // What killed one pooled connection may have killed them all unseen.
         self.replayed = why == Again::Reset;
-        self.sends += 1;
+        ws.tries.resends += 1;
         (ws.trace.retry_cause, ws.trace.sent_at, ws.trace.first_byte_at) = (Some(cause), None, None);
         self.last = Some(cause);
         self.count_bytes(ws);
@@ -271,7 +271,7 @@ impl Forward<'_> {
 
     /// The endpoint gets the request again only when there is no other.
     fn set_aside(&mut self, ws: &mut Workspace, uid: u64) {
-        self.second_choice.push(uid);
+        ws.tries.second_choice.push(uid);
         self.avoid_uid(ws, uid);
     }
 
@@ -284,10 +284,10 @@ impl Forward<'_> {
 
     /// Allows second choices again; false when there is none.
     pub(super) fn allow_second_choice(&mut self, ws: &mut Workspace) -> bool {
-        if self.second_choice.is_empty() {
+        if ws.tries.second_choice.is_empty() {
             return false;
         }
-        let allowed = std::mem::take(&mut self.second_choice);
+        let allowed = std::mem::take(&mut ws.tries.second_choice);
         self.tried_uids.retain(|tried| !allowed.contains(tried));
         ws.tried.retain(|index| {
             self.cluster.endpoint(*index).is_none_or(|endpoint| !allowed.contains(&endpoint.cell.uid()))
@@ -309,7 +309,7 @@ impl Forward<'_> {
             self.cluster.cell.shard(self.worker.id).http2_unprocessed.add(1);
         }
         if reused || ws.leg.unprocessed {
-            self.second_choice.push(uid);
+            ws.tries.second_choice.push(uid);
         } else {
             evidence::failed(&self.worker, &home.cell, cause.at(ws.trace.phase), false);
         }

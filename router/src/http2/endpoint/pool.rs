@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use ekiden_core::cell::EndpointCell;
+use ekiden_core::resilience::breaker::Connected;
 use ekiden_core::stats::ClusterCell;
 use h2::client::SendRequest;
 use rustc_hash::FxHashMap;
@@ -138,8 +139,8 @@ impl Http2Pool {
         Some(EndpointStream::new(fullest.sender.clone(), secure, Lease::new(&fullest.mark)))
     }
 
-    /// Keeps a new connection, has it driven, and gives its first stream.
-    pub fn keep(&self, begun: Begun, wanted: &Wanted<'_>) -> EndpointStream {
+    /// Keeps a new connection, has it driven, and gives its first stream. `connected` is held as long as it is open.
+    pub fn keep(&self, begun: Begun, wanted: &Wanted<'_>, connected: Option<Connected>) -> EndpointStream {
         let Begun { sender, driver } = begun;
         let mark = Arc::<Mark>::default();
         let stream = EndpointStream::new(sender.clone(), wanted.trust.is_some(), Lease::new(&mark));
@@ -151,6 +152,7 @@ impl Http2Pool {
             let _told_by_its_streams = driver.await;
             ended.retired.store(true, Ordering::Relaxed);
             shard.shard(worker).connections.sub(1);
+            drop(connected);
         });
         let mut shelves = self.shelves.borrow_mut();
         let shelf = shelves.entry(wanted.cell.uid()).or_insert_with(|| Shelf {
@@ -240,7 +242,7 @@ mod tests {
             };
             let take = |now_ms, secure| pool.take(cell.uid(), now_ms, secure);
             assert!(take(0, false).is_none());
-            let first = pool.keep(begun().await, &wanted(AGE_MS / 8));
+            let first = pool.keep(begun().await, &wanted(AGE_MS / 8), None);
             let second = take(0, false).expect("it takes two");
             assert!(take(0, false).is_none(), "and no third");
             drop(second);
@@ -248,10 +250,10 @@ mod tests {
             assert!(take(AGE_MS + AGE_MS / 8 - 1, false).is_some());
             assert!(take(AGE_MS + AGE_MS / 8, false).is_none());
             assert!(take(0, false).is_none(), "for good");
-            let other = pool.keep(begun().await, &wanted(0));
+            let other = pool.keep(begun().await, &wanted(0), None);
             other.retire_connection();
             assert!(take(0, false).is_none(), "an endpoint that did not answer");
-            let plain = pool.keep(begun().await, &wanted(0));
+            let plain = pool.keep(begun().await, &wanted(0), None);
             assert!(take(0, true).is_none(), "TLS is asked for now");
             drop((first, other, plain));
         });

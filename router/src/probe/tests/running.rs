@@ -62,6 +62,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             queue: 1,
             slots: None,
             retry_budget: None,
+            breaker: None,
             readiness: ekiden_config::model::ReadinessPolicy::default(),
             tls: None,
             protocol: Default::default(),

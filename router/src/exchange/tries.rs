@@ -1,0 +1,30 @@
+//! What the tries of one exchange have in common beyond the plain one: how often it was sent, where not to send it first, what it
+//! holds of its cluster's breaker.
+//!
+//! Kept in the workspace and not in the task of the connection, which idle ones have too. Decides nothing (`forward` does).
+
+use ekiden_core::resilience::breaker::Permit;
+use smallvec::SmallVec;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Tries {
+    /// Endpoints, by the number of their cell, that get the request again only when there is no other.
+    pub second_choice: SmallVec<[u64; 2]>,
+    /// Times that the request was sent again by the rules of its route.
+    pub resends: u8,
+    /// It may be sent again after a response, if its route says so.
+    pub after_status: bool,
+    /// Endpoints gone past because they were at a bound.
+    pub skips: u8,
+    /// Its place in the breaker of the cluster. Given back at the end of the exchange.
+    pub permit: Option<Permit>,
+}
+
+impl Tries {
+    /// None yet.
+    pub fn begin(&mut self) {
+        self.second_choice.clear();
+        (self.resends, self.after_status, self.skips) = (0, false, 0);
+    }
+}
