@@ -442,6 +442,8 @@ pub struct Timeouts {
     pub total: Option<Duration>,
     /// Longest silence of a tunnel, in both directions together. Default 10 min.
     pub tunnel: Duration,
+    /// `X-Request-Deadline` is taken from clients and told to endpoints.
+    pub deadline: bool,
 }
 
 impl Default for Timeouts {
@@ -453,6 +455,7 @@ impl Default for Timeouts {
             idle: Duration::from_secs(55),
             total: None,
             tunnel: Duration::from_secs(600),
+            deadline: false,
         }
     }
 }

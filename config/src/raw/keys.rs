@@ -867,6 +867,10 @@ tables! {
         /// Longest silence of a tunnel (WebSocket, other upgrades), in both directions together. `idle` and `total` end where a
         /// tunnel begins.
         tunnel: Spanned<Duration> = "\"10m\"" in 1, DAY;
+        /// Take the time that is left from `X-Request-Deadline` (whole milliseconds) and tell endpoints in the same field what is
+        /// left of it, or of `total`, at each try; 504 with `deadline_exceeded` when nothing is. It can only shorten `total`, but in
+        /// place of it counts what a peer in the listener's `trust` says.
+        deadline: bool = "false";
     }
 
     /// Where metrics and readiness are served. Needs a restart.

@@ -36,6 +36,9 @@ pub(super) fn over(scope: &mut Scope<'_, '_>, below: Timeouts, raw: Option<&RawT
     if let Some(tunnel) = &raw.tunnel {
         timeouts.tunnel = tunnel.value;
     }
+    if let Some(deadline) = raw.deadline {
+        timeouts.deadline = deadline;
+    }
     match raw.total {
         Some(Off::Set(total)) => timeouts.total = Some(total),
         Some(Off::Off) => timeouts.total = None,

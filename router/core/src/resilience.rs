@@ -1,10 +1,12 @@
-//! What is done when an endpoint fails a request, and how much of it: waits between tries, budgets, breakers.
+//! What is done when an endpoint fails a request, and how much of it: waits between tries, budgets,
+//! breakers, deadlines.
 //!
 //! Values and counts only; the router's exchange tries again. Pure: time and randomness are arguments.
 
 pub mod backoff;
 pub mod breaker;
 pub mod budget;
+pub mod deadline;
 
 /// Why a request is sent again by the rules of its route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 mod again;
 mod breaker;
+mod deadline;
 mod slots;
 
 use std::future::poll_fn;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ekiden_config::model::{Listener, Protocol};
+use ekiden_config::model::{Listener, Protocol, Timeouts};
 use ekiden_core::cluster::{Attempt, ClusterTable, EndpointEntry, Pick};
 use ekiden_core::edit;
 use ekiden_core::outcome::{Blame, Cause, Phase};
@@ -37,6 +38,8 @@ use crate::tls::upstream::{self, OpenError, Secure};
 use crate::wire::body::Framing;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
+
+pub(super) use deadline::write as write_deadline;
 
 /// How long a connection with many streams may go without word that what it sent has arrived: a path that drops everything
 /// is known by nothing else, and each request would meet it.
@@ -103,6 +106,7 @@ pub fn forward<D: Downstream>(
                 }
             };
             if let Err(cause) = acquired {
+                let cause = deadline::over(ws, cause, forward.worker.now_ms());
                 let failure = Failure { cause, begun: false, replayable: false };
                 return Box::pin(forward.fail(connection, ws, failure, relay.is_some())).await;
             }
@@ -200,6 +204,14 @@ fn after_ms(from: Moment, wait: Duration) -> u64 {
     from.ms().saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// When the request may take no longer.
+fn total_ms(timeouts: &Timeouts, ws: &Workspace, started: Moment) -> Option<u64> {
+    if timeouts.deadline {
+        return ws.tries.total_ms;
+    }
+    timeouts.total.map(|total| after_ms(started, total))
+}
+
 impl<'a> Forward<'a> {
     /// Counts the request in at its cluster.
     fn begin(
@@ -223,7 +235,10 @@ impl<'a> Forward<'a> {
         }
         let timeouts = entry.route.timeouts;
         let started = started(&worker, ws);
-        let total_ms = timeouts.total.map_or(u64::MAX, |total| after_ms(started, total));
+        if timeouts.deadline {
+            deadline::enter(ws, listener, &timeouts, (started, worker.clock.turn()))?;
+        }
+        let total_ms = total_ms(&timeouts, ws, started).unwrap_or(u64::MAX);
         Ok(Forward {
             connect_over_ms: after_ms(started, timeouts.connect).min(total_ms),
             worker,
@@ -435,7 +450,8 @@ impl<'a> Forward<'a> {
             Err(cause) => {
                 shard.connect_failures.add(1);
                 // A later try may have had too little time left to prove anything.
-                let hurried = self.connects > 1 && limit < self.entry.route.timeouts.connect_try;
+                let hurried = self.connects > 1 || ws.tries.by_client;
+                let hurried = hurried && limit < self.entry.route.timeouts.connect_try;
                 let hurried = hurried && cause == Cause::ConnectTimeout;
                 evidence::failed(&worker, &endpoint.cell, cause.at(Phase::Connect), hurried);
                 cause
@@ -531,7 +547,7 @@ impl<'a> Forward<'a> {
 
     /// When the request may take no longer.
     fn total_ms(&self, ws: &Workspace) -> Option<u64> {
-        self.entry.route.timeouts.total.map(|total| after_ms(started(&self.worker, ws), total))
+        total_ms(&self.entry.route.timeouts, ws, started(&self.worker, ws))
     }
 
     /// Begins an attempt on the connection that is attached: the head is written for the first one, and kept.
@@ -550,6 +566,7 @@ impl<'a> Forward<'a> {
         match relay {
             Some(relay) => {
                 if !goes_on {
+                    deadline::rewrite(ws, now.ms());
                     relay.restart(ws, now.ms());
                 }
                 relay

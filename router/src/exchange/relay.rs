@@ -814,7 +814,10 @@ impl Relay {
             }
         };
         match sides.total_ms {
-            Some(total) if total < waits.0 => (total, Cause::TotalTimeout),
+            Some(total) if total < waits.0 => {
+                let by_client = sides.ws.tries.by_client;
+                (total, if by_client { Cause::DeadlineExceeded } else { Cause::TotalTimeout })
+            }
             _ => waits,
         }
     }

@@ -9,9 +9,9 @@ use ekiden_core::edit;
 use ekiden_core::table::RouteEntry;
 
 use crate::clock::Moment;
-use crate::exchange::Workspace;
 use crate::exchange::out::{put_decimal, put_field};
 use crate::exchange::upgrade::{self, WebSocketKey};
+use crate::exchange::{Workspace, forward};
 use crate::head::{FieldId, Head, tokens};
 use crate::wire::Version;
 use crate::wire::body::Framing;
@@ -126,6 +126,7 @@ pub fn write_request(
             FieldId::Expect => request.expect_continue,
             FieldId::XRequestId | FieldId::XForwardedFor => false,
             FieldId::Via => true,
+            FieldId::XRequestDeadline => !entry.route.timeouts.deadline,
             FieldId::Trailer => request.framing == Framing::Chunked,
             _ if id.is_hop_by_hop() => false,
             _ if id.is_forwarding() => trusted || sets(edits, id),
@@ -158,6 +159,9 @@ pub fn write_request(
     }
     put_field(out, b"X-Request-Id", ws.trace.request_id.as_bytes());
     write_forwarding(worker, ws, listener, edits, trusted, started);
+    if entry.route.timeouts.deadline {
+        forward::write_deadline(ws, worker.turn_ms());
+    }
     ws.leg.output.buffer().extend_from_slice(b"\r\n");
 }
 

@@ -17,6 +17,12 @@ pub struct Tries {
     pub after_status: bool,
     /// Endpoints gone past because they were at a bound.
     pub skips: u8,
+    /// When the whole request is over, where its route takes deadlines; milliseconds of the wheel.
+    pub total_ms: Option<u64>,
+    /// The client said so.
+    pub by_client: bool,
+    /// Where the deadline stands in the head that is sent.
+    pub deadline_field: Option<(usize, usize)>,
     /// Its place in the breaker of the cluster. Given back at the end of the exchange.
     pub permit: Option<Permit>,
 }
@@ -26,5 +32,6 @@ impl Tries {
     pub fn begin(&mut self) {
         self.second_choice.clear();
         (self.resends, self.after_status, self.skips) = (0, false, 0);
+        (self.total_ms, self.by_client, self.deadline_field) = (None, false, None);
     }
 }

@@ -121,6 +121,7 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::UpstreamTruncated => Run(Relay, short_response),
         Cause::UpstreamIdle => Run(Relay, paused_response),
         Cause::TotalTimeout => get(Wait, "/total", ""),
+        Cause::DeadlineExceeded => get(Connect, "/deadline", "X-Request-Deadline: 0\r\n"),
         Cause::Drained => Alone(Wait, alone::drained),
         Cause::Overloaded => Alone(Match, alone::overloaded),
         Cause::RewriteTooLarge => Run(Match, rewritten),

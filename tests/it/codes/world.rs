@@ -147,6 +147,7 @@ fn text(origin: SocketAddr, silent: SocketAddr, hole: SocketAddr, demanding: Soc
         route("/tunnel", "web", "timeout = { tunnel = \"500ms\" }"),
         route("/total", "web", "timeout = { total = \"300ms\" }"),
         route("/limited", "web", "body_limit = 10"),
+        route("/deadline", "web", "timeout = { deadline = true }"),
         route("/clients", "web", "deny = { clients = [\"127.0.0.0/8\"] }"),
         route("/hosts", "web", "allow = { hosts = [\"c\"] }"),
         route("/methods", "web", "allow = { methods = [\"GET\"] }"),

@@ -3,6 +3,7 @@
 mod budget;
 mod conditions;
 mod connects;
+mod deadlines;
 mod pooled;
 mod readiness;
 

@@ -291,6 +291,9 @@ causes! {
     TotalTimeout: "total_timeout", Always(504), "H12", Endpoint, Never, "http_response_timeout", 0,
         "The request took longer than the route allows in all.",
         "Make the app answer faster, or raise `timeout.total`.";
+    DeadlineExceeded: "deadline_exceeded", Always(504), "", Client, Never, "http_response_timeout", 0,
+        "The time that the client gave the request (`X-Request-Deadline`) is over.",
+        "Make the app answer faster, or let the client give it more time.";
     // The router failed or gave up the request.
     Drained: "drained", Always(503), "H24", Router, Never, "proxy_internal_response", 1,
         "The router is stopping and the time for open requests is over.",

@@ -1,0 +1,113 @@
+//! `X-Request-Deadline`: how long a request has, what endpoints are told of it, and what ends when it is over.
+
+use std::time::Duration;
+
+use super::connects::black_hole;
+use ekiden_tests::{Conn, Echo, Ekiden, InProcess, Origin, Seen, Served, Setup, web};
+
+fn asking(milliseconds: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Deadline: {milliseconds}\r\n\r\n")
+}
+
+/// What an endpoint is told.
+fn told(router: &InProcess, request: &str) -> Vec<String> {
+    Seen::from(router.ask(request)).all("x-request-deadline")
+}
+
+#[test]
+fn endpoints_are_told_what_is_left() {
+    let echo = Echo::start("one");
+    let serve = |timeout: &str, listener: &str| {
+        let route = format!("timeout = {{ {timeout} }}");
+        InProcess::start(Setup::new(web(&[echo.address], "", &route)).listener(listener))
+    };
+    let plain = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let both = asking("70000").replace("\r\n\r\n", "\r\nX-Request-Deadline: 9000\r\n\r\n");
+    let trust = "trust = [\"127.0.0.1\"]";
+    // (timeout, listener, request, most that is left, least)
+    let rows: &[(&str, &str, &str, u64, u64)] = &[
+        ("deadline = true, total = \"60s\"", "", plain, 60_000, 30_000),
+        ("deadline = true", "", &asking("50000"), 50_000, 25_000),
+        ("deadline = true, total = \"60s\"", "", &asking("50000"), 50_000, 25_000),
+        ("deadline = true, total = \"60s\"", "", &asking("500000"), 60_000, 30_000),
+        ("deadline = true, total = \"60s\"", trust, &asking("500000"), 500_000, 100_000),
+        ("deadline = true, total = \"60s\"", trust, &asking("soon"), 60_000, 30_000),
+        ("deadline = true, total = \"60s\"", "", &both, 9_000, 1),
+    ];
+    for (timeout, listener, request, most, least) in rows {
+        let told = told(&serve(timeout, listener), request);
+        assert_eq!(told.len(), 1, "{timeout} {request:?}: {told:?}");
+        let left: u64 = told[0].parse().unwrap();
+        assert!((*least..=*most).contains(&left), "{timeout} {request:?}: {left}");
+    }
+    assert_eq!(told(&serve("deadline = true", ""), plain), Vec::<String>::new());
+    assert_eq!(told(&serve("deadline = true", ""), &asking("1s")), Vec::<String>::new());
+    // Where nobody takes it, it is a field like any other.
+    assert_eq!(told(&serve("total = \"60s\"", ""), &asking("soon")), ["soon"]);
+}
+
+#[test]
+fn what_cannot_be_done_in_time_is_refused() {
+    let silent = Origin::start(Conn::until_closed);
+    let router = Ekiden::start(Setup::new(web(&[silent.address], "", "timeout = { deadline = true }")));
+    let response = router.ask(&asking("0"));
+    assert_eq!((response.status, response.code()), (504, "deadline_exceeded"));
+    assert_eq!(silent.connections(), 0, "nothing was begun");
+    for _ in 0..10 {
+        assert_eq!(router.ask(&asking("50")).code(), "deadline_exceeded");
+    }
+    // The client's haste is not the endpoint's fault.
+    assert!(router.metric("ekiden_endpoint_failures_total", &[]) < 0.5);
+    assert!(router.records(11).iter().all(|record| record["status"] == 504));
+}
+
+/// A client cannot have an endpoint set aside by giving it no time.
+#[test]
+fn a_short_deadline_is_no_evidence() {
+    let holes = [black_hole(), black_hole()];
+    let addresses = holes.each_ref().map(|hole| hole.2);
+    let router = Ekiden::start(Setup::new(web(
+        &addresses,
+        "ejection = { consecutive = 1 }",
+        "timeout = { deadline = true, connect = \"60s\", connect_try = \"60s\" }",
+    )));
+    for _ in 0..4 {
+        assert_eq!(router.ask(&asking("30")).code(), "deadline_exceeded");
+    }
+    assert_eq!(router.metric("ekiden_cluster_ejections_total", &["connect"]), 0.0);
+}
+
+#[test]
+fn a_retry_is_told_less_and_never_comes_too_late() {
+    let origin = || {
+        Origin::start(|conn| {
+            while let Some(request) = conn.request() {
+                if conn.number == 1 {
+                    conn.send("HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nConnection: close\r\n\r\n");
+                    return;
+                }
+                let left = request.get("x-request-deadline").unwrap_or("").to_owned();
+                conn.answer(&request, &left);
+            }
+        })
+    };
+    let keys = "retry = { on = [503], backoff = \"off\" }\ntimeout = { deadline = true }";
+    let serve = |origin: &Origin| InProcess::start(Setup::new(web(&[origin.address], "", keys)));
+    let busy = origin();
+    let left: u64 = serve(&busy).ask(&asking("10000")).text().parse().unwrap();
+    assert!(left <= 9_000, "{left}");
+    let told = String::from_utf8(busy.received(1)).unwrap();
+    let first: u64 = told
+        .split("X-Request-Deadline: ")
+        .nth(1)
+        .and_then(|rest| rest.lines().next())
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(first > left && first <= 10_000, "{first}");
+    // The second would come after the end.
+    let busy = origin();
+    let began = std::time::Instant::now();
+    assert_eq!(serve(&busy).ask(&asking("900")).status, 503);
+    assert!(busy.connections() == 1 && began.elapsed() < Duration::from_secs(10));
+}
