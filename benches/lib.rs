@@ -139,6 +139,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         timeouts: Timeouts::default(),
         attempts: 3,
         retry: None,
+        hedge: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,

@@ -22,7 +22,7 @@ pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
 pub use proxy::{ProxySources, ProxyVersion};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
-pub use resilience::{BreakerPolicy, Replay, RetryBudget, RetryPolicy, StatusRange};
+pub use resilience::{BreakerPolicy, HedgePolicy, Replay, RetryBudget, RetryPolicy, StatusRange};
 pub use shard::{HotKeyPolicy, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind, ShardPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
 pub use trust::{
@@ -245,6 +245,8 @@ pub struct Route {
     /// When and how requests are sent again. None means the built-in rules: after a failed connect, and once after a connection
     /// that was lost before a response, where that is safe.
     pub retry: Option<Arc<RetryPolicy>>,
+    /// When a second endpoint gets a request too. None means never.
+    pub hedge: Option<HedgePolicy>,
     /// Whether a path whose loose form selects another rule is allowed (DESIGN section 3).
     pub loose_path: LoosePath,
     /// Largest request body on this route (413 beyond); none means the listener's bound. Already merged with the app's.

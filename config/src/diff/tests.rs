@@ -71,6 +71,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         timeouts: Timeouts::default(),
         attempts: 3,
         retry: None,
+        hedge: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,

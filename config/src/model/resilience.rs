@@ -87,3 +87,12 @@ pub struct BreakerPolicy {
     /// Such connections of one endpoint.
     pub endpoint_connections: Option<u32>,
 }
+
+/// When a request is sent to a second endpoint while the first is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HedgePolicy {
+    /// Of the route's own latencies: a request that takes longer is sent again. 50..=99, default 95.
+    pub percentile: u8,
+    /// Never sooner than this. Default 10 ms.
+    pub min: Duration,
+}

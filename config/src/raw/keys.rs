@@ -399,7 +399,7 @@ tables! {
         slots: Off<u64> = "\"off\"" in 1, 1_000_000;
         /// Requests that may wait: a number, or a table.
         queue: CountOr<RawQueue> = "1024" in 0, 1_000_000;
-        /// How many requests are sent again, of routes with `retry`; when it is out, clients get the answer that
+        /// How many requests are sent again, of routes with `retry` or `hedge`; when it is out, clients get the answer that
         /// there is. `off` sets no bound.
         retry_budget: Off<RawRetryBudget> = "see the keys";
         /// Most that the cluster and each of its endpoints may have in hand; what is more gets 503 with `breaker_open` at once.
@@ -531,7 +531,7 @@ tables! {
     /// The share of a cluster's requests that is sent again, over all workers. Failed connects cost no endpoint anything and are
     /// not counted.
     RawRetryBudget as "a retry budget" {
-        /// Of a hundred requests of routes with `retry`.
+        /// Of a hundred requests of routes with `retry` or `hedge`.
         percent: u64 = "20" in 1, 100;
         /// A second, however few requests there are.
         floor: u64 = "10" in 0, 100_000;
@@ -640,6 +640,8 @@ tables! {
         /// When and how a request is sent again. Without it: after a failed connect to another endpoint, and once after a
         /// connection that was lost before a response, where that is safe.
         retry: RawRetry = "none";
+        /// Send a request whose answer has not begun when most others have to a second endpoint too, and take the first answer.
+        hedge: FlagOr<RawHedge> = "false";
         /// What to do when the path, read loosely (`%2F`, `//`, `;`), would select another rule: `refuse` or `allow`.
         loose_path: Word<LoosePath> = "\"refuse\"";
         /// Largest request body, in bytes; 413 beyond.
@@ -684,6 +686,16 @@ tables! {
         /// Which requests may reach an endpoint twice: `idempotent` (by their method: GET, HEAD, OPTIONS, PUT, DELETE),
         /// `idempotency-key` (those too that carry this field, but never after a status), or `any`.
         replay: Word<Replay> = "\"idempotent\"";
+    }
+
+    /// A second try while the first goes on: only of methods that are idempotent (and what `retry.replay` adds), once for a
+    /// request, within the `retry_budget` of the cluster. The other endpoint's answer is dropped, and is no failure.
+    RawHedge as "a hedge" {
+        /// Of the route's own latencies up to the first byte of a response: the time after which a second endpoint is asked. Known
+        /// from 64 requests on.
+        percentile: u64 = "95" in 50, 99;
+        /// Never sooner than this.
+        min: Duration = "\"10ms\"" in 1, HOUR;
     }
 
     /// A rate of requests, counted over all workers. What one limit refuses takes nothing from the others.

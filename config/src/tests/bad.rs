@@ -299,6 +299,8 @@ fn routes() {
         ("cluster = \"web\"\nsplit = \"cient\"", &[("unknown_value", 7, 10)]),
         ("cluster = \"web\"\nsplit = {}", &[("one_of", 7, 9)]),
         ("cluster = \"web\"\nattempts = 11", &[("out_of_range", 7, 12)]),
+        ("cluster = \"web\"\nhedge = { percentile = 100 }", &[("out_of_range", 7, 24)]),
+        ("cluster = \"web\"\nhedge = \"95\"", &[("wrong_type", 7, 10)]),
         ("cluster = \"web\"\nretry = { per_try = 5 }", &[("wrong_type", 7, 21)]),
         ("cluster = \"web\"\nretry = { on = [\"conect\"] }", &[("unknown_value", 7, 18)]),
         ("cluster = \"web\"\nretry = { on = [302] }", &[("bad_status", 7, 17)]),

@@ -1,10 +1,10 @@
-//! Retries of routes, and what a cluster takes of them; what it may have in hand.
+//! Retries and hedges of routes, and what a cluster takes of them; what it may have in hand.
 
 use std::time::Duration;
 
 use super::Scope;
-use crate::model::{BreakerPolicy, Replay, RetryBudget, RetryPolicy, StatusRange};
-use crate::raw::{FlagOr, Off, RawCluster, RawRetry, RawRetryBudget, RetryOn, duration_words};
+use crate::model::{BreakerPolicy, HedgePolicy, Replay, RetryBudget, RetryPolicy, StatusRange};
+use crate::raw::{FlagOr, Off, RawCluster, RawHedge, RawRetry, RawRetryBudget, RetryOn, duration_words};
 
 /// Bytes kept for a retry where the route does not say.
 const BUFFER: u32 = 64 << 10;
@@ -95,4 +95,18 @@ pub(super) fn breaker(scope: &mut Scope<'_, '_>, raw: &RawCluster) -> Option<Bre
         scope.report.error_help(written.span, "conflict", message, help);
     }
     (policy != BreakerPolicy::default()).then_some(policy)
+}
+
+/// Reads when requests of a route are sent to a second endpoint.
+pub(super) fn hedge(raw: Option<&FlagOr<RawHedge>>) -> Option<HedgePolicy> {
+    let standard = HedgePolicy { percentile: 95, min: Duration::from_millis(10) };
+    let raw = match raw? {
+        FlagOr::Flag(false) => return None,
+        FlagOr::Flag(true) => return Some(standard),
+        FlagOr::Long(raw) => raw,
+    };
+    Some(HedgePolicy {
+        percentile: raw.percentile.and_then(|of| u8::try_from(of).ok()).unwrap_or(standard.percentile),
+        min: raw.min.unwrap_or(standard.min),
+    })
 }

@@ -87,6 +87,7 @@ pub(super) fn route(
         timeouts,
         attempts: raw.attempts.and_then(|attempts| u8::try_from(attempts).ok()).unwrap_or(3),
         retry,
+        hedge: resilience::hedge(raw.hedge.as_ref()),
         loose_path: raw.loose_path.map_or(LoosePath::default(), |word| word.0),
         body_limit: raw.body_limit.map(|limit| limit.0).or(shared.body_limit),
         admission,

@@ -1,5 +1,5 @@
 //! What is done when an endpoint fails a request, and how much of it: waits between tries, budgets,
-//! breakers, deadlines.
+//! breakers, deadlines, the latency that a hedge goes by.
 //!
 //! Values and counts only; the router's exchange tries again. Pure: time and randomness are arguments.
 
@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod breaker;
 pub mod budget;
 pub mod deadline;
+pub mod latency;
 
 /// Why a request is sent again by the rules of its route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 mod again;
 mod breaker;
 mod deadline;
+mod hedge;
 mod slots;
 
 use std::future::poll_fn;
@@ -40,6 +41,7 @@ use crate::worker::Worker;
 use crate::worker::connection::Connection;
 
 pub(super) use deadline::write as write_deadline;
+pub use hedge::Hedge;
 
 /// How long a connection with many streams may go without word that what it sent has arrived: a path that drops everything
 /// is known by nothing else, and each request would meet it.
@@ -122,7 +124,10 @@ pub fn forward<D: Downstream>(
                 deadline: &connection.deadline,
             };
             let poll = |cx: &mut Context<'_>| {
-                let polled = relay.poll(cx, &mut sides);
+                let mut polled = relay.poll(cx, &mut sides);
+                if sides.ws.tries.hedge_at_ms != u64::MAX {
+                    polled = hedge::poll(forward, cx, relay, &mut sides, polled);
+                }
                 if sides.ws.permit.is_some() {
                     overload::hold(sides.client, sides.ws);
                 }
@@ -227,8 +232,8 @@ impl<'a> Forward<'a> {
         ws.tried.clear();
         ws.leg.output.clear();
         ws.tries.begin();
-        if let Some(policy) = &entry.route.retry {
-            again::enter(policy, &cluster, ws, worker.turn_ms());
+        if entry.route.retry.is_some() || entry.route.hedge.is_some() {
+            again::enter(entry.route.retry.as_deref(), &cluster, ws, worker.turn_ms());
         }
         if let Some(policy) = &cluster.cluster.policy.breaker {
             ws.tries.permit = breaker::enter(policy, &cluster, ws)?;
@@ -573,6 +578,9 @@ impl<'a> Forward<'a> {
             }
             none => {
                 self.write_head(ws, started(&self.worker, ws));
+                if let Some(policy) = &self.entry.route.hedge {
+                    hedge::arm(self, policy, ws, now);
+                }
                 let body_limit = run::body_limit(self.listener, &self.entry);
                 none.insert(Relay::new::<D>(ws, &self.entry.route, body_limit, now.ms()))
             }
@@ -590,6 +598,9 @@ impl<'a> Forward<'a> {
     /// A complete response: both connections go where they can.
     fn finish<D: Downstream>(&self, client: &D, ws: &mut Workspace, finish: Finish) -> After {
         self.count_bytes(ws);
+        if let Some(policy) = &self.entry.route.hedge {
+            hedge::note(self, policy, ws);
+        }
         evidence::answered(&self.worker, ws);
         if finish.keep_upstream {
             if let Some((stream, home)) = ws.leg.detach() {

@@ -29,6 +29,11 @@ impl Out {
         self.bytes.len() - self.sent
     }
 
+    /// All bytes held, written or not.
+    pub fn all(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The bytes queued and not yet written.
     pub fn unsent(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or(&[])

@@ -204,6 +204,11 @@ impl Relay {
         self.judges = false;
     }
 
+    /// Whether all of the request was sent and is held, and nothing of a response is there: a second endpoint may get it.
+    pub fn is_waiting(&self) -> bool {
+        self.request == RequestSide::Sent && self.response == ResponseSide::Head && self.replayable
+    }
+
     /// Whether the request was larger than what is kept of it.
     pub fn has_let_go(&self) -> bool {
         !self.replayable
@@ -832,7 +837,7 @@ impl Relay {
         if now_ms >= deadline_ms {
             return Poll::Ready(Err(self.failure(sides, cause)));
         }
-        let mut wake_ms = deadline_ms;
+        let mut wake_ms = deadline_ms.min(sides.ws.tries.hedge_at_ms);
         if let Some(at_ms) = self.continue_at_ms {
             if now_ms >= at_ms {
                 self.continue_at_ms = None;

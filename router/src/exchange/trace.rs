@@ -101,6 +101,7 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
     ws.limits.clear();
     ws.permit = None;
     ws.tries.permit = None;
+    ws.tries.hedge = None;
     ws.trace.cluster = None;
     ws.trace.endpoint = None;
 }

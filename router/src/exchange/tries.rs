@@ -6,8 +6,10 @@
 use ekiden_core::resilience::breaker::Permit;
 use smallvec::SmallVec;
 
+use crate::exchange::forward::Hedge;
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tries {
     /// Endpoints, by the number of their cell, that get the request again only when there is no other.
     pub second_choice: SmallVec<[u64; 2]>,
@@ -23,8 +25,29 @@ pub struct Tries {
     pub by_client: bool,
     /// Where the deadline stands in the head that is sent.
     pub deadline_field: Option<(usize, usize)>,
+    /// When a second leg is due, milliseconds of the wheel; the highest number means never.
+    pub hedge_at_ms: u64,
+    /// The second leg, while there are two.
+    pub hedge: Option<Box<Hedge>>,
     /// Its place in the breaker of the cluster. Given back at the end of the exchange.
     pub permit: Option<Permit>,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self {
+            second_choice: SmallVec::new(),
+            resends: 0,
+            after_status: false,
+            skips: 0,
+            total_ms: None,
+            by_client: false,
+            deadline_field: None,
+            hedge_at_ms: u64::MAX,
+            hedge: None,
+            permit: None,
+        }
+    }
 }
 
 impl Tries {
@@ -33,5 +56,6 @@ impl Tries {
         self.second_choice.clear();
         (self.resends, self.after_status, self.skips) = (0, false, 0);
         (self.total_ms, self.by_client, self.deadline_field) = (None, false, None);
+        self.hedge_at_ms = u64::MAX;
     }
 }

@@ -25,6 +25,11 @@ pub(super) fn families(max: usize, table: &Table, now_ms: u64) -> Vec<Family> {
         "ekiden_cluster_retry_budget_left",
         "Requests that may be sent again now, by the retry budget.",
     );
+    let mut hedges = Family::counters(
+        max,
+        "ekiden_cluster_hedges_total",
+        "Requests sent to a second endpoint while the first was silent, by who answered.",
+    );
     for cluster in table.all_clusters() {
         let shards = cluster.cell.shards();
         if shards.is_empty() {
@@ -35,6 +40,10 @@ pub(super) fn families(max: usize, table: &Table, now_ms: u64) -> Vec<Family> {
             let count = sum(shards, |shard| shard.again.get(reason as usize));
             again.count(&[app, name, ("cause", reason.word())], count);
         }
+        let begun = sum(shards, |shard| Some(&shard.hedges));
+        let won = sum(shards, |shard| Some(&shard.hedges_won));
+        hedges.count(&[app, name, ("answer", "second")], won);
+        hedges.count(&[app, name, ("answer", "first_or_none")], begun.saturating_sub(won));
         for reason in Withheld::ALL {
             let count = sum(shards, |shard| shard.withheld.get(reason as usize));
             withheld.count(&[app, name, ("bound", reason.word())], count);
@@ -43,7 +52,7 @@ pub(super) fn families(max: usize, table: &Table, now_ms: u64) -> Vec<Family> {
             left.gauge(&place, cluster.cell.budget.left(policy, now_ms) as f64);
         }
     }
-    vec![again, withheld, left]
+    vec![again, withheld, hedges, left]
 }
 
 /// Families over the clusters that have a breaker.

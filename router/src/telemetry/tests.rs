@@ -96,6 +96,7 @@ fn route(name: &str) -> Route {
         timeouts: Timeouts::default(),
         attempts: 1,
         retry: None,
+        hedge: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,

@@ -4,6 +4,7 @@ mod budget;
 mod conditions;
 mod connects;
 mod deadlines;
+mod hedging;
 mod pooled;
 mod readiness;
 

@@ -14,6 +14,7 @@ use crate::overload::ShedCounts;
 use crate::overload::slots::Gate;
 use crate::resilience::breaker::BreakerCell;
 use crate::resilience::budget::BudgetCell;
+use crate::resilience::latency::Latency;
 use crate::resilience::{Again, Withheld};
 
 /// Places in a `requests` array: 0 for no status, then 1xx to 5xx.
@@ -90,6 +91,10 @@ pub struct ClusterShard {
     pub replays: Counter,
     /// Requests sent again by the rules of a route, by [`Again`].
     pub again: [Counter; Again::ALL.len()],
+    /// Requests sent to a second endpoint while the first was silent, and of those the ones that the second answered.
+    pub hedges: Counter,
+    /// See [`ClusterShard::hedges`].
+    pub hedges_won: Counter,
     /// Requests not sent again although the rules said so, by [`Withheld`].
     pub withheld: [Counter; Withheld::ALL.len()],
     /// Connections opened.
@@ -141,6 +146,8 @@ impl ClusterShard {
             retries: Counter::new(),
             replays: Counter::new(),
             again: [const { Counter::new() }; Again::ALL.len()],
+            hedges: Counter::new(),
+            hedges_won: Counter::new(),
             withheld: [const { Counter::new() }; Withheld::ALL.len()],
             connects: Counter::new(),
             connect_failures: Counter::new(),
@@ -288,12 +295,13 @@ pub struct RouteCell {
     pub route: RouteName,
     workers: u16,
     shards: OnceLock<Box<[RouteShard]>>,
+    latency: OnceLock<Box<Latency>>,
 }
 
 impl RouteCell {
     /// A cell without counts for `workers` workers. Called by the registry.
     pub fn new(app: AppName, route: RouteName, workers: usize) -> Self {
-        Self { app, route, workers: bounded(workers), shards: OnceLock::new() }
+        Self { app, route, workers: bounded(workers), shards: OnceLock::new(), latency: OnceLock::new() }
     }
 
     /// The shard that worker number `worker` writes. The first call of all allocates.
@@ -301,6 +309,11 @@ impl RouteCell {
     pub fn shard(&self, worker: usize) -> &RouteShard {
         let shards = self.shards.get_or_init(|| (0..self.workers).map(|_| RouteShard::new()).collect());
         shards.get(worker).unwrap_or(&SPARE_ROUTE)
+    }
+
+    /// The latency that hedges go by. The first call of all allocates.
+    pub fn latency(&self) -> &Latency {
+        self.latency.get_or_init(Box::default)
     }
 
     /// All shards, none while nothing was counted. Called by telemetry.

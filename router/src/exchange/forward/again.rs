@@ -32,12 +32,13 @@ pub(super) enum Next {
     Fail(Failure),
 }
 
-/// Counts a request in whose route says when it is sent again, and notes whether it may be.
+/// Counts a request in whose route says when it is sent again or to a second endpoint, and notes whether it may be.
 #[cold]
-pub(super) fn enter(policy: &RetryPolicy, cluster: &ClusterTable, ws: &mut Workspace, now_ms: u64) {
+pub(super) fn enter(policy: Option<&RetryPolicy>, cluster: &ClusterTable, ws: &mut Workspace, now_ms: u64) {
     if let Some(budget) = cluster.cluster.policy.retry_budget {
         cluster.cell.budget.note_request(budget, now_ms);
     }
+    let Some(policy) = policy else { return };
     let by_method = ws.request.idempotent;
     ws.request.idempotent |= match policy.replay {
         Replay::Idempotent => false,
@@ -84,6 +85,7 @@ impl Forward<'_> {
         relay: &mut Relay,
         failure: Failure,
     ) -> Next {
+        (ws.tries.hedge, ws.tries.hedge_at_ms) = (None, u64::MAX);
         let Some(policy) = self.entry.route.retry.clone() else {
             return if self.begin_once(ws, failure) { Next::Again } else { Next::Fail(failure) };
         };
@@ -161,7 +163,7 @@ impl Forward<'_> {
         Some(wait)
     }
 
-    fn withhold(&self, ws: &mut Workspace, why: Withheld) {
+    pub(super) fn withhold(&self, ws: &mut Workspace, why: Withheld) {
         if let Some(count) = self.cluster.cell.shard(self.worker.id).withheld.get(why as usize) {
             count.add(1);
         }

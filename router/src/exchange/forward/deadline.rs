@@ -11,6 +11,7 @@ use super::after_ms;
 use crate::clock::Moment;
 use crate::exchange::Workspace;
 use crate::exchange::out::put_decimal;
+use crate::exchange::tries::Tries;
 
 /// Sets when the request is over. Called where the route takes deadlines.
 ///
@@ -56,12 +57,18 @@ pub(in crate::exchange) fn write(ws: &mut Workspace, now_ms: u64) {
 /// Writes anew what is left, for a head that is sent again.
 #[cold]
 pub(super) fn rewrite(ws: &mut Workspace, now_ms: u64) {
-    let (Some(at_ms), Some((start, end))) = (ws.tries.total_ms, ws.tries.deadline_field) else { return };
+    let end = rewrite_in(ws.leg.output.buffer(), &ws.tries, now_ms);
+    if let (Some((_, place)), Some(end)) = (&mut ws.tries.deadline_field, end) {
+        *place = end;
+    }
+}
+
+/// The same in a copy of the head; gives where the number ends now.
+pub(super) fn rewrite_in(out: &mut Vec<u8>, tries: &Tries, now_ms: u64) -> Option<usize> {
+    let (at_ms, (start, end)) = tries.total_ms.zip(tries.deadline_field)?;
     let mut number = itoa::Buffer::new();
     let left = number.format(at_ms.saturating_sub(now_ms)).as_bytes();
-    let out = ws.leg.output.buffer();
-    if out.get(start..end).is_some() {
-        out.splice(start..end, left.iter().copied());
-        ws.tries.deadline_field = Some((start, start + left.len()));
-    }
+    out.get(start..end)?;
+    out.splice(start..end, left.iter().copied());
+    Some(start + left.len())
 }

@@ -83,6 +83,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         timeouts: Timeouts::default(),
         attempts: 3,
         retry: None,
+        hedge: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,
