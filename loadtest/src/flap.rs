@@ -1,6 +1,6 @@
-//! `flap`: one of three endpoints is killed and started again under load, in front of it one proxy after the other. Counts
-//! the requests that clients saw fail, and the time until the endpoint carries its share again.
-//! The proxies run with their defaults for retries and ejection; the texts are in `fronts/flapping.rs`.
+//! `flap`: one of three endpoints fails and is well again under load, in front of it one proxy after the other. It is killed and
+//! started again, or it answers 503 for a while. Counts the requests that clients saw fail, and the time until the endpoint carries
+//! its share again. The texts of the proxies are in `fronts/flapping.rs`.
 
 mod endpoint;
 
@@ -26,6 +26,27 @@ const SHARE: f64 = 0.8;
 const LOOK: Duration = Duration::from_millis(50);
 const LOOKS: usize = 8;
 
+/// How the endpoint fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Its process is killed.
+    Killed,
+    /// It answers every request with 503.
+    Busy,
+}
+
+impl Fault {
+    const ALL: [Fault; 2] = [Fault::Killed, Fault::Busy];
+
+    /// The word in tables and names.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Fault::Killed => "killed",
+            Fault::Busy => "503",
+        }
+    }
+}
+
 /// What to do.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
@@ -47,6 +68,7 @@ pub(crate) struct Wish {
 
 /// What one proxy came to.
 struct Came {
+    fault: Fault,
     name: String,
     version: String,
     verified: u64,
@@ -69,14 +91,17 @@ pub(crate) fn run(wish: &Wish) -> Fallible<()> {
                 continue;
             }
         };
-        match script(*kind, kind.version(&program), wish, dir.path()) {
-            Ok(came) => {
-                println!("{}: {} of {} requests failed", came.name, came.failed, came.verified + came.failed);
-                all.push(came);
-            }
-            Err(error) => {
-                println!("{} FAILED: {error}", kind.name());
-                failed.push(format!("{}: {error}", kind.name()));
+        for fault in Fault::ALL {
+            let what = format!("{}, {}", kind.name(), fault.word());
+            match script(*kind, fault, kind.version(&program), wish, dir.path()) {
+                Ok(came) => {
+                    println!("{what}: {} of {} requests failed", came.failed, came.verified + came.failed);
+                    all.push(came);
+                }
+                Err(error) => {
+                    println!("{what} FAILED: {error}");
+                    failed.push(format!("{what}: {error}"));
+                }
             }
         }
     }
@@ -84,9 +109,9 @@ pub(crate) fn run(wish: &Wish) -> Fallible<()> {
     if failed.is_empty() { Ok(()) } else { Err(failure(failed.join("\n"))) }
 }
 
-fn script(kind: Kind, version: String, wish: &Wish, dir: &Path) -> Fallible<Came> {
+fn script(kind: Kind, fault: Fault, version: String, wish: &Wish, dir: &Path) -> Fallible<Came> {
     let mut endpoints = [Endpoint::start()?, Endpoint::start()?, Endpoint::start()?];
-    let front = fronts::start_before(kind, &endpoints.each_ref().map(|one| one.address), dir)?;
+    let front = fronts::start_before(kind, fault, &endpoints.each_ref().map(|one| one.address), dir)?;
     // A second before the first kill, and one after the last round.
     let seconds = (wish.down + wish.up).as_secs_f64() * f64::from(wish.rounds) + 2.0;
     let drive = Launch::own("drive", LOAD_CORE)?.arg("--to").arg(front.address.to_string());
@@ -95,11 +120,17 @@ fn script(kind: Kind, version: String, wish: &Wish, dir: &Path) -> Fallible<Came
     thread::sleep(Duration::from_secs(1));
     let mut back_s = Vec::new();
     for round in 1..=wish.rounds {
-        println!("{}: round {round} of {}", kind.name(), wish.rounds);
+        println!("{}, {}: round {round} of {}", kind.name(), fault.word(), wish.rounds);
         let [flapping, ..] = &mut endpoints;
-        flapping.down();
+        match fault {
+            Fault::Killed => flapping.down(),
+            Fault::Busy => flapping.set_busy(true),
+        }
         thread::sleep(wish.down);
-        flapping.up()?;
+        match fault {
+            Fault::Killed => flapping.up()?,
+            Fault::Busy => flapping.set_busy(false),
+        }
         back_s.push(await_share(&endpoints, wish.up));
         drive.alive()?;
     }
@@ -110,7 +141,7 @@ fn script(kind: Kind, version: String, wish: &Wish, dir: &Path) -> Fallible<Came
     let number = |key: &str| report.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
     let reasons = report.get("reasons").map_or_else(String::new, ToString::to_string);
     let (verified, failed) = (number("verified"), number("failed"));
-    Ok(Came { name: kind.name().to_owned(), version, verified, failed, reasons, back_s })
+    Ok(Came { fault, name: kind.name().to_owned(), version, verified, failed, reasons, back_s })
 }
 
 /// Looks for `up` long; gives the seconds until the first endpoint had its share over the last looks.
@@ -147,8 +178,8 @@ fn publish(all: &[Came], failed: &[String], wish: &Wish) -> Fallible<()> {
     let mut text = format!("{}\n\n", machine.line());
     writeln!(
         text,
-        "Three endpoints, {} GETs a second over 32 connections; one endpoint is killed {} times, {} s down and {} s up. Back is \
-         the time from its start until it has {:.0} % of an even share over {} ms.\n",
+        "Three endpoints, {} GETs a second over 32 connections; one endpoint fails {} times, {} s long, and is well {} s: killed and \
+         started again, or answering 503. Back is the time until it has {:.0} % of an even share over {} ms.\n",
         thousands(wish.rate),
         wish.rounds,
         wish.down.as_secs_f64(),
@@ -158,7 +189,7 @@ fn publish(all: &[Came], failed: &[String], wish: &Wish) -> Fallible<()> {
     )?;
     writeln!(
         text,
-        "| proxy | requests | failed | back, median s | back, worst s | |\n|---|---|---|---|---|---|"
+        "| fault | proxy | requests | failed | back, median s | back, worst s | |\n|---|---|---|---|---|---|---|"
     )?;
     for came in all {
         let never = came.back_s.iter().filter(|back| back.is_none()).count();
@@ -173,7 +204,8 @@ fn publish(all: &[Came], failed: &[String], wish: &Wish) -> Fallible<()> {
         };
         writeln!(
             text,
-            "| {} ({}) | {} | {} | {} | {worst_words} | {verdict} |",
+            "| {} | {} ({}) | {} | {} | {} | {worst_words} | {verdict} |",
+            came.fault.word(),
             came.name,
             came.version,
             thousands((came.verified + came.failed) as f64),
@@ -186,7 +218,7 @@ fn publish(all: &[Came], failed: &[String], wish: &Wish) -> Fallible<()> {
     let rows: Vec<_> = all
         .iter()
         .map(|came| {
-            json!({ "name": came.name, "version": came.version, "verified": came.verified, "failed": came.failed,
+            json!({ "fault": came.fault.word(), "name": came.name, "version": came.version, "verified": came.verified, "failed": came.failed,
                     "reasons": came.reasons, "back_s": came.back_s })
         })
         .collect();

@@ -25,7 +25,7 @@ Examples:
   cargo run --release -p ekiden-loadtest -- peers --smoke       (does it run at all?)
   cargo run --release -p ekiden-loadtest -- swap --record       (into loadtest/RESULTS.md)
   cargo run --release -p ekiden-loadtest -- idle --count 10000
-  cargo run --release -p ekiden-loadtest -- flap                (about 3 minutes)
+  cargo run --release -p ekiden-loadtest -- flap                (about 6 minutes)
   cargo run --release -p ekiden-loadtest -- instructions
   cargo run --release -p ekiden-loadtest -- limits
   cargo run --release -p ekiden-loadtest -- overload            (about 6 minutes)

@@ -1,5 +1,5 @@
 //! An endpoint that can be killed and started again on its port: refuses connects and has reset all connections while
-//! it is down. A thread per connection; nobody measures its speed.
+//! it is down. Or it is up and busy: it answers 503. A thread per connection; nobody measures its speed.
 
 use crate::failure::{Fallible, failure};
 use crate::{launch, origin};
@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// What it answers while it is busy.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
 /// How long the port may stay taken.
 const BIND_WITHIN: Duration = Duration::from_secs(5);
 
@@ -27,6 +29,7 @@ struct State {
     answer: Vec<u8>,
     answered: AtomicU64,
     down: AtomicBool,
+    busy: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
 }
 
@@ -46,7 +49,12 @@ impl Endpoint {
         Ok(this)
     }
 
-    /// Requests answered so far.
+    /// Answers 503 from now on, or does no more.
+    pub(super) fn set_busy(&self, busy: bool) {
+        self.state.busy.store(busy, Ordering::Release);
+    }
+
+    /// Requests answered well so far.
     pub(super) fn answered(&self) -> u64 {
         self.state.answered.load(Ordering::Acquire)
     }
@@ -111,8 +119,9 @@ fn serve(mut stream: TcpStream, state: &State) {
             if state.down.load(Ordering::Acquire) {
                 return;
             }
-            state.answered.fetch_add(1, Ordering::AcqRel);
-            if stream.write_all(&state.answer).is_err() {
+            let busy = state.busy.load(Ordering::Acquire);
+            state.answered.fetch_add(u64::from(!busy), Ordering::AcqRel);
+            if stream.write_all(if busy { BUSY } else { &state.answer }).is_err() {
                 return;
             }
         }

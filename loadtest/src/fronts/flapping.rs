@@ -1,9 +1,10 @@
 //! Proxies before three endpoints, for `flap`: what each needs to notice a dead endpoint, with its own defaults. HAProxy and
 //! nginx retry by themselves; HAProxy gets `check`, Envoy `outlier_detection` and a retry policy, without which they would
-//! keep a dead endpoint for ever or fail every request that meets it.
+//! keep a dead endpoint for ever or fail every request that meets it. Where the fault is a status, each is told to retry for it.
 
 use super::{Front, Kind};
 use crate::failure::{Fallible, failure};
+use crate::flap::Fault;
 use crate::launch::{self, Launch, ROUTER_CORE};
 use std::fs;
 use std::net::SocketAddr;
@@ -11,10 +12,15 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Starts a proxy before these endpoints and waits until it answers, with its files in a directory of its own in `dir`.
-pub(crate) fn start_before(kind: Kind, endpoints: &[SocketAddr; 3], dir: &Path) -> Fallible<Front> {
+pub(crate) fn start_before(
+    kind: Kind,
+    fault: Fault,
+    endpoints: &[SocketAddr; 3],
+    dir: &Path,
+) -> Fallible<Front> {
     let program = kind.program()?;
     let address = launch::free_address()?;
-    let name = format!("flap-{}", kind.name());
+    let name = format!("flap-{}-{}", kind.name(), fault.word());
     let dir = dir.join(&name);
     fs::create_dir_all(&dir)?;
     let launch = Launch::new(name.clone(), program, ROUTER_CORE);
@@ -25,18 +31,18 @@ pub(crate) fn start_before(kind: Kind, endpoints: &[SocketAddr; 3], dir: &Path) 
     };
     let launch = match kind {
         Kind::Ekiden => {
-            let file = write("ekiden.toml", ekiden(address, endpoints))?;
+            let file = write("ekiden.toml", ekiden(address, fault, endpoints))?;
             super::ekiden(launch, &file, &dir, 1, "off", "off")
         }
         Kind::Haproxy => {
-            launch.args(["-q", "-db", "-f"]).arg(write("proxy.cfg", haproxy(address, endpoints))?)
+            launch.args(["-q", "-db", "-f"]).arg(write("proxy.cfg", haproxy(address, fault, endpoints))?)
         }
         Kind::Nginx => {
-            let file = write("proxy.cfg", nginx(address, endpoints, &dir))?;
+            let file = write("proxy.cfg", nginx(address, fault, endpoints, &dir))?;
             launch.arg("-e").arg(dir.join("error.log")).arg("-p").arg(&dir).arg("-c").arg(file)
         }
         Kind::Envoy => {
-            let file = write("envoy.yaml", envoy(address, endpoints))?;
+            let file = write("envoy.yaml", envoy(address, fault, endpoints))?;
             launch.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]).arg(file)
         }
         Kind::EkidenLogged | Kind::EkidenLimited | Kind::Null | Kind::Pingora => {
@@ -53,16 +59,24 @@ fn each(endpoints: &[SocketAddr; 3], write: impl Fn(usize, &SocketAddr) -> Strin
     endpoints.iter().enumerate().map(|(number, at)| write(number, at)).collect()
 }
 
-fn ekiden(address: SocketAddr, endpoints: &[SocketAddr; 3]) -> String {
+fn ekiden(address: SocketAddr, fault: Fault, endpoints: &[SocketAddr; 3]) -> String {
     let list = each(endpoints, |_, at| format!("\"{at}\", "));
+    let retry = match fault {
+        Fault::Killed => "",
+        Fault::Busy => "retry = { on = [\"connect\", \"reset\", 503] }\n",
+    };
     format!(
         "[access_log]\nto = \"off\"\n\n[listener.edge]\naddress = \"{address}\"\n\n[cluster.web]\nendpoints = [{list}]\n\n\
-         [[route]]\ncluster = \"web\"\n"
+         [[route]]\ncluster = \"web\"\n{retry}"
     )
 }
 
-fn haproxy(address: SocketAddr, endpoints: &[SocketAddr; 3]) -> String {
+fn haproxy(address: SocketAddr, fault: Fault, endpoints: &[SocketAddr; 3]) -> String {
     let servers = each(endpoints, |number, at| format!("  server e{number} {at} check\n"));
+    let redispatch = match fault {
+        Fault::Killed => "option redispatch",
+        Fault::Busy => "option redispatch 1\n  retry-on conn-failure empty-response 503",
+    };
     format!(
         "global
   nbthread 1
@@ -72,7 +86,7 @@ defaults
   timeout connect 5s
   timeout client 60s
   timeout server 60s
-  option redispatch
+  {redispatch}
   default_backend web
 frontend edge
   bind {address}
@@ -81,9 +95,13 @@ backend web
     )
 }
 
-fn nginx(address: SocketAddr, endpoints: &[SocketAddr; 3], dir: &Path) -> String {
+fn nginx(address: SocketAddr, fault: Fault, endpoints: &[SocketAddr; 3], dir: &Path) -> String {
     let dir = dir.display();
     let servers = each(endpoints, |_, at| format!("    server {at};\n"));
+    let next = match fault {
+        Fault::Killed => "error timeout",
+        Fault::Busy => "error timeout http_503",
+    };
     format!(
         "daemon off;
 user root;
@@ -101,6 +119,7 @@ http {{
     listen {address};
     location / {{
       proxy_pass http://web;
+      proxy_next_upstream {next};
       proxy_http_version 1.1;
       proxy_set_header Connection \"\";
     }}
@@ -110,12 +129,16 @@ http {{
     )
 }
 
-fn envoy(address: SocketAddr, endpoints: &[SocketAddr; 3]) -> String {
+fn envoy(address: SocketAddr, fault: Fault, endpoints: &[SocketAddr; 3]) -> String {
     let socket = |at: &SocketAddr| {
         format!("{{ socket_address: {{ address: \"{}\", port_value: {} }} }}", at.ip(), at.port())
     };
     let list = each(endpoints, |_, at| format!("        - endpoint: {{ address: {} }}\n", socket(at)));
     let address = socket(&address);
+    let on = match fault {
+        Fault::Killed => "connect-failure,reset",
+        Fault::Busy => "connect-failure,reset,gateway-error",
+    };
     format!(
         "static_resources:
   listeners:
@@ -133,7 +156,7 @@ fn envoy(address: SocketAddr, endpoints: &[SocketAddr; 3]) -> String {
               domains: [\"*\"]
               routes:
               - match: {{ prefix: \"/\" }}
-                route: {{ cluster: web, retry_policy: {{ retry_on: \"connect-failure,reset\" }} }}
+                route: {{ cluster: web, retry_policy: {{ retry_on: \"{on}\" }} }}
           http_filters:
           - name: envoy.filters.http.router
             typed_config:

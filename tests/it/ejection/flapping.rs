@@ -41,6 +41,30 @@ fn a_flapping_endpoint_among_three_is_not_seen_by_clients() {
     }
 }
 
+/// It is up and says that it cannot: clients do not see that either, where the route has such answers asked for again.
+#[test]
+fn an_endpoint_that_answers_503_for_a_while_is_not_seen_by_clients() {
+    let all = [Flapper::start(), Flapper::start(), Flapper::start()];
+    let router = serve(&all.each_ref(), "", "retry = { on = [\"connect\", \"reset\", 503], attempts = 4 }");
+    let load = Load::start(router.address(), 4, GETS, Refused::Fails);
+    load.serve_more(300);
+    for round in 1..=3 {
+        all[0].set_status(503);
+        wait_state(&router, &all[0], "ejected");
+        load.serve_more(300);
+        all[0].set_status(200);
+        wait_state(&router, &all[0], "ready");
+        let (own, others) = (all[0].requests(), all[1].requests() + all[2].requests());
+        load.serve_more(600);
+        let own = (all[0].requests() - own) as f64;
+        let share = own / (own + (all[1].requests() + all[2].requests() - others) as f64);
+        assert!((0.2..0.5).contains(&share), "round {round}: a share of {share}");
+    }
+    let tally = load.stop();
+    assert_eq!(tally.failed, Vec::<String>::new(), "of {} requests", tally.served);
+    assert!(router.metric("ekiden_cluster_resends_total", &["status"]) >= 3.0);
+}
+
 #[test]
 fn one_of_two_is_ejected_and_the_other_serves_everything() {
     let all = [Flapper::start(), Flapper::start()];
