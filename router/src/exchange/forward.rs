@@ -340,14 +340,12 @@ impl<'a> Forward<'a> {
             ws.leg.attach(Stream::Http2(Box::new(stream)), home, true);
             return Step::Attached;
         }
-        if policy.breaker.is_some() {
-            let endpoint = endpoint.clone();
-            if let Some(step) = self.take_connection(ws, (index, &endpoint), &mut home) {
-                return step;
-            }
+        if let Some(breaker) = &policy.breaker
+            && let Err(bound) = breaker::take_connection(breaker, &self.cluster, endpoint, &mut home)
+        {
+            let uid = endpoint.cell.uid();
+            return self.at_connections(ws, (index, uid), bound);
         }
-        let Some(endpoint) = self.cluster.endpoint(index) else { return Step::Failed(Cause::EndpointGone) };
-        let policy = &self.cluster.cluster.policy;
         if !self.replayed
             && home.pool_most > 0
             && policy.protocol != Protocol::Http2

@@ -30,6 +30,20 @@ pub(super) fn enter(
     Permit::take(&cluster.cell, Bound::Requests, policy.requests).map_err(|bound| refuse(ws, bound))
 }
 
+/// Takes a connection of an endpoint into use.
+///
+/// # Errors
+/// The bound that is met.
+pub(super) fn take_connection(
+    policy: &BreakerPolicy,
+    cluster: &ClusterTable,
+    endpoint: &EndpointEntry,
+    home: &mut Home,
+) -> Result<(), Bound> {
+    home.connected = Some(Connected::take(policy, &cluster.cell, &endpoint.cell)?);
+    Ok(())
+}
+
 /// Says which bound is met.
 #[cold]
 fn refuse(ws: &mut Workspace, bound: Bound) -> Cause {
@@ -44,24 +58,17 @@ impl Forward<'_> {
         Permit::take(&self.cluster.cell, Bound::Pending, policy.pending).map_err(|bound| refuse(ws, bound))
     }
 
-    /// Takes a connection of an endpoint into use; a step when there is none to be had.
+    /// The step when the cluster or an endpoint has as many connections as it may have.
     #[cold]
-    pub(super) fn take_connection(
+    pub(super) fn at_connections(
         &mut self,
         ws: &mut Workspace,
-        (index, endpoint): (u32, &EndpointEntry),
-        home: &mut Home,
-    ) -> Option<Step> {
-        let policy = self.cluster.cluster.policy.breaker?;
-        match Connected::take(&policy, &self.cluster.cell, &endpoint.cell) {
-            Ok(connected) => {
-                home.connected = Some(connected);
-                None
-            }
-            Err(bound @ Bound::EndpointConnections) => {
-                Some(self.skip(ws, (index, endpoint.cell.uid()), bound))
-            }
-            Err(bound) => Some(Step::Failed(refuse(ws, bound))),
+        (index, uid): (u32, u64),
+        bound: Bound,
+    ) -> Step {
+        match bound {
+            Bound::EndpointConnections => self.skip(ws, (index, uid), bound),
+            bound => Step::Failed(refuse(ws, bound)),
         }
     }
 
