@@ -180,6 +180,14 @@ fn kept_connections_allocate_nothing() {
         };
         count_before(text, "", algorithm, &[&browser]);
     }
+    let guarded = |address: SocketAddr| {
+        let route = "retry = { on = [\"connect\", \"reset\", 503], per_try = \"5s\" }\n\
+                     hedge = { min = \"10s\" }\ntimeout = { total = \"60s\", deadline = true }";
+        let breaker = "breaker = { endpoint_requests = 100, endpoint_connections = 100 }";
+        web(&[address], breaker, route)
+    };
+    let with_deadline = browser.replace("\r\n\r\n", "\r\nX-Request-Deadline: 50000\r\n\r\n");
+    count_before(guarded, "", "retries, hedges, breakers and deadlines at hand", &[&with_deadline]);
     count("a path that is not in normal form", &["GET /a/../b/./%7e HTTP/1.1\r\nHost: a\r\n\r\n"]);
     let post = "POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world";
     let chunked =
