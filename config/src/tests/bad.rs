@@ -195,6 +195,15 @@ fn clusters() {
             "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = { path = \"/\", status = [399, 200] }",
             &[("bad_status", 5, 32)],
         ),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = { grpc = \"\" }", &[("needs_http2", 5, 18)]),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprotocol = \"h2\"\nprobe = { grpc = \"a\", path = \"/\" }",
+            &[("one_of", 6, 9)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprotocol = \"h2\"\nprobe = { grpc = \"a\", body = \"b\" }",
+            &[("no_meaning", 6, 30)],
+        ),
         ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nbalance = \"roundrobin\"", &[("unknown_value", 5, 12)]),
     ]);
 }
@@ -368,6 +377,8 @@ fn header_edits_and_admission() {
         ("redirect = { scheme = \"ftp\" }", &[("unknown_value", 6, 24)]),
         ("redirect = { path = \"/a\", prefix = \"/b\" }", &[("one_of", 6, 37)]),
         ("redirect = { path = \"/a\" }\nupgrades = [\"websocket\"]", &[("no_meaning", 7, 14)]),
+        ("redirect = { path = \"/a\" }\ngrpc_web = true", &[("no_meaning", 7, 12)]),
+        ("cluster = \"web\"\ngrpc_web = true", &[("needs_http2", 7, 12)]),
         ("redirect = { path = \"/a\" }\nrewrite = { host = \"b\" }", &[("no_meaning", 7, 11)]),
         ("respond = { status = 600 }", &[("out_of_range", 6, 22)]),
         ("respond = { status = 204, body = \"x\" }", &[("no_meaning", 6, 35)]),
