@@ -202,7 +202,7 @@ fn clusters() {
         ),
         (
             "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprotocol = \"h2\"\nprobe = { grpc = \"a\", body = \"b\" }",
-            &[("no_meaning", 6, 30)],
+            &[("no_meaning", 6, 31)],
         ),
         ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nbalance = \"roundrobin\"", &[("unknown_value", 5, 12)]),
     ]);

@@ -20,6 +20,7 @@ fn access() -> Access<'static> {
     Access {
         outcome: Cause::Complete.at(Phase::Relay),
         status: 200,
+        grpc_status: None,
         method: "GET",
         target: "/x?y=1",
         host: "example.com",

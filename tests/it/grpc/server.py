@@ -1,0 +1,141 @@
+# A server of the real `grpcio` for the tests of gRPC: `server.py PORT [CERT KEY]`. Messages are bytes, so that no compiler of
+# messages is needed. What happens is told on standard output, a line each.
+import sys
+import threading
+from concurrent import futures
+
+import grpc
+
+tell_lock = threading.Lock()
+
+
+def tell(*words):
+    with tell_lock:
+        print(*words, flush=True)
+
+
+def unary(message, context):
+    given = context.invocation_metadata()
+    back = [(key, value) for key, value in given if key.startswith("x-")]
+    context.send_initial_metadata([("x-first", "1")] + back)
+    context.set_trailing_metadata([("x-last", "a"), ("x-last", "b"), ("x-last-bin", b"\x00\xff"), ("x_under", "u")])
+    return message
+
+
+def fields(message, context):
+    # All that came with the call, so that a test can look for what should not be there.
+    return "\n".join(f"{key}: {value}" for key, value in context.invocation_metadata()).encode()
+
+
+def status(message, context):
+    number = int(message)
+    context.set_trailing_metadata([("x-why", "asked")])
+    context.abort({code.value[0]: code for code in grpc.StatusCode}[number], "das wäre 100 %")
+
+
+def late_status(message, context):
+    # A message first, so that the status comes in trailers.
+    yield b"one"
+    status(message, context)
+
+
+def up(messages, context):
+    count, size = 0, 0
+    for message in messages:
+        count, size = count + 1, size + len(message)
+        tell("up", count)
+    tell("half-closed")
+    return f"{count} {size}".encode()
+
+
+def down(message, context):
+    for number in range(int(message)):
+        yield str(number).encode()
+
+
+def hold(message, context):
+    ended = threading.Event()
+    context.add_callback(ended.set)
+    yield b"begun"
+    ended.wait()
+    tell("ended", context.code())
+
+
+def silent(message, context):
+    ended = threading.Event()
+    context.add_callback(ended.set)
+    tell("called")
+    ended.wait()
+    tell("ended")
+    return b""
+
+
+def chat(messages, context):
+    for message in messages:
+        yield message
+
+
+def leave(message, context):
+    # Ends the stream from this side, without trailers.
+    yield b"begun"
+    context.cancel()
+
+
+def left(message, context):
+    remaining = context.time_remaining()
+    return b"none" if remaining is None else str(remaining).encode()
+
+
+health = {"state": 1}
+
+
+def check(message, context):
+    # HealthCheckRequest and HealthCheckResponse, by hand.
+    tell("check", message.hex())
+    if message and message[2:] == b"gone":
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+    return bytes([8, health["state"]])
+
+
+def set_health(message, context):
+    health["state"] = int(message)
+    return b""
+
+
+def method(function, takes, gives):
+    make = getattr(grpc, f"{takes}_{gives}_rpc_method_handler")
+    return make(function, request_deserializer=None, response_serializer=None)
+
+
+class Service(grpc.GenericRpcHandler):
+    methods = {
+        "/t.Test/Unary": method(unary, "unary", "unary"),
+        "/t.Test/Fields": method(fields, "unary", "unary"),
+        "/t.Test/Status": method(status, "unary", "unary"),
+        "/t.Test/LateStatus": method(late_status, "unary", "stream"),
+        "/t.Test/Up": method(up, "stream", "unary"),
+        "/t.Test/Down": method(down, "unary", "stream"),
+        "/t.Test/Hold": method(hold, "unary", "stream"),
+        "/t.Test/Silent": method(silent, "unary", "unary"),
+        "/t.Test/Chat": method(chat, "stream", "stream"),
+        "/t.Test/Leave": method(leave, "unary", "stream"),
+        "/t.Test/Left": method(left, "unary", "unary"),
+        "/t.Test/SetHealth": method(set_health, "unary", "unary"),
+        "/grpc.health.v1.Health/Check": method(check, "unary", "unary"),
+    }
+
+    def service(self, details):
+        return self.methods.get(details.method)
+
+
+options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+server = grpc.server(futures.ThreadPoolExecutor(120), handlers=[Service()], options=options)
+address = f"127.0.0.1:{sys.argv[1]}"
+if len(sys.argv) > 2:
+    cert, key = (open(path, "rb").read() for path in sys.argv[2:4])
+    server.add_secure_port(address, grpc.ssl_server_credentials([(key, cert)]))
+else:
+    server.add_insecure_port(address)
+server.start()
+tell("ready")
+server.wait_for_termination()
