@@ -28,13 +28,15 @@ pub struct Call {
     pub kind: Kind,
     /// When the client gives up, in microseconds of the worker's clock; none without a `grpc-timeout`.
     deadline_us: Option<u64>,
+    /// There is a `grpc-timeout`, and it cannot be read.
+    is_malformed: bool,
     /// What the endpoint said last.
     said: Option<GrpcStatus>,
 }
 
 impl Call {
     fn new(kind: Kind) -> Self {
-        Self { kind, deadline_us: None, said: None }
+        Self { kind, deadline_us: None, is_malformed: false, said: None }
     }
 
     /// The wheel's time at which the client gives up.
@@ -65,9 +67,9 @@ pub fn begin(ws: &mut Workspace, turns_web: bool) {
     let mut call = Call::new(kind);
     let started_us = ws.trace.started.map_or(0, |started| started.us());
     let mut values = ws.request.head.get_all(TIMEOUT);
-    // Two deadlines are none that could be read.
-    if let (Some(value), None) = (values.next(), values.next()) {
+    if let Some(value) = values.next() {
         call.deadline_us = timeout::read(value).map(|us| started_us.saturating_add(us));
+        call.is_malformed = call.deadline_us.is_none() || values.next().is_some();
     }
     if turns_web && kind.is_web() {
         ws.web = Some(Box::new(Web::new(kind, messages, &ws.request)));
@@ -75,15 +77,18 @@ pub fn begin(ws: &mut Workspace, turns_web: bool) {
     ws.call = Some(call);
 }
 
-/// Whether there is time left to begin with.
+/// Whether there is time left to begin with, as far as the client says it.
 ///
 /// # Errors
-/// There is none.
+/// There is none, or it is not said as it should be.
+#[inline]
 pub fn in_time(worker: &Worker, ws: &Workspace) -> Result<(), Cause> {
-    let deadline_us = ws.call.as_ref().and_then(|call| call.deadline_us);
-    match deadline_us {
-        Some(deadline_us) if deadline_us <= worker.clock.turn().us() => Err(Cause::DeadlineExceeded),
-        _ => Ok(()),
+    match &ws.call {
+        Some(call) if call.is_malformed => Err(Cause::GrpcTimeoutMalformed),
+        Some(call) if call.deadline_us.is_some_and(|us| us <= worker.clock.turn().us()) => {
+            Err(Cause::DeadlineExceeded)
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -112,10 +117,7 @@ pub fn prepare(worker: &Worker, ws: &mut Workspace, total_ms: Option<u64>) {
     if let Some(web) = &ws.web {
         web.prepare(&mut ws.request);
     }
-    // A value that cannot be read is the endpoint's to judge.
-    let is_malformed =
-        ws.call.is_some_and(|call| !call.has_deadline()) && ws.request.head.get(TIMEOUT).is_some();
-    if let (false, Some(left)) = (is_malformed, left(worker, ws, total_ms)) {
+    if let Some(left) = left(worker, ws, total_ms) {
         ws.request.head.set(TIMEOUT, left.as_bytes());
     }
 }

@@ -29,7 +29,7 @@ fn each_refusal_has_its_status() {
     let server = Server::start();
     let router = refusing(&server);
     ask(router.address(), "Rare", b"", &[]);
-    for (method, number, code, real) in [
+    let refusals = [
         ("Unary", "14", "connect_refused", 503),
         ("Empty", "14", "no_endpoints", 503),
         ("Nowhere", "12", "no_route", 404),
@@ -38,8 +38,8 @@ fn each_refusal_has_its_status() {
         ("Rare", "8", "rate_limited", 429),
         ("Short", "8", "body_too_large", 413),
         ("A%2F..%2F..%00", "13", "path_illegal", 400),
-    ] {
-        let before = router.records(0).len();
+    ];
+    for (place, (method, number, code, real)) in refusals.into_iter().enumerate() {
         let refused = ask(router.address(), method, b"abcdef", &[]);
         assert_eq!((refused.status, status(&refused).as_str()), (200, number), "{method}: {refused:?}");
         assert_eq!(refused.code(), code, "{method}");
@@ -49,12 +49,12 @@ fn each_refusal_has_its_status() {
         assert!(refused.field("grpc-message").starts_with(code), "{refused:?}");
         assert_eq!(refused.field("content-length"), "");
         // Records say what happened.
-        let record = until("a record", || router.records(0).into_iter().nth(before));
+        let record = until("a record", || router.records(0).into_iter().nth(place + 1));
         let said = (&record["code"], &record["status"], &record["grpc_status"]);
         assert_eq!(said, (&code.into(), &real.into(), &number.parse::<u64>().unwrap().into()), "{record}");
     }
     assert!(router.metric("ekiden_outcomes_total", &["connect_refused"]) > 0.5);
-    assert_eq!(super::counted(&router, "PERMISSION_DENIED"), 1.0);
+    super::wait_counted(&router, "PERMISSION_DENIED", 1.0);
 }
 
 #[test]

@@ -14,9 +14,11 @@ mod web;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
 
 use ekiden_tests::{
-    Background, Ekiden, Setup, binary, cluster, finished, free_port, http2, until, until_true,
+    Background, DEADLINE, Ekiden, Origin, Setup, binary, cluster, finished, free_port, http2, until,
+    until_true,
 };
 use http::Request;
 
@@ -91,6 +93,62 @@ fn router_with(server: &Server, keys: &str, route: &str, top: &str) -> Ekiden {
     Ekiden::start(Setup::new(text).top(&top).listener("h2c = true"))
 }
 
+/// An endpoint that cares for no deadline: it answers nothing, or begins a response and leaves it at that.
+struct Mute {
+    origin: Origin,
+    /// Frames that the router sent: type, stream, payload.
+    frames: Receiver<(u8, u32, Vec<u8>)>,
+}
+
+impl Mute {
+    fn start(begins: bool) -> Self {
+        let (tell, frames) = channel();
+        let origin = Origin::start(move |conn| {
+            conn.exactly(24);
+            let mut out = http2::frame(http2::kind::SETTINGS, 0, 0, &[]);
+            out.extend(http2::frame(http2::kind::SETTINGS, http2::END, 0, &[]));
+            conn.send(&out);
+            while let Some(head) = conn.exactly(9) {
+                let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+                let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
+                let Some(payload) = conn.exactly(length) else { return };
+                if begins && head[3] == http2::kind::DATA && head[4] & http2::END != 0 {
+                    // `:status: 200`, and `content-type` by its place in the table.
+                    let fields = [&[0x88, 0x0f, 0x10, 16][..], b"application/grpc"].concat();
+                    let mut out = http2::frame(http2::kind::HEADERS, http2::END_HEADERS, stream, &fields);
+                    out.extend(http2::frame(http2::kind::DATA, 0, stream, &framed(b"begun")));
+                    conn.send(&out);
+                }
+                let _over = tell.send((head[3], stream, payload));
+            }
+        });
+        Self { origin, frames }
+    }
+
+    /// A router before it.
+    fn router(&self, route: &str) -> Ekiden {
+        let cluster = cluster("web", &[self.origin.address], "protocol = \"h2\"");
+        let text = format!("{cluster}\n[[route]]\ncluster = \"web\"\n{route}\n");
+        let top = "timeout = { connect = \"15s\", connect_try = \"15s\" }";
+        Ekiden::start(Setup::new(text).top(top).listener("h2c = true"))
+    }
+
+    /// The payload of the next frame of a type.
+    fn next(&self, kind: u8) -> Vec<u8> {
+        loop {
+            let (found, _, payload) = self.frames.recv_timeout(DEADLINE).expect("a frame");
+            if found == kind {
+                return payload;
+            }
+        }
+    }
+
+    /// Waits until the router has cancelled a stream.
+    fn wait_cancel(&self) {
+        assert_eq!(self.next(http2::kind::RST_STREAM), 8_u32.to_be_bytes());
+    }
+}
+
 /// What a scenario of the client says, beside that all is well.
 fn talk(address: SocketAddr, scenario: &str) -> String {
     talk_with(address, &[scenario])
@@ -132,9 +190,12 @@ fn status(reply: &http2::Reply) -> String {
     value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
 }
 
-/// The metric of calls with a status.
-fn counted(router: &Ekiden, status: &str) -> f64 {
-    router.metric("ekiden_grpc_requests_total", &[&format!("grpc_status=\"{status}\"")])
+/// Waits until so many calls were counted with a status: a client has its answer a moment before.
+fn wait_counted(router: &Ekiden, status: &str, count: f64) {
+    let label = format!("grpc_status=\"{status}\"");
+    until_true(&format!("{count} calls that ended in {status}"), || {
+        router.metrics().contains(&label) && router.metric("ekiden_grpc_requests_total", &[&label]) == count
+    });
 }
 
 /// Waits until nothing is in flight at the cluster.

@@ -83,7 +83,28 @@ def leave(message, context):
 
 def left(message, context):
     remaining = context.time_remaining()
-    return b"none" if remaining is None else str(remaining).encode()
+    # Where there is no deadline, this is the end of time.
+    return b"none" if remaining is None or remaining > 1e9 else str(remaining).encode()
+
+
+# The status with which calls of Perhaps end.
+failing = {"number": 0}
+
+
+def set_failing(message, context):
+    failing["number"] = int(message)
+    return b""
+
+
+def perhaps(message, context):
+    if failing["number"]:
+        status(failing["number"], context)
+    return message
+
+
+def late_perhaps(message, context):
+    yield b"one"
+    yield perhaps(message, context)
 
 
 health = {"state": 1}
@@ -120,6 +141,9 @@ class Service(grpc.GenericRpcHandler):
         "/t.Test/Chat": method(chat, "stream", "stream"),
         "/t.Test/Leave": method(leave, "unary", "stream"),
         "/t.Test/Left": method(left, "unary", "unary"),
+        "/t.Test/SetFailing": method(set_failing, "unary", "unary"),
+        "/t.Test/Perhaps": method(perhaps, "unary", "unary"),
+        "/t.Test/LatePerhaps": method(late_perhaps, "unary", "stream"),
         "/t.Test/SetHealth": method(set_health, "unary", "unary"),
         "/grpc.health.v1.Health/Check": method(check, "unary", "unary"),
     }

@@ -6,7 +6,8 @@ const DIGITS: usize = 8;
 const NUMBER_MAX: u64 = 99_999_999;
 
 /// Reads a value, in microseconds; what is below one is rounded up, so that a time above zero stays one. None when it is
-/// malformed: such a value sets no deadline, and the endpoint judges it, as with other routers.
+/// malformed. Such a call must not go on: servers of gRPC end it with `INTERNAL`, and some of them then every later call of the
+/// connection that has a deadline, whoever made it.
 pub fn read(value: &[u8]) -> Option<u64> {
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > DIGITS || !digits.iter().all(u8::is_ascii_digit) {

@@ -153,6 +153,9 @@ causes! {
     BodyTooSlow: "body_too_slow", Always(408), "H28", Client, Never, "http_request_error", 0,
         "The client sent the request body more slowly than the listener takes.",
         "Send the body faster, or lower `limits.min_body_rate`.";
+    GrpcTimeoutMalformed: "grpc_timeout_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The grpc-timeout of a call is not one to eight digits and a unit, or stands twice.",
+        "Send grpc-timeout once, such as `250m`; units are H, M, S, m, u and n.";
     GrpcWebMalformed: "grpc_web_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
         "The body of a gRPC-web request in text form is not base64.",
         "Send base64 with padding and without line ends, or the binary form.";
