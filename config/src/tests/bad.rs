@@ -195,6 +195,13 @@ fn clusters() {
             "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = { path = \"/\", status = [399, 200] }",
             &[("bad_status", 5, 32)],
         ),
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nbalance = \"roundrobin\"", &[("unknown_value", 5, 12)]),
+    ]);
+}
+
+#[test]
+fn probes_of_grpc() {
+    check(&[
         ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = { grpc = \"\" }", &[("needs_http2", 5, 18)]),
         (
             "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprotocol = \"h2\"\nprobe = { grpc = \"a\", path = \"/\" }",
@@ -204,7 +211,6 @@ fn clusters() {
             "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprotocol = \"h2\"\nprobe = { grpc = \"a\", body = \"b\" }",
             &[("no_meaning", 6, 31)],
         ),
-        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nbalance = \"roundrobin\"", &[("unknown_value", 5, 12)]),
     ]);
 }
 

@@ -59,7 +59,8 @@ pub fn write_answer<D: Downstream>(
         client.field(out, b"Content-Type", answer.content_type.as_bytes());
     }
     // Clients of gRPC would take it for metadata.
-    if !bodiless && !(D::IS_STREAM && ws.call.is_some()) {
+    let is_call = D::IS_STREAM && ws.call.is_some();
+    if !bodiless && !is_call {
         client.field(out, b"Content-Length", itoa::Buffer::new().format(answer.body.len()).as_bytes());
     }
     put_connection(out.buffer(), &ws.request, keep);

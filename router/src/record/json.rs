@@ -94,9 +94,7 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
         out,
         &[("status", u64::from(access.status)), ("bytes", access.bytes_out), ("bytes_in", access.bytes_in)],
     );
-    if let Some(status) = access.grpc_status {
-        numbers(out, &[("grpc_status", u64::from(status.number()))]);
-    }
+    push_grpc(out, access);
     texts(out, &[("protocol", access.protocol.name())]);
     out.extend_from_slice(if access.tls.is_some() { b",\"tls\":true" } else { b",\"tls\":false" });
     if let Some(tls) = &access.tls {
@@ -105,6 +103,12 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     numbers(out, &[("generation", access.generation)]);
     texts(out, &[("user_agent", &String::from_utf8_lossy(access.user_agent))]);
     out.extend_from_slice(b"}\n");
+}
+
+fn push_grpc(out: &mut Vec<u8>, access: &Access<'_>) {
+    if let Some(status) = access.grpc_status {
+        numbers(out, &[("grpc_status", u64::from(status.number()))]);
+    }
 }
 
 fn push_tls(out: &mut Vec<u8>, tls: &TlsAccess<'_>) {

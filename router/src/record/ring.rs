@@ -191,6 +191,16 @@ fn text<'a>(texts: &mut &'a str, len: u64) -> Option<&'a str> {
     Some(head)
 }
 
+fn protocol(flags: u64) -> Protocol {
+    match flags & (HTTP10 | HTTP2 | RAW) {
+        HTTP10 => Protocol::Http10,
+        HTTP2 => Protocol::Http2,
+        RAW => Protocol::Tcp,
+        PASSTHROUGH => Protocol::TlsPassthrough,
+        _ => Protocol::Http11,
+    }
+}
+
 /// Reads one whole record back. `None` only on bytes that no [`encode`] made.
 fn decode(bytes: &[u8]) -> Option<Access<'_>> {
     let (head, texts) = bytes.split_at_checked(WORDS * 8)?;
@@ -255,13 +265,7 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         total_us,
         bytes_in,
         bytes_out,
-        protocol: match flags & (HTTP10 | HTTP2 | RAW) {
-            HTTP10 => Protocol::Http10,
-            HTTP2 => Protocol::Http2,
-            RAW => Protocol::Tcp,
-            PASSTHROUGH => Protocol::TlsPassthrough,
-            _ => Protocol::Http11,
-        },
+        protocol: protocol(flags),
         generation,
     })
 }

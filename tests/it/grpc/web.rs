@@ -104,7 +104,7 @@ fn text_over_http1() {
     for message in [&b""[..], b"a", b"ab", b"abc", &pattern(100_000)] {
         let reply = ask(&mut client, "Unary", TEXT, &base64(&framed(message)));
         assert_eq!((reply.status, reply.get("content-type")), (200, Some(TEXT)));
-        let (messages, trailers) = take_apart(&plain_texts(&reply.body));
+        let (messages, trailers) = take_apart(&plain(&reply.body));
         assert_eq!(messages, [message.to_vec()]);
         assert!(trailers.contains(&"grpc-status: 0".to_owned()), "{trailers:?}");
     }
@@ -121,15 +121,15 @@ fn text_over_http1() {
                 client.send([format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat());
             }
             client.send("0\r\n\r\n");
-            let (messages, _) = take_apart(&plain_texts(&client.response().body));
+            let reply = client.response();
+            let (messages, _) = take_apart(&plain(&reply.body));
             assert_eq!(messages, [b"abcdef".to_vec()], "cut at {at}");
+            // The server may answer before it has seen the end of the request; then the connection ends.
+            if reply.says_close() {
+                client = Client::connect(router.address());
+            }
         }
     }
-}
-
-/// Texts behind one another, as clients read them.
-fn plain_texts(text: &[u8]) -> Vec<u8> {
-    plain(text)
 }
 
 /// The request's form and the response's may differ: `Accept` says which.
