@@ -245,6 +245,8 @@ pub async fn end_in_trailers<D: Downstream>(
     match &ws.web {
         Some(web) if web.is_turned() => web.put_trailers(ws.client_out.buffer(), fields.into_iter()),
         Some(_) => return false,
+        // Whose trailers stand in the body, which is the endpoint's.
+        None if ws.call.is_some_and(|call| call.kind.is_web()) => return false,
         None if !D::IS_STREAM => return false,
         None => {
             let put = connection.stream.trailers(&mut ws.client_out, |put| {
