@@ -3,7 +3,7 @@
 
 use crate::failure::{Fallible, failure};
 use crate::figures::thousands;
-use crate::fronts::{self, Front, Kind};
+use crate::fronts::{self, Front, Kind, Origins};
 use crate::launch::{self, LOAD_CORE, Launch};
 use crate::machine::Machine;
 use crate::{peers, results, usage};
@@ -36,7 +36,7 @@ impl Memory {
 pub(crate) fn run(kinds: &[Kind], count: usize, date: Option<&str>, record: bool) -> Fallible<()> {
     let dir = tempfile::tempdir()?;
     let origin_at = launch::free_address()?;
-    let _origin = peers::start_origin(&[origin_at], dir.path())?;
+    let _origin = peers::start_origin(&[origin_at], None, dir.path())?;
     let mut measured = Vec::new();
     let mut failed = Vec::new();
     for kind in kinds {
@@ -48,7 +48,7 @@ pub(crate) fn run(kinds: &[Kind], count: usize, date: Option<&str>, record: bool
                 continue;
             }
         };
-        let mut front = fronts::start(*kind, kind.name(), origin_at, dir.path())?;
+        let mut front = fronts::start(*kind, kind.name(), Origins::plain(origin_at), dir.path())?;
         match measure(&mut front, count, dir.path()) {
             Ok([before, held, after]) => {
                 let memory =
