@@ -539,7 +539,11 @@ impl Relay {
         self.continue_at_ms = None;
         // An endpoint that answers early may not read the rest, and then the connection cannot go on: say so now, as it
         // is too late once the response has ended.
-        let early = self.request == RequestSide::Sending && !self.request_decoder.is_done();
+        let early = match self.request {
+            RequestSide::Sending => !self.request_decoder.is_done(),
+            RequestSide::Broken => true,
+            RequestSide::Sent => false,
+        };
         self.keep_client &= !(sides.worker.is_leaving() || early);
         if sides.ws.upgrade.is_some() {
             self.refuse_early_bytes(sides);
