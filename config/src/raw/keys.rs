@@ -503,7 +503,7 @@ tables! {
     /// connect, runs every 250 ms; the first success ends the ejection.
     RawEjection as "an ejection" {
         /// Failures in a row that eject: connects, lost connections, timeouts, malformed responses, statuses from 500 on except
-        /// 501 and 505.
+        /// 501 and 505, and statuses of gRPC that are failures.
         consecutive: Off<u64> = "5" in 1, 1000;
         /// Percentage of the success rate of the cluster's other endpoints below which an endpoint is ejected.
         success_rate: Off<u64> = "80" in 1, 100;
