@@ -7,9 +7,10 @@ mod overload;
 use crate::attacks::crowd::CrowdOptions;
 use crate::failure::{Fallible, failure};
 use crate::fronts::Kind;
+use crate::hold::Speaks;
 use crate::peers::{self, Case, Traffic};
 use crate::{flap, instructions, swap};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use hostile::AttacksOptions;
 pub(crate) use load::DriveOptions;
 pub(crate) use overload::OverloadOptions;
@@ -85,6 +86,9 @@ pub(crate) enum Command {
         /// Addresses to listen on; may be repeated.
         #[arg(long, required = true)]
         listen: Vec<SocketAddr>,
+        /// Address to speak HTTP/2 on, in clear text: the small body for GET, and one message for calls of gRPC.
+        #[arg(long)]
+        http2: Option<SocketAddr>,
     },
     /// The null relay alone: bytes to and fro, nothing else.
     NullRelay {
@@ -106,6 +110,8 @@ pub(crate) enum Command {
         count: usize,
         #[arg(long, default_value = "/")]
         path: String,
+        #[arg(long, value_enum, default_value = "plain")]
+        speaks: Speaks,
     },
     /// Pins itself and becomes another program.
     #[command(hide = true)]
@@ -164,7 +170,8 @@ pub(crate) struct PeersOptions {
     /// The first takes part twice, to show the noise.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Cases of: small, 1k, 10k, 1m, conn, tls, tls-1m, tls-resumed, tls-full, h2-32, h2-1.
+    /// Cases of: small, 1k, 10k, 1m, conn, tls, tls-1m, tls-resumed, tls-full, h2-32, h2-1,
+    /// h2-h2, grpc.
     #[arg(long, value_delimiter = ',')]
     cases: Vec<String>,
     /// Requests of the system call count; 0 leaves it out.
@@ -269,11 +276,19 @@ pub(crate) struct IdleOptions {
     /// Proxies, as for `peers`; default ekiden, haproxy, nginx.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// What the connections speak; default all.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    speaks: Vec<Speaks>,
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 }
 
 impl IdleOptions {
+    /// What the connections speak.
+    pub(crate) fn speaks(&self) -> Vec<Speaks> {
+        if self.speaks.is_empty() { Speaks::value_variants().to_vec() } else { self.speaks.clone() }
+    }
+
     /// The proxies asked for.
     pub(crate) fn kinds(&self) -> Fallible<Vec<Kind>> {
         kinds(&self.only, &[Kind::Ekiden, Kind::Haproxy, Kind::Nginx])

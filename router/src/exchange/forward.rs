@@ -29,7 +29,9 @@ use crate::exchange::forward::again::Next;
 use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
-use crate::exchange::{After, Workspace, evidence, overload, proxy_out, run, shard, trace, tunnel, upgrade};
+use crate::exchange::{
+    After, Workspace, evidence, grpc, overload, proxy_out, run, shard, trace, tunnel, upgrade,
+};
 use crate::http2::endpoint::{Wanted, connection};
 use crate::pool::Return;
 use crate::stream::Stream;
@@ -88,7 +90,8 @@ pub fn forward<D: Downstream>(
     entry: Arc<RouteEntry>,
     cluster: Arc<ClusterTable>,
 ) -> impl Future<Output = After> {
-    let mut begun = shard::read(connection, ws, listener, &cluster)
+    let mut begun = grpc::in_time(&connection.worker, ws)
+        .and_then(|()| shard::read(connection, ws, listener, &cluster))
         .and_then(|()| rewrite(&entry, ws))
         .and_then(|()| Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster));
     async move {
@@ -109,7 +112,7 @@ pub fn forward<D: Downstream>(
             };
             if let Err(cause) = acquired {
                 let cause = deadline::over(ws, cause, forward.worker.now_ms());
-                let failure = Failure { cause, begun: false, replayable: false };
+                let failure = Failure { cause, begun: false, at_rest: false, replayable: false };
                 return Box::pin(forward.fail(connection, ws, failure, relay.is_some())).await;
             }
             let relay = forward.attempt::<D>(ws, &mut relay, goes_on);
@@ -211,10 +214,12 @@ fn after_ms(from: Moment, wait: Duration) -> u64 {
 
 /// When the request may take no longer.
 fn total_ms(timeouts: &Timeouts, ws: &Workspace, started: Moment) -> Option<u64> {
-    if timeouts.deadline {
-        return ws.tries.total_ms;
-    }
-    timeouts.total.map(|total| after_ms(started, total))
+    let total_ms = if timeouts.deadline {
+        ws.tries.total_ms
+    } else {
+        timeouts.total.map(|total| after_ms(started, total))
+    };
+    grpc::sooner(total_ms, ws.call.as_ref())
 }
 
 impl<'a> Forward<'a> {
@@ -453,7 +458,8 @@ impl<'a> Forward<'a> {
             Err(cause) => {
                 shard.connect_failures.add(1);
                 // A later try may have had too little time left to prove anything.
-                let hurried = self.connects > 1 || ws.tries.by_client;
+                let by_client = ws.tries.by_client || ws.call.is_some_and(|call| call.has_deadline());
+                let hurried = self.connects > 1 || by_client;
                 let hurried = hurried && limit < self.entry.route.timeouts.connect_try;
                 let hurried = hurried && cause == Cause::ConnectTimeout;
                 evidence::failed(&worker, &endpoint.cell, cause.at(Phase::Connect), hurried);
@@ -569,6 +575,9 @@ impl<'a> Forward<'a> {
         match relay {
             Some(relay) => {
                 if !goes_on {
+                    if ws.call.is_some() {
+                        grpc::refresh(&self.worker, ws, self.total_ms(ws));
+                    }
                     deadline::rewrite(ws, now.ms());
                     relay.restart(ws, now.ms());
                 }
@@ -590,6 +599,9 @@ impl<'a> Forward<'a> {
             Some(home) => home.cell.incarnation().address.clone(),
             None => return,
         };
+        if ws.call.is_some() {
+            grpc::prepare(&self.worker, ws, self.total_ms(ws));
+        }
         write_request(&self.worker, ws, self.listener, &self.entry, &address, started);
     }
 
@@ -678,6 +690,8 @@ impl<'a> Forward<'a> {
         sent: bool,
     ) -> After {
         self.count_bytes(ws);
+        let cause = grpc::judge_late(&self.worker, ws, failure.cause);
+        let failure = Failure { cause, ..failure };
         let silent = failure.cause == Cause::TotalTimeout && !ws.leg.answered;
         if silent
             || matches!(failure.cause, Cause::FirstByteTimeout | Cause::SendTimeout | Cause::UpstreamIdle)
@@ -695,6 +709,11 @@ impl<'a> Forward<'a> {
         ws.leg.cut();
         self.clear_leg(ws);
         if failure.begun {
+            let is_told = failure.at_rest && ws.call.is_some() && !is_client_gone(cause);
+            if is_told && Box::pin(grpc::end_in_trailers(connection, ws, cause.at(ws.trace.phase))).await {
+                trace::end(&self.worker, ws, cause);
+                return After::Linger;
+            }
             trace::end(&self.worker, ws, failure.cause);
             return After::Abort;
         }

@@ -108,7 +108,7 @@ impl Forward<'_> {
         };
         self.leave(ws, relay, failure.cause, why);
         if let Err(cause) = self.back_off(connection, ws, wait).await {
-            return Next::Fail(Failure { cause, begun: false, replayable: false });
+            return Next::Fail(Failure { cause, begun: false, at_rest: false, replayable: false });
         }
         let now = self.worker.clock.turn();
         self.connect_over_ms =

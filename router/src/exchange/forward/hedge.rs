@@ -50,8 +50,10 @@ impl Drop for Hedge {
 /// Sets when a second leg is due, where enough is known of the route.
 #[cold]
 pub(super) fn arm(forward: &Forward<'_>, policy: &HedgePolicy, ws: &mut Workspace, now: Moment) {
-    let may =
-        ws.request.idempotent && ws.upgrade.is_none() && forward.cluster.cluster.policy.send_proxy.is_none();
+    let may = ws.request.idempotent
+        && ws.upgrade.is_none()
+        && ws.call.is_none()
+        && forward.cluster.cluster.policy.send_proxy.is_none();
     let Some(percentile_us) = forward.entry.cell.latency().percentile_us().filter(|_| may) else { return };
     let min_ms = u64::try_from(policy.min.as_millis()).unwrap_or(u64::MAX);
     let wait_ms = u64::from(percentile_us.div_ceil(1_000)).max(min_ms);
