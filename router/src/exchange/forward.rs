@@ -699,6 +699,8 @@ impl<'a> Forward<'a> {
             ws.leg.retire_connection();
         }
         if !is_client_gone(failure.cause)
+            // The client chose it.
+            && failure.cause != Cause::DeadlineExceeded
             && failure.cause.at(ws.trace.phase).blame() == Blame::Endpoint
             && let Some(home) = ws.leg.home()
         {
