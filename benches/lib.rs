@@ -144,6 +144,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         rate_limits: None,
         upgrades: Default::default(),
         priority: Default::default(),
+        entrance: None,
         caps: None,
     }
 }

@@ -74,6 +74,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         rate_limits: None,
         upgrades: Default::default(),
         priority: Default::default(),
+        entrance: None,
         caps: None,
     })
 }

@@ -176,6 +176,8 @@ tables! {
         limit: Vec<RawLimit> = "none" in 1, LIMITS;
         /// What all routes of this file together may use at a time; 503 beyond.
         caps: RawCaps = "no bound";
+        /// Pages of other origins that may read responses of the top-level routes that say nothing of it (CORS), or `off`. The router answers their preflights.
+        cors: Off<RawCors> = "off";
         /// Other apps that may have routes on the hosts of the app `default`.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
         /// Directory with one file per app, named by its stem; relative to this file.
@@ -248,6 +250,8 @@ tables! {
         limit: Vec<RawLimit> = "none" in 1, LIMITS;
         /// What all routes of this file together may use at a time; 503 beyond.
         caps: RawCaps = "no bound";
+        /// Pages of other origins that may read responses of the routes that say nothing of it (CORS), or `off`. The router answers their preflights.
+        cors: Off<RawCors> = "off";
         /// Other apps that may have routes on hosts that this app owns.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
     }
@@ -613,11 +617,32 @@ tables! {
         denied_headers: Word<DeniedHeaders> = "that of the app, else \"remove\"";
         /// Rates of requests of this route, beside those of its app and listener: all must pass. 429 beyond.
         limit: Vec<RawLimit> = "none" in 1, LIMITS;
+        /// Pages of other origins that may read responses of this route (CORS), or `off`. The router answers their preflights.
+        cors: Off<RawCors> = "that of the app";
         /// Protocols that a client may switch to with `Upgrade`, by name or `NAME/VERSION`; the field is dropped for all others,
         /// and the request served as plain HTTP. `h2c` is never passed on. `off` passes none on.
         upgrades: Off<Vec<Spanned<String>>> = "[\"websocket\"]" in 1, 16;
         /// Who is refused first and waits longest when there is too much work: `low`, then `normal`, `high`, `critical`.
         priority: Word<Priority> = "\"normal\"";
+    }
+
+    /// Cross-origin resource sharing, as the Fetch standard has it. Fields of CORS that the endpoint sends are replaced. A preflight is
+    /// answered by the route that would serve the method it asks for.
+    RawCors as "cors" {
+        /// Origins, `https://example.com` with a port where it is not the default one, or `https://*.example.com` for all subdomains (the
+        /// host itself is none of them); or `*` alone for every origin, without `credentials`.
+        origins: Vec<Spanned<String>> = "required" in 1, 1000;
+        /// Methods allowed beside GET, HEAD and POST, which need no permission; or `*` alone.
+        methods: Vec<Spanned<String>> = "none" in 0, 64;
+        /// Request fields allowed beside those that need no permission; or `*` alone, which without `credentials` does not cover
+        /// `Authorization`.
+        headers: Vec<Spanned<String>> = "none" in 0, 256;
+        /// Response fields that pages may read beside those that need no permission; or `*` alone, without `credentials`.
+        expose: Vec<Spanned<String>> = "none" in 0, 256;
+        /// Pages may send cookies and other credentials.
+        credentials: bool = "false";
+        /// How long a browser may keep the answer to a preflight.
+        max_age: Duration = "5 s, by the browser's own rule" in 0, DAY;
     }
 
     /// A rate of requests, counted over all workers. What one limit refuses takes nothing from the others.

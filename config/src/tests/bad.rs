@@ -382,6 +382,42 @@ fn header_edits_and_admission() {
 }
 
 #[test]
+fn cors() {
+    let row = |words: &str| format!("cluster = \"web\"\ncors = {{ {words} }}");
+    for (words, code, column) in [
+        ("", "missing_key", 8),
+        ("origins = []", "empty_list", 20),
+        ("origins = [\"a.example\"]", "bad_origin", 22),
+        ("origins = [\"https://a.example/\"]", "bad_origin", 22),
+        ("origins = [\"HTTPS://a.example\"]", "bad_origin", 22),
+        ("origins = [\"ftp://a.example\"]", "bad_origin", 22),
+        ("origins = [\"https://u@a.example\"]", "bad_origin", 22),
+        ("origins = [\"https://a.example:0\"]", "bad_origin", 22),
+        ("origins = [\"https://a.example:65536\"]", "bad_origin", 22),
+        ("origins = [\"https://a.example:*\"]", "bad_origin", 22),
+        ("origins = [\"https://*\"]", "bad_origin", 22),
+        ("origins = [\"https://*.com\"]", "bad_origin", 22),
+        ("origins = [\"https://a.*.example\"]", "bad_origin", 22),
+        ("origins = [\"https://*a.example\"]", "bad_origin", 22),
+        ("origins = [\"https://*.*.a.example\"]", "bad_origin", 22),
+        ("origins = [\"https://*.1.2.3.4\"]", "bad_origin", 22),
+        ("origins = [\"null\"]", "bad_origin", 22),
+        ("origins = [\"*\", \"https://a.example\"]", "conflict", 22),
+        ("origins = [\"*\"], credentials = true", "cors_star", 22),
+        ("origins = [\"https://a.b\"], credentials = true, expose = [\"*\"]", "cors_star", 68),
+        ("origins = [\"*\"], methods = [\"put\"]", "bad_method", 39),
+        ("origins = [\"*\"], methods = [\"*\", \"PUT\"]", "conflict", 39),
+        ("origins = [\"*\"], headers = [\"a b\"]", "bad_field_name", 39),
+        ("origins = [\"*\"], max_age = \"25h\"", "out_of_range", 38),
+    ] {
+        let text = route(&row(words));
+        let found = found(&text);
+        let have: Vec<_> = found.iter().map(|d| (d.code, d.line, d.column)).collect();
+        assert_eq!(have, [(code, 7, column)], "{words}\n{found:?}");
+    }
+}
+
+#[test]
 fn without_a_listener() {
     for text in ["", "\n", "# nothing\n", "[listener]\n"] {
         let found = build_one(&toml(text)).unwrap_err();

@@ -6,6 +6,8 @@ mod admission;
 mod app;
 mod cluster;
 mod condition;
+mod cors;
+mod entrance;
 mod field;
 mod host;
 mod key;

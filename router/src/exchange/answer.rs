@@ -54,6 +54,7 @@ pub fn write_answer<D: Downstream>(
         client.field(out, name.as_bytes(), value.as_bytes());
     }
     ws.limits.put(|name, value| client.field(out, name, value));
+    ws.cors.put(ws.route.as_deref(), |name, value| client.field(out, name, value));
     let bodiless = matches!(answer.status, 204 | 304);
     if !bodiless {
         client.field(out, b"Content-Type", answer.content_type.as_bytes());

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod backend;
+pub mod cors;
 pub mod downstream;
 pub mod evidence;
 pub mod forward;
@@ -35,6 +36,7 @@ use ekiden_core::overload::caps::InFlight;
 use ekiden_core::table::RouteEntry;
 
 use crate::buffer::Buffer;
+use crate::exchange::cors::CorsNote;
 use crate::exchange::leg::Leg;
 use crate::exchange::limit::LimitNotes;
 use crate::exchange::out::Out;
@@ -80,6 +82,8 @@ pub struct Workspace {
     pub websocket_key: Option<WebSocketKey>,
     /// The matched route, held to the end of the exchange whatever the table does.
     pub route: Option<Arc<RouteEntry>>,
+    /// Whose pages may read the response.
+    pub cors: CorsNote,
     /// What rate limits have to say.
     pub limits: LimitNotes,
     /// The request's place in its app's account, where the app has caps.
@@ -100,6 +104,7 @@ impl Workspace {
         self.request.clear();
         self.client_out.clear();
         self.upgrade = None;
+        self.cors.clear();
         self.websocket_key = None;
         (self.body_pace, self.read_pace) = Default::default();
     }

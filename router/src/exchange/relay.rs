@@ -535,6 +535,9 @@ impl Relay {
         let endpoint_http2 = ws.leg.is_http2();
         self.response_decoder = Decoder::new(ws.response.framing);
         ws.limits.append_to(&mut ws.response.head);
+        if ws.cors.is_on() {
+            ws.cors.replace_in(ws.route.as_deref(), &mut ws.response.head);
+        }
         let with = ResponseOut {
             request: &ws.request,
             listener: sides.listener,

@@ -11,6 +11,7 @@ use ekiden_config::model::{Action, Listener};
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
+use ekiden_core::policy::entrance::EntranceSteps;
 use ekiden_core::policy::limit::Takes;
 use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
 use ekiden_core::{edit, path, split};
@@ -22,7 +23,7 @@ use crate::exchange::limit::{Met, enforce};
 use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
-use crate::exchange::{After, Workspace, answer, forward, overload, secure, trace, upgrade};
+use crate::exchange::{After, Workspace, answer, cors, forward, overload, secure, trace, upgrade};
 use crate::head::Head;
 use crate::tls::authority;
 use crate::wire::Version;
@@ -60,6 +61,8 @@ pub enum Decision {
     RefuseOn(Arc<RouteEntry>, Cause),
     /// Answered by the router itself.
     Act(Arc<RouteEntry>),
+    /// A preflight, answered for the route that it asks about.
+    Preflight(Arc<RouteEntry>),
     /// Sent to `https` on this port.
     Secure(u16),
     /// Forwarded to a cluster.
@@ -107,6 +110,13 @@ pub fn serve_head<D: Downstream>(
                 let steps = entry.admission.as_ref().filter(|_| cause == Cause::MethodDenied);
                 let allow = steps.map(|steps| steps.allow_line().to_owned());
                 Box::pin(refuse(connection, ws, cause, allow)).await
+            }
+            Decision::Preflight(entry) => {
+                enter_route(&connection.worker, ws, &entry);
+                match Box::pin(cors::answer(connection, ws)).await {
+                    Ok(after) => after,
+                    Err(cause) => Box::pin(refuse(connection, ws, cause, None)).await,
+                }
             }
             Decision::Secure(port) => Box::pin(secure::redirect(connection, ws, port)).await,
             Decision::Act(entry) => {
@@ -267,7 +277,7 @@ fn find_way<'t, D: Downstream>(
         return Decision::Refuse(cause, None);
     }
     if let Some(steps) = &settings.admission
-        && let Err(cause) = admit(steps, connection, ws, listener)
+        && let Err(cause) = admit(steps, connection, ws, listener, None)
     {
         return Decision::Refuse(cause, None);
     }
@@ -304,6 +314,14 @@ fn find_way<'t, D: Downstream>(
         method: ws.request.method(),
         fields: &ws.request.head,
     };
+    if facts.method == "OPTIONS"
+        && let Some((entry, method)) = cors::preflight(table, index, &facts, &ws.request.head)
+    {
+        return match let_in(entry, connection, ws, listener, takes, Some(&method)) {
+            Ok(()) => Decision::Preflight(Arc::clone(entry)),
+            Err(cause) => Decision::RefuseOn(Arc::clone(entry), cause),
+        };
+    }
     let entry = match table.find(index, &facts) {
         Match::Route(entry) => entry,
         Match::NotFound => return Decision::Refuse(Cause::NoRoute, None),
@@ -312,7 +330,7 @@ fn find_way<'t, D: Downstream>(
         }
         Match::Ambiguous => return Decision::Refuse(Cause::PathAmbiguous, None),
     };
-    if let Err(cause) = let_in(entry, connection, ws, listener, takes) {
+    if let Err(cause) = let_in(entry, connection, ws, listener, takes, None) {
         return Decision::RefuseOn(Arc::clone(entry), cause);
     }
     if ws.request.asks_upgrade {
@@ -334,6 +352,13 @@ fn find_way<'t, D: Downstream>(
     }
 }
 
+/// Begins what a request must show: notes who asks, before anything can be refused.
+fn enter(entrance: &EntranceSteps, ws: &mut Workspace) {
+    if let Some(steps) = &entrance.cors {
+        ws.cors.take(steps, &ws.request.head);
+    }
+}
+
 /// What a route lets in; its limits come last, so that what is refused for another reason takes nothing from them.
 fn let_in<'t, D: Downstream>(
     entry: &'t RouteEntry,
@@ -341,9 +366,13 @@ fn let_in<'t, D: Downstream>(
     ws: &mut Workspace,
     listener: &Listener,
     takes: &mut Takes<'t>,
+    asked_method: Option<&str>,
 ) -> Result<(), Cause> {
+    if let Some(entrance) = &entry.entrance {
+        enter(entrance, ws);
+    }
     if let Some(steps) = &entry.admission {
-        admit(steps, connection, ws, listener)?;
+        admit(steps, connection, ws, listener, asked_method)?;
     }
     if let (Framing::Length(length), Some(limit)) = (ws.request.framing, body_limit(listener, entry))
         && length > limit
@@ -369,13 +398,14 @@ fn admit<D>(
     connection: &Connection<D>,
     ws: &mut Workspace,
     listener: &Listener,
+    asked_method: Option<&str>,
 ) -> Result<(), Cause> {
     let peer = || connection.peer.map(|peer| peer.ip());
     let request = &mut ws.request;
     steps.judge(&Applicant {
         client: if steps.asks_client() { client_address(listener, &request.head, peer()) } else { None },
         host: &request.host,
-        method: request.method(),
+        method: asked_method.unwrap_or_else(|| request.method()),
         has_body: request.framing != Framing::None,
         head_bytes: ws.trace.bytes_in,
         field_count: request.field_count,
@@ -521,6 +551,7 @@ pub async fn answer_from_backend<D: Downstream>(
         _ => {}
     }
     ws.limits.put(|name, value| client.field(out, name, value));
+    ws.cors.put(ws.route.as_deref(), |name, value| client.field(out, name, value));
     put_connection(out.buffer(), &ws.request, keep && (chunked || length.is_some()));
     let alone = head_only || length == Some(0);
     match client.end_head(out, if alone { HeadKind::FinalAlone } else { HeadKind::Final }) {

@@ -99,6 +99,7 @@ fn route(name: &str) -> Route {
         rate_limits: None,
         upgrades: Default::default(),
         priority: Default::default(),
+        entrance: None,
         caps: None,
     }
 }

@@ -74,6 +74,10 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::ContentTypeDenied => post(Match, "/types", "Content-Length: 1\r\n", "x"),
         Cause::FieldDenied => get(Match, "/fields", "X-Debug: 1\r\n"),
         Cause::RateLimited => Run(Match, one_too_many),
+        Cause::CorsDenied => Sent(
+            Match,
+            "OPTIONS /cors HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\nAccess-Control-Request-Method: GET\r\n\r\n".to_owned(),
+        ),
         Cause::PlainOnTls => Alone(Match, alone::plain_on_tls),
         Cause::Misdirected => Alone(Match, alone::misdirected),
         Cause::ClientHelloMalformed => {

@@ -153,6 +153,7 @@ fn text(origin: SocketAddr, silent: SocketAddr, hole: SocketAddr, demanding: Soc
         route("/types", "web", "allow = { content_types = [\"application/json\"] }"),
         route("/fields", "web", "deny = { headers = [\"x-debug\"] }\ndenied_headers = \"refuse\""),
         route("/rate", "web", "limit = [{ rate = \"1/h\" }]"),
+        route("/cors", "web", "cors = { origins = [\"http://a\"] }"),
         route("/empty", "empty", ""),
         route("/refusing", "refusing", ""),
         route("/sick", "sick", ""),

@@ -177,6 +177,9 @@ causes! {
     RateLimited: "rate_limited", Always(429), "", Client, Never, "http_request_denied", 0,
         "The request is one too many for a rate limit; the log names which.",
         "Wait as long as Retry-After says, or raise `rate` or `burst` of the limit.";
+    CorsDenied: "cors_denied", Always(403), "", Client, Never, "http_request_denied", 0,
+        "The route does not let pages of this origin send the request.",
+        "Add the origin to `cors.origins` of the route, or call the service from one that stands there.";
     PlainOnTls: "plain_on_tls", Always(400), "H26", Client, Never, "http_request_error", 0,
         "The plain HTTP request was sent to a TLS port.",
         "Use `https`.";

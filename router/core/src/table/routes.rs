@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ekiden_config::doors::Refusal;
-use ekiden_config::model::{Action, Admission, App, Forward, HostMatch, Route};
+use ekiden_config::model::{Action, Admission, App, Entrance, Forward, HostMatch, Route};
 use ekiden_config::names::RouteName;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
@@ -14,6 +14,7 @@ use crate::cell::CellRegistry;
 use crate::cluster::ClusterTable;
 use crate::overload::caps::Caps;
 use crate::policy::admission::AdmissionSteps;
+use crate::policy::entrance::EntranceSteps;
 use crate::split::Side;
 
 /// The compiled rules of one app, and where its hosts are.
@@ -139,6 +140,7 @@ impl AppRoutes {
             before.iter().flat_map(|routes| &routes.entries).map(|e| (Arc::as_ptr(&e.route), e)).collect();
         // Routes that add nothing to their app's words share them, and so the steps made of them.
         let mut steps: FxHashMap<*const Admission, Arc<AdmissionSteps>> = FxHashMap::default();
+        let mut entrances: FxHashMap<*const Entrance, Arc<EntranceSteps>> = FxHashMap::default();
         let before_entries = before.map_or(&[][..], |routes| &routes.entries);
         let mut limits = LimitMaker::new(&app.name, before_entries, registry.limit_maker());
         let mut by_host = Vec::with_capacity(app.routes.len());
@@ -158,6 +160,10 @@ impl AppRoutes {
                     admission: route.admission.as_ref().map(|words| {
                         let made = || Arc::new(AdmissionSteps::new(words));
                         steps.entry(Arc::as_ptr(words)).or_insert_with(made).clone()
+                    }),
+                    entrance: route.entrance.as_ref().map(|words| {
+                        let made = || Arc::new(EntranceSteps::new(words));
+                        entrances.entry(Arc::as_ptr(words)).or_insert_with(made).clone()
                     }),
                     limits: route.rate_limits.as_ref().map(|words| limits.make(&route.name, words)),
                     caps: route.caps.map(|most| Arc::new(Caps { most, usage: registry.usage(&app.name) })),

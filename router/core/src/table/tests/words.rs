@@ -88,6 +88,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         rate_limits: None,
         upgrades: Default::default(),
         priority: Default::default(),
+        entrance: None,
         caps: None,
     }
 }
