@@ -17,7 +17,7 @@ mod trust;
 mod upgrade;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
-pub use entrance::{Cors, Entrance, OriginPattern, Origins};
+pub use entrance::{ApiKeys, Auth, Authorizer, Cors, Entrance, OriginPattern, Origins, Tokens};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
 pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
@@ -26,8 +26,8 @@ pub use readiness::{EjectionPolicy, ReadinessPolicy};
 pub use shard::{HotKeyPolicy, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind, ShardPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
 pub use trust::{
-    AuthoritySource, ClusterTls, Credential, IdentitySource, KeyPair, Roots, San, TrustSources, Verify,
-    may_use,
+    AuthoritySource, ClusterTls, Credential, IdentitySource, KeyPair, KeySource, Roots, San, SecretFile,
+    TokenAlgorithm, TokenIssuer, TrustSources, Verify, may_use,
 };
 pub use upgrade::Upgrades;
 

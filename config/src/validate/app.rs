@@ -46,7 +46,7 @@ macro_rules! app_parts {
                         fields_limit: raw.fields_limit,
                     },
                     body_limit: raw.body_limit.map(|limit| limit.0),
-                    entrance: entrance::Written { cors: raw.cors.as_ref() },
+                    entrance: entrance::Written { cors: raw.cors.as_ref(), auth: raw.auth.as_ref(), authorizer: raw.authorizer.as_ref() },
                     limits: raw.limit.as_ref(),
                     caps: raw.caps.as_ref(),
                 }
@@ -78,7 +78,7 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
     let rate_limits =
         (!limits.is_empty()).then(|| Arc::new(RouteLimits { app: Arc::new(limits), route: Vec::new() }));
     let caps = overload::caps(parts.caps);
-    let entrance = entrance::over(&mut scope, None, &parts.entrance);
+    let entrance = entrance::over(&mut scope, (&name, &known), None, &parts.entrance);
     let mut shared = Shared {
         listeners,
         timeouts,
@@ -86,6 +86,7 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
         body_limit,
         rate_limits,
         entrance,
+        app: name.clone(),
         caps,
         clusters: known,
         names,

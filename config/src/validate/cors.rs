@@ -96,13 +96,14 @@ fn names(
     check: fn(&str) -> Result<Arc<str>, Fault>,
 ) -> Vec<Arc<str>> {
     let texts = texts.unwrap_or_default();
-    if let Some(star) = texts.iter().find(|text| text.value == "*") {
-        if texts.len() > 1
-            && !texts.iter().all(|text| text.value == "*" || text.value.eq_ignore_ascii_case("authorization"))
-        {
-            let message = "`*` is all of them, and others stand beside it";
-            scope.report.error_help(star.span, "conflict", message, "leave `*` alone, or out");
-        }
+    // `*` covers every field but this one.
+    let may_stay =
+        |text: &Spanned<String>| text.value == "*" || text.value.eq_ignore_ascii_case("authorization");
+    if let Some(star) = texts.iter().find(|text| text.value == "*")
+        && !texts.iter().all(may_stay)
+    {
+        let message = "`*` is all of them, and others stand beside it";
+        scope.report.error_help(star.span, "conflict", message, "leave `*` alone, or out");
     }
     let mut made: Vec<Arc<str>> = Vec::with_capacity(texts.len());
     for text in texts {

@@ -58,6 +58,9 @@ pub(super) fn route(scope: &mut Scope<'_, '_>, raw: &RawRoute, listeners: Option
         ("response_headers", raw.response_headers.is_some()),
         ("upgrades", raw.upgrades.is_some()),
         ("body_limit", raw.body_limit.is_some()),
+        ("cors", raw.cors.is_some()),
+        ("auth", raw.auth.is_some()),
+        ("authorizer", raw.authorizer.is_some()),
         ("head_limit", raw.head_limit.is_some()),
         ("fields_limit", raw.fields_limit.is_some()),
     ];

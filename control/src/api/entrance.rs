@@ -14,8 +14,24 @@ pub(super) fn steps(route: &Route) -> Value {
     if let Some(cors) = entrance.and_then(|entrance| entrance.cors.as_deref()) {
         steps.push(self::cors(cors));
     }
+    let auth = entrance.and_then(|entrance| entrance.auth.as_deref());
+    if let Some(keys) = auth.and_then(|auth| auth.api_keys.as_ref()) {
+        steps.push(json!({ "step": "api key", "keys": keys.keys.as_str(), "header": &*keys.header }));
+    }
     if route.rate_limits.is_some() {
         steps.push(json!({ "step": "limits" }));
+    }
+    if let Some(auth) = auth {
+        steps.push(json!({
+            "step": "credentials",
+            "users": auth.users.as_ref().map(|name| name.as_str()),
+            "api_keys": auth.api_keys.as_ref().map(|keys| keys.keys.as_str()),
+            "jwt": auth.tokens.as_ref().map(|tokens| tokens.issuer.as_str()),
+        }));
+    }
+    if let Some(authorizer) = entrance.and_then(|entrance| entrance.authorizer.as_deref()) {
+        let fail = if authorizer.fail_open { "open" } else { "closed" };
+        steps.push(json!({ "step": "authorizer", "cluster": authorizer.cluster.as_str(), "fail": fail }));
     }
     Value::Array(steps)
 }

@@ -10,6 +10,7 @@ use ekiden_core::outcome::{Cause, Outcome};
 use crate::clock::http_date;
 use crate::exchange::Workspace;
 use crate::exchange::downstream::{Downstream, HeadKind};
+use crate::exchange::entrance;
 use crate::exchange::response_out::put_connection;
 use crate::exchange::secure;
 use crate::head::FieldId;
@@ -100,6 +101,9 @@ pub fn write_error<D: Downstream>(
     if status == 405 {
         fields.push(("Allow", allow.unwrap_or(ALLOWED_METHODS)));
     }
+    let challenges =
+        if status == 401 { entrance::challenges(ws.route.as_deref(), &ws.entrance) } else { Vec::new() };
+    fields.extend(challenges.iter().map(|challenge| ("WWW-Authenticate", challenge.as_str())));
     if !ws.trace.request_id.is_empty() {
         fields.push(("X-Request-Id", &ws.trace.request_id));
     }

@@ -54,17 +54,19 @@ impl CorsNote {
         self.state != State::Off
     }
 
-    /// Notes who asks; true when its pages may read the response.
-    pub fn take(&mut self, steps: &CorsSteps, head: &Head) -> bool {
+    /// Notes who asks, and whether its pages may read the response.
+    pub fn take(&mut self, steps: &CorsSteps, head: &Head) {
         self.state = State::Closed;
         self.origin.clear();
-        if let Some(origin) = only(head, ORIGIN)
+        if !steps.varies() {
+            // Said to everyone: a cache must not give a page what was kept for no page (Fetch, "CORS protocol and HTTP caches").
+            self.state = State::Open;
+        } else if let Some(origin) = only(head, ORIGIN)
             && steps.allows(origin)
         {
             self.origin.push_str(origin);
             self.state = State::Open;
         }
-        self.state == State::Open
     }
 
     /// Gives `field` the fields of a response of the router's own.
@@ -101,7 +103,7 @@ fn steps_of(entry: Option<&RouteEntry>) -> Option<&CorsSteps> {
 }
 
 /// Whether a response field says who may read.
-fn is_cors(name: &[u8]) -> bool {
+pub fn is_cors(name: &[u8]) -> bool {
     const PREFIX: &[u8] = b"access-control-";
     name.get(..PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(PREFIX))
 }

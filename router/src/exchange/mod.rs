@@ -5,9 +5,11 @@
 //! requests allocate nothing. Does not accept, pool or publish.
 
 pub mod answer;
+pub mod authorizer;
 pub mod backend;
 pub mod cors;
 pub mod downstream;
+pub mod entrance;
 pub mod evidence;
 pub mod forward;
 pub mod leg;
@@ -37,6 +39,7 @@ use ekiden_core::table::RouteEntry;
 
 use crate::buffer::Buffer;
 use crate::exchange::cors::CorsNote;
+use crate::exchange::entrance::EntranceNote;
 use crate::exchange::leg::Leg;
 use crate::exchange::limit::LimitNotes;
 use crate::exchange::out::Out;
@@ -84,6 +87,8 @@ pub struct Workspace {
     pub route: Option<Arc<RouteEntry>>,
     /// Whose pages may read the response.
     pub cors: CorsNote,
+    /// Who asks, as far as the route wants to know.
+    pub entrance: EntranceNote,
     /// What rate limits have to say.
     pub limits: LimitNotes,
     /// The request's place in its app's account, where the app has caps.
@@ -105,6 +110,7 @@ impl Workspace {
         self.client_out.clear();
         self.upgrade = None;
         self.cors.clear();
+        self.entrance.clear();
         self.websocket_key = None;
         (self.body_pace, self.read_pace) = Default::default();
     }

@@ -339,6 +339,11 @@ impl Relay {
         for (name, value) in trailers {
             if may_trail(name)?
                 && !edits_name(&sides.route.request_headers, name)
+                && !sides
+                    .ws
+                    .route
+                    .as_ref()
+                    .is_some_and(|entry| entry.entrance.as_ref().is_some_and(|steps| steps.sets(name)))
                 && filter.is_none_or(|filter| filter.takes(name))
             {
                 put_field(out, name, value);

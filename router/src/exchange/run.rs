@@ -11,19 +11,21 @@ use ekiden_config::model::{Action, Listener};
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
-use ekiden_core::policy::entrance::EntranceSteps;
 use ekiden_core::policy::limit::Takes;
 use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
 use ekiden_core::{edit, path, split};
 
 use crate::exchange::answer::{Answer, write_answer, write_error};
+use crate::exchange::authorizer::Stop;
 use crate::exchange::backend::{Backend, Fixed, Reply};
 use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::limit::{Met, enforce};
 use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
-use crate::exchange::{After, Workspace, answer, cors, forward, overload, secure, trace, upgrade};
+use crate::exchange::{
+    After, Workspace, answer, authorizer, cors, entrance, forward, overload, secure, trace, upgrade,
+};
 use crate::head::Head;
 use crate::tls::authority;
 use crate::wire::Version;
@@ -61,6 +63,8 @@ pub enum Decision {
     RefuseOn(Arc<RouteEntry>, Cause),
     /// Answered by the router itself.
     Act(Arc<RouteEntry>),
+    /// The same, once it is known that the request is let in.
+    Ask(Box<Decision>),
     /// A preflight, answered for the route that it asks about.
     Preflight(Arc<RouteEntry>),
     /// Sent to `https` on this port.
@@ -111,6 +115,9 @@ pub fn serve_head<D: Downstream>(
                 let allow = steps.map(|steps| steps.allow_line().to_owned());
                 Box::pin(refuse(connection, ws, cause, allow)).await
             }
+            Decision::Ask(decision) => {
+                Box::pin(async move { ask(connection, ws, &settings.listener, *decision).await }).await
+            }
             Decision::Preflight(entry) => {
                 enter_route(&connection.worker, ws, &entry);
                 match Box::pin(cors::answer(connection, ws)).await {
@@ -128,6 +135,36 @@ pub fn serve_head<D: Downstream>(
                 forward::forward(connection, ws, &settings.listener, entry, cluster).await
             }
         }
+    }
+}
+
+/// Waits for what is to be known of the request, then serves it. Where it goes is looked up again: the wait may have been long.
+async fn ask<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    listener: &Listener,
+    decision: Decision,
+) -> After {
+    let (entry, cluster) = match decision {
+        Decision::Act(entry) => (entry, None),
+        Decision::Forward(entry, cluster) => (entry, Some(cluster)),
+        Decision::Refuse(cause, allow) => return refuse(connection, ws, cause, allow).await,
+        Decision::RefuseOn(_, cause) => return refuse(connection, ws, cause, None).await,
+        Decision::Ask(_) | Decision::Preflight(_) | Decision::Secure(_) => {
+            return refuse(connection, ws, Cause::ClusterGone, None).await;
+        }
+    };
+    enter_route(&connection.worker, ws, &entry);
+    match entrance::wait(connection, ws, listener, &entry).await {
+        Ok(()) => {}
+        Err(Stop::Cause(cause)) => return refuse(connection, ws, cause, None).await,
+        Err(Stop::Told(told)) => return authorizer::tell(connection, ws, &told).await,
+    }
+    let Some(cluster) = cluster else { return act(connection, ws, &entry).await };
+    let again = |table: &Table| table.cluster_named(&cluster.app, &cluster.cluster.name).map(Arc::clone);
+    match connection.worker.with_table(again) {
+        Some(cluster) => forward::forward(connection, ws, listener, entry, cluster).await,
+        None => refuse(connection, ws, Cause::ClusterGone, None).await,
     }
 }
 
@@ -333,6 +370,18 @@ fn find_way<'t, D: Downstream>(
     if let Err(cause) = let_in(entry, connection, ws, listener, takes, None) {
         return Decision::RefuseOn(Arc::clone(entry), cause);
     }
+    enter(table, entry, connection, ws, listener)
+}
+
+/// What becomes of a request that its route lets in: it may have to show who it is, and ask for more than a response.
+#[inline]
+fn enter<D: Downstream>(
+    table: &Table,
+    entry: &Arc<RouteEntry>,
+    connection: &Connection<D>,
+    ws: &mut Workspace,
+    listener: &Listener,
+) -> Decision {
     if ws.request.asks_upgrade {
         ws.upgrade = upgrade::choose(&ws.request, &entry.route.upgrades);
         // An extended CONNECT that cannot be a tunnel cannot be anything else.
@@ -341,6 +390,25 @@ fn find_way<'t, D: Downstream>(
             return Decision::RefuseOn(Arc::clone(entry), Cause::MethodRefused);
         }
     }
+    match &entry.entrance {
+        None => choose(table, entry, connection, ws, listener),
+        Some(steps) => match entrance::judge(&connection.worker, steps, ws, &entry.app_name) {
+            Ok(false) => choose(table, entry, connection, ws, listener),
+            Ok(true) => Decision::Ask(Box::new(choose(table, entry, connection, ws, listener))),
+            Err(cause) => Decision::RefuseOn(Arc::clone(entry), cause),
+        },
+    }
+}
+
+/// What a request that is let in calls for.
+#[inline]
+fn choose<D: Downstream>(
+    table: &Table,
+    entry: &Arc<RouteEntry>,
+    connection: &Connection<D>,
+    ws: &Workspace,
+    listener: &Listener,
+) -> Decision {
     let Target::Clusters(sides) = &entry.target else { return Decision::Act(Arc::clone(entry)) };
     let slot = match sides.as_slice() {
         [only] => Some(only.slot),
@@ -349,13 +417,6 @@ fn find_way<'t, D: Downstream>(
     match slot.and_then(|slot| table.cluster(entry.app, slot)) {
         Some(cluster) => Decision::Forward(Arc::clone(entry), Arc::clone(cluster)),
         None => Decision::Refuse(Cause::ClusterGone, None),
-    }
-}
-
-/// Begins what a request must show: notes who asks, before anything can be refused.
-fn enter(entrance: &EntranceSteps, ws: &mut Workspace) {
-    if let Some(steps) = &entrance.cors {
-        ws.cors.take(steps, &ws.request.head);
     }
 }
 
@@ -368,8 +429,8 @@ fn let_in<'t, D: Downstream>(
     takes: &mut Takes<'t>,
     asked_method: Option<&str>,
 ) -> Result<(), Cause> {
-    if let Some(entrance) = &entry.entrance {
-        enter(entrance, ws);
+    if let Some(steps) = &entry.entrance {
+        entrance::begin(steps, ws);
     }
     if let Some(steps) = &entry.admission {
         admit(steps, connection, ws, listener, asked_method)?;
@@ -380,6 +441,11 @@ fn let_in<'t, D: Downstream>(
         return Err(Cause::BodyTooLarge);
     }
     overload::let_in(&connection.worker, ws, entry)?;
+    if let Some(steps) = &entry.entrance
+        && asked_method.is_none()
+    {
+        entrance::identify(&connection.worker, steps, ws, &entry.app_name);
+    }
     match &entry.limits {
         Some(limits) => {
             let met = Met::new(connection, listener, limits.asks_client());

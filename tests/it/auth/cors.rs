@@ -108,7 +108,8 @@ fn the_fields_of_the_endpoint_are_replaced() {
         }
     });
     let routes = format!(
-        "{LISTED}\nrequest_headers = {{ remove = [\"Origin\"] }}\n[[route]]\npath = \"/plain\"\ncluster = \"web\"\n"
+        "{LISTED}\nrequest_headers = {{ remove = [\"Origin\"] }}\n[[route]]\npath = \"/plain\"\ncluster = \"web\"\n\
+         [[route]]\npath = \"/any\"\ncluster = \"web\"\ncors = {{ origins = [\"*\"] }}\n"
     );
     let router = Ekiden::start(Setup::new(web(&[origin.address], "", &routes)));
     let mut client = router.client();
@@ -131,6 +132,15 @@ fn the_fields_of_the_endpoint_are_replaced() {
         }
     }
     assert_eq!(ask(&mut client, "GET /vary", "").all("vary"), ["accept, origin"]);
+    // What is said to everyone is said to all: a cache keeps one response for pages and others.
+    for fields in ["", "Origin: https://c.example\r\n"] {
+        let response = ask(&mut client, "GET /any", fields);
+        assert_eq!(
+            (response.all("access-control-allow-origin"), response.all("vary")),
+            (vec!["*"], vec!["Accept"]),
+            "{fields}"
+        );
+    }
     // Without CORS the endpoint's own fields stand.
     let response = ask(&mut client, "GET /plain", "Origin: https://c.example\r\n");
     assert_eq!(response.all("access-control-allow-origin"), ["*"]);

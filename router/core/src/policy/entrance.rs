@@ -7,6 +7,7 @@ use ekiden_config::model::Entrance;
 
 use super::cors::CorsSteps;
 use crate::stats::Counter;
+use crate::table::RouteEntry;
 
 /// The steps of a route.
 #[derive(Debug)]
@@ -15,12 +16,35 @@ pub struct EntranceSteps {
     pub words: Arc<Entrance>,
     /// Which origins may read.
     pub cors: Option<CorsSteps>,
+    /// The question to the authorizer, as a route of its own.
+    pub question: Option<Arc<RouteEntry>>,
+    /// Names of request fields that the steps may set, in lower case, with `-` for `_`.
+    sets: Vec<Box<str>>,
 }
 
 impl EntranceSteps {
     /// Compiles the words.
-    pub fn new(words: &Arc<Entrance>) -> Self {
-        Self { cors: words.cors.as_deref().map(CorsSteps::new), words: Arc::clone(words) }
+    pub fn new(words: &Arc<Entrance>, question: Option<Arc<RouteEntry>>) -> Self {
+        let sets = words.set_fields().map(|name| name.to_ascii_lowercase().replace('_', "-").into());
+        Self {
+            cors: words.cors.as_deref().map(CorsSteps::new),
+            question,
+            sets: sets.collect(),
+            words: Arc::clone(words),
+        }
+    }
+
+    /// Whether a field of this name, with `-` or `_` in any case of letters, is one that the steps may set: a client's own must
+    /// not pass, in the head or behind the body.
+    pub fn sets(&self, name: &[u8]) -> bool {
+        let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        let is = |own: &str| own.len() == name.len() && own.bytes().eq(name.iter().map(|byte| plain(*byte)));
+        self.sets.iter().any(|own| is(own))
+    }
+
+    /// Whether there are any such fields.
+    pub fn sets_any(&self) -> bool {
+        !self.sets.is_empty()
     }
 }
 
@@ -29,16 +53,28 @@ impl EntranceSteps {
 pub enum Step {
     /// A preflight of CORS.
     Preflight,
+    /// The key of a program.
+    ApiKey,
+    /// A name and a password.
+    Password,
+    /// A signed token.
+    Token,
+    /// The answer of a service.
+    Authorizer,
 }
 
 impl Step {
     /// All, in the order of their places.
-    pub const ALL: [Step; 1] = [Step::Preflight];
+    pub const ALL: [Step; 5] = [Step::Preflight, Step::ApiKey, Step::Password, Step::Token, Step::Authorizer];
 
     /// Its word in metrics.
     pub const fn word(self) -> &'static str {
         match self {
             Step::Preflight => "preflight",
+            Step::ApiKey => "api_key",
+            Step::Password => "password",
+            Step::Token => "token",
+            Step::Authorizer => "authorizer",
         }
     }
 }
