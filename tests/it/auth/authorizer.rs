@@ -54,8 +54,7 @@ impl Service {
     }
 }
 
-const WORDS: &str =
-    "authorizer = { cluster = \"auth\", path = \"/check?by=router\", returns = [\"X-User\", \"X-Group\"] }";
+const WORDS: &str = "authorizer = { cluster = \"auth\", path = \"/check?by=router\", timeout = \"30s\", returns = [\"X-User\", \"X-Group\"] }";
 
 fn serve(service: &Service, echo: &Echo, words: &str, keys: &str) -> Ekiden {
     let text = format!(
@@ -145,7 +144,7 @@ fn what_it_refuses_is_told_to_the_client() {
 #[test]
 fn without_an_answer_nobody_is_let_in_unless_told() {
     let (service, echo) = (Service::start(), Echo::start("one"));
-    let words = WORDS.replace(" }", ", timeout = \"300ms\" }");
+    let words = WORDS.replace("30s", "3s");
     let router = serve(&service, &echo, &words, "");
     let mut client = router.client();
     for target in ["/hang", "/error", "/drop"] {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64URL_NOPAD;
 use ekiden_tests::{Client, Echo, Origin, Seen, Served, until_true};
@@ -66,7 +66,7 @@ fn claims(changes: Value) -> Value {
 }
 
 const WORDS: &str =
-    "issuer = \"https://login.example\", audience = [\"shop\"], algorithms = [\"ES256\"], leeway = \"5s\"";
+    "issuer = \"https://login.example\", audience = [\"shop\"], algorithms = [\"ES256\"], leeway = \"1m\"";
 const ROUTE: &str =
     "auth = { jwt = \"corp\", claims = { X-User = \"sub\", X-Roles = \"realm.roles\", X-Team = \"team\" } }";
 
@@ -94,8 +94,8 @@ fn good_tokens_and_what_endpoints_are_told() {
     }
     for changes in [
         json!({ "aud": ["other", "shop"] }),
-        json!({ "nbf": now_s() + 3 }),
-        json!({ "exp": now_s() - 3 }),
+        json!({ "nbf": now_s() + 20 }),
+        json!({ "exp": now_s() - 20 }),
         json!({ "exp": (now_s() + 100) as f64 + 0.5 }),
         json!({ "team": 7 }),
     ] {
@@ -160,8 +160,8 @@ fn bad_tokens() {
         ("nothing", bearer(""), 401, "credentials_missing"),
         ("garbage", bearer("a.b.c"), 401, "credentials_refused"),
         ("twice", good.clone() + &good, 401, "credentials_refused"),
-        ("expired", signer.token(&claims(json!({ "exp": now_s() - 60 }))), 401, "token_expired"),
-        ("not yet", signer.token(&claims(json!({ "nbf": now_s() + 600 }))), 401, "token_expired"),
+        ("expired", signer.token(&claims(json!({ "exp": now_s() - 600 }))), 401, "token_expired"),
+        ("not yet", signer.token(&claims(json!({ "nbf": now_s() + 6000 }))), 401, "token_expired"),
         ("no end", signer.token(&claims(json!({ "exp": null }))), 401, "credentials_refused"),
         ("end in words", signer.token(&claims(json!({ "exp": "tomorrow" }))), 401, "credentials_refused"),
         ("begin in words", signer.token(&claims(json!({ "nbf": "never" }))), 401, "credentials_refused"),
@@ -248,12 +248,14 @@ fn keys_are_asked_for_and_unknown_ones_bring_a_question_at_a_capped_rate() {
         "{brought} {before} {after}"
     );
     // A flood of unknown keys brings no flood of questions.
+    let began = Instant::now();
     broken.store(true, Ordering::SeqCst);
     let stranger = Signer::new("three");
     for _ in 0..50 {
         assert_eq!(get(&mut client, &stranger), 401);
     }
-    assert!(asked.load(Ordering::SeqCst) <= before + 2);
+    // One in 30 s, and one in 15 s after one that failed.
+    assert!(asked.load(Ordering::SeqCst) <= before + 2 + began.elapsed().as_secs() / 10);
     assert_eq!(get(&mut client, &one), 200);
 }
 
