@@ -663,10 +663,21 @@ fn listeners_that_carry_no_http() {
         ("listeners = [\"t\", \"s\"]\nhost = \"a\"", &["no_meaning"]),
         ("listeners = [\"s\"]\npath = \"/a\"\nmethods = [\"GET\"]", &["no_meaning", "no_meaning"]),
         ("listeners = [\"t\"]\nupgrades = \"off\"", &["no_meaning"]),
+        ("listeners = [\"t\"]\nauth = \"off\"\ncors = \"off\"", &[]),
+        ("listeners = [\"t\"]\ncors = { origins = [\"*\"] }", &["no_meaning"]),
         ("listeners = [\"t\"]\n[cluster.b]\nprotocol = \"h2\"\nendpoints = [\"1.1.1.1:1\"]", &[]),
     ] {
         let have: Vec<_> = found(&format!("{raw}{keys}")).iter().map(|found| found.code).collect();
         assert_eq!(have, codes, "{keys}");
+    }
+    // Credentials of the app: a route of bytes must open itself.
+    let asking = format!("authorizer = {{ cluster = \"a\" }}\n{LISTENER}{raw}listeners = [\"t\"]\n");
+    for (keys, codes) in [("", &["no_meaning"][..]), ("authorizer = \"off\"", &[])] {
+        let have = match build_one(&toml(&format!("{asking}{keys}"))) {
+            Ok(built) => built.diagnostics,
+            Err(found) => found,
+        };
+        assert_eq!(have.iter().map(|found| found.code).collect::<Vec<_>>(), codes, "{keys}");
     }
 }
 
