@@ -92,18 +92,15 @@ impl EntranceNote {
     }
 }
 
-/// Begins: notes whose pages ask, and takes away the fields that only the steps may set. Before anything can be refused.
-pub fn begin(steps: &EntranceSteps, ws: &mut Workspace) {
+/// Begins, before anything can be refused and logged: notes whose pages ask, takes away the fields that only the steps may set, and
+/// finds out whose key it is, so that limits can count by it. Judges nothing.
+pub fn begin(worker: &Worker, steps: &EntranceSteps, ws: &mut Workspace, app: &AppName) {
     if let Some(cors) = &steps.cors {
         ws.cors.take(cors, &ws.request.head);
     }
     if steps.sets_any() {
         ws.request.head.retain(|_, name| !steps.sets(name));
     }
-}
-
-/// Finds out whose key it is, so that limits can count by it. Judges nothing.
-pub fn identify(worker: &Worker, steps: &EntranceSteps, ws: &mut Workspace, app: &AppName) {
     let Some(words) = steps.words.auth.as_ref().and_then(|auth| auth.api_keys.as_ref()) else { return };
     ws.entrance.key = key_state(worker, words, ws, app);
     if let Some(name) = &words.query {

@@ -430,7 +430,7 @@ fn let_in<'t, D: Downstream>(
     asked_method: Option<&str>,
 ) -> Result<(), Cause> {
     if let Some(steps) = &entry.entrance {
-        entrance::begin(steps, ws);
+        entrance::begin(&connection.worker, steps, ws, &entry.app_name);
     }
     if let Some(steps) = &entry.admission {
         admit(steps, connection, ws, listener, asked_method)?;
@@ -441,11 +441,6 @@ fn let_in<'t, D: Downstream>(
         return Err(Cause::BodyTooLarge);
     }
     overload::let_in(&connection.worker, ws, entry)?;
-    if let Some(steps) = &entry.entrance
-        && asked_method.is_none()
-    {
-        entrance::identify(&connection.worker, steps, ws, &entry.app_name);
-    }
     match &entry.limits {
         Some(limits) => {
             let met = Met::new(connection, listener, limits.asks_client());
