@@ -11,6 +11,7 @@ mod condition;
 mod cors;
 mod entrance;
 mod field;
+mod grpc;
 mod host;
 mod key;
 mod limit;
