@@ -4,6 +4,7 @@
 //! what is answered. A busy address is loud and tried again; it stops nothing.
 
 mod body;
+mod entrance;
 mod guard;
 mod limits;
 mod listen;

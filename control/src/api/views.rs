@@ -9,7 +9,7 @@ use ekiden_config::model::{
 use ekiden_config::names::{AppName, EndpointId};
 use serde_json::{Value, json};
 
-use super::{Api, limits, overload, shards};
+use super::{Api, entrance, limits, overload, shards};
 use crate::overlay::{ClusterKey, Dormant, Key};
 use crate::plane::View;
 use crate::problem::Problem;
@@ -198,6 +198,7 @@ fn route_view(route: &Route) -> Value {
         "conditions": route.headers.len() + route.query.len() + route.cookies.len(),
         "action": action,
         "priority": route.priority.word(),
+        "entrance": entrance::steps(route),
         "limits": limits::of_route(route.rate_limits.as_deref()),
     })
 }
