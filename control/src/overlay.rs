@@ -56,8 +56,8 @@ pub(crate) struct Part {
 
 impl Overlay {
     /// Takes one change in.
-    pub(crate) fn apply(&mut self, record: &crate::journal::Record) {
-        use crate::journal::Record;
+    pub(crate) fn apply(&mut self, record: &crate::store::Record) {
+        use crate::store::Record;
         let place = record.key().place();
         let id = &record.key().id;
         let part = self.clusters.entry(place.clone()).or_default();

@@ -4,7 +4,7 @@ use ekiden_config::model::{Balance, ClusterPolicy, Owner};
 
 use super::*;
 use crate::address::parse_address;
-use crate::journal::Record;
+use crate::store::Record;
 
 fn endpoint(owner: Owner, id: &str, port: u16) -> Arc<Endpoint> {
     Arc::new(Endpoint {

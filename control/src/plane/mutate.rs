@@ -1,17 +1,17 @@
 //! Mutations of the API: judged against what is in force, made durable together, applied in one publish.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use ekiden_config::doors::Ticket;
 use ekiden_config::model::{Address, Cluster, Endpoint, Owner};
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 
 use super::Plane;
-use crate::journal::{JournalError, Record};
 use crate::overlay::{ClusterKey, Key};
 use crate::problem::Problem;
+use crate::store::{Record, StoreError, Txn, Write};
 
 /// Most endpoints owned by the API.
 pub(crate) const ENDPOINTS_MAX: usize = 100_000;
@@ -66,15 +66,12 @@ pub(crate) struct Done {
     pub(crate) ticket: Ticket,
 }
 
-/// Mutations that wait for the journal.
+/// Mutations that wait for the store.
 #[derive(Debug)]
 pub(super) struct Written {
     accepted: Vec<oneshot::Sender<Result<Done, Problem>>>,
     records: Vec<Record>,
-    /// Of these records the last ones are not asked for by anyone waiting.
-    result: Result<(), JournalError>,
-    bytes: u64,
-    compact: bool,
+    result: Result<(), StoreError>,
 }
 
 /// Changes judged in this batch and not yet durable.
@@ -133,38 +130,30 @@ impl Plane {
         if records.is_empty() {
             return None;
         }
-        let Some(journal) = self.journal.clone() else {
-            let detail =
-                "the run directory cannot be used, so the change would not survive; nothing was changed";
+        let Some(store) = self.store.clone() else {
             for reply in accepted {
-                answer(reply, Err(Problem::new(503, "not_durable", detail)));
+                answer(reply, Err(not_durable()));
             }
             return None;
         };
-        let unmark = self.unmark.clone();
-        Some(spawn_blocking(move || {
-            let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-            let all: Vec<Record> = unmark.into_iter().chain(records.iter().cloned()).collect();
-            let result = journal.append(&all);
-            let (bytes, compact) = (journal.len(), journal.wants_compaction());
-            Written { accepted, records, result, bytes, compact }
+        // A key stands once in a transaction: the last word of the batch.
+        let all = self.unmark.iter().chain(&records).map(Record::write);
+        let last: BTreeMap<Arc<str>, Write> = all.map(|write| (Arc::clone(&write.key), write)).collect();
+        let txn = Txn { when: Vec::new(), writes: last.into_values().collect() };
+        Some(tokio::spawn(async move {
+            let result = store.commit(txn).await.map(drop);
+            Written { accepted, records, result }
         }))
     }
 
-    /// Takes the end of a journal write: applies and publishes, or answers that nothing changed.
+    /// Takes the end of a commit: applies and publishes, or answers that nothing changed.
     pub(super) fn finish(&mut self, written: Option<Written>) {
         // A panic of the job dropped the replies with it; the API answers 503 for those.
         let Some(written) = written else { return };
         if let Err(error) = &written.result {
-            let (status, code, text) = match error {
-                JournalError::Full(text) => (507, "storage_full", text),
-                JournalError::Failed(text) => (503, "storage_failed", text),
-            };
-            tracing::error!(error = %text, "a change could not be made durable; nothing was changed");
-            self.status.update(|status| status.journal_error = Some(text.clone()));
+            let problem = self.not_stored(error);
             for reply in written.accepted {
-                let detail = format!("the change could not be made durable, nothing was changed: {text}");
-                answer(reply, Err(Problem::new(status, code, detail)));
+                answer(reply, Err(problem.clone()));
             }
             return;
         }
@@ -175,32 +164,37 @@ impl Plane {
             touched.insert(record.key().place());
         }
         self.settle(&touched);
-        self.status.update(|status| {
-            status.mutations += written.records.len() as u64;
-            status.journal_bytes = written.bytes;
-            status.journal_error = None;
-        });
+        self.stored(written.records.len() as u64);
         for reply in written.accepted {
             answer(reply, Ok(Done { ticket: self.ticket.clone() }));
         }
-        if written.compact {
-            self.compact();
-        }
     }
 
-    /// Rewrites the journal behind the loop's back; its lock keeps appends in order.
-    fn compact(&self) {
-        if let Some(journal) = self.journal.clone() {
-            spawn_blocking(move || {
-                let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Err(error) = journal.compact() {
-                    tracing::warn!(%error, "the journal could not be rewritten; it goes on growing");
-                }
-            });
-        }
+    /// Notes a change that is durable.
+    pub(super) fn stored(&self, mutations: u64) {
+        let bytes = self.store.as_ref().map_or(0, |store| store.bytes());
+        self.status.update(|status| {
+            status.mutations += mutations;
+            status.journal_bytes = bytes;
+            status.journal_error = None;
+        });
     }
 
-    /// What a mutation writes to the journal: one record, or nothing when all is as asked already.
+    /// Says loudly that a change could not be made durable. Nothing was changed.
+    pub(super) fn not_stored(&self, error: &StoreError) -> Problem {
+        let (status, code, text) = match error {
+            StoreError::Conflict { .. } => return conflict(error),
+            StoreError::TooLarge(text) => return Problem::new(413, "too_large", text.clone()),
+            StoreError::Full(text) => (507, "storage_full", text),
+            StoreError::Failed(text) => (503, "storage_failed", text),
+        };
+        tracing::error!(error = %text, "a change could not be made durable; nothing was changed");
+        self.status.update(|status| status.journal_error = Some(text.clone()));
+        let detail = format!("the change could not be made durable, nothing was changed: {text}");
+        Problem::new(status, code, detail)
+    }
+
+    /// What a mutation writes to the store: one record, or nothing when all is as asked already.
     fn judge(&self, draft: &Draft, mutation: &Mutation) -> Result<Option<Record>, Problem> {
         let key = &mutation.key;
         let held = self.held(draft, key);
@@ -360,6 +354,19 @@ fn owned(owner: Owner, key: &Key) -> Problem {
     let detail =
         format!("the endpoint {} belongs to {whose}; only {{\"drain\": true|false}} may be put here", key.id);
     Problem::new(409, code, detail)
+}
+
+/// There is no place to keep anything.
+pub(crate) fn not_durable() -> Problem {
+    let detail = "the run directory cannot be used, so the change would not survive; nothing was changed";
+    Problem::new(503, "not_durable", detail)
+}
+
+/// Another change came between.
+pub(super) fn conflict(error: &StoreError) -> Problem {
+    let detail =
+        format!("something else changed it meanwhile ({error}); nothing was changed: read it and try again");
+    Problem::new(409, "conflict", detail)
 }
 
 /// The asker may have gone away; the change stands all the same.

@@ -14,12 +14,14 @@ use tokio::time::timeout;
 
 use super::Plane;
 use crate::api::ApiSettings;
+use crate::desired::ApiApps;
 use crate::dns::asking::Told;
 use crate::last_good::Unsaved;
 use crate::overlay::{ClusterKey, Dormancy, Dormant, merge};
 use crate::own::Own;
 use crate::rundir;
 use crate::settings::{has_side_listener, settings};
+use crate::sources::Sources;
 use crate::status::{NameStatus, StatusCell};
 
 /// How long workers may take before the log says so.
@@ -32,6 +34,10 @@ pub(crate) struct View {
     pub(crate) live: Arc<Model>,
     /// What is written but not served.
     pub(crate) dormant: BTreeMap<ClusterKey, Arc<[Dormant]>>,
+    /// The texts of the files in force.
+    pub(crate) sources: Arc<Sources>,
+    /// Apps owned by the API.
+    pub(crate) apps: Arc<ApiApps>,
 }
 
 /// Shared place of the newest [`View`].
@@ -41,7 +47,12 @@ pub(crate) struct ViewCell(Arc<Mutex<Arc<View>>>);
 impl ViewCell {
     /// Nothing published yet.
     pub(crate) fn new() -> Self {
-        let view = View { live: Arc::new(Model::empty()), dormant: BTreeMap::new() };
+        let view = View {
+            live: Arc::new(Model::empty()),
+            dormant: BTreeMap::new(),
+            sources: Arc::default(),
+            apps: Arc::default(),
+        };
         Self(Arc::new(Mutex::new(Arc::new(view))))
     }
 
@@ -190,7 +201,12 @@ impl Plane {
 
     /// Makes the newest state visible to the API's readers.
     fn show(&self) {
-        self.view.replace(View { live: Arc::clone(&self.live), dormant: self.dormant.clone() });
+        self.view.replace(View {
+            live: Arc::clone(&self.live),
+            dormant: self.dormant.clone(),
+            sources: Arc::clone(&self.accepted.sources),
+            apps: Arc::clone(&self.apps),
+        });
         let names = self.names.known().filter(|(name, _)| self.clusters_of.contains_key(*name));
         let dns = names.map(|(name, known)| {
             let addresses = known.addresses.iter().map(ToString::to_string).collect();
