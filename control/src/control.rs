@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::api::{self, Api, ApiSettings};
+use crate::api::{self, Api, ApiSettings, Doors, Tokens};
 use crate::clock::unix_ms;
 use crate::dns::Resolve;
 use crate::dns::asking::{Asking, Told};
@@ -328,11 +328,21 @@ impl Start {
         let file = loaded.options.file.clone();
         let (outlets, tasks) = outlets(&loaded);
         let asking = Asking::new(resolve, told_outlet);
+        let api_store = store.clone();
         let mut plane = plane(loaded, store, overlay, publisher, asking, outlets, (&status, &view));
         let ticket = plane.open(&mut told).await;
         let mut tried = bound.clone();
-        let api =
-            Arc::new(Api { mutations: mutation_outlet, reloads, view, inspect, status: status.clone() });
+        let doors = Doors {
+            mutations: mutation_outlet,
+            changes: change_outlet,
+            reloads,
+            view,
+            inspect,
+            status: status.clone(),
+            store: api_store,
+            stopped: stopped.clone(),
+        };
+        let api = Arc::new(Api::new(doors, run_dir.as_ref().map(RunDir::path)));
         tokio::spawn(watch(file, tasks.apps_dir, look, changed_outlet));
         tokio::spawn(follow(tasks.tickets, status.clone()));
         tokio::spawn(heed(observations, status.clone()));
@@ -386,7 +396,7 @@ impl Start {
 fn outlets(loaded: &Loaded) -> (Outlets, Tasks) {
     let process = loaded.process();
     let mut settings = ApiSettings { hosts: process.control_hosts.clone(), ..ApiSettings::default() };
-    let token = ApiSettings::read_token(&loaded.options.file, process.control_token_file.as_deref());
+    let token = Tokens::read(&loaded.options.file, process.control_token_file.as_deref());
     settings.renew(loaded.settings().control.clone(), token, has_side_listener(loaded.model()));
     let (last_good_outlet, last_good) = watch::channel(None);
     let (apps_dir_outlet, apps_dir) = watch::channel(loaded.accepted.built.apps_dir.clone());

@@ -1,6 +1,6 @@
 //! What is answered: the table as JSON, with live state from the router beside what control wrote.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use ekiden_config::doors::EndpointStatus;
 use ekiden_config::model::{
@@ -9,10 +9,13 @@ use ekiden_config::model::{
 use ekiden_config::names::{AppName, EndpointId};
 use serde_json::{Value, json};
 
-use super::{Api, limits, overload, shards};
+use super::reply::{Answer, Reply, page};
+use super::request::Ask;
+use super::{Api, apps, limits, overload, shards};
 use crate::overlay::{ClusterKey, Dormant, Key};
 use crate::plane::View;
 use crate::problem::Problem;
+use crate::store::endpoint_key;
 
 /// `GET /v1/table`: everything in force.
 pub(super) fn table(api: &Api) -> Value {
@@ -54,35 +57,55 @@ pub(super) fn status(api: &Api) -> Result<Value, Problem> {
         .map_err(|error| Problem::new(503, "no_status", error.to_string()))
 }
 
-/// `GET /v1/apps`: names and sizes.
-pub(super) fn apps(api: &Api) -> Value {
+/// `GET /v1/apps`: names and sizes. An app that was never accepted is there too, with nothing.
+pub(super) fn apps(api: &Api, ask: &Ask) -> Answer {
     let view = api.view.read();
     let status = api.status.read();
-    let mut apps: Vec<Value> = Vec::new();
-    for app in view.live.apps.values() {
-        let clusters = app.clusters.values().map(|cluster| {
-            let live = live_of(api, &app.name, cluster);
+    let files = view.sources.apps.iter().map(|(app, _)| app);
+    let names: BTreeSet<&AppName> = view.live.apps.keys().chain(view.apps.keys()).chain(files).collect();
+    let views = names.into_iter().map(|name| {
+        let app = view.live.apps.get(name);
+        let clusters = app.into_iter().flat_map(|app| app.clusters.values()).map(|cluster| {
+            let live = live_of(api, name, cluster);
             let ready = live.values().filter(|endpoint| endpoint.state == "ready").count();
             json!({ "name": cluster.name.as_str(), "endpoints": cluster.endpoints.len(), "ready": ready })
         });
-        let clusters: Vec<Value> = clusters.collect();
-        apps.push(json!({
-            "name": app.name.as_str(),
-            "routes": app.routes.len(),
-            "clusters": clusters,
-            "refused": status.refused_apps.iter().any(|name| name == app.name.as_str()),
-        }));
-    }
-    json!({ "generation": api.inspect.generation().0, "apps": apps })
+        let owned = view.apps.get(name);
+        let one = json!({
+            "name": name.as_str(),
+            "owner": if owned.is_some() { "api" } else { "file" },
+            "version": owned.map(|app| app.version),
+            "routes": app.map_or(0, |app| app.routes.len()),
+            "clusters": clusters.collect::<Vec<_>>(),
+            "refused": status.refused_apps.iter().any(|refused| refused == name.as_str()),
+        });
+        (name.as_str().to_owned(), one)
+    });
+    let mut reply = page(ask, "apps", views);
+    reply.value = with_generation(api, reply.value);
+    Ok(reply)
 }
 
-/// `GET /v1/apps/{app}`.
-pub(super) fn app(api: &Api, name: &AppName) -> Result<Value, Problem> {
+/// `GET /v1/apps/{app}`: what is written, and what serves.
+pub(super) fn app(api: &Api, name: &AppName) -> Answer {
     let view = api.view.read();
-    let Some(app) = view.live.apps.get(name) else {
+    let Some(current) = apps::current(api, &view, name)? else {
         return Err(Problem::new(404, "unknown_app", format!("there is no app {name}")));
     };
-    Ok(with_generation(api, app_view(api, &view, app)))
+    let mut value = match view.live.apps.get(name) {
+        Some(app) => app_view(api, &view, app),
+        // Written and never accepted.
+        None => json!({ "name": name.as_str(), "routes": [], "clusters": [] }),
+    };
+    if let Some(members) = value.as_object_mut() {
+        members.insert("owner".to_owned(), json!(current.owner));
+        members.insert("adopted".to_owned(), json!(current.adopted));
+        members.insert("version".to_owned(), json!(current.version));
+        members.insert("spec".to_owned(), current.spec.clone());
+    }
+    let mut reply = Reply::ok(with_generation(api, value));
+    reply.tag(&current.tag);
+    Ok(reply)
 }
 
 /// `GET /v1/apps/{app}/clusters/{cluster}/endpoints`.
@@ -101,7 +124,15 @@ pub(super) fn endpoints(api: &Api, place: &ClusterKey) -> Result<Value, Problem>
 }
 
 /// `GET /v1/apps/{app}/clusters/{cluster}/endpoints/{id}`: the one that is served, else the dormant one.
-pub(super) fn endpoint(api: &Api, key: &Key) -> Result<Value, Problem> {
+pub(super) fn endpoint(api: &Api, key: &Key) -> Answer {
+    let mut reply = Reply::ok(endpoint_value(api, key)?);
+    if let Some(object) = api.store.as_ref().and_then(|store| store.get(&endpoint_key(key))) {
+        reply.tag(&format!("\"{}\"", object.modified));
+    }
+    Ok(reply)
+}
+
+fn endpoint_value(api: &Api, key: &Key) -> Result<Value, Problem> {
     let view = api.view.read();
     let place = key.place();
     let cluster = view.live.apps.get(&key.app).and_then(|app| app.clusters.get(&key.cluster));

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use apps::{AppEdit, AppsChange, AppsDone};
-pub(crate) use mutate::{Change, Mutation, Put};
+pub(crate) use mutate::{Change, IfMatch, Mutation, Put, not_durable};
 pub(crate) use publish::{View, ViewCell};
 pub(crate) use publish::{follow, verdict};
 pub(crate) use reload::{Reloaded, as_json, rendered};

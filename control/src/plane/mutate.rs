@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::Plane;
 use crate::overlay::{ClusterKey, Key};
 use crate::problem::Problem;
-use crate::store::{Record, StoreError, Txn, Write};
+use crate::store::{Record, Revision, StoreError, Txn, Write, endpoint_key};
 
 /// Most endpoints owned by the API.
 pub(crate) const ENDPOINTS_MAX: usize = 100_000;
@@ -25,8 +25,21 @@ pub(crate) struct Mutation {
     pub(crate) key: Key,
     /// How.
     pub(crate) change: Change,
+    /// Only if it is as the asker last saw it.
+    pub(crate) matches: Option<IfMatch>,
+    /// Only if there is none.
+    pub(crate) absent: bool,
     /// Gets the end: durable and published, or refused with nothing changed.
     pub(crate) reply: oneshot::Sender<Result<Done, Problem>>,
+}
+
+/// `If-Match`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum IfMatch {
+    /// `*`: whatever is there.
+    Any,
+    /// One of these entity tags.
+    Tags(Vec<String>),
 }
 
 /// What a mutation does.
@@ -64,14 +77,18 @@ impl Put {
 pub(crate) struct Done {
     /// Tells when every worker has it.
     pub(crate) ticket: Ticket,
+    /// The revision that made it; none when nothing changed.
+    pub(crate) revision: Option<Revision>,
+    /// There is nothing any more that could have a revision.
+    pub(crate) deleted: bool,
 }
 
 /// Mutations that wait for the store.
 #[derive(Debug)]
 pub(super) struct Written {
-    accepted: Vec<oneshot::Sender<Result<Done, Problem>>>,
+    accepted: Vec<(oneshot::Sender<Result<Done, Problem>>, bool)>,
     records: Vec<Record>,
-    result: Result<(), StoreError>,
+    result: Result<Revision, StoreError>,
 }
 
 /// Changes judged in this batch and not yet durable.
@@ -113,17 +130,20 @@ impl Plane {
         let mut draft = Draft::default();
         let (mut records, mut accepted) = (Vec::new(), Vec::new());
         for mutation in batch {
-            match self.judge(&draft, &mutation) {
+            let deleted = mutation.change == Change::Delete;
+            let judged = self.conditions(&draft, &mutation).and_then(|()| self.judge(&draft, &mutation));
+            match judged {
                 Err(problem) => answer(mutation.reply, Err(problem)),
                 Ok(None) if records.is_empty() => {
-                    answer(mutation.reply, Ok(Done { ticket: self.ticket.clone() }))
+                    let done = Done { ticket: self.ticket.clone(), revision: None, deleted };
+                    answer(mutation.reply, Ok(done));
                 }
                 // It repeats a change of this very batch: it is done when that is.
-                Ok(None) => accepted.push(mutation.reply),
+                Ok(None) => accepted.push((mutation.reply, deleted)),
                 Ok(Some(record)) => {
                     draft.note(&record);
                     records.push(record);
-                    accepted.push(mutation.reply);
+                    accepted.push((mutation.reply, deleted));
                 }
             }
         }
@@ -131,7 +151,7 @@ impl Plane {
             return None;
         }
         let Some(store) = self.store.clone() else {
-            for reply in accepted {
+            for (reply, _) in accepted {
                 answer(reply, Err(not_durable()));
             }
             return None;
@@ -141,7 +161,7 @@ impl Plane {
         let last: BTreeMap<Arc<str>, Write> = all.map(|write| (Arc::clone(&write.key), write)).collect();
         let txn = Txn { when: Vec::new(), writes: last.into_values().collect() };
         Some(tokio::spawn(async move {
-            let result = store.commit(txn).await.map(drop);
+            let result = store.commit(txn).await;
             Written { accepted, records, result }
         }))
     }
@@ -150,13 +170,14 @@ impl Plane {
     pub(super) fn finish(&mut self, written: Option<Written>) {
         // A panic of the job dropped the replies with it; the API answers 503 for those.
         let Some(written) = written else { return };
-        if let Err(error) = &written.result {
-            let problem = self.not_stored(error);
-            for reply in written.accepted {
-                answer(reply, Err(problem.clone()));
+        let revision = match &written.result {
+            Ok(revision) => *revision,
+            Err(error) => {
+                let problem = self.not_stored(error);
+                written.accepted.into_iter().for_each(|(reply, _)| answer(reply, Err(problem.clone())));
+                return;
             }
-            return;
-        }
+        };
         self.unmark.clear();
         let mut touched = BTreeSet::new();
         for record in &written.records {
@@ -165,9 +186,35 @@ impl Plane {
         }
         self.settle(&touched);
         self.stored(written.records.len() as u64);
-        for reply in written.accepted {
-            answer(reply, Ok(Done { ticket: self.ticket.clone() }));
+        for (reply, deleted) in written.accepted {
+            let done = Done { ticket: self.ticket.clone(), revision: Some(revision), deleted };
+            answer(reply, Ok(done));
         }
+    }
+
+    /// Judges `If-Match` and `If-None-Match` against the endpoint of the API that is there.
+    fn conditions(&self, draft: &Draft, mutation: &Mutation) -> Result<(), Problem> {
+        if mutation.matches.is_none() && !mutation.absent {
+            return Ok(());
+        }
+        let drafted = draft.endpoints.get(&mutation.key);
+        let stored = self.store.as_ref().and_then(|store| store.get(&endpoint_key(&mutation.key)));
+        let stored = stored.map(|object| object.modified);
+        let holds = match (&mutation.matches, drafted) {
+            // Someone else's change of the same batch came first.
+            (Some(IfMatch::Tags(_)), Some(_)) => false,
+            (Some(IfMatch::Tags(tags)), None) => {
+                stored.is_some_and(|revision| tags.iter().any(|tag| *tag == format!("\"{revision}\"")))
+            }
+            (Some(IfMatch::Any), drafted) => drafted.map_or(stored.is_some(), Option::is_some),
+            (None, _) => true,
+        };
+        let there = drafted.map_or(stored.is_some(), Option::is_some);
+        if holds && !(mutation.absent && there) {
+            return Ok(());
+        }
+        let detail = "the endpoint is not as the request's conditions want it; read it again";
+        Err(Problem::new(412, "precondition_failed", detail))
     }
 
     /// Notes a change that is durable.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Plane;
-use crate::api::ApiSettings;
+use crate::api::Tokens;
 use crate::desired::ApiApps;
 use crate::dns::asking::Told;
 use crate::last_good::Unsaved;
@@ -295,8 +295,7 @@ impl Plane {
     pub(super) fn tell_api(&mut self) {
         let built = &self.accepted.built;
         let wanted = settings(&self.options, &self.started_with, &built.model);
-        let token =
-            ApiSettings::read_token(&self.options.file, self.started_with.control_token_file.as_deref());
+        let token = Tokens::read(&self.options.file, self.started_with.control_token_file.as_deref());
         let beside_app = has_side_listener(&built.model);
         self.outlets.api.send_modify(|api| api.renew(wanted.control, token, beside_app));
     }

@@ -10,6 +10,7 @@
 )]
 
 mod api;
+mod apps;
 mod bench;
 mod dns;
 mod guard;
