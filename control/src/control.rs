@@ -114,7 +114,11 @@ impl Control {
         resolve: Arc<dyn Resolve>,
     ) -> Result<Self, StartError> {
         let status = StatusCell::default();
+        let mut loaded = loaded;
         let state = State::open(&loaded, &status)?;
+        if let Some(store) = &state.store {
+            loaded.refresh(&**store);
+        }
         let runtime = Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
         let (stop, stopped) = watch::channel(false);
         let (reloads, reload_inlet) = mpsc::channel(RELOADS_MAX);

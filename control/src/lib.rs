@@ -19,6 +19,7 @@
 
 mod address;
 mod api;
+mod client;
 mod clock;
 mod control;
 mod desired;
@@ -40,6 +41,7 @@ mod store;
 mod watch;
 
 pub use address::AddressFlag;
+pub use client::{Answer as ApiAnswer, Asking, Client, ClientError};
 pub use control::{Control, StartError, StatusReader};
 pub use dns::{Answer, Family, RECORDS_MAX, Resolve, ResolveError, Resolving};
 pub use load::{Loaded, Refused, check, load};

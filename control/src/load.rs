@@ -18,6 +18,7 @@ use crate::last_good::LastGood;
 use crate::settings::{Options, Settings, run_dir, settings};
 use crate::sources::{Sources, apps_path, finding, read_apps, read_main, with_stand_ins};
 use crate::watch::{Look, look};
+use crate::store::Store;
 use crate::{desired, rundir, store};
 
 /// Reads that a file changing under our eyes gets before what was read last is taken.
@@ -208,6 +209,24 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Builds again when the store, now that it is ours, has other apps than were seen before.
+    pub(crate) fn refresh(&mut self, store: &dyn Store) {
+        let all = |prefix| store.list(prefix, None, usize::MAX).objects;
+        let api = api_apps(&all(desired::APPS));
+        if api == *self.api {
+            return;
+        }
+        let hosts = host_owners(&all(desired::HOSTS));
+        let around = Around { before: Some(&self.accepted), hosts: &hosts, api: &api };
+        match accept(Arc::clone(&self.accepted.sources), around) {
+            Ok(accepted) => {
+                self.accepted = accepted;
+                self.api = Arc::new(api);
+            }
+            Err(_) => tracing::error!("apps of the API changed during the start and cannot be built"),
+        }
+    }
+
     /// The directory of the process file, which the relative paths in it go by.
     pub fn base_dir(&self) -> &Path {
         self.options.file.parent().unwrap_or_else(|| Path::new(""))

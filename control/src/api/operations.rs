@@ -426,6 +426,48 @@ mod tests {
 
     use super::*;
 
+    /// The page of all operations.
+    fn page() -> String {
+        let mut page = String::from(
+            "# The control API\n\nMade from the table of operations by the tests of `ekiden-control` (`EKIDEN_BLESS=1 cargo test -p \
+             ekiden-control` writes it anew);\n`GET /v1/openapi.json` has the same with all shapes. Roles are those of \
+             `control.token_file`; each may what those before it may: `read`, `deploy`, `admin`.\nRefusals are RFC 9457 problems \
+             with a stable `code`; a refused change changes nothing. README, \"Change an endpoint\" and \"Apps by API\", has examples.\n\n\
+             | method | path | role | what | query | body | answers |\n|---|---|---|---|---|---|---|\n",
+        );
+        for operation in OPERATIONS {
+            let query: Vec<String> = operation.query.iter().map(|known| format!("`{}`", known.name)).collect();
+            let body = match operation.body {
+                Body::None => String::new(),
+                Body::Json(schema) => format!("`{schema}`"),
+                Body::Patch(schema) => format!("merge patch of `{schema}`"),
+                Body::File => "TOML, YAML or JSON".to_owned(),
+            };
+            let statuses = operation.good.iter().chain(operation.bad).map(u16::to_string).collect::<Vec<_>>();
+            let Operation { method, path, words, .. } = operation;
+            let (role, query, statuses) = (operation.role.word(), query.join(" "), statuses.join(" "));
+            page.push_str(&format!("| {method} | `{path}` | {role} | {words} | {query} | {body} | {statuses} |\n"));
+        }
+        page.push_str("\n## Parameters\n\n| name | what |\n|---|---|\n");
+        let mut seen = BTreeSet::new();
+        for known in OPERATIONS.iter().flat_map(|operation| operation.query) {
+            if seen.insert((known.name, known.words)) {
+                page.push_str(&format!("| `{}` | {} |\n", known.name, known.words));
+            }
+        }
+        page
+    }
+
+    #[test]
+    fn the_page_of_operations_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/API.md");
+        if std::env::var_os("EKIDEN_BLESS").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(kept == page(), "API.md is not current: run the tests with EKIDEN_BLESS=1");
+    }
+
     #[test]
     fn each_operation_is_there_once_and_found_by_its_own_path() {
         let mut seen = BTreeSet::new();

@@ -1,6 +1,7 @@
 //! What is answered: the table as JSON, with live state from the router beside what control wrote.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use ekiden_config::doors::EndpointStatus;
 use ekiden_config::model::{
@@ -119,7 +120,7 @@ pub(super) fn endpoints(api: &Api, place: &ClusterKey) -> Result<Value, Problem>
         }
         return Ok(with_generation(api, json!({ "endpoints": [], "dormant": dormant })));
     };
-    let endpoints = endpoint_views(api, &place.app, cluster);
+    let endpoints = endpoint_views(api, &view, &place.app, cluster);
     Ok(with_generation(api, json!({ "endpoints": endpoints, "dormant": dormant })))
 }
 
@@ -139,7 +140,7 @@ fn endpoint_value(api: &Api, key: &Key) -> Result<Value, Problem> {
     let served = cluster.and_then(|cluster| cluster.endpoints.iter().find(|endpoint| endpoint.id == key.id));
     if let (Some(cluster), Some(endpoint)) = (cluster, served) {
         let live = live_of(api, &key.app, cluster);
-        return Ok(with_generation(api, endpoint_view(endpoint, live.get(&endpoint.id))));
+        return Ok(with_generation(api, endpoint_view(endpoint, live.get(&endpoint.id), view.apps.contains_key(&key.app))));
     }
     let dormant = view.dormant.get(&place).and_then(|all| all.iter().find(|one| one.endpoint.id == key.id));
     match dormant {
@@ -186,7 +187,7 @@ fn app_view(api: &Api, view: &View, app: &App) -> Value {
             "probed": cluster.policy.probe.is_some(),
             "slots": overload::slots(&cluster.policy),
             "names": names.collect::<Vec<_>>(),
-            "endpoints": endpoint_views(api, &app.name, cluster),
+            "endpoints": endpoint_views(api, view, &app.name, cluster),
             "dormant": dormant_of(view, &place),
         })
     });
@@ -238,13 +239,17 @@ fn live_of(api: &Api, app: &AppName, cluster: &Cluster) -> HashMap<EndpointId, E
     live.into_iter().map(|endpoint| (endpoint.id.clone(), endpoint)).collect()
 }
 
-fn endpoint_views(api: &Api, app: &AppName, cluster: &Cluster) -> Vec<Value> {
+fn endpoint_views(api: &Api, view: &View, app: &AppName, cluster: &Cluster) -> Vec<Value> {
     let live = live_of(api, app, cluster);
-    cluster.endpoints.iter().map(|endpoint| endpoint_view(endpoint, live.get(&endpoint.id))).collect()
+    let words = view.apps.contains_key(app);
+    let one = |endpoint: &Arc<Endpoint>| endpoint_view(endpoint, live.get(&endpoint.id), words);
+    cluster.endpoints.iter().map(one).collect()
 }
 
-fn endpoint_view(endpoint: &Endpoint, live: Option<&EndpointStatus>) -> Value {
+/// `in_api`: the words of its app are the API's, so what is written there is too.
+fn endpoint_view(endpoint: &Endpoint, live: Option<&EndpointStatus>, in_api: bool) -> Value {
     let owner = match endpoint.owner {
+        Owner::File if in_api => "app",
         Owner::File => "file",
         Owner::Api => "api",
         Owner::Source => "source",
@@ -273,7 +278,7 @@ fn dormant_of(view: &View, place: &ClusterKey) -> Vec<Value> {
 }
 
 fn dormant_view(dormant: &Dormant) -> Value {
-    let mut view = endpoint_view(&dormant.endpoint, None);
+    let mut view = endpoint_view(&dormant.endpoint, None, false);
     if let Some(members) = view.as_object_mut() {
         members.insert("state".to_owned(), json!("dormant"));
         members.insert("reason".to_owned(), json!(dormant.why.words()));

@@ -248,7 +248,7 @@ impl Plane {
         match &mutation.change {
             Change::Delete => match held? {
                 Held::Api(_) => Ok(Some(Record::Delete(key.clone()))),
-                Held::Elsewhere(owner, _) => Err(owned(owner, key)),
+                Held::Elsewhere(owner, _) => Err(self.owned(owner, key)),
                 Held::Free => Err(Problem::new(
                     404,
                     "unknown_endpoint",
@@ -257,7 +257,7 @@ impl Plane {
             },
             Change::Put(put) => match (held?, put.drain_only()) {
                 (Held::Elsewhere(_, written), Some(drain)) => self.judge_mark(draft, key, written, drain),
-                (Held::Elsewhere(owner, _), None) => Err(owned(owner, key)),
+                (Held::Elsewhere(owner, _), None) => Err(self.owned(owner, key)),
                 (Held::Api(old), Some(drain)) => {
                     let endpoint = Endpoint { drain, ..Endpoint::clone(&old) };
                     Ok((endpoint != *old).then(|| Record::Put(key.clone(), Arc::new(endpoint))))
@@ -359,6 +359,22 @@ impl Plane {
         Ok(endpoint)
     }
 
+    /// Whose endpoint it is, and what may be done about it.
+    fn owned(&self, owner: Owner, key: &Key) -> Problem {
+        let (code, whose) = match owner {
+            Owner::File if self.apps.contains_key(&key.app) => {
+                ("owned_by_app", format!("the words of the app {}; change it there", key.app))
+            }
+            Owner::File => ("owned_by_file", "the configuration file".to_owned()),
+            Owner::Source => ("owned_by_source", "DNS".to_owned()),
+            Owner::Api => ("owned_by_api", "the API".to_owned()),
+        };
+        let id = &key.id;
+        let detail =
+            format!("the endpoint {id} belongs to {whose}; only {{\"drain\": true|false}} may be put here");
+        Problem::new(409, code, detail)
+    }
+
     /// Takes away drain marks whose endpoint no accepted configuration has any more. Called after a reload; apps
     /// whose newest version was refused keep theirs.
     pub(super) fn prune_marks(&mut self) {
@@ -390,17 +406,6 @@ impl Plane {
 fn by_id<'c>(cluster: &'c Cluster, key: &Key) -> Option<&'c Arc<Endpoint>> {
     let at = cluster.endpoints.binary_search_by(|endpoint| endpoint.id.cmp(&key.id)).ok()?;
     cluster.endpoints.get(at)
-}
-
-fn owned(owner: Owner, key: &Key) -> Problem {
-    let (code, whose) = match owner {
-        Owner::File => ("owned_by_file", "the configuration file"),
-        Owner::Source => ("owned_by_source", "DNS"),
-        Owner::Api => ("owned_by_api", "the API"),
-    };
-    let detail =
-        format!("the endpoint {} belongs to {whose}; only {{\"drain\": true|false}} may be put here", key.id);
-    Problem::new(409, code, detail)
 }
 
 /// There is no place to keep anything.

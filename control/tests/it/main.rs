@@ -11,6 +11,7 @@
 
 mod api;
 mod apps;
+mod asking;
 mod bench;
 mod dns;
 mod guard;
