@@ -17,8 +17,8 @@ use crate::dns::names::Names;
 use crate::last_good::LastGood;
 use crate::settings::{Options, Settings, run_dir, settings};
 use crate::sources::{Sources, apps_path, finding, read_apps, read_main, with_stand_ins};
-use crate::watch::{Look, look};
 use crate::store::Store;
+use crate::watch::{Look, look};
 use crate::{desired, rundir, store};
 
 /// Reads that a file changing under our eyes gets before what was read last is taken.

@@ -50,6 +50,8 @@ pub(crate) struct Overlay {
 pub(crate) struct Part {
     /// Endpoints owned by the API.
     pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
+    /// Dynos that start: not served yet.
+    pub(crate) starting: BTreeMap<EndpointId, Arc<Endpoint>>,
     /// Drain as told by the API, for endpoints that others own.
     pub(crate) marks: BTreeMap<EndpointId, bool>,
 }
@@ -63,16 +65,23 @@ impl Overlay {
         let part = self.clusters.entry(place.clone()).or_default();
         match record {
             Record::Put(_, endpoint) => {
-                self.endpoints +=
-                    usize::from(part.endpoints.insert(id.clone(), Arc::clone(endpoint)).is_none());
+                let new = part.endpoints.insert(id.clone(), Arc::clone(endpoint)).is_none();
+                self.endpoints += usize::from(part.starting.remove(id).is_none() && new);
             }
-            Record::Delete(_) => self.endpoints -= usize::from(part.endpoints.remove(id).is_some()),
+            Record::Starting(_, endpoint) => {
+                let new = part.starting.insert(id.clone(), Arc::clone(endpoint)).is_none();
+                self.endpoints += usize::from(part.endpoints.remove(id).is_none() && new);
+            }
+            Record::Delete(_) => {
+                let gone = part.endpoints.remove(id).or_else(|| part.starting.remove(id));
+                self.endpoints -= usize::from(gone.is_some());
+            }
             Record::Mark(_, drain) => {
                 self.marks += usize::from(part.marks.insert(id.clone(), *drain).is_none())
             }
             Record::Unmark(_) => self.marks -= usize::from(part.marks.remove(id).is_some()),
         }
-        if part.endpoints.is_empty() && part.marks.is_empty() {
+        if part.endpoints.is_empty() && part.starting.is_empty() && part.marks.is_empty() {
             self.clusters.remove(&place);
         }
     }
@@ -87,9 +96,11 @@ impl Overlay {
         self.clusters.iter()
     }
 
-    /// The API's own endpoint of this key.
-    pub(crate) fn endpoint(&self, key: &Key) -> Option<&Arc<Endpoint>> {
-        self.clusters.get(&key.place())?.endpoints.get(&key.id)
+    /// The API's own endpoint of this key, and whether it is a dyno that starts.
+    pub(crate) fn endpoint(&self, key: &Key) -> Option<(&Arc<Endpoint>, bool)> {
+        let part = self.clusters.get(&key.place())?;
+        let served = part.endpoints.get(&key.id).map(|endpoint| (endpoint, false));
+        served.or_else(|| part.starting.get(&key.id).map(|endpoint| (endpoint, true)))
     }
 
     /// The drain mark of this key.

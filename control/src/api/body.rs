@@ -25,6 +25,8 @@ const BODY_MAX: usize = 64 << 10;
 const SPEC_MAX: usize = 8 << 20;
 /// Longest time for a whole body.
 const BODY_WAIT: Duration = Duration::from_secs(5);
+/// Longest release of a dyno, in bytes.
+const RELEASE_MAX: usize = 128;
 /// Longest zone, in bytes.
 const ZONE_MAX: usize = 128;
 /// Members of an endpoint.
@@ -176,6 +178,35 @@ fn member(put: &mut Put, name: &str, value: &Value) -> Result<(), Problem> {
         (_, _) => return Err(unknown(name)),
     }
     Ok(())
+}
+
+/// A dyno's body, checked: its release, address and state, and what an endpoint may have.
+pub(super) fn dyno_put(body: &Value) -> Result<Put, Problem> {
+    let mut put = Put::default();
+    for (name, value) in body.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        match name.as_str() {
+            "release" | "state" | "cluster" => {}
+            other => member(&mut put, other, value)?,
+        }
+    }
+    let release = body.get("release").and_then(Value::as_str);
+    let plain =
+        |release: &&str| (1..=RELEASE_MAX).contains(&release.len()) && !release.chars().any(char::is_control);
+    let release = release.filter(plain).ok_or_else(|| {
+        let detail = format!("a dyno needs a \"release\": a text of 1 to {RELEASE_MAX} bytes");
+        Problem::at(422, "bad_value", "/release", detail)
+    })?;
+    put.release = Some(Arc::from(release));
+    match body.get("state").and_then(Value::as_str) {
+        Some("starting") => put.starting = true,
+        Some("ready") => {}
+        Some("draining") => put.drain = Some(true),
+        _ => {
+            let detail = "a dyno needs a \"state\": starting, ready or draining; DELETE says that it is gone";
+            return Err(Problem::at(422, "bad_value", "/state", detail));
+        }
+    }
+    Ok(put)
 }
 
 fn unknown(name: &str) -> Problem {

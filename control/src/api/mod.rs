@@ -7,6 +7,7 @@ mod apps;
 mod audit;
 mod body;
 mod bounds;
+mod dynos;
 mod guard;
 mod limits;
 mod listen;

@@ -47,7 +47,10 @@ fn described(operation: &Operation) -> Value {
     let mut parameters: Vec<Value> = names.map(path_parameter).collect();
     parameters.extend(operation.query.iter().map(query_parameter));
     if operation.method != "GET" {
-        parameters.push(header("Idempotency-Key", json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$" })));
+        parameters.push(header(
+            "Idempotency-Key",
+            json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$" }),
+        ));
     }
     if operation.bad.contains(&412) {
         parameters.push(header("If-Match", json!({ "type": "string", "pattern": "^(\\*|\"[!#-~]*\")$" })));
@@ -75,7 +78,12 @@ fn described(operation: &Operation) -> Value {
 fn path_parameter(name: &str) -> Value {
     let schema = match name {
         "number" => json!({ "type": "integer", "minimum": 0 }),
-        "id" => json!({ "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!$&-,.-\\[\\]-~-]+$" }),
+        "dyno" => {
+            json!({ "type": "string", "minLength": 3, "maxLength": 128, "pattern": "^[A-Za-z][A-Za-z0-9_-]*\\.[1-9][0-9]{0,8}$" })
+        }
+        "id" => {
+            json!({ "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!$&-,.-\\[\\]-~-]+$" })
+        }
         _ => json!({ "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[A-Za-z0-9_.-]+$" }),
     };
     json!({ "name": name, "in": "path", "required": true, "schema": schema })
@@ -136,7 +144,8 @@ fn body(body: Body) -> Option<Value> {
 
 /// An object with these members, all of which are there.
 fn object(members: Value) -> Value {
-    let names: Vec<String> = members.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    let names: Vec<String> =
+        members.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
     json!({ "type": "object", "properties": members, "required": names })
 }
 
@@ -151,8 +160,10 @@ fn page(word: &str, item: Value) -> Value {
 
 fn schemas() -> Value {
     let (text, number, any) = (json!({ "type": "string" }), json!({ "type": "integer" }), json!({}));
-    let (maybe_text, maybe_number) = (json!({ "type": ["string", "null"] }), json!({ "type": ["integer", "null"] }));
-    let (list, map, flag) = (json!({ "type": "array" }), json!({ "type": "object" }), json!({ "type": "boolean" }));
+    let (maybe_text, maybe_number) =
+        (json!({ "type": ["string", "null"] }), json!({ "type": ["integer", "null"] }));
+    let (list, map, flag) =
+        (json!({ "type": "array" }), json!({ "type": "object" }), json!({ "type": "boolean" }));
     let mut all = body_schemas();
     let views = json!({
         "Problem": object(json!({ "type": text, "title": text, "status": number, "code": text, "detail": text, "request_id": text })),
@@ -172,6 +183,8 @@ fn schemas() -> Value {
         "Done": object(json!({ "generation": maybe_number })),
         "Endpoints": object(json!({ "endpoints": list, "dormant": list, "generation": number })),
         "Endpoint": object(json!({ "id": text, "address": text, "weight": number, "drain": flag, "owner": text, "state": text, "generation": number })),
+        "Dynos": page("dynos", reference("Dyno")),
+        "Dyno": object(json!({ "name": text, "type": text, "cluster": text, "release": text, "address": text, "state": { "enum": ["starting", "ready", "draining"] } })),
         "Versions": page("versions", object(json!({ "version": number, "unix_ms": number, "by": text, "why": text }))),
         "Version": object(json!({ "version": number, "unix_ms": number, "by": text, "why": text, "spec": any })),
         "Changes": object(json!({ "from": number, "to": number, "changes": list })),
@@ -202,6 +215,14 @@ fn body_schemas() -> Value {
             "weight": { "type": "integer", "minimum": 1, "maximum": 1000 },
             "zone": { "type": ["string", "null"], "maxLength": 128 },
             "drain": { "type": "boolean" },
+        }), &[]),
+        "DynoBody": body_object(json!({
+            "release": { "type": "string", "minLength": 1, "maxLength": 128 },
+            "address": { "type": "string", "description": "`IP:PORT` or `unix:/path`." },
+            "state": { "enum": ["starting", "ready", "draining"] },
+            "cluster": { "type": ["string", "null"], "description": "The process type unless given." },
+            "weight": { "type": ["integer", "null"], "minimum": 1, "maximum": 1000 },
+            "zone": { "type": ["string", "null"], "maxLength": 128 },
         }), &[]),
         "RollbackBody": body_object(json!({ "version": { "type": "integer", "minimum": 1 } }), &["version"]),
         "ReleaseBody": body_object(json!({ "name": text, "description": text }), &[]),

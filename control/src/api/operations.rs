@@ -23,6 +23,11 @@ pub(super) enum What {
     Endpoint,
     PutEndpoint,
     DeleteEndpoint,
+    Dynos,
+    Dyno,
+    PutDyno,
+    PatchDyno,
+    DeleteDyno,
     Versions,
     Version,
     VersionChanges,
@@ -288,6 +293,37 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "Takes an endpoint of the API away.",
         "Done",
     ),
+    list(
+        "/v1/apps/{app}/dynos",
+        What::Dynos,
+        "The dynos of an app: which runs which release where.",
+        "Dynos",
+    ),
+    read("/v1/apps/{app}/dynos/{dyno}", What::Dyno, "A dyno.", "Dyno"),
+    deploy(
+        "PUT",
+        "/v1/apps/{app}/dynos/{dyno}",
+        What::PutDyno,
+        Body::Json("DynoBody"),
+        "Places a dyno; one that is ready is an endpoint of its cluster.",
+        "Done",
+    ),
+    deploy(
+        "PATCH",
+        "/v1/apps/{app}/dynos/{dyno}",
+        What::PatchDyno,
+        Body::Patch("DynoBody"),
+        "Changes a dyno, such as its state.",
+        "Done",
+    ),
+    deploy(
+        "DELETE",
+        "/v1/apps/{app}/dynos/{dyno}",
+        What::DeleteDyno,
+        Body::None,
+        "The dyno is gone.",
+        "Done",
+    ),
     list("/v1/apps/{app}/versions", What::Versions, "The versions of an app, oldest first.", "Versions"),
     read("/v1/apps/{app}/versions/{number}", What::Version, "A version with its words.", "Version"),
     Operation {
@@ -436,7 +472,8 @@ mod tests {
              | method | path | role | what | query | body | answers |\n|---|---|---|---|---|---|---|\n",
         );
         for operation in OPERATIONS {
-            let query: Vec<String> = operation.query.iter().map(|known| format!("`{}`", known.name)).collect();
+            let query: Vec<String> =
+                operation.query.iter().map(|known| format!("`{}`", known.name)).collect();
             let body = match operation.body {
                 Body::None => String::new(),
                 Body::Json(schema) => format!("`{schema}`"),
@@ -446,7 +483,9 @@ mod tests {
             let statuses = operation.good.iter().chain(operation.bad).map(u16::to_string).collect::<Vec<_>>();
             let Operation { method, path, words, .. } = operation;
             let (role, query, statuses) = (operation.role.word(), query.join(" "), statuses.join(" "));
-            page.push_str(&format!("| {method} | `{path}` | {role} | {words} | {query} | {body} | {statuses} |\n"));
+            page.push_str(&format!(
+                "| {method} | `{path}` | {role} | {words} | {query} | {body} | {statuses} |\n"
+            ));
         }
         page.push_str("\n## Parameters\n\n| name | what |\n|---|---|\n");
         let mut seen = BTreeSet::new();

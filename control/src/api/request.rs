@@ -126,6 +126,25 @@ impl Ask {
         Ok(Key { app, cluster, id: self.name("id", EndpointId::new)? })
     }
 
+    /// A dyno's name, such as `web.1`: its id, and its process type.
+    pub(super) fn dyno(&self) -> Result<(EndpointId, String), Problem> {
+        let text = self.names.get("dyno").map(String::as_str).unwrap_or_default();
+        let bad = || {
+            let detail = format!("{text:?} is no dyno: write TYPE.NUMBER, such as web.1");
+            Problem::new(400, "bad_name", detail)
+        };
+        let (kind, number) = text.rsplit_once('.').ok_or_else(bad)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let numbered = number.len() <= 9
+            && !number.starts_with('0')
+            && !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit());
+        if !numbered || !kind.starts_with(|c: char| c.is_ascii_alphabetic()) || !kind.chars().all(plain) {
+            return Err(bad());
+        }
+        Ok((EndpointId::new(text).map_err(|_| bad())?, kind.to_owned()))
+    }
+
     pub(super) fn number(&self) -> Result<u64, Problem> {
         let text = self.names.get("number").map(String::as_str).unwrap_or_default();
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

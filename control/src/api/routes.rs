@@ -19,9 +19,10 @@ use super::reply::{Answer, Reply, applied, gone};
 use super::request::Ask;
 use super::watch::ApiBody;
 use super::who::Role;
-use super::{Api, ApiSettings, apps, body, guard, openapi, records, views, watch};
+use super::{Api, ApiSettings, apps, body, dynos, guard, openapi, records, views, watch};
 use crate::clock::unix_ms;
-use crate::plane::{Change, Mutation, as_json};
+use crate::overlay::Key;
+use crate::plane::{Change, IfMatch, Mutation, as_json};
 use crate::problem::Problem;
 
 /// Names a request in answers and logs; taken over from the client when it is plain.
@@ -202,6 +203,9 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
         What::DeletePart(part) => apps::delete_part(api, ask, part).await,
         What::PutEndpoint => mutate(api, ask, Change::Put(body::parse_put(&ask.body)?)).await,
         What::DeleteEndpoint => mutate(api, ask, Change::Delete).await,
+        What::PutDyno => dynos::put(api, ask).await,
+        What::PatchDyno => dynos::patch(api, ask).await,
+        What::DeleteDyno => dynos::delete(api, ask).await,
         What::Rollback => apps::rollback(api, ask).await,
         What::PostRelease => records::post_release(api, ask).await,
         What::PutFormation => records::put_formation(api, ask).await,
@@ -215,6 +219,8 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
         | What::OnePart(_)
         | What::Endpoints
         | What::Endpoint
+        | What::Dynos
+        | What::Dyno
         | What::Versions
         | What::Version
         | What::VersionChanges
@@ -239,6 +245,8 @@ async fn look(api: Arc<Api>, operation: &'static Operation, ask: Ask) -> Answer 
         What::OnePart(part) => apps::one_part(&api, &ask, part),
         What::Endpoints => views::endpoints(&api, &ask.place()?).map(Reply::ok),
         What::Endpoint => views::endpoint(&api, &ask.endpoint()?),
+        What::Dynos => dynos::list(&api, &ask),
+        What::Dyno => dynos::one(&api, &ask),
         What::Versions => records::versions(&api, &ask),
         What::Version => records::version(&api, &ask),
         What::VersionChanges => records::version_changes(&api, &ask),
@@ -257,6 +265,9 @@ async fn look(api: Arc<Api>, operation: &'static Operation, ask: Ask) -> Answer 
         | What::DeletePart(_)
         | What::PutEndpoint
         | What::DeleteEndpoint
+        | What::PutDyno
+        | What::PatchDyno
+        | What::DeleteDyno
         | What::Rollback
         | What::PostRelease
         | What::PutFormation
@@ -273,11 +284,20 @@ fn not_so(operation: &Operation) -> Problem {
 }
 
 async fn mutate(api: &Api, ask: &Ask, change: Change) -> Answer {
-    let key = ask.endpoint()?;
+    let conditions = ask.conditions.clone();
+    send(api, ask.endpoint()?, change, (conditions.matches, conditions.absent)).await
+}
+
+/// Has the control loop change one endpoint, and waits until every worker has it.
+pub(super) async fn send(
+    api: &Api,
+    key: Key,
+    change: Change,
+    (matches, absent): (Option<IfMatch>, bool),
+) -> Answer {
     let (reply, end) = oneshot::channel();
     let part = format!("app:{}", key.app);
-    let conditions = ask.conditions.clone();
-    let mutation = Mutation { key, change, matches: conditions.matches, absent: conditions.absent, reply };
+    let mutation = Mutation { key, change, matches, absent, reply };
     api.mutations.send(mutation).await.map_err(|_| gone())?;
     let done = end.await.map_err(|_| gone())??;
     let mut reply = applied(api, &done.ticket, Some(&part), json!({})).await?;

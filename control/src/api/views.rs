@@ -140,7 +140,10 @@ fn endpoint_value(api: &Api, key: &Key) -> Result<Value, Problem> {
     let served = cluster.and_then(|cluster| cluster.endpoints.iter().find(|endpoint| endpoint.id == key.id));
     if let (Some(cluster), Some(endpoint)) = (cluster, served) {
         let live = live_of(api, &key.app, cluster);
-        return Ok(with_generation(api, endpoint_view(endpoint, live.get(&endpoint.id), view.apps.contains_key(&key.app))));
+        return Ok(with_generation(
+            api,
+            endpoint_view(endpoint, live.get(&endpoint.id), view.apps.contains_key(&key.app)),
+        ));
     }
     let dormant = view.dormant.get(&place).and_then(|all| all.iter().find(|one| one.endpoint.id == key.id));
     match dormant {

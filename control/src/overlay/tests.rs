@@ -45,6 +45,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
 fn part(endpoints: &[Arc<Endpoint>], marks: &[(&str, bool)]) -> Part {
     Part {
         endpoints: endpoints.iter().map(|one| (one.id.clone(), Arc::clone(one))).collect(),
+        starting: BTreeMap::new(),
         marks: marks.iter().map(|(id, drain)| (EndpointId::new(id).unwrap(), *drain)).collect(),
     }
 }
@@ -99,6 +100,10 @@ fn counts_follow_the_records() {
     for (record, counts) in [
         (Record::Put(key("a"), endpoint(Owner::Api, "a", 1)), (1, 0)),
         (Record::Put(key("a"), endpoint(Owner::Api, "a", 2)), (1, 0)),
+        (Record::Starting(key("a"), endpoint(Owner::Api, "a", 2)), (1, 0)),
+        (Record::Starting(key("a"), endpoint(Owner::Api, "a", 3)), (1, 0)),
+        (Record::Put(key("a"), endpoint(Owner::Api, "a", 2)), (1, 0)),
+        (Record::Starting(key("a"), endpoint(Owner::Api, "a", 3)), (1, 0)),
         (Record::Mark(key("b"), true), (1, 1)),
         (Record::Mark(key("b"), false), (1, 1)),
         (Record::Delete(key("b")), (1, 1)),

@@ -62,12 +62,19 @@ pub(crate) struct Put {
     pub(crate) zone: Option<Arc<str>>,
     /// Gets no new picks; false unless given.
     pub(crate) drain: Option<bool>,
+    /// What a dyno runs; only dynos have one.
+    pub(crate) release: Option<Arc<str>>,
+    /// A dyno that is not to be served yet.
+    pub(crate) starting: bool,
 }
 
 impl Put {
     /// Whether it says nothing but `drain`: what any owner's endpoint may be told.
     fn drain_only(&self) -> Option<bool> {
-        let Put { address: None, weight: None, zone: None, drain } = self else { return None };
+        let Put { address: None, weight: None, zone: None, drain, release: None, starting: false } = self
+        else {
+            return None;
+        };
         *drain
     }
 }
@@ -94,7 +101,7 @@ pub(super) struct Written {
 /// Changes judged in this batch and not yet durable.
 #[derive(Default)]
 struct Draft {
-    endpoints: BTreeMap<Key, Option<Arc<Endpoint>>>,
+    endpoints: BTreeMap<Key, Option<(Arc<Endpoint>, bool)>>,
     marks: BTreeMap<Key, Option<bool>>,
     added: usize,
 }
@@ -102,8 +109,9 @@ struct Draft {
 impl Draft {
     fn note(&mut self, record: &Record) {
         match record {
-            Record::Put(key, endpoint) => {
-                drop(self.endpoints.insert(key.clone(), Some(Arc::clone(endpoint))))
+            Record::Put(key, endpoint) | Record::Starting(key, endpoint) => {
+                let starting = matches!(record, Record::Starting(..));
+                drop(self.endpoints.insert(key.clone(), Some((Arc::clone(endpoint), starting))));
             }
             Record::Delete(key) => drop(self.endpoints.insert(key.clone(), None)),
             Record::Mark(key, drain) => drop(self.marks.insert(key.clone(), Some(*drain))),
@@ -117,8 +125,8 @@ impl Draft {
 enum Held {
     /// A file's or DNS's, as written there.
     Elsewhere(Owner, bool),
-    /// The API's.
-    Api(Arc<Endpoint>),
+    /// The API's; whether it is a dyno that starts.
+    Api(Arc<Endpoint>, bool),
     /// Nobody's.
     Free,
 }
@@ -244,10 +252,11 @@ impl Plane {
     /// What a mutation writes to the store: one record, or nothing when all is as asked already.
     fn judge(&self, draft: &Draft, mutation: &Mutation) -> Result<Option<Record>, Problem> {
         let key = &mutation.key;
-        let held = self.held(draft, key);
+        let dyno = matches!(&mutation.change, Change::Put(put) if put.release.is_some());
+        let held = self.held(draft, key, dyno);
         match &mutation.change {
             Change::Delete => match held? {
-                Held::Api(_) => Ok(Some(Record::Delete(key.clone()))),
+                Held::Api(..) => Ok(Some(Record::Delete(key.clone()))),
                 Held::Elsewhere(owner, _) => Err(self.owned(owner, key)),
                 Held::Free => Err(Problem::new(
                     404,
@@ -258,13 +267,14 @@ impl Plane {
             Change::Put(put) => match (held?, put.drain_only()) {
                 (Held::Elsewhere(_, written), Some(drain)) => self.judge_mark(draft, key, written, drain),
                 (Held::Elsewhere(owner, _), None) => Err(self.owned(owner, key)),
-                (Held::Api(old), Some(drain)) => {
+                (Held::Api(old, starting), Some(drain)) => {
                     let endpoint = Endpoint { drain, ..Endpoint::clone(&old) };
-                    Ok((endpoint != *old).then(|| Record::Put(key.clone(), Arc::new(endpoint))))
+                    Ok((endpoint != *old).then(|| put_record(key, endpoint, starting)))
                 }
-                (Held::Api(old), None) => {
+                (Held::Api(old, starting), None) => {
                     let endpoint = self.endpoint(key, put)?;
-                    Ok((endpoint != *old).then(|| Record::Put(key.clone(), Arc::new(endpoint))))
+                    let differs = endpoint != *old || starting != put.starting;
+                    Ok(differs.then(|| put_record(key, endpoint, put.starting)))
                 }
                 (Held::Free, _) => {
                     let endpoint = self.endpoint(key, put)?;
@@ -275,7 +285,7 @@ impl Plane {
                             format!("the API owns {ENDPOINTS_MAX} endpoints already, which is the bound"),
                         ));
                     }
-                    Ok(Some(Record::Put(key.clone(), Arc::new(endpoint))))
+                    Ok(Some(put_record(key, endpoint, put.starting)))
                 }
             },
         }
@@ -302,16 +312,18 @@ impl Plane {
     }
 
     /// Whose endpoint it is. Errors: unknown app or cluster, unless the API still owns a dormant endpoint there.
-    fn held(&self, draft: &Draft, key: &Key) -> Result<Held, Problem> {
+    fn held(&self, draft: &Draft, key: &Key, dyno: bool) -> Result<Held, Problem> {
         let api = || match draft.endpoints.get(key) {
             Some(drafted) => drafted.clone(),
-            None => self.overlay.endpoint(key).cloned(),
+            None => self.overlay.endpoint(key).map(|(endpoint, starting)| (Arc::clone(endpoint), starting)),
         };
         let base = &self.accepted.built.model;
         let cluster = base.apps.get(&key.app).and_then(|app| app.clusters.get(&key.cluster));
         let Some(cluster) = cluster else {
             return match api() {
-                Some(endpoint) => Ok(Held::Api(endpoint)),
+                Some((endpoint, starting)) => Ok(Held::Api(endpoint, starting)),
+                // A dyno without a route to it, such as a worker, is kept all the same.
+                None if dyno && base.apps.contains_key(&key.app) => Ok(Held::Free),
                 None if !base.apps.contains_key(&key.app) => {
                     Err(Problem::new(404, "unknown_app", format!("there is no app {}", key.app)))
                 }
@@ -327,7 +339,7 @@ impl Plane {
         if self.is_dns(cluster, key) {
             return Ok(Held::Elsewhere(Owner::Source, false));
         }
-        Ok(api().map_or(Held::Free, Held::Api))
+        Ok(api().map_or(Held::Free, |(endpoint, starting)| Held::Api(endpoint, starting)))
     }
 
     /// Whether DNS owns the id: an endpoint made from a name, or a name with this id that has no address yet.
@@ -349,7 +361,7 @@ impl Plane {
             zone: put.zone.clone(),
             drain: put.drain.unwrap_or(false),
             dns_name: None,
-            release: None,
+            release: put.release.clone(),
             owner: Owner::Api,
         };
         if self.own.holds(&endpoint) {
@@ -406,6 +418,11 @@ impl Plane {
 fn by_id<'c>(cluster: &'c Cluster, key: &Key) -> Option<&'c Arc<Endpoint>> {
     let at = cluster.endpoints.binary_search_by(|endpoint| endpoint.id.cmp(&key.id)).ok()?;
     cluster.endpoints.get(at)
+}
+
+fn put_record(key: &Key, endpoint: Endpoint, starting: bool) -> Record {
+    let endpoint = Arc::new(endpoint);
+    if starting { Record::Starting(key.clone(), endpoint) } else { Record::Put(key.clone(), endpoint) }
 }
 
 /// There is no place to keep anything.

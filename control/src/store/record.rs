@@ -23,6 +23,8 @@ pub(crate) const MARKS: &str = "marks/";
 pub(crate) enum Record {
     /// An endpoint owned by the API was made or changed.
     Put(Key, Arc<Endpoint>),
+    /// The same, of one that is not to be served yet: a dyno that starts.
+    Starting(Key, Arc<Endpoint>),
     /// An endpoint owned by the API was deleted.
     Delete(Key),
     /// An endpoint owned by someone else was told to drain (true) or not to (false).
@@ -40,6 +42,11 @@ struct Words {
     zone: Option<String>,
     #[serde(default)]
     drain: bool,
+    /// With a release the endpoint is a dyno.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    release: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    starting: bool,
 }
 
 #[derive(Deserialize)]
@@ -76,19 +83,25 @@ impl Record {
     /// The endpoint it is about.
     pub(crate) fn key(&self) -> &Key {
         match self {
-            Record::Put(key, _) | Record::Delete(key) | Record::Mark(key, _) | Record::Unmark(key) => key,
+            Record::Put(key, _)
+            | Record::Starting(key, _)
+            | Record::Delete(key)
+            | Record::Mark(key, _)
+            | Record::Unmark(key) => key,
         }
     }
 
     /// What is written for it.
     pub(crate) fn write(&self) -> Write {
         match self {
-            Record::Put(key, endpoint) => {
+            Record::Put(key, endpoint) | Record::Starting(key, endpoint) => {
                 let words = json!(Words {
                     address: endpoint.address.to_string(),
                     weight: endpoint.weight,
                     zone: endpoint.zone.as_deref().map(str::to_owned),
                     drain: endpoint.drain,
+                    release: endpoint.release.as_deref().map(str::to_owned),
+                    starting: matches!(self, Record::Starting(..)),
                 });
                 Write { key: endpoint_key(key), value: Some(Arc::from(words.to_string())) }
             }
@@ -113,10 +126,13 @@ impl Record {
                 zone: words.zone.as_deref().map(Arc::from),
                 drain: words.drain,
                 dns_name: None,
-                release: None,
+                release: words.release.as_deref().map(Arc::from),
                 owner: Owner::Api,
             };
-            return Ok(Some(Record::Put(key, Arc::new(endpoint))));
+            let endpoint = Arc::new(endpoint);
+            let record =
+                if words.starting { Record::Starting(key, endpoint) } else { Record::Put(key, endpoint) };
+            return Ok(Some(record));
         }
         let Some(path) = object.key.strip_prefix(MARKS) else { return Ok(None) };
         let words: MarkWords = serde_json::from_str(&object.value).map_err(|error| error.to_string())?;

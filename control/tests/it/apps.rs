@@ -428,3 +428,54 @@ fn a_bad_file_does_not_stop_changes_of_the_api() {
     assert!(running.control.status().stale);
     assert_eq!(served(&running, "shop").len(), 1, "beside the last good table");
 }
+
+#[test]
+fn dynos_are_placed_start_serve_drain_and_are_gone() {
+    let bench = Bench::new(SMALL);
+    let running = bench.start();
+    let at = "/v1/apps/default/dynos/web.1";
+    let web = |running: &Running| crate::bench::web(&running.router.latest());
+    let before = web(&running);
+    let starting = r#"{"release":"v1","address":"127.0.0.1:14000","state":"starting"}"#;
+    assert_eq!(running.ask("PUT", at, starting).status, 200);
+    assert_eq!(web(&running), before, "it starts: nothing goes there");
+    assert_eq!(running.ask("GET", at, "").body["state"], "starting");
+    assert_eq!(running.ask("PATCH", at, r#"{"state":"ready"}"#).status, 200);
+    assert!(web(&running).contains(&"web.1 127.0.0.1:14000".to_owned()));
+    let model = running.router.latest();
+    let cluster = &model.apps["default"].clusters["web"];
+    let endpoint = cluster.endpoints.iter().find(|one| one.id.as_str() == "web.1").unwrap();
+    assert_eq!(endpoint.release.as_deref(), Some("v1"), "another release is another incarnation");
+    // A worker has no cluster, and is kept all the same.
+    let worker = r#"{"release":"v1","address":"127.0.0.1:14001","state":"ready"}"#;
+    assert_eq!(running.ask("PUT", "/v1/apps/default/dynos/worker.1", worker).status, 200);
+    running.control.stop();
+
+    let running = bench.start();
+    assert!(web(&running).contains(&"web.1 127.0.0.1:14000".to_owned()));
+    let listed = running.ask("GET", "/v1/apps/default/dynos", "");
+    let names: Vec<&Value> =
+        listed.body["dynos"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["web.1", "worker.1"]);
+    assert_eq!(running.ask("PATCH", at, r#"{"state":"draining"}"#).status, 200);
+    assert!(web(&running).contains(&"web.1 127.0.0.1:14000 drain".to_owned()));
+    assert_eq!(running.ask("GET", at, "").body["state"], "draining");
+    let elsewhere = r#"{"release":"v1","address":"127.0.0.1:14000","state":"ready","cluster":"other"}"#;
+    assert_eq!(running.ask("PUT", at, elsewhere).code(), "placed_elsewhere");
+    assert_eq!(running.ask("DELETE", at, "").status, 200);
+    assert_eq!(web(&running), before);
+    assert_eq!(running.ask("DELETE", at, "").code(), "unknown_dyno");
+    for (name, body, pointer) in [
+        ("web.1", r#"{"address":"127.0.0.1:1","state":"ready"}"#, json!("/release")),
+        ("web.1", r#"{"release":"v1","address":"127.0.0.1:1","state":"gone"}"#, json!("/state")),
+        ("web.1", r#"{"release":"v1","state":"ready"}"#, json!("/address")),
+        ("web.1", r#"{"release":"v1","address":"x","state":"ready"}"#, json!("/address")),
+        ("web", "{}", Value::Null),
+        ("web.0", "{}", Value::Null),
+    ] {
+        let refused = running.ask("PUT", &format!("/v1/apps/default/dynos/{name}"), body);
+        assert!(matches!(refused.status, 400 | 422), "{refused:?}");
+        assert_eq!(refused.body["pointer"], pointer, "{name} {body}");
+    }
+    assert_eq!(running.ask("PUT", "/v1/apps/none/dynos/web.1", worker).code(), "unknown_app");
+}

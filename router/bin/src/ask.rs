@@ -27,7 +27,9 @@ impl From<ClientError> for Failed {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Token(text) => Failed::Usage(text),
-            ClientError::Unreachable(_) | ClientError::NotAnAnswer(_) => Failed::Unreachable(error.to_string()),
+            ClientError::Unreachable(_) | ClientError::NotAnAnswer(_) => {
+                Failed::Unreachable(error.to_string())
+            }
         }
     }
 }
@@ -37,7 +39,9 @@ fn ask(server: &Server, asking: Asking) -> Result<Value, Failed> {
     let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let flag = match (&server.control, variable("EKIDEN_CONTROL")) {
         (Some(flag), _) => flag.clone(),
-        (None, Some(text)) => text.parse().map_err(|error| Failed::Usage(format!("EKIDEN_CONTROL: {error}")))?,
+        (None, Some(text)) => {
+            text.parse().map_err(|error| Failed::Usage(format!("EKIDEN_CONTROL: {error}")))?
+        }
         (None, None) => AddressFlag::At(Address::Tcp(([127, 0, 0, 1], 9902).into())),
     };
     let AddressFlag::At(address) = flag else {
@@ -60,7 +64,9 @@ fn json_of(method: &'static str, target: String, body: &Value) -> Asking {
 /// Percent-encodes a segment of a path or a value of a query.
 fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// Prints an answer, or why there is none.
@@ -159,7 +165,9 @@ fn changed_text(answer: &Value) -> String {
 fn applying(what: &crate::cli::What, dry_run: bool) -> Result<Value, Failed> {
     let Some(format) = Format::of_path(&what.file) else {
         let file = what.file.display();
-        return Err(Failed::Usage(format!("{file} does not say how it is written: name it .toml, .yaml or .json")));
+        return Err(Failed::Usage(format!(
+            "{file} does not say how it is written: name it .toml, .yaml or .json"
+        )));
     };
     let text = std::fs::read_to_string(&what.file)
         .map_err(|error| Failed::Usage(format!("{}: {error}", what.file.display())))?;
@@ -174,7 +182,10 @@ fn applying(what: &crate::cli::What, dry_run: bool) -> Result<Value, Failed> {
         Format::Json => "application/json",
     };
     let target = format!("/v1/apply?{}", query.join("&"));
-    ask(&what.server, Asking { method: "POST", target, body: Some((kind, text.into_bytes())), fields: Vec::new() })
+    ask(
+        &what.server,
+        Asking { method: "POST", target, body: Some((kind, text.into_bytes())), fields: Vec::new() },
+    )
 }
 
 /// The app that a file is by its name, unless it says itself which apps it holds.
@@ -281,7 +292,10 @@ pub(crate) fn scale(arguments: &Scale) -> ExitCode {
     for text in &arguments.counts {
         let count = text.split_once('=').and_then(|(name, count)| Some((name, count.parse::<u32>().ok()?)));
         let Some((name, count)) = count else {
-            return fail(&arguments.server, Failed::Usage(format!("{text:?}: write TYPE=COUNT, such as web=3")));
+            return fail(
+                &arguments.server,
+                Failed::Usage(format!("{text:?}: write TYPE=COUNT, such as web=3")),
+            );
         };
         processes.insert(name.to_owned(), json!(count));
     }
@@ -357,8 +371,7 @@ pub(crate) fn drain(arguments: &Drain) -> ExitCode {
         let why = format!("{:?}: write APP/CLUSTER/ID", arguments.endpoint);
         return fail(&arguments.server, Failed::Usage(why));
     };
-    let target =
-        format!("/v1/apps/{}/clusters/{}/endpoints/{}", encoded(app), encoded(cluster), encoded(id));
+    let target = format!("/v1/apps/{}/clusters/{}/endpoints/{}", encoded(app), encoded(cluster), encoded(id));
     let drain = !arguments.undo;
     let answer = ask(&arguments.server, json_of("PUT", target, &json!({ "drain": drain })));
     let endpoint = &arguments.endpoint;

@@ -51,22 +51,28 @@ fn an_app_serves_from_its_answer_on_and_an_older_version_too() {
 #[test]
 fn killed_at_any_moment_it_has_every_change_that_was_answered() {
     let origin = Stamped::start("file");
-    let mut setup = Setup::new(format!("{}\n{}", web(&[origin.address], "", ""), cluster("many", &[origin.address], "")));
+    let mut setup =
+        Setup::new(format!("{}\n{}", web(&[origin.address], "", ""), cluster("many", &[origin.address], "")));
     let next = Arc::new(AtomicU16::new(0));
     // The newest answered port of each id.
     let answered = Arc::new(Mutex::new(vec![0_u16; usize::from(IDS)]));
     for round in 0..KILLS {
         let router = Ekiden::start(setup);
         let listed = router.control("GET", "/v1/apps/default/clusters/many/endpoints", "").json();
-        for (number, wanted) in answered.lock().unwrap().iter().enumerate().filter(|(_, wanted)| **wanted > 0) {
+        for (number, wanted) in answered.lock().unwrap().iter().enumerate().filter(|(_, wanted)| **wanted > 0)
+        {
             let id = format!("e{number}");
             let all = listed["endpoints"].as_array().unwrap();
-            let found = all.iter().find(|one| one["id"] == id.as_str()).unwrap_or_else(|| {
-                panic!("round {round}: {id} was answered and is gone: {listed}")
-            });
+            let found = all
+                .iter()
+                .find(|one| one["id"] == id.as_str())
+                .unwrap_or_else(|| panic!("round {round}: {id} was answered and is gone: {listed}"));
             let port: u16 = found["address"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
             let tried = FIRST + next.load(Ordering::Acquire);
-            assert!((*wanted..=tried).contains(&port), "round {round}: {id} is at {port}, answered was {wanted}");
+            assert!(
+                (*wanted..=tried).contains(&port),
+                "round {round}: {id} is at {port}, answered was {wanted}"
+            );
         }
         let control = router.control;
         let from = next.load(Ordering::Acquire);
@@ -86,7 +92,7 @@ fn killed_at_any_moment_it_has_every_change_that_was_answered() {
                 let mut client = Client::over(stream);
                 client.send(&head);
                 match client.read(false) {
-                    Some(answer) if answer.status == 200 => noted.lock().unwrap()[usize::from(id)] = port,
+                    Ok(answer) if answer.status == 200 => noted.lock().unwrap()[usize::from(id)] = port,
                     _ => return,
                 }
             }

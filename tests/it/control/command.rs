@@ -84,7 +84,9 @@ fn what_is_refused_says_where_and_ends_with_its_own_code() {
     let (code, _, errors) = run(&router, &["set", "default", "body_limit=1"]);
     assert_eq!(code, 6);
     assert!(errors.starts_with("error[owned_by_file]"), "{errors}");
-    for usage in [&["scale", "default", "web"][..], &["drain", "web"], &["rollback", "default"], &["set", "a", "b"]] {
+    for usage in
+        [&["scale", "default", "web"][..], &["drain", "web"], &["rollback", "default"], &["set", "a", "b"]]
+    {
         let (code, _, errors) = run(&router, usage);
         assert_eq!(code, 2, "{usage:?}: {errors}");
         assert!(errors.starts_with("error: "), "{errors}");
