@@ -56,8 +56,8 @@ impl Audit {
         Self { recent: Mutex::default(), outlet }
     }
 
-    /// Notes a change that was asked for.
-    pub(super) fn note(&self, record: Value) {
+    /// Notes a change that was asked for; whether it may be written down too.
+    pub(super) fn note(&self, record: Value) -> bool {
         let full = self.outlet.as_ref().is_some_and(|outlet| outlet.try_send(format!("{record}\n")).is_err());
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if full {
@@ -75,6 +75,7 @@ impl Audit {
                 "the audit log cannot be written fast enough; a record is in memory only"
             );
         }
+        !full
     }
 
     /// The last records, newest last.
@@ -115,7 +116,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let audit = Audit::start(Some(dir.path()));
         for number in 0..RECENT_MAX + 10 {
-            audit.note(json!({ "n": number }));
+            assert!(audit.note(json!({ "n": number })));
         }
         let recent = audit.recent();
         assert_eq!(recent["records"].as_array().unwrap().len(), RECENT_MAX);

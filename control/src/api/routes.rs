@@ -105,6 +105,9 @@ async fn answer_or_watch(
     };
     let writes = operation.method != "GET";
     let allowed = allow(operation, who.role).and_then(|()| api.rates.take(&who.name, writes, Instant::now()));
+    if allowed.as_ref().is_err_and(|problem| problem.status == 429) {
+        api.status.update(|status| status.api_rate_limited += 1);
+    }
     let by = who.clone();
     let answer = match allowed {
         Err(problem) => Err(problem),
@@ -156,7 +159,7 @@ fn note(
         Ok(reply) => (reply.status, None, reply.revision),
         Err(problem) => (problem.status, Some(problem.code), None),
     };
-    api.audit.note(json!({
+    let record = json!({
         "unix_ms": unix_ms(),
         "request_id": id,
         "who": name,
@@ -166,7 +169,10 @@ fn note(
         "status": status,
         "code": code,
         "revision": revision,
-    }));
+    });
+    if !api.audit.note(record) {
+        api.status.update(|status| status.audit_dropped += 1);
+    }
 }
 
 /// Does what changes something: once, when the request has a key for that.

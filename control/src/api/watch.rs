@@ -111,6 +111,7 @@ pub(super) fn start(api: &Arc<Api>, ask: &Ask) -> Result<Response<ApiBody>, Prob
         })?;
     }
     let permit = Arc::clone(&api.watches).try_acquire_owned().map_err(|_| {
+        api.status.update(|status| status.watches_refused += 1);
         Problem::new(503, "too_many_watches", format!("{WATCHES_MAX} watches are open, which is the bound"))
     })?;
     let (outlet, pieces) = mpsc::channel(PIECES_MAX);

@@ -56,7 +56,7 @@ pub(crate) type ReloadReply = oneshot::Sender<Result<Reloaded, Problem>>;
 /// What the one build under way was for.
 pub(crate) enum Built {
     /// Files.
-    Files(Attempt),
+    Files(Box<Attempt>),
     /// Apps of the API.
     Apps(Box<apps::AppsBuilt>),
 }
@@ -204,7 +204,7 @@ impl Plane {
                 }
                 built = building.done() => match built {
                     Some(Built::Files(attempt)) => {
-                        self.take(attempt, std::mem::take(&mut waiting));
+                        self.take(*attempt, std::mem::take(&mut waiting));
                         recording.0 = self.record_hosts();
                     }
                     Some(Built::Apps(built)) => self.finish_apps(*built),

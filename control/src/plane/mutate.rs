@@ -227,8 +227,10 @@ impl Plane {
 
     /// Notes a change that is durable.
     pub(super) fn stored(&self, mutations: u64) {
-        let bytes = self.store.as_ref().map_or(0, |store| store.bytes());
+        let stored = self.store.as_ref().map(|store| (store.bytes(), store.revision()));
+        let (bytes, revision) = stored.unwrap_or_default();
         self.status.update(|status| {
+            status.store_revision = revision;
             status.mutations += mutations;
             status.journal_bytes = bytes;
             status.journal_error = None;

@@ -207,6 +207,7 @@ impl Plane {
             sources: Arc::clone(&self.accepted.sources),
             apps: Arc::clone(&self.apps),
         });
+        let revision = self.store.as_ref().map_or(0, |store| store.revision());
         let names = self.names.known().filter(|(name, _)| self.clusters_of.contains_key(*name));
         let dns = names.map(|(name, known)| {
             let addresses = known.addresses.iter().map(ToString::to_string).collect();
@@ -215,6 +216,8 @@ impl Plane {
         });
         self.status.update(|status| {
             status.dns = dns.collect();
+            status.api_apps = self.apps.len();
+            status.store_revision = revision;
             status.api_endpoints = self.overlay.endpoint_count();
             status.drain_marks = self.overlay.mark_count();
         });

@@ -41,7 +41,7 @@ impl Plane {
         let tried = if forced { None } else { self.tried.clone() };
         spawn_blocking(move || {
             let around = Around { before: Some(&before), hosts: &before.built.hosts, api: &api };
-            Built::Files(attempt(&file, around, tried.as_deref()))
+            Built::Files(Box::new(attempt(&file, around, tried.as_deref())))
         })
     }
 

@@ -26,8 +26,8 @@ Examples:
   curl -s localhost:9902/v1/table    what it serves
 
 Exit codes: 0 ended as asked, 1 invalid configuration, 2 wrong usage, 3 an address is taken,
-4 the run directory is in use, 5 the system refused a resource, 6 the control API refused, 7 it cannot be asked,
-8 `diff` found a difference, 70 a worker died.";
+4 the run directory is in use, 5 the system refused a resource, 6 the control API refused,
+7 it cannot be asked, 8 `diff` found a difference, 70 a worker died.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
