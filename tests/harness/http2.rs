@@ -73,6 +73,11 @@ pub struct Frames {
 
 /// A field section without Huffman coding and without the dynamic table (RFC 7541 section 6.2.2).
 pub fn fields(list: &[(&str, &[u8])]) -> Vec<u8> {
+    section(list.iter().map(|(name, value)| (name.as_bytes(), *value)))
+}
+
+/// As [`fields`], with names of any bytes.
+pub fn section<'a>(list: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut text = |bytes: &[u8]| {
         if let Ok(short @ ..127) = u8::try_from(bytes.len()) {
@@ -90,7 +95,7 @@ pub fn fields(list: &[(&str, &[u8])]) -> Vec<u8> {
     };
     for (name, value) in list {
         text(&[]);
-        text(name.as_bytes());
+        text(name);
         text(value);
     }
     // Each field begins with a zero byte, which the empty text above has put there.

@@ -40,6 +40,8 @@ pub struct ClientStream {
     unsayable: bool,
     /// Received and not yet taken.
     piece: Bytes,
+    /// What is left of the length that the head gave; none where it gave none.
+    left: Option<u64>,
     body_ended: bool,
     trailers_in: Option<Box<HeaderMap>>,
     trailers_out: Option<Box<HeaderMap>>,
@@ -73,6 +75,7 @@ impl ClientStream {
             fields: HeaderMap::new(),
             unsayable: false,
             piece: Bytes::new(),
+            left: None,
             body_ended: false,
             trailers_in: None,
             trailers_out: None,
@@ -85,6 +88,28 @@ impl ClientStream {
     /// Whether the request ended with its head.
     pub fn has_no_body(&self) -> bool {
         self.body.is_end_stream()
+    }
+
+    /// Holds the client to a length: the bytes that make the body complete are given out once the stream has ended, so that no
+    /// endpoint sees a whole request where the client goes on and the request is refused (RFC 9113 section 8.1.1).
+    pub fn expect_length(&mut self, bytes: u64) {
+        self.left = Some(bytes);
+    }
+
+    /// Ready when the stream has ended with nothing more in it.
+    ///
+    /// # Errors
+    /// There is more, or the client has gone.
+    pub fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.body_ended {
+            match ready!(self.body.poll_data(cx)) {
+                Some(Ok(piece)) if piece.is_empty() => {}
+                Some(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+                Some(Err(error)) => return Poll::Ready(Err(lost(error))),
+                None => return self.poll_end(cx),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Ends the stream in an error.
@@ -140,8 +165,12 @@ impl Downstream for ClientStream {
                 None => return self.poll_end(cx).map_ok(|()| 0),
             }
         }
+        if self.left == Some(self.piece.len() as u64) {
+            ready!(self.poll_whole(cx))?;
+        }
         let count = buffer.put(&self.piece);
         self.piece.advance(count);
+        self.left = self.left.map(|left| left.saturating_sub(count as u64));
         self.body.flow_control().release_capacity(count).map_err(lost)?;
         Poll::Ready(Ok(count))
     }

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ekiden_config::model::Listener;
@@ -21,6 +22,7 @@ use crate::exchange::{After, Workspace, run, trace};
 use crate::http2::connection::Accepted;
 use crate::http2::follower::Notes;
 use crate::http2::stream::ClientStream;
+use crate::wire::body::Framing;
 use crate::wire::http2::{Http2Head, is_malformed};
 use crate::worker::Worker;
 use crate::worker::connection::{Busy, Connection};
@@ -177,6 +179,15 @@ impl StreamWork {
     async fn serve(&mut self) {
         let Self { connection, busy, settings, judged, .. } = self;
         let Some(ws) = busy.as_mut().and_then(Busy::workspace) else { return };
+        match ws.request.framing {
+            Framing::Length(bytes) => connection.stream.expect_length(bytes),
+            Framing::None
+                if judged.is_ok() && !ws.request.is_extended && !connection.stream.has_no_body() =>
+            {
+                *judged = Box::pin(end(connection, settings.listener.limits.body_idle)).await;
+            }
+            _ => {}
+        }
         let after = run::serve_head(connection, ws, settings, *judged).await;
         *busy = None;
         if after == After::Abort {
@@ -199,6 +210,24 @@ fn serve(worker: Rc<Worker>, work: StreamWork) -> impl Future<Output = ()> {
             work = worker.stream_seats.next(&mut seat).await;
         }
     }
+}
+
+/// Waits for the end of a request that has a length of zero and has not ended with its head.
+///
+/// # Errors
+/// It does not end in time, or there is more.
+async fn end(connection: &mut Connection<ClientStream>, most: Duration) -> Result<(), Cause> {
+    let worker = Rc::clone(&connection.worker);
+    let over_ms = worker.turn_ms().saturating_add(u64::try_from(most.as_millis()).unwrap_or(u64::MAX));
+    poll_fn(|cx| match connection.stream.poll_whole(cx) {
+        Poll::Ready(ended) => Poll::Ready(ended.map_err(|_| Cause::LengthInvalid)),
+        Poll::Pending if worker.now_ms() >= over_ms => Poll::Ready(Err(Cause::BodyTimeout)),
+        Poll::Pending => {
+            connection.deadline.set(over_ms, cx.waker());
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// The response came before the end of the request: waits a moment for that end, so that a client which is about to finish

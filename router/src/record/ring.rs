@@ -106,6 +106,17 @@ fn put_cut(out: &mut Vec<u8>, text: &str, max: usize) -> u64 {
     (kept.len() + CUT_MARK.len()) as u64
 }
 
+/// As [`put`], for bytes that need not be UTF-8.
+#[inline]
+fn put_agent(out: &mut Vec<u8>, agent: &[u8]) {
+    if agent.len() > TEXT_MAX {
+        out.extend_from_slice(agent.get(..TEXT_MAX).unwrap_or(agent));
+        out.extend_from_slice(CUT_MARK.as_bytes());
+    } else if !agent.is_empty() {
+        out.extend_from_slice(agent);
+    }
+}
+
 /// Writes the byte form of a record into `out`, replacing what it held. Never grows `out` beyond [`RECORD_MAX`].
 fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
     out.clear();
@@ -114,7 +125,7 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
     let t1 = put(out, access.method, TEXT_MAX);
     let t2 = put(out, access.host, TEXT_MAX);
     let t3 = put(out, access.request_id, TEXT_MAX);
-    let t4 = put(out, access.forwarded_for, TEXT_MAX);
+    let t4 = put_rare(out, access.forwarded_for);
     let t5 = put(out, access.listener, TEXT_MAX);
     let t6 = put(out, access.route.joined, TEXT_MAX);
     let t7 = put(out, access.cluster, TEXT_MAX);
@@ -128,11 +139,7 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
         None => (0, 0, 0),
     };
     // Last, because it need not be UTF-8.
-    let agent = access.user_agent;
-    out.extend_from_slice(agent.get(..TEXT_MAX).unwrap_or(agent));
-    if agent.len() > TEXT_MAX {
-        out.extend_from_slice(CUT_MARK.as_bytes());
-    }
+    put_agent(out, access.user_agent);
     let app_len = access.route.app_len as u64;
     let total = out.len() as u64;
     let (ip, port, has_client) = match access.client {

@@ -45,7 +45,7 @@ impl Case {
 }
 
 /// Replaces every `@id`. Four digits, so that every length can be known before the number is.
-fn numbered(bytes: &[u8], id: usize) -> Vec<u8> {
+pub(super) fn numbered(bytes: &[u8], id: usize) -> Vec<u8> {
     filled(bytes, b"@id", format!("{id:04}").as_bytes())
 }
 

@@ -54,7 +54,7 @@ fn exchange(client: &mut Client, bytes: &[u8], what: &str) -> Vec<Response> {
 }
 
 /// The case whose number a target holds.
-fn number(target: &str) -> Option<(&str, usize)> {
+pub(super) fn number(target: &str) -> Option<(&str, usize)> {
     let rest = target.strip_prefix('/')?;
     let (kind, rest) = rest.split_once('-')?;
     Some((kind, rest.get(..4)?.parse().ok()?))
@@ -126,20 +126,7 @@ impl Lane<'_> {
 
     /// What the endpoint saw of each case is what the case says.
     fn compare(&self, cases: &[Case], verdicts: &[Verdict]) {
-        let last = format!("/clean-{:04}", cases.len() - 1);
-        let kind = self.endpoint.kind;
-        let seen = until("the last clean request in the endpoint's log", || {
-            let seen = self.endpoint.seen();
-            seen.iter().any(|one| one.target == last).then_some(seen)
-        });
-        let mut by_case: BTreeMap<usize, Vec<(&str, &Seen)>> = BTreeMap::new();
-        for one in &seen {
-            let (word, id) = number(&one.target)
-                .unwrap_or_else(|| panic!("{kind:?}: a request that nobody sent: {one:?}"));
-            by_case.entry(id).or_default().push((word, one));
-        }
-        for (id, (case, verdict)) in cases.iter().zip(verdicts).enumerate() {
-            let what = format!("{kind:?}, case {id}: {}", case.name);
+        let rows = cases.iter().zip(verdicts).enumerate().map(|(id, (case, verdict))| {
             let mut wanted = Vec::new();
             if matches!(verdict, Verdict::Same | Verdict::SameTwo) {
                 wanted.push(("case", case.body(id)));
@@ -147,18 +134,9 @@ impl Lane<'_> {
             if matches!(case.fate, Fate::Two(_)) {
                 wanted.push(("smuggled", Vec::new()));
             }
-            wanted.push(("clean", Vec::new()));
-            let broken = *verdict == Verdict::RefusedBody && !kind.tells_broken_bodies();
-            let got: Vec<(&str, Vec<u8>)> = by_case
-                .remove(&id)
-                .unwrap_or_default()
-                .iter()
-                .filter(|(word, _)| !broken || *word != "case")
-                .map(|(word, one)| (*word, one.body.clone()))
-                .collect();
-            assert_eq!(got, wanted, "{what}: the endpoint saw something else");
-        }
-        assert!(by_case.is_empty(), "{kind:?}: requests of no case: {by_case:?}");
+            Row { name: &case.name, wanted, broken: *verdict == Verdict::RefusedBody }
+        });
+        compare(self.endpoint, &rows.collect::<Vec<_>>());
     }
 
     /// The router has a record of the second request where the client pipelined it, and nowhere else. Tells refusals
@@ -187,6 +165,46 @@ impl Lane<'_> {
             }
         }
     }
+}
+
+/// What an endpoint must have seen of one case, besides the clean request that follows.
+pub(super) struct Row<'a> {
+    pub(super) name: &'a str,
+    /// First words of the targets, with the bodies.
+    pub(super) wanted: Vec<(&'static str, Vec<u8>)>,
+    /// The case was refused in its body, after its head had gone out.
+    pub(super) broken: bool,
+}
+
+/// Waits for the last clean request, then compares the endpoint's log with what each case says.
+pub(super) fn compare(endpoint: &Endpoint, rows: &[Row<'_>]) {
+    let last = format!("/clean-{:04}", rows.len() - 1);
+    let kind = endpoint.kind;
+    let seen = until("the last clean request in the endpoint's log", || {
+        let seen = endpoint.seen();
+        seen.iter().any(|one| one.target == last).then_some(seen)
+    });
+    let mut by_case: BTreeMap<usize, Vec<(&str, &Seen)>> = BTreeMap::new();
+    for one in &seen {
+        let (word, id) =
+            number(&one.target).unwrap_or_else(|| panic!("{kind:?}: a request that nobody sent: {one:?}"));
+        by_case.entry(id).or_default().push((word, one));
+    }
+    for (id, row) in rows.iter().enumerate() {
+        let what = format!("{kind:?}, case {id}: {}", row.name);
+        let mut wanted = row.wanted.clone();
+        wanted.push(("clean", Vec::new()));
+        let broken = row.broken && !kind.tells_broken_bodies();
+        let got: Vec<(&str, Vec<u8>)> = by_case
+            .remove(&id)
+            .unwrap_or_default()
+            .iter()
+            .filter(|(word, _)| !broken || *word != "case")
+            .map(|(word, one)| (*word, one.body.clone()))
+            .collect();
+        assert_eq!(got, wanted, "{what}: the endpoint saw something else");
+    }
+    assert!(by_case.is_empty(), "{kind:?}: requests of no case: {by_case:?}");
 }
 
 /// The whole corpus against one endpoint; prints what became of it.

@@ -8,6 +8,8 @@ mod chunks;
 mod early;
 mod endpoints;
 mod framing;
+mod http2;
+mod http2_cases;
 mod lane;
 mod lines;
 mod oracle;
@@ -43,4 +45,34 @@ fn the_server_of_python_sees_what_the_router_sees() {
 #[test]
 fn waitress_sees_what_the_router_sees() {
     lane::run(Kind::Waitress);
+}
+
+#[test]
+fn nginx_sees_of_http2_what_the_router_sees() {
+    http2::run(Kind::Nginx);
+}
+
+#[test]
+fn haproxy_sees_of_http2_what_the_router_sees() {
+    http2::run(Kind::Haproxy);
+}
+
+#[test]
+fn node_sees_of_http2_what_the_router_sees() {
+    http2::run(Kind::Node);
+}
+
+#[test]
+fn a_lenient_node_sees_of_http2_what_the_router_sees() {
+    http2::run(Kind::NodeLenient);
+}
+
+#[test]
+fn the_server_of_python_sees_of_http2_what_the_router_sees() {
+    http2::run(Kind::Stdlib);
+}
+
+#[test]
+fn waitress_sees_of_http2_what_the_router_sees() {
+    http2::run(Kind::Waitress);
 }
