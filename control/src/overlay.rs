@@ -10,6 +10,8 @@ use std::sync::Arc;
 use ekiden_config::model::{Cluster, Endpoint};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 
+use crate::store::Standing;
+
 /// A cluster of an app.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClusterKey {
@@ -49,9 +51,7 @@ pub(crate) struct Overlay {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Part {
     /// Endpoints owned by the API.
-    pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
-    /// Dynos that start: not served yet.
-    pub(crate) starting: BTreeMap<EndpointId, Arc<Endpoint>>,
+    pub(crate) endpoints: BTreeMap<EndpointId, (Arc<Endpoint>, Standing)>,
     /// Drain as told by the API, for endpoints that others own.
     pub(crate) marks: BTreeMap<EndpointId, bool>,
 }
@@ -64,24 +64,17 @@ impl Overlay {
         let id = &record.key().id;
         let part = self.clusters.entry(place.clone()).or_default();
         match record {
-            Record::Put(_, endpoint) => {
-                let new = part.endpoints.insert(id.clone(), Arc::clone(endpoint)).is_none();
-                self.endpoints += usize::from(part.starting.remove(id).is_none() && new);
+            Record::Put(_, endpoint, standing) => {
+                let new = part.endpoints.insert(id.clone(), (Arc::clone(endpoint), *standing)).is_none();
+                self.endpoints += usize::from(new);
             }
-            Record::Starting(_, endpoint) => {
-                let new = part.starting.insert(id.clone(), Arc::clone(endpoint)).is_none();
-                self.endpoints += usize::from(part.endpoints.remove(id).is_none() && new);
-            }
-            Record::Delete(_) => {
-                let gone = part.endpoints.remove(id).or_else(|| part.starting.remove(id));
-                self.endpoints -= usize::from(gone.is_some());
-            }
+            Record::Delete(_) => self.endpoints -= usize::from(part.endpoints.remove(id).is_some()),
             Record::Mark(_, drain) => {
                 self.marks += usize::from(part.marks.insert(id.clone(), *drain).is_none())
             }
             Record::Unmark(_) => self.marks -= usize::from(part.marks.remove(id).is_some()),
         }
-        if part.endpoints.is_empty() && part.starting.is_empty() && part.marks.is_empty() {
+        if part.endpoints.is_empty() && part.marks.is_empty() {
             self.clusters.remove(&place);
         }
     }
@@ -96,11 +89,9 @@ impl Overlay {
         self.clusters.iter()
     }
 
-    /// The API's own endpoint of this key, and whether it is a dyno that starts.
-    pub(crate) fn endpoint(&self, key: &Key) -> Option<(&Arc<Endpoint>, bool)> {
-        let part = self.clusters.get(&key.place())?;
-        let served = part.endpoints.get(&key.id).map(|endpoint| (endpoint, false));
-        served.or_else(|| part.starting.get(&key.id).map(|endpoint| (endpoint, true)))
+    /// The API's own endpoint of this key, and how it stands to the others.
+    pub(crate) fn endpoint(&self, key: &Key) -> Option<&(Arc<Endpoint>, Standing)> {
+        self.clusters.get(&key.place())?.endpoints.get(&key.id)
     }
 
     /// The drain mark of this key.
@@ -174,11 +165,16 @@ pub(crate) fn merge(
         dormant.extend(why.map(|why| Dormant { endpoint: Arc::clone(endpoint), why }));
         why.is_none()
     };
+    let adopted = |id: &EndpointId| {
+        part.and_then(|part| part.endpoints.get(id))
+            .is_some_and(|(_, standing)| *standing == Standing::Adopted)
+    };
     let mut endpoints: Vec<Arc<Endpoint>> =
-        base.endpoints.iter().filter(|one| keep(one, None)).cloned().collect();
+        base.endpoints.iter().filter(|one| !adopted(&one.id) && keep(one, None)).cloned().collect();
     let mut added: BTreeMap<EndpointId, Arc<Endpoint>> = BTreeMap::new();
-    let api = part.into_iter().flat_map(|part| part.endpoints.values().cloned());
-    for endpoint in dns.into_iter().chain(api) {
+    let api = part.into_iter().flat_map(|part| part.endpoints.values());
+    let served = api.filter(|(_, standing)| *standing != Standing::Starting).map(|(one, _)| Arc::clone(one));
+    for endpoint in dns.into_iter().filter(|one| !adopted(&one.id)).chain(served) {
         let taken = at(&endpoints, &endpoint.id).is_some() || added.contains_key(&endpoint.id);
         if keep(&endpoint, taken.then_some(Dormancy::Shadowed)) {
             added.insert(endpoint.id.clone(), kept(old, endpoint));
@@ -190,6 +186,10 @@ pub(crate) fn merge(
         endpoints.sort_by(|a, b| a.id.cmp(&b.id));
     }
     for (id, drain) in part.into_iter().flat_map(|part| &part.marks) {
+        if adopted(id) {
+            // The mark is for the one that it stands in for.
+            continue;
+        }
         let found = at(&endpoints, id).and_then(|at| endpoints.get_mut(at));
         if let Some(endpoint) = found.filter(|endpoint| endpoint.drain != *drain) {
             let marked = Endpoint { drain: *drain, ..Endpoint::clone(endpoint) };

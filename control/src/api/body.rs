@@ -18,6 +18,7 @@ use super::operations;
 use crate::address::parse_address;
 use crate::plane::Put;
 use crate::problem::Problem;
+use crate::store::Standing;
 
 /// Largest body of what is small, in bytes.
 const BODY_MAX: usize = 64 << 10;
@@ -198,7 +199,7 @@ pub(super) fn dyno_put(body: &Value) -> Result<Put, Problem> {
     })?;
     put.release = Some(Arc::from(release));
     match body.get("state").and_then(Value::as_str) {
-        Some("starting") => put.starting = true,
+        Some("starting") => put.standing = Standing::Starting,
         Some("ready") => {}
         Some("draining") => put.drain = Some(true),
         _ => {

@@ -277,14 +277,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "An endpoint with its state.",
         "Endpoint",
     ),
-    deploy(
-        "PUT",
-        "/v1/apps/{app}/clusters/{cluster}/endpoints/{id}",
-        What::PutEndpoint,
-        Body::Json("EndpointBody"),
-        "Makes an endpoint or replaces it; `drain` alone may be put on anyone's.",
-        "Done",
-    ),
+    Operation {
+        query: &[ADOPT],
+        ..deploy(
+            "PUT",
+            "/v1/apps/{app}/clusters/{cluster}/endpoints/{id}",
+            What::PutEndpoint,
+            Body::Json("EndpointBody"),
+            "Makes an endpoint or replaces it; `drain` alone may be put on anyone's. To adopt one needs the role `admin`.",
+            "Done",
+        )
+    },
     deploy(
         "DELETE",
         "/v1/apps/{app}/clusters/{cluster}/endpoints/{id}",

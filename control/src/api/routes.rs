@@ -24,6 +24,7 @@ use crate::clock::unix_ms;
 use crate::overlay::Key;
 use crate::plane::{Change, IfMatch, Mutation, as_json};
 use crate::problem::Problem;
+use crate::store::Standing;
 
 /// Names a request in answers and logs; taken over from the client when it is plain.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -207,7 +208,7 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
         What::PutPart(part) => apps::put_part(api, ask, part).await,
         What::PatchPart(part) => apps::patch_part(api, ask, part).await,
         What::DeletePart(part) => apps::delete_part(api, ask, part).await,
-        What::PutEndpoint => mutate(api, ask, Change::Put(body::parse_put(&ask.body)?)).await,
+        What::PutEndpoint => put_endpoint(api, ask).await,
         What::DeleteEndpoint => mutate(api, ask, Change::Delete).await,
         What::PutDyno => dynos::put(api, ask).await,
         What::PatchDyno => dynos::patch(api, ask).await,
@@ -287,6 +288,17 @@ async fn look(api: Arc<Api>, operation: &'static Operation, ask: Ask) -> Answer 
 /// Not reached: operations of GET look, the others act.
 fn not_so(operation: &Operation) -> Problem {
     Problem::new(405, "wrong_method", format!("{} is not possible here", operation.method))
+}
+
+async fn put_endpoint(api: &Api, ask: &Ask) -> Answer {
+    let mut put = body::parse_put(&ask.body)?;
+    if ask.flag("adopt") {
+        if ask.who.role < Role::Admin {
+            return Err(Problem::new(403, "role_too_low", "to adopt an endpoint needs the role admin"));
+        }
+        put.standing = Standing::Adopted;
+    }
+    mutate(api, ask, Change::Put(put)).await
 }
 
 async fn mutate(api: &Api, ask: &Ask, change: Change) -> Answer {

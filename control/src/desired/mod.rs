@@ -99,7 +99,7 @@ pub(crate) struct ApiApp {
 }
 
 /// Apps owned by the API, by name.
-pub(crate) type ApiApps = BTreeMap<AppName, ApiApp>;
+pub(crate) type ApiApps = BTreeMap<AppName, Arc<ApiApp>>;
 
 impl ApiApp {
     /// From what is stored.
@@ -153,7 +153,7 @@ pub(crate) fn api_apps(objects: &[Object]) -> ApiApps {
         let name = object.key.strip_prefix(APPS).unwrap_or_default();
         let read = AppName::new(name).map_err(|error| error.to_string()).and_then(|name| {
             let words = words::<AppWords>(object)?;
-            Ok((name.clone(), ApiApp::new(&name, &words)))
+            Ok((name.clone(), Arc::new(ApiApp::new(&name, &words))))
         });
         match read {
             Ok((name, app)) => drop(apps.insert(name, app)),

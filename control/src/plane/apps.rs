@@ -27,6 +27,9 @@ use crate::problem::Problem;
 use crate::sources::Sources;
 use crate::store::{Revision, Store, StoreError, Txn, Write};
 
+/// Owners of hosts written down in one transaction.
+const HOSTS_AT_ONCE: usize = 10_000;
+
 /// A request to change apps, all or none.
 #[derive(Debug)]
 pub(crate) struct AppsChange {
@@ -141,7 +144,7 @@ impl Plane {
                 Some(spec) => {
                     let version = before.map_or(0, |app| app.version) + 1;
                     let words = AppWords { spec: spec.clone(), adopted, version };
-                    apps.insert(edit.app.clone(), ApiApp::new(&edit.app, &words));
+                    apps.insert(edit.app.clone(), Arc::new(ApiApp::new(&edit.app, &words)));
                 }
                 None => drop(apps.remove(&edit.app)),
             }
@@ -233,11 +236,13 @@ impl Plane {
             let reading = Arc::clone(&store);
             let writes =
                 spawn_blocking(move || hosts_to_write(&*reading, &accepted)).await.unwrap_or_default();
-            if writes.is_empty() {
-                return;
-            }
-            if let Err(error) = store.commit(Txn { when: Vec::new(), writes }).await {
-                tracing::error!(%error, "the owners of hosts could not be written down; tried again with the next change");
+            // A first start may have very many; each is true by itself.
+            for some in writes.chunks(HOSTS_AT_ONCE) {
+                let txn = Txn { when: Vec::new(), writes: some.to_vec() };
+                if let Err(error) = store.commit(txn).await {
+                    tracing::error!(%error, "owners of hosts could not be written down; the next change tries again");
+                    return;
+                }
             }
         }))
     }
@@ -339,7 +344,7 @@ impl Job {
     }
 
     fn put(&self, edit: &AppEdit, app: &ApiApp, spec: &Value, writes: &mut Vec<Write>) {
-        let ApiApp { adopted, version, .. } = *app;
+        let (adopted, version) = (app.adopted, app.version);
         writes.push(write(app_key(&edit.app), &AppWords { spec: spec.clone(), adopted, version }));
         let (by, why) = (self.by.clone(), self.why.clone());
         let words = VersionWords { version, unix_ms: unix_ms(), by, why, spec: spec.clone() };

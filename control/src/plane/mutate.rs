@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::Plane;
 use crate::overlay::{ClusterKey, Key};
 use crate::problem::Problem;
-use crate::store::{Record, Revision, StoreError, Txn, Write, endpoint_key};
+use crate::store::{Record, Revision, Standing, StoreError, Txn, Write, endpoint_key};
 
 /// Most endpoints owned by the API.
 pub(crate) const ENDPOINTS_MAX: usize = 100_000;
@@ -64,15 +64,14 @@ pub(crate) struct Put {
     pub(crate) drain: Option<bool>,
     /// What a dyno runs; only dynos have one.
     pub(crate) release: Option<Arc<str>>,
-    /// A dyno that is not to be served yet.
-    pub(crate) starting: bool,
+    /// How it stands to the others.
+    pub(crate) standing: Standing,
 }
 
 impl Put {
     /// Whether it says nothing but `drain`: what any owner's endpoint may be told.
     fn drain_only(&self) -> Option<bool> {
-        let Put { address: None, weight: None, zone: None, drain, release: None, starting: false } = self
-        else {
+        let Put { address: None, weight: None, zone: None, drain, release: None, standing: _ } = self else {
             return None;
         };
         *drain
@@ -101,7 +100,7 @@ pub(super) struct Written {
 /// Changes judged in this batch and not yet durable.
 #[derive(Default)]
 struct Draft {
-    endpoints: BTreeMap<Key, Option<(Arc<Endpoint>, bool)>>,
+    endpoints: BTreeMap<Key, Option<(Arc<Endpoint>, Standing)>>,
     marks: BTreeMap<Key, Option<bool>>,
     added: usize,
 }
@@ -109,9 +108,8 @@ struct Draft {
 impl Draft {
     fn note(&mut self, record: &Record) {
         match record {
-            Record::Put(key, endpoint) | Record::Starting(key, endpoint) => {
-                let starting = matches!(record, Record::Starting(..));
-                drop(self.endpoints.insert(key.clone(), Some((Arc::clone(endpoint), starting))));
+            Record::Put(key, endpoint, standing) => {
+                drop(self.endpoints.insert(key.clone(), Some((Arc::clone(endpoint), *standing))));
             }
             Record::Delete(key) => drop(self.endpoints.insert(key.clone(), None)),
             Record::Mark(key, drain) => drop(self.marks.insert(key.clone(), Some(*drain))),
@@ -125,8 +123,8 @@ impl Draft {
 enum Held {
     /// A file's or DNS's, as written there.
     Elsewhere(Owner, bool),
-    /// The API's; whether it is a dyno that starts.
-    Api(Arc<Endpoint>, bool),
+    /// The API's.
+    Api(Arc<Endpoint>, Standing),
     /// Nobody's.
     Free,
 }
@@ -268,15 +266,24 @@ impl Plane {
             },
             Change::Put(put) => match (held?, put.drain_only()) {
                 (Held::Elsewhere(_, written), Some(drain)) => self.judge_mark(draft, key, written, drain),
-                (Held::Elsewhere(owner, _), None) => Err(self.owned(owner, key)),
-                (Held::Api(old, starting), Some(drain)) => {
-                    let endpoint = Endpoint { drain, ..Endpoint::clone(&old) };
-                    Ok((endpoint != *old).then(|| put_record(key, endpoint, starting)))
-                }
-                (Held::Api(old, starting), None) => {
+                (Held::Elsewhere(..), None) if put.standing == Standing::Adopted => {
                     let endpoint = self.endpoint(key, put)?;
-                    let differs = endpoint != *old || starting != put.starting;
-                    Ok(differs.then(|| put_record(key, endpoint, put.starting)))
+                    Ok(Some(Record::Put(key.clone(), Arc::new(endpoint), Standing::Adopted)))
+                }
+                (Held::Elsewhere(owner, _), None) => Err(self.owned(owner, key)),
+                (Held::Api(old, standing), Some(drain)) => {
+                    let endpoint = Endpoint { drain, ..Endpoint::clone(&old) };
+                    Ok((endpoint != *old).then(|| Record::Put(key.clone(), Arc::new(endpoint), standing)))
+                }
+                (Held::Api(old, before), None) => {
+                    let endpoint = self.endpoint(key, put)?;
+                    // What was adopted stays so until it is deleted; what is the API's own need not be.
+                    let standing = match (before, put.standing) {
+                        (Standing::Adopted, _) | (_, Standing::Adopted) => before,
+                        (Standing::Beside | Standing::Starting, standing) => standing,
+                    };
+                    let differs = endpoint != *old || standing != before;
+                    Ok(differs.then(|| Record::Put(key.clone(), Arc::new(endpoint), standing)))
                 }
                 (Held::Free, _) => {
                     let endpoint = self.endpoint(key, put)?;
@@ -287,7 +294,9 @@ impl Plane {
                             format!("the API owns {ENDPOINTS_MAX} endpoints already, which is the bound"),
                         ));
                     }
-                    Ok(Some(put_record(key, endpoint, put.starting)))
+                    let standing =
+                        if put.standing == Standing::Starting { put.standing } else { Standing::Beside };
+                    Ok(Some(Record::Put(key.clone(), Arc::new(endpoint), standing)))
                 }
             },
         }
@@ -317,13 +326,13 @@ impl Plane {
     fn held(&self, draft: &Draft, key: &Key, dyno: bool) -> Result<Held, Problem> {
         let api = || match draft.endpoints.get(key) {
             Some(drafted) => drafted.clone(),
-            None => self.overlay.endpoint(key).map(|(endpoint, starting)| (Arc::clone(endpoint), starting)),
+            None => self.overlay.endpoint(key).cloned(),
         };
         let base = &self.accepted.built.model;
         let cluster = base.apps.get(&key.app).and_then(|app| app.clusters.get(&key.cluster));
         let Some(cluster) = cluster else {
             return match api() {
-                Some((endpoint, starting)) => Ok(Held::Api(endpoint, starting)),
+                Some((endpoint, standing)) => Ok(Held::Api(endpoint, standing)),
                 // A dyno without a route to it, such as a worker, is kept all the same.
                 None if dyno && base.apps.contains_key(&key.app) => Ok(Held::Free),
                 None if !base.apps.contains_key(&key.app) => {
@@ -335,13 +344,16 @@ impl Plane {
                 }
             };
         };
+        if let Some((endpoint, Standing::Adopted)) = api() {
+            return Ok(Held::Api(endpoint, Standing::Adopted));
+        }
         if let Some(endpoint) = by_id(cluster, key) {
             return Ok(Held::Elsewhere(endpoint.owner, endpoint.drain));
         }
         if self.is_dns(cluster, key) {
             return Ok(Held::Elsewhere(Owner::Source, false));
         }
-        Ok(api().map_or(Held::Free, |(endpoint, starting)| Held::Api(endpoint, starting)))
+        Ok(api().map_or(Held::Free, |(endpoint, standing)| Held::Api(endpoint, standing)))
     }
 
     /// Whether DNS owns the id: an endpoint made from a name, or a name with this id that has no address yet.
@@ -384,9 +396,13 @@ impl Plane {
             Owner::Api => ("owned_by_api", "the API".to_owned()),
         };
         let id = &key.id;
-        let detail =
-            format!("the endpoint {id} belongs to {whose}; only {{\"drain\": true|false}} may be put here");
-        Problem::new(409, code, detail)
+        let detail = format!(
+            "the endpoint {id} belongs to {whose}; only {{\"drain\": true|false}} may be put here, unless with ?adopt=true"
+        );
+        let mut problem = Problem::new(409, code, detail);
+        let owner = code.strip_prefix("owned_by_").unwrap_or_default();
+        problem.more.insert("owner".to_owned(), serde_json::Value::from(owner));
+        problem
     }
 
     /// Takes away drain marks whose endpoint no accepted configuration has any more. Called after a reload; apps
@@ -420,11 +436,6 @@ impl Plane {
 fn by_id<'c>(cluster: &'c Cluster, key: &Key) -> Option<&'c Arc<Endpoint>> {
     let at = cluster.endpoints.binary_search_by(|endpoint| endpoint.id.cmp(&key.id)).ok()?;
     cluster.endpoints.get(at)
-}
-
-fn put_record(key: &Key, endpoint: Endpoint, starting: bool) -> Record {
-    let endpoint = Arc::new(endpoint);
-    if starting { Record::Starting(key.clone(), endpoint) } else { Record::Put(key.clone(), endpoint) }
 }
 
 /// There is no place to keep anything.

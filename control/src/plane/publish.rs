@@ -23,6 +23,7 @@ use crate::rundir;
 use crate::settings::{has_side_listener, settings};
 use crate::sources::Sources;
 use crate::status::{NameStatus, StatusCell};
+use crate::store::Standing;
 
 /// How long workers may take before the log says so.
 const SLOW: Duration = Duration::from_secs(1);
@@ -157,7 +158,8 @@ impl Plane {
         let part = self.overlay.part(place);
         let endpoints = part.into_iter().flat_map(|part| part.endpoints.values());
         let dormant: Vec<Dormant> = endpoints
-            .map(|endpoint| Dormant { endpoint: Arc::clone(endpoint), why: Dormancy::NoCluster })
+            .filter(|(_, standing)| *standing != Standing::Starting)
+            .map(|(endpoint, _)| Dormant { endpoint: Arc::clone(endpoint), why: Dormancy::NoCluster })
             .collect();
         if dormant.is_empty() {
             self.dormant.remove(place);

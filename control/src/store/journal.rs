@@ -75,7 +75,7 @@ impl Journal {
             state: Mutex::new(state),
         });
         let (outlet, inlet) = mpsc::channel(WAITING_MAX);
-        let writer = Writer { disk, shared: Arc::clone(&shared), inlet };
+        let writer = Writer { disk, shared: Arc::clone(&shared), inlet, not_before: 0 };
         let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run())?;
         Ok(Self { shared, writer: Some((outlet, thread)) })
     }
@@ -135,6 +135,8 @@ struct Writer {
     disk: Disk,
     shared: Arc<Shared>,
     inlet: mpsc::Receiver<Message>,
+    /// Size below which rewriting is not tried again, after it failed.
+    not_before: u64,
 }
 
 impl Writer {
@@ -145,7 +147,7 @@ impl Writer {
             if self.shared.ending.load(Ordering::Acquire) {
                 return;
             }
-            if self.disk.wants_rewrite(&self.shared.state()) {
+            if self.disk.len() >= self.not_before && self.disk.wants_rewrite(&self.shared.state()) {
                 self.rewrite();
             }
             self.shared.bytes.store(self.disk.len(), Ordering::Relaxed);
@@ -190,6 +192,7 @@ impl Writer {
     fn rewrite(&mut self) {
         let state = self.shared.state().clone();
         if let Err(error) = self.disk.rewrite(&state) {
+            self.not_before = self.disk.len().saturating_mul(2);
             tracing::warn!(%error, "the journal could not be rewritten; it goes on growing");
         }
     }

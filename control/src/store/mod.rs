@@ -23,7 +23,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub(crate) use journal::{Journal, peek};
-pub(crate) use record::{ENDPOINTS, MARKS, Record, endpoint_key};
+pub(crate) use record::{ENDPOINTS, MARKS, Record, Standing, endpoint_key};
 
 /// Counts transactions, from 1; 0 is before the first.
 pub(crate) type Revision = u64;

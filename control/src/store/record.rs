@@ -18,13 +18,23 @@ pub(crate) const ENDPOINTS: &str = "endpoints/";
 /// Where drain marks are.
 pub(crate) const MARKS: &str = "marks/";
 
+/// How an endpoint of the API stands to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Standing {
+    /// It is served unless a file or DNS has its id.
+    #[default]
+    Beside,
+    /// It stands in for the one of a file or of DNS, knowingly.
+    Adopted,
+    /// It is not served yet: a dyno that starts.
+    Starting,
+}
+
 /// One change of what stands over the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Record {
     /// An endpoint owned by the API was made or changed.
-    Put(Key, Arc<Endpoint>),
-    /// The same, of one that is not to be served yet: a dyno that starts.
-    Starting(Key, Arc<Endpoint>),
+    Put(Key, Arc<Endpoint>, Standing),
     /// An endpoint owned by the API was deleted.
     Delete(Key),
     /// An endpoint owned by someone else was told to drain (true) or not to (false).
@@ -47,6 +57,8 @@ struct Words {
     release: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     starting: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    adopted: bool,
 }
 
 #[derive(Deserialize)]
@@ -83,25 +95,22 @@ impl Record {
     /// The endpoint it is about.
     pub(crate) fn key(&self) -> &Key {
         match self {
-            Record::Put(key, _)
-            | Record::Starting(key, _)
-            | Record::Delete(key)
-            | Record::Mark(key, _)
-            | Record::Unmark(key) => key,
+            Record::Put(key, ..) | Record::Delete(key) | Record::Mark(key, _) | Record::Unmark(key) => key,
         }
     }
 
     /// What is written for it.
     pub(crate) fn write(&self) -> Write {
         match self {
-            Record::Put(key, endpoint) | Record::Starting(key, endpoint) => {
+            Record::Put(key, endpoint, standing) => {
                 let words = json!(Words {
                     address: endpoint.address.to_string(),
                     weight: endpoint.weight,
                     zone: endpoint.zone.as_deref().map(str::to_owned),
                     drain: endpoint.drain,
                     release: endpoint.release.as_deref().map(str::to_owned),
-                    starting: matches!(self, Record::Starting(..)),
+                    starting: *standing == Standing::Starting,
+                    adopted: *standing == Standing::Adopted,
                 });
                 Write { key: endpoint_key(key), value: Some(Arc::from(words.to_string())) }
             }
@@ -129,10 +138,12 @@ impl Record {
                 release: words.release.as_deref().map(Arc::from),
                 owner: Owner::Api,
             };
-            let endpoint = Arc::new(endpoint);
-            let record =
-                if words.starting { Record::Starting(key, endpoint) } else { Record::Put(key, endpoint) };
-            return Ok(Some(record));
+            let standing = match (words.starting, words.adopted) {
+                (true, _) => Standing::Starting,
+                (false, true) => Standing::Adopted,
+                (false, false) => Standing::Beside,
+            };
+            return Ok(Some(Record::Put(key, Arc::new(endpoint), standing)));
         }
         let Some(path) = object.key.strip_prefix(MARKS) else { return Ok(None) };
         let words: MarkWords = serde_json::from_str(&object.value).map_err(|error| error.to_string())?;

@@ -270,7 +270,7 @@ fn a_journal_of_the_format_before_is_read_and_rewritten() {
         assert_eq!(loud, None);
         let records: Vec<Record> =
             all(&journal).iter().map(|object| Record::read(object).unwrap().unwrap()).collect();
-        let Record::Put(key, endpoint) = &records[0] else { panic!("{records:?}") };
+        let Record::Put(key, endpoint, Standing::Beside) = &records[0] else { panic!("{records:?}") };
         assert_eq!((key.id.as_str(), endpoint.weight, endpoint.drain), ("a", 7, true));
         assert_eq!(
             (endpoint.address.to_string().as_str(), endpoint.zone.as_deref()),

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::{one, problem};
 
-/// Restarts after a kill.
-const KILLS: u16 = 10;
+/// Restarts after a kill; `EKIDEN_KILLS` asks for more.
+const KILLS: u16 = 20;
 /// Endpoints that are written again and again.
 const IDS: u16 = 5;
 /// First port; each write has the next.
@@ -56,7 +56,8 @@ fn killed_at_any_moment_it_has_every_change_that_was_answered() {
     let next = Arc::new(AtomicU16::new(0));
     // The newest answered port of each id.
     let answered = Arc::new(Mutex::new(vec![0_u16; usize::from(IDS)]));
-    for round in 0..KILLS {
+    let kills = std::env::var("EKIDEN_KILLS").map_or(KILLS, |text| text.parse().unwrap());
+    for round in 0..kills {
         let router = Ekiden::start(setup);
         let listed = router.control("GET", "/v1/apps/default/clusters/many/endpoints", "").json();
         for (number, wanted) in answered.lock().unwrap().iter().enumerate().filter(|(_, wanted)| **wanted > 0)
@@ -98,7 +99,7 @@ fn killed_at_any_moment_it_has_every_change_that_was_answered() {
             }
         });
         // Somewhere inside the write after these.
-        until_true("some writes", || next.load(Ordering::Acquire) > from + 3 + round * 7);
+        until_true("some writes", || next.load(Ordering::Acquire) > from + 3 + round % 10 * 7);
         setup = router.kill();
         writer.join().unwrap();
     }
