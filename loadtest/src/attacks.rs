@@ -70,7 +70,7 @@ impl Cost {
     /// Nanoseconds by byte or by connection.
     fn per_unit(&self, class: Class) -> f64 {
         let units = match class {
-            Class::Heads | Class::Bodies => self.done.sent,
+            Class::Heads | Class::Bodies | Class::Frames => self.done.sent,
             Class::Responses => self.done.read,
             Class::Connections => self.done.opened,
         };
@@ -151,7 +151,8 @@ fn round(
     dir: &Path,
 ) -> Fallible<Round> {
     std::fs::create_dir_all(dir)?;
-    let mut front = fronts::start(Kind::Ekiden, "ekiden", origin, dir)?;
+    let kind = if attack.http2 { Kind::EkidenH2c } else { Kind::Ekiden };
+    let mut front = fronts::start(kind, "ekiden", origin, dir)?;
     let sink_at = launch::free_address()?;
     let mut sink = Launch::own("sink", LOAD_CORE)?.arg("--listen").arg(sink_at.to_string()).start(dir)?;
     await_sink(&mut sink, sink_at)?;
@@ -252,7 +253,7 @@ impl Windows<'_> {
         self.settle()?;
         let spent = match self.attack.class {
             Class::Connections => before_open.until(&CpuTime::of_tree(pid)?),
-            Class::Heads | Class::Bodies | Class::Responses => opened.until(&turned),
+            Class::Heads | Class::Bodies | Class::Responses | Class::Frames => opened.until(&turned),
         };
         let count = |key: &str| said[key].as_u64().unwrap_or(0);
         let done =

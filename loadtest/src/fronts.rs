@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     EkidenLogged,
     /// Ours, with one rate limit on its route; takes part in `limits` only.
     EkidenLimited,
+    /// Ours, with HTTP/2 in clear text on its listener; takes part in `attacks` only.
+    EkidenH2c,
     /// Debian's HAProxy.
     Haproxy,
     /// Debian's nginx.
@@ -62,6 +64,7 @@ impl Kind {
             Self::Ekiden => "ekiden",
             Self::EkidenLogged => "ekiden-log",
             Self::EkidenLimited => "ekiden-limit",
+            Self::EkidenH2c => "ekiden-h2c",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
@@ -78,7 +81,7 @@ impl Kind {
     /// Whether it can serve TLS in the comparison.
     pub(crate) fn speaks_tls(self) -> bool {
         match self {
-            Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited => true,
+            Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited | Self::EkidenH2c => true,
             Self::Haproxy | Self::Nginx | Self::Envoy => true,
             Self::Null | Self::Pingora => false,
         }
@@ -86,13 +89,13 @@ impl Kind {
 
     /// Whether it is our own binary.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited)
+        matches!(self, Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited | Self::EkidenH2c)
     }
 
     /// Its program, or what to do to have it.
     pub(crate) fn program(self) -> Fallible<PathBuf> {
         match self {
-            Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited => ekiden_program(),
+            Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited | Self::EkidenH2c => ekiden_program(),
             Self::Haproxy => installed("haproxy", "apt install haproxy"),
             Self::Nginx => installed("nginx", "apt install nginx"),
             Self::Envoy => envoy_program(),
@@ -104,7 +107,7 @@ impl Kind {
     /// First line of what it says about its version.
     pub(crate) fn version(self, program: &Path) -> String {
         let argument = match self {
-            Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited => "version",
+            Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited | Self::EkidenH2c => "version",
             Self::Haproxy | Self::Nginx => "-v",
             Self::Envoy | Self::Pingora => "--version",
             Self::Null => return "this crate".to_owned(),
@@ -201,16 +204,17 @@ pub(crate) fn launch(
     };
     let secure = secure.as_ref();
     let file = dir.join(match kind {
-        Kind::Ekiden | Kind::EkidenLogged | Kind::EkidenLimited => "ekiden.toml",
+        Kind::Ekiden | Kind::EkidenLogged | Kind::EkidenLimited | Kind::EkidenH2c => "ekiden.toml",
         Kind::Envoy => "envoy.yaml",
         Kind::Haproxy | Kind::Nginx | Kind::Null | Kind::Pingora => "proxy.cfg",
     });
     Ok(match kind {
-        Kind::Ekiden | Kind::EkidenLogged | Kind::EkidenLimited => {
+        Kind::Ekiden | Kind::EkidenLogged | Kind::EkidenLimited | Kind::EkidenH2c => {
             let logged = kind == Kind::EkidenLogged;
             let log = logged.then(|| dir.join("access.log"));
             let limits = if kind == Kind::EkidenLimited { texts::LIMIT } else { "" };
-            fs::write(&file, texts::ekiden(address, secure, origin, log.as_deref(), limits))?;
+            let keys = if kind == Kind::EkidenH2c { "h2c = true\n" } else { "" };
+            fs::write(&file, texts::ekiden((address, keys), secure, origin, log.as_deref(), limits))?;
             let telemetry = if logged { launch::free_address()?.to_string() } else { "off".to_owned() };
             ekiden(launch, &file, dir, 1, &telemetry, "off")
         }

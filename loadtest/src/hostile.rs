@@ -1,12 +1,14 @@
-//! The attacks of HTTP/1: a script for one hostile connection each. Whoever runs them says when a turn is due.
+//! The attacks of HTTP/1 and HTTP/2: a script for one hostile connection each. Whoever runs them says when a turn is due.
 //!
 //! `/sink` is a path whose origin reads and never answers, `/flood` one that answers without an end. Floods of half-open
 //! TCP handshakes are not here: no process sees them, the kernel answers with SYN cookies.
 
 mod client;
+mod http2;
 mod list;
 
 pub use client::{Hostile, Tally};
+pub use http2::honest;
 pub use list::attacks;
 
 /// What an attack is measured against: honest traffic that asks the same of a router.
@@ -20,6 +22,8 @@ pub enum Class {
     Responses,
     /// A new connection with one request each, by connection.
     Connections,
+    /// Requests of HTTP/2 on connections that are kept, by byte of their frames.
+    Frames,
 }
 
 /// What one hostile client does, the same for all of a crowd.
@@ -30,9 +34,13 @@ pub struct Attack {
     /// What honest traffic it is compared with.
     pub class: Class,
     /// Sent as soon as the connection is open.
-    pub first: String,
+    pub first: Vec<u8>,
     /// Sent at each turn; empty when it says nothing more.
     pub drip: &'static [u8],
+    /// What the turn of a connection with that number, from 0, sends; none where `drip` says it all.
+    pub frames: Option<fn(u64) -> Vec<u8>>,
+    /// Speaks HTTP/2 in clear text.
+    pub http2: bool,
     /// Most bytes read at a turn; 0 when it never reads.
     pub reads: usize,
     /// Receive buffer in bytes; none: as large as the kernel gives.

@@ -4,7 +4,7 @@
 use super::honest::Honest;
 use crate::failure::{Failure, Fallible, failure};
 use clap::Args;
-use ekiden_loadtest::hostile::{Attack, Hostile, Tally, attacks};
+use ekiden_loadtest::hostile::{self, Attack, Class, Hostile, Tally, attacks};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -76,7 +76,13 @@ pub(crate) fn named(name: &str) -> Fallible<Attack> {
 pub(crate) fn run(options: &CrowdOptions) -> Fallible<()> {
     let attack = named(&options.name)?;
     let mut tally = Tally::default();
-    if options.honest {
+    if options.honest && attack.class == Class::Frames {
+        let honest = hostile::honest();
+        let open = |_| Hostile::open(&honest, HOSTILE, options.to, &mut tally).map_err(Failure::from);
+        let mut crowd: Vec<Hostile<'_>> = (0..options.connections).map(open).collect::<Fallible<_>>()?;
+        keep_on(&mut crowd, options.rate, &mut tally)?;
+        if tally.cut > 0 { Err(failure("an honest client was cut")) } else { Ok(()) }
+    } else if options.honest {
         let open = |_| Honest::open(&attack, options.to);
         let mut crowd: Vec<Honest> = (0..options.connections).map(open).collect::<Fallible<_>>()?;
         tally.opened = crowd.len() as u64;

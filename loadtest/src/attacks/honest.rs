@@ -110,12 +110,14 @@ fn message(attack: &Attack) -> Message {
         }
         Class::Heads => (vec![get("/")], false),
         Class::Bodies => (upload(attack), false),
+        // Not by this client: see `crowd`.
+        Class::Frames => (Vec::new(), false),
     };
     Message { pieces, renews }
 }
 
 fn upload(attack: &Attack) -> Vec<Vec<u8>> {
-    let is_chunked = attack.first.contains("chunked");
+    let is_chunked = attack.first.windows(7).any(|words| words == b"chunked");
     let framing = if is_chunked {
         "Transfer-Encoding: chunked".to_owned()
     } else {

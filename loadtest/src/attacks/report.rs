@@ -20,7 +20,7 @@ const ALLOWANCE: u64 = 64 << 10;
 
 const WORDS: &str = "\
 The p99 is of normal traffic in an open loop, with the attack aimed at a sink and at the router. CPU is the router's, of the attack alone against honest traffic of its class alone: \
-heads and bodies by byte sent, in the same pieces (a piece is a packet, which costs what it costs whatever it holds), responses by byte read, the others by connection with its open and close. Held is \
+heads, bodies and frames of HTTP/2 by byte sent, in the same pieces (a piece is a packet, which costs what it costs whatever it holds), responses by byte read, the others by connection with its open and close. Held is \
 the most the process grew by, and the most that waited in its sockets on both sides; unanswered is what it had been sent on the connections open at the end. The bar is on what is held \
 beyond 64 KiB a connection.";
 
@@ -45,6 +45,7 @@ fn unit(class: Class) -> &'static str {
         Class::Bodies => "body byte",
         Class::Responses => "byte read",
         Class::Connections => "connection",
+        Class::Frames => "byte of frames",
     }
 }
 

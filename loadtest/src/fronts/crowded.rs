@@ -51,7 +51,12 @@ pub(crate) fn start_crowded(kind: Kind, before: Crowded<'_>, dir: &Path) -> Fall
             fs::write(&file, nginx(address, before, &dir))?;
             launch.arg("-e").arg(dir.join("error.log")).arg("-p").arg(&dir).arg("-c").arg(file)
         }
-        Kind::EkidenLogged | Kind::EkidenLimited | Kind::Envoy | Kind::Null | Kind::Pingora => {
+        Kind::EkidenLogged
+        | Kind::EkidenLimited
+        | Kind::EkidenH2c
+        | Kind::Envoy
+        | Kind::Null
+        | Kind::Pingora => {
             return Err(failure(format!("{} takes no part in this", kind.name())));
         }
     };

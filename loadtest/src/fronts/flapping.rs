@@ -39,7 +39,7 @@ pub(crate) fn start_before(kind: Kind, endpoints: &[SocketAddr; 3], dir: &Path) 
             let file = write("envoy.yaml", envoy(address, endpoints))?;
             launch.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]).arg(file)
         }
-        Kind::EkidenLogged | Kind::EkidenLimited | Kind::Null | Kind::Pingora => {
+        Kind::EkidenLogged | Kind::EkidenLimited | Kind::EkidenH2c | Kind::Null | Kind::Pingora => {
             return Err(failure(format!("{} does not take part in flap", kind.name())));
         }
     };

@@ -11,7 +11,7 @@ pub(super) const LIMIT: &str = "limit = [{ rate = \"1000000/s\", burst = 1000000
 /// Ekiden's smallest file, with the access log to `log` or off, and room for as many connections as the peers get. `route`
 /// holds further keys of its route.
 pub(super) fn ekiden(
-    address: SocketAddr,
+    (address, keys): (SocketAddr, &str),
     secure: Option<&Secure>,
     origin: SocketAddr,
     log: Option<&Path>,
@@ -23,7 +23,7 @@ pub(super) fn ekiden(
     });
     let to = log.map_or_else(|| "off".to_owned(), |path| path.display().to_string());
     format!(
-        "max_connections = 19000\n\n[access_log]\nto = \"{to}\"\n\n[listener.edge]\naddress = \"{address}\"\n\n{secure}\
+        "max_connections = 19000\n\n[access_log]\nto = \"{to}\"\n\n[listener.edge]\naddress = \"{address}\"\n{keys}\n{secure}\
          [cluster.web]\nendpoints = [\"{origin}\"]\n\n[[route]]\ncluster = \"web\"\n{route}"
     )
 }

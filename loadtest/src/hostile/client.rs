@@ -28,6 +28,7 @@ pub struct Hostile<'a> {
     to: SocketAddr,
     stream: TcpStream,
     sent: u64,
+    turns: u64,
 }
 
 impl<'a> Hostile<'a> {
@@ -37,7 +38,7 @@ impl<'a> Hostile<'a> {
     /// The socket's, except that of a connection that is cut at once.
     pub fn open(attack: &'a Attack, from: Ipv4Addr, to: SocketAddr, tally: &mut Tally) -> io::Result<Self> {
         let stream = connect(attack, from, to)?;
-        let mut this = Self { attack, from, to, stream, sent: 0 };
+        let mut this = Self { attack, from, to, stream, sent: 0, turns: 0 };
         this.begin(tally)?;
         Ok(this)
     }
@@ -65,9 +66,9 @@ impl<'a> Hostile<'a> {
 
     fn begin(&mut self, tally: &mut Tally) -> io::Result<()> {
         tally.opened += 1;
-        self.sent = 0;
+        (self.sent, self.turns) = (0, 0);
         // Small enough for a socket's buffer, so that a blocking write does not block.
-        if self.stream.write_all(self.attack.first.as_bytes()).is_ok() {
+        if self.stream.write_all(&self.attack.first).is_ok() {
             self.sent = self.attack.first.len() as u64;
             tally.sent += self.sent;
         }
@@ -91,10 +92,13 @@ impl<'a> Hostile<'a> {
                 Err(_) => return false,
             }
         }
-        if self.attack.drip.is_empty() {
+        let made = self.attack.frames.map(|frames| frames(self.turns));
+        self.turns += 1;
+        let bytes = made.as_deref().unwrap_or(self.attack.drip);
+        if bytes.is_empty() {
             return true;
         }
-        match self.stream.write(self.attack.drip) {
+        match self.stream.write(bytes) {
             Ok(count) => {
                 self.sent += count as u64;
                 tally.sent += count as u64;

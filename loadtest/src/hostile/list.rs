@@ -9,12 +9,14 @@ const GET: &str = "GET /good HTTP/1.1\r\nHost: a\r\n";
 const POST: &str = "POST /sink HTTP/1.1\r\nHost: a\r\n";
 const FLOOD: &str = "GET /flood HTTP/1.1\r\nHost: a\r\n\r\n";
 
-fn attack(name: &'static str, class: Class, first: impl Into<String>) -> Attack {
+pub(super) fn attack(name: &'static str, class: Class, first: impl Into<String>) -> Attack {
     Attack {
         name,
         class,
-        first: first.into(),
+        first: first.into().into_bytes(),
         drip: b"",
+        frames: None,
+        http2: false,
         reads: READS,
         window: None,
         half_closed: false,
@@ -22,8 +24,12 @@ fn attack(name: &'static str, class: Class, first: impl Into<String>) -> Attack 
     }
 }
 
-/// All attacks there are for HTTP/1.
+/// All attacks there are.
 pub fn attacks() -> Vec<Attack> {
+    [http1(), super::http2::attacks()].concat()
+}
+
+fn http1() -> Vec<Attack> {
     let long = format!("{POST}Content-Length: 100000000\r\n\r\n");
     let chunked = format!("{POST}Transfer-Encoding: chunked\r\n\r\n");
     // Large fields, the last of which never ends: what looks at the whole head for each byte is found out.

@@ -22,8 +22,9 @@ const RESET_MAX: u64 = STREAMS_MAX as u64 + 44;
 const WINDOW_UPDATE_MAX: u64 = 200;
 /// WINDOW_UPDATE for each frame with data sent to the client.
 const WINDOW_UPDATES_EACH: u64 = 10;
-/// CONTINUATION in one header block: the largest list there may be takes four of the smallest frame size.
-const CONTINUATION_MAX: u64 = 6;
+/// CONTINUATION in one header block: the largest list there may be takes four of the smallest frame size. No more than the
+/// codec takes, so that it is this budget that is named.
+const CONTINUATION_MAX: u64 = 5;
 /// Frames of unknown types, and GOAWAY, in a window.
 const OTHER_MAX: u64 = 100;
 
@@ -229,7 +230,7 @@ mod tests {
             (frame(kind::DATA, 0, 0), 100, Budget::EmptyData),
             (frame(kind::RST_STREAM, 0, 4), 300, Budget::Reset),
             (frame(kind::WINDOW_UPDATE, 0, 4), 200, Budget::WindowUpdate),
-            (frame(kind::CONTINUATION, 0, 1), 6, Budget::Continuation),
+            (frame(kind::CONTINUATION, 0, 1), 5, Budget::Continuation),
             (frame(0xbe, 0, 0), 100, Budget::Other),
         ];
         for (frame, most, budget) in rows {

@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use ekiden_core::outcome::Cause;
@@ -88,6 +88,11 @@ impl ClientStream {
     /// Whether the request ended with its head.
     pub fn has_no_body(&self) -> bool {
         self.body.is_end_stream()
+    }
+
+    /// Whether the client has taken the request back, or the connection has ended.
+    pub fn is_reset(&mut self) -> bool {
+        self.respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     /// Holds the client to a length: the bytes that make the body complete are given out once the stream has ended, so that no

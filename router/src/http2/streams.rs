@@ -17,6 +17,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::Request;
 
+use crate::exchange::downstream::Downstream;
 use crate::exchange::request_out::choose_request_id;
 use crate::exchange::{After, Workspace, run, trace};
 use crate::http2::connection::Accepted;
@@ -179,6 +180,12 @@ impl StreamWork {
     async fn serve(&mut self) {
         let Self { connection, busy, settings, judged, .. } = self;
         let Some(ws) = busy.as_mut().and_then(Busy::workspace) else { return };
+        if connection.stream.is_reset() {
+            // Rapid reset: no endpoint is asked for what is not wanted any more.
+            choose_request_id(&connection.worker, ws);
+            trace::end(&connection.worker, ws, connection.stream.loss());
+            return;
+        }
         match ws.request.framing {
             Framing::Length(bytes) => connection.stream.expect_length(bytes),
             Framing::None

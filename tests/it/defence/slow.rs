@@ -2,7 +2,7 @@
 //! normal client waiting.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{HOSTILE, NORMAL, client_from};
 use ekiden_loadtest::hostile::{Attack, Hostile, Tally, attacks};
@@ -12,6 +12,11 @@ use ekiden_tests::{DEADLINE, Ekiden, Origin, Served, Setup, web};
 const CROWD: usize = 60;
 /// Memory that one may hold.
 const PER_CONNECTION: u64 = 64 << 10;
+/// Memory that one stream of HTTP/2 may hold beside: a request under way, and a buffer of its response, which waits for a
+/// window.
+const PER_STREAM: u64 = 48 << 10;
+/// Streams that the attacks of HTTP/2 have open at once, at most, on a connection.
+const STREAMS: u64 = 4;
 /// Bytes that the kernel may hold of what one of them does not read: what the router lets it have beyond the window, the
 /// largest packet of loopback, and the window, which grows with what is read. Without a bound it is megabytes.
 const QUEUED: u64 = 512 << 10;
@@ -31,6 +36,11 @@ struct Bound {
 /// A bound whose metric is the outcome's code.
 fn bound(attack: &'static str, listener: &'static str, code: &'static str) -> Bound {
     Bound { attack, listener, idle: "700ms", metric: "ekiden_outcomes_total", label: code }
+}
+
+/// A budget of HTTP/2, at its default.
+fn calmed(attack: &'static str, budget: &'static str) -> Bound {
+    Bound { metric: "ekiden_http2_calmed_total", ..bound(attack, "h2c = true", budget) }
 }
 
 const SLOW_BODY: &str = "limits = { body_idle = \"500ms\", min_body_rate = \"100MB\" }";
@@ -64,6 +74,23 @@ fn bounds() -> Vec<Bound> {
                 "connection_rate_per_client = \"1/h\"\nconnection_burst_per_client = 100",
                 "client_rate",
             )
+        },
+        calmed("ping flood", "ping"),
+        calmed("unread pings", "ping"),
+        calmed("settings flood", "settings"),
+        calmed("priority flood", "priority"),
+        calmed("empty data flood", "empty_data"),
+        calmed("window update flood", "window_update"),
+        calmed("unknown frames", "other"),
+        calmed("rapid reset", "reset"),
+        calmed("made you reset", "codec"),
+        calmed("malformed requests", "malformed"),
+        calmed("continuation flood", "continuation"),
+        bound("header bomb", "h2c = true", "too_many_fields"),
+        bound("closed windows", "h2c = true", "client_idle"),
+        Bound {
+            metric: "ekiden_connections_idle_closed_total",
+            ..bound("silent after the preface", "h2c = true\nlimits = { keepalive_idle = \"500ms\" }", "")
         },
     ]
 }
@@ -136,8 +163,8 @@ fn run(attack: &Attack, bound: &Bound) {
         most = most.max(resident(router.id()));
         most_queued = most_queued.max(queued(router.address().port()));
         normal = client_from(NORMAL, router.address());
-        normal.patience(Duration::from_secs(2));
-        assert_eq!(normal.get("a", "/good").status, 200, "{}: a normal client suffers", attack.name);
+        let response = normal.get("a", "/good");
+        assert_eq!(response.status, 200, "{}: a normal client suffers: {response:?}", attack.name);
         let ended = ended(&router, bound);
         if ended >= CROWD as f64 {
             break;
@@ -146,7 +173,8 @@ fn run(attack: &Attack, bound: &Bound) {
         let has_time = began.elapsed() < DEADLINE || turns < TURNS;
         assert!(has_time, "{}: {ended} of {CROWD} were ended; {tally:?}", attack.name);
     }
-    let allowed = CROWD as u64 * PER_CONNECTION + SLACK;
+    let streams = if attack.http2 { STREAMS } else { 0 };
+    let allowed = CROWD as u64 * (PER_CONNECTION + streams * PER_STREAM) + SLACK;
     assert!(most.saturating_sub(before) <= allowed, "{}: from {before} to {most} bytes", attack.name);
     assert!(most_queued <= CROWD as u64 * QUEUED, "{}: {most_queued} bytes in the kernel", attack.name);
 }

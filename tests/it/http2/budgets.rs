@@ -130,3 +130,25 @@ fn what_honest_clients_do_goes_through() {
     while frames.first(kind::HEADERS).stream != 1001 {}
     assert_eq!(router.metric("ekiden_http2_calmed_total", &[]), 0.0);
 }
+
+/// A request that is taken back before it has begun asks nothing of an endpoint.
+#[test]
+fn what_is_reset_at_once_reaches_no_endpoint() {
+    let echo = Echo::start("a");
+    let router = serve(echo.address);
+    let mut frames = Frames::connect(router.setup().address());
+    let all: Vec<u8> = (0..20_u32)
+        .flat_map(|number| {
+            let stream = number * 2 + 1;
+            let mut both = frame(kind::HEADERS, END | END_HEADERS, stream, &get(&[]));
+            both.extend(frame(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+            both
+        })
+        .collect();
+    // In one piece, so that each reset is there when its request is.
+    frames.bytes(&all);
+    frames.send(kind::HEADERS, END | END_HEADERS, 101, &get(&[]));
+    assert_eq!(frames.first(kind::HEADERS).stream, 101);
+    until_true("the records", || router.metric("ekiden_outcomes_total", &["\"client_gone\""]) == 20.0);
+    assert_eq!(echo.requests(), 1);
+}
