@@ -68,7 +68,7 @@ fn run(command: Command) -> Fallible<()> {
                 options.common.build()?;
             }
             let count = if options.common.smoke { 500 } else { options.count };
-            idle::run(&kinds, count, options.common.date.as_deref(), options.common.record)
+            idle::run(&kinds, &options.speaks(), count, options.common.date.as_deref(), options.common.record)
         }
         Command::Flap(options) => {
             let wish = options.wish()?;
@@ -112,7 +112,7 @@ fn run(command: Command) -> Fallible<()> {
             // An open loop reports its failures as a figure; a closed one is asked for exact counts.
             if options.rate.is_some() { Ok(()) } else { Err(failure(report.reasons.join("; "))) }
         }
-        Command::Hold { to, count, path } => hold::run(to, count, &path),
+        Command::Hold { to, count, path, speaks } => hold::run(to, count, &path, speaks),
         Command::Exec { cores, command } => Err(launch::become_pinned(&cores, &command)),
     }
 }

@@ -7,9 +7,10 @@ mod overload;
 use crate::attacks::crowd::CrowdOptions;
 use crate::failure::{Fallible, failure};
 use crate::fronts::Kind;
+use crate::hold::Speaks;
 use crate::peers::{self, Case, Traffic};
 use crate::{flap, instructions, swap};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use hostile::AttacksOptions;
 pub(crate) use load::DriveOptions;
 pub(crate) use overload::OverloadOptions;
@@ -106,6 +107,8 @@ pub(crate) enum Command {
         count: usize,
         #[arg(long, default_value = "/")]
         path: String,
+        #[arg(long, value_enum, default_value = "plain")]
+        speaks: Speaks,
     },
     /// Pins itself and becomes another program.
     #[command(hide = true)]
@@ -269,11 +272,19 @@ pub(crate) struct IdleOptions {
     /// Proxies, as for `peers`; default ekiden, haproxy, nginx.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// What the connections speak; default all.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    speaks: Vec<Speaks>,
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 }
 
 impl IdleOptions {
+    /// What the connections speak.
+    pub(crate) fn speaks(&self) -> Vec<Speaks> {
+        if self.speaks.is_empty() { Speaks::value_variants().to_vec() } else { self.speaks.clone() }
+    }
+
     /// The proxies asked for.
     pub(crate) fn kinds(&self) -> Fallible<Vec<Kind>> {
         kinds(&self.only, &[Kind::Ekiden, Kind::Haproxy, Kind::Nginx])

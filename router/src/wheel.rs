@@ -17,6 +17,11 @@ const TICK_MS: u64 = 10;
 const BUCKETS: usize = 8192;
 /// No deadline.
 const NEVER: u64 = u64::MAX;
+/// Slots are made so many at a time and kept: each on its own, between what a connection holds, would keep a page of the heap
+/// from being given back when a crowd has left.
+const BLOCK: usize = 64;
+
+type Block = Rc<[Slot; BLOCK]>;
 
 #[derive(Debug)]
 struct Slot {
@@ -25,6 +30,23 @@ struct Slot {
     busy: Cell<bool>,
     generation: Cell<u32>,
     waker: RefCell<Option<Waker>>,
+}
+
+impl Slot {
+    fn unused() -> Self {
+        Self {
+            deadline_ms: Cell::new(NEVER),
+            scheduled_ms: Cell::new(NEVER),
+            busy: Cell::new(false),
+            generation: Cell::new(0),
+            waker: RefCell::new(None),
+        }
+    }
+}
+
+/// Where a slot of a number stands in its block.
+fn place(index: u32) -> usize {
+    index as usize % BLOCK
 }
 
 /// A slot standing in a bucket. Stale when the slot was freed or is scheduled for another time since.
@@ -38,7 +60,7 @@ struct Entry {
 /// The wheel of one worker.
 #[derive(Debug)]
 pub struct Wheel {
-    slots: RefCell<Vec<Rc<Slot>>>,
+    blocks: RefCell<Vec<Block>>,
     free: RefCell<Vec<u32>>,
     buckets: RefCell<Vec<Vec<Entry>>>,
     turned_ms: Cell<u64>,
@@ -50,14 +72,14 @@ pub struct Wheel {
 pub struct Deadline {
     wheel: Rc<Wheel>,
     index: u32,
-    slot: Rc<Slot>,
+    block: Block,
 }
 
 impl Wheel {
     /// An empty wheel at time 0. Times are milliseconds of the worker's clock.
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
-            slots: RefCell::default(),
+            blocks: RefCell::default(),
             free: RefCell::default(),
             buckets: RefCell::new(vec![Vec::new(); BUCKETS]),
             turned_ms: Cell::new(0),
@@ -67,21 +89,16 @@ impl Wheel {
 
     /// A slot without a deadline. Called once a connection.
     pub fn slot(self: &Rc<Self>) -> Deadline {
-        let mut slots = self.slots.borrow_mut();
-        let reused =
-            self.free.borrow_mut().pop().and_then(|i| slots.get(i as usize).map(|s| (i, Rc::clone(s))));
-        let (index, slot) = reused.unwrap_or_else(|| {
-            let slot = Rc::new(Slot {
-                deadline_ms: Cell::new(NEVER),
-                scheduled_ms: Cell::new(NEVER),
-                busy: Cell::new(false),
-                generation: Cell::new(0),
-                waker: RefCell::new(None),
-            });
-            slots.push(Rc::clone(&slot));
-            (slots.len() as u32 - 1, slot)
+        let (mut blocks, mut free) = (self.blocks.borrow_mut(), self.free.borrow_mut());
+        let reused = free.pop().and_then(|i| blocks.get(i as usize / BLOCK).map(|b| (i, Rc::clone(b))));
+        let (index, block) = reused.unwrap_or_else(|| {
+            let first = (blocks.len() * BLOCK) as u32;
+            let block: Block = Rc::new(std::array::from_fn(|_| Slot::unused()));
+            blocks.push(Rc::clone(&block));
+            free.extend((first + 1..first + BLOCK as u32).rev());
+            (first, block)
         });
-        Deadline { wheel: Rc::clone(self), index, slot }
+        Deadline { wheel: Rc::clone(self), index, block }
     }
 
     fn schedule(&self, index: u32, slot: &Slot, at_ms: u64) {
@@ -109,9 +126,9 @@ impl Wheel {
         }
         self.turned_ms.set(now_ms);
         for entry in due.drain(..) {
-            let slot = self.slots.borrow().get(entry.index as usize).cloned();
-            if let Some(slot) = slot {
-                self.look(entry, &slot, now_ms);
+            let block = self.blocks.borrow().get(entry.index as usize / BLOCK).cloned();
+            if let Some(slot) = block.as_ref().and_then(|block| block.get(place(entry.index))) {
+                self.look(entry, slot, now_ms);
             }
         }
         self.due.replace(due);
@@ -139,7 +156,7 @@ impl Wheel {
 
     /// Wakes every task (`all`) or those inside an exchange. Called on drain and when old tables must be let go.
     pub fn wake(&self, all: bool) {
-        for slot in self.slots.borrow().iter() {
+        for slot in self.blocks.borrow().iter().flat_map(|block| block.iter()) {
             if (all || slot.busy.get())
                 && let Some(waker) = slot.waker.borrow().as_ref()
             {
@@ -150,36 +167,40 @@ impl Wheel {
 
     /// Slots in use.
     pub fn in_use(&self) -> usize {
-        self.slots.borrow().len() - self.free.borrow().len()
+        self.blocks.borrow().len() * BLOCK - self.free.borrow().len()
     }
 }
 
 impl Deadline {
     /// Sets the deadline and whom to wake. Cheap when it moves later.
     pub fn set(&self, at_ms: u64, waker: &Waker) {
-        self.slot.deadline_ms.set(at_ms);
-        let mut held = self.slot.waker.borrow_mut();
+        let Some(slot) = self.block.get(place(self.index)) else { return };
+        slot.deadline_ms.set(at_ms);
+        let mut held = slot.waker.borrow_mut();
         if !held.as_ref().is_some_and(|w| w.will_wake(waker)) {
             *held = Some(waker.clone());
         }
-        if at_ms < self.slot.scheduled_ms.get() {
-            self.wheel.schedule(self.index, &self.slot, at_ms);
+        if at_ms < slot.scheduled_ms.get() {
+            self.wheel.schedule(self.index, slot, at_ms);
         }
     }
 
     /// Marks whether the connection is inside an exchange.
     pub fn set_busy(&self, busy: bool) {
-        self.slot.busy.set(busy);
+        if let Some(slot) = self.block.get(place(self.index)) {
+            slot.busy.set(busy);
+        }
     }
 }
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        self.slot.generation.set(self.slot.generation.get().wrapping_add(1));
-        self.slot.deadline_ms.set(NEVER);
-        self.slot.scheduled_ms.set(NEVER);
-        self.slot.busy.set(false);
-        self.slot.waker.replace(None);
+        let Some(slot) = self.block.get(place(self.index)) else { return };
+        slot.generation.set(slot.generation.get().wrapping_add(1));
+        slot.deadline_ms.set(NEVER);
+        slot.scheduled_ms.set(NEVER);
+        slot.busy.set(false);
+        slot.waker.replace(None);
         self.wheel.free.borrow_mut().push(self.index);
     }
 }

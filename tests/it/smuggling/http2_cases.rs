@@ -384,6 +384,14 @@ fn targets() -> Vec<Case> {
     ] {
         with_path(path, Fate::Either(Vec::new()));
     }
+    all.extend(authorities());
+    all.extend(methods());
+    all
+}
+
+/// `:authority` and `host`, and schemes.
+fn authorities() -> Vec<Case> {
+    let mut all = Vec::new();
     let authorities: &[(&str, &[&str], &[&str], bool)] = &[
         ("authority alone", &["a"], &[], true),
         ("host alone", &[], &["a"], true),
@@ -417,6 +425,12 @@ fn targets() -> Vec<Case> {
         let fate = if good { Fate::One(Vec::new()) } else { Fate::Refused };
         all.push(bare(format!("scheme {scheme:?}"), fields, fate));
     }
+    all
+}
+
+/// Methods, and pseudo-fields more than once or where they do not belong.
+fn methods() -> Vec<Case> {
+    let mut all = Vec::new();
     for method in [
         "",
         " GET",
