@@ -143,6 +143,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        grpc_web: false,
         priority: Default::default(),
         caps: None,
     }

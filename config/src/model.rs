@@ -251,6 +251,8 @@ pub struct Route {
     pub rate_limits: Option<Arc<RouteLimits>>,
     /// Protocols that a client may switch to. Means nothing without a forward.
     pub upgrades: Upgrades,
+    /// Requests in gRPC-web become calls of gRPC. Then every cluster speaks HTTP/2. Means nothing without a forward.
+    pub grpc_web: bool,
     /// How important its requests are.
     pub priority: Priority,
     /// What its app may use at a time, all routes together. None means no bound.
@@ -563,6 +565,13 @@ pub enum ProbeKind {
     },
     /// A TCP connect.
     Tcp,
+    /// A call of `grpc.health.v1.Health/Check`; passes on SERVING.
+    Grpc {
+        /// The service that is asked for; empty for the whole server.
+        service: Arc<str>,
+        /// `:authority`; the endpoint's address unless written.
+        host: Option<Arc<str>>,
+    },
 }
 
 /// One address of a cluster with a stable id.

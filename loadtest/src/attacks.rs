@@ -16,7 +16,7 @@ mod strength;
 
 use crate::failure::{Fallible, failure};
 use crate::figures::fixed;
-use crate::fronts::{self, Front, Kind};
+use crate::fronts::{self, Front, Kind, Origins};
 use crate::launch::{self, LOAD_CORE, Launch, Running};
 use crate::machine::Machine;
 use crate::usage::{self, CpuTime};
@@ -114,7 +114,7 @@ pub(crate) fn run(wish: &Wish) -> Fallible<()> {
     let machine = Machine::look(wish.date.as_deref());
     let dir = tempfile::tempdir()?;
     let origin_at = launch::free_address()?;
-    let _origin = peers::start_origin(&[origin_at], dir.path())?;
+    let _origin = peers::start_origin(&[origin_at], None, dir.path())?;
     let measure = |attack: &Attack| Measured {
         attack: attack.clone(),
         strength: strength::of(attack, wish.smoke),
@@ -152,7 +152,7 @@ fn round(
 ) -> Fallible<Round> {
     std::fs::create_dir_all(dir)?;
     let kind = if attack.http2 { Kind::EkidenH2c } else { Kind::Ekiden };
-    let mut front = fronts::start(kind, "ekiden", origin, dir)?;
+    let mut front = fronts::start(kind, "ekiden", Origins::plain(origin), dir)?;
     let sink_at = launch::free_address()?;
     let mut sink = Launch::own("sink", LOAD_CORE)?.arg("--listen").arg(sink_at.to_string()).start(dir)?;
     await_sink(&mut sink, sink_at)?;

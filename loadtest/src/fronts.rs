@@ -15,6 +15,7 @@ use crate::failure::{Fallible, failure};
 use crate::http1;
 use crate::launch::{self, Launch, ROUTER_CORE, Running};
 use crate::origin;
+use crate::peers::Traffic;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,15 @@ impl Kind {
         }
     }
 
+    /// Whether it can carry that traffic as it is set up here. nginx speaks HTTP/2 to endpoints in its module for gRPC only.
+    pub(crate) fn carries(self, traffic: Traffic) -> bool {
+        match (traffic, self) {
+            (Traffic::Streams2(_), Self::Nginx) => false,
+            (Traffic::Streams2(_) | Traffic::Calls(_), _) => self.speaks_tls(),
+            _ => true,
+        }
+    }
+
     /// Whether it is our own binary.
     pub(crate) fn is_ours(self) -> bool {
         matches!(self, Self::Ekiden | Self::EkidenLogged | Self::EkidenLimited | Self::EkidenH2c)
@@ -140,7 +150,7 @@ pub(crate) struct Front {
 }
 
 /// Starts a proxy in front of `origin` and waits until it answers, with its files in a directory of its own in `dir`.
-pub(crate) fn start(kind: Kind, name: &str, origin: SocketAddr, dir: &Path) -> Fallible<Front> {
+pub(crate) fn start(kind: Kind, name: &str, origin: Origins, dir: &Path) -> Fallible<Front> {
     let program = kind.program()?;
     let address = launch::free_address()?;
     let dir = dir.join(name);
@@ -151,6 +161,22 @@ pub(crate) fn start(kind: Kind, name: &str, origin: SocketAddr, dir: &Path) -> F
     let mut front = Front { kind, name: name.to_owned(), address, secure, running };
     front.await_ready("/", Duration::from_secs(15))?;
     Ok(front)
+}
+
+/// What the proxies are in front of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origins {
+    /// HTTP/1.
+    pub(crate) plain: SocketAddr,
+    /// HTTP/2 in clear text, for `/h2` and for calls of gRPC.
+    pub(crate) http2: Option<SocketAddr>,
+}
+
+impl Origins {
+    /// HTTP/1 only.
+    pub(crate) fn plain(plain: SocketAddr) -> Self {
+        Self { plain, http2: None }
+    }
 }
 
 /// A listener with TLS.
@@ -194,7 +220,7 @@ pub(crate) fn launch(
     program: &Path,
     address: SocketAddr,
     secure: Option<SocketAddr>,
-    origin: SocketAddr,
+    origin: Origins,
     dir: &Path,
 ) -> Fallible<Launch> {
     let launch = Launch::new(name, program, ROUTER_CORE);
@@ -230,8 +256,8 @@ pub(crate) fn launch(
             fs::write(&file, texts::envoy(address, secure, origin))?;
             launch.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]).arg(file)
         }
-        Kind::Null => launch.arg("null-relay").args(listen_to(address, origin)),
-        Kind::Pingora => launch.args(listen_to(address, origin)),
+        Kind::Null => launch.arg("null-relay").args(listen_to(address, origin.plain)),
+        Kind::Pingora => launch.args(listen_to(address, origin.plain)),
     })
 }
 

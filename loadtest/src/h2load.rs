@@ -7,11 +7,13 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Runs h2load once, on the core of the load, with so many streams at a time on each connection. Gives the whole answers
-/// with status 2xx and the seconds they took.
+/// with status 2xx and the seconds they took. With `call` each request is one of gRPC with this body, and so must be the answer:
+/// what a proxy answers by itself has the status 200 too, and no body.
 pub(crate) fn run(
     to: SocketAddr,
     path: &str,
     (connections, streams): (usize, usize),
+    call: Option<&[u8]>,
     time: Duration,
     scratch: &Path,
 ) -> Fallible<(u64, f64)> {
@@ -19,10 +21,29 @@ pub(crate) fn run(
     let program = program.ok_or_else(|| failure("h2load is not installed (apt install nghttp2-client)"))?;
     let mut launch = Launch::new("h2load", program, LOAD_CORE).args(["-t1", "--npn-list=h2"]);
     launch = launch.arg(format!("-c{connections}")).arg(format!("-m{streams}"));
+    if let Some(message) = call {
+        let file = scratch.join("call.bin");
+        std::fs::write(&file, message)?;
+        launch = launch.arg("-d").arg(file);
+        launch = launch.args(["-Hcontent-type: application/grpc", "-Hte: trailers"]);
+    }
     launch = launch.arg(format!("-D{}ms", time.as_millis())).arg(format!("https://{to}{path}"));
     let mut running = launch.start(scratch)?;
     running.wait(time + Duration::from_secs(30))?;
-    read(&running.printed(), time)
+    let printed = running.printed();
+    let (good, seconds) = read(&printed, time)?;
+    let wanted = call.map_or(0, |message| good * message.len() as u64);
+    if wanted > 0 && body_bytes(&printed).is_none_or(|bytes| bytes < wanted) {
+        return Err(failure(format!("h2load saw answers without a message:\n{printed}")));
+    }
+    Ok((good, seconds))
+}
+
+/// Bytes of all bodies: `traffic: 1.2MB (1234) total, 3KB (34) headers (space savings 9%), 4KB (45) data`.
+fn body_bytes(text: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with("traffic: "))?;
+    let (_, data) = line.strip_suffix(") data")?.rsplit_once('(')?;
+    data.parse().ok()
 }
 
 fn read(text: &str, time: Duration) -> Fallible<(u64, f64)> {
@@ -50,6 +71,13 @@ mod tests {
     const SAID: &str = "Application protocol: h2\n\
         requests: 812 total, 844 started, 812 done, 812 succeeded, 0 failed, 0 errored, 0 timeout\n\
         status codes: 812 2xx, 0 3xx, 0 4xx, 0 5xx\n";
+
+    #[test]
+    fn bodies_are_summed_up() {
+        let line = "traffic: 1.2MB (1234) total, 3KB (34) headers (space savings 9%), 4KB (45) data\n";
+        assert_eq!(body_bytes(line), Some(45));
+        assert_eq!(body_bytes("traffic: none"), None);
+    }
 
     #[test]
     fn answers_are_counted_and_errors_are_failures() {

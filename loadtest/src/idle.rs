@@ -4,7 +4,7 @@
 
 use crate::failure::{Fallible, failure};
 use crate::figures::thousands;
-use crate::fronts::{self, Front, Kind};
+use crate::fronts::{self, Front, Kind, Origins};
 use crate::hold::Speaks;
 use crate::launch::{self, LOAD_CORE, Launch};
 use crate::machine::Machine;
@@ -51,7 +51,7 @@ pub(crate) fn run(
 ) -> Fallible<()> {
     let dir = tempfile::tempdir()?;
     let origin_at = launch::free_address()?;
-    let _origin = peers::start_origin(&[origin_at], dir.path())?;
+    let _origin = peers::start_origin(&[origin_at], None, dir.path())?;
     let mut measured = Vec::new();
     let mut failed = Vec::new();
     for kind in kinds {
@@ -66,7 +66,7 @@ pub(crate) fn run(
         for &speaks in speaks.iter().filter(|speaks| **speaks == Speaks::Plain || kind.speaks_tls()) {
             // A new one each time: what an earlier crowd left would hide in the next.
             let name = format!("{}-{}", kind.name(), speaks.name());
-            let mut front = fronts::start(*kind, &name, origin_at, dir.path())?;
+            let mut front = fronts::start(*kind, &name, Origins::plain(origin_at), dir.path())?;
             match measure(&mut front, speaks, count, dir.path()) {
                 Ok([before, held, after]) => {
                     let version = kind.version(&program);

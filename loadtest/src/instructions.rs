@@ -4,7 +4,7 @@
 
 use crate::failure::{Fallible, failure};
 use crate::figures::thousands;
-use crate::fronts::{self, Front, Kind};
+use crate::fronts::{self, Front, Kind, Origins};
 use crate::launch::{self, LOAD_CORE, Launch, ROUTER_CORE};
 use crate::machine::Machine;
 use crate::{peers, results};
@@ -55,7 +55,7 @@ pub(crate) fn compare(wish: &Wish, one: Kind, other: Kind) -> Fallible<(Count, C
     let valgrind = valgrind.ok_or_else(|| failure("valgrind is not installed (apt install valgrind)"))?;
     let dir = tempfile::tempdir()?;
     let origin_at = launch::free_address()?;
-    let _origin = peers::start_origin(&[origin_at], dir.path())?;
+    let _origin = peers::start_origin(&[origin_at], None, dir.path())?;
     let one = per_request(one, wish, &valgrind, origin_at, dir.path())?;
     let other = per_request(other, wish, &valgrind, origin_at, dir.path())?;
     Ok((one, other))
@@ -90,7 +90,8 @@ fn counted(
     let address = launch::free_address()?;
     let dir = dir.join(kind.name());
     fs::create_dir_all(&dir)?;
-    let wanted = fronts::launch(kind, kind.name(), &kind.program()?, address, None, origin, &dir)?;
+    let wanted =
+        fronts::launch(kind, kind.name(), &kind.program()?, address, None, Origins::plain(origin), &dir)?;
     let launch = Launch::new(kind.name(), valgrind, ROUTER_CORE)
         .args(["--tool=callgrind", "--separate-threads=yes", "--quiet"])
         .arg(format!("--callgrind-out-file={}", dir.join("counts").display()))

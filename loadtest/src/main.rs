@@ -101,7 +101,7 @@ fn run(command: Command) -> Fallible<()> {
         }
         Command::Attack(options) => attacks::crowd::run(&options),
         Command::Sink { listen } => sink::serve(listen),
-        Command::Origin { listen } => origin::serve(&listen),
+        Command::Origin { listen, http2 } => origin::serve(&listen, http2),
         Command::NullRelay { listen, to } => relay::serve(listen, to),
         Command::Drive(options) => {
             let report = drive::run(&options.plan()?)?;

@@ -86,6 +86,9 @@ pub(crate) enum Command {
         /// Addresses to listen on; may be repeated.
         #[arg(long, required = true)]
         listen: Vec<SocketAddr>,
+        /// Address to speak HTTP/2 on, in clear text: the small body for GET, and one message for calls of gRPC.
+        #[arg(long)]
+        http2: Option<SocketAddr>,
     },
     /// The null relay alone: bytes to and fro, nothing else.
     NullRelay {
@@ -167,7 +170,8 @@ pub(crate) struct PeersOptions {
     /// The first takes part twice, to show the noise.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Cases of: small, 1k, 10k, 1m, conn, tls, tls-1m, tls-resumed, tls-full, h2-32, h2-1.
+    /// Cases of: small, 1k, 10k, 1m, conn, tls, tls-1m, tls-resumed, tls-full, h2-32, h2-1,
+    /// h2-h2, grpc.
     #[arg(long, value_delimiter = ',')]
     cases: Vec<String>,
     /// Requests of the system call count; 0 leaves it out.

@@ -3,6 +3,7 @@
 //! and `/sink` only. It is no example of a careful server: only proxies under test talk to it.
 
 mod bodies;
+pub(crate) mod http2;
 
 use crate::failure::Fallible;
 use crate::turn::{self, Turn, Wake};
@@ -21,7 +22,7 @@ const ENDLESS: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\
 /// Length of the body at `path`; none where the origin answers 404.
 pub(crate) fn body_len(path: &str) -> Option<usize> {
     match path {
-        "/" | "/0" | "/healthz" => Some(SMALL.len()),
+        "/" | "/0" | "/healthz" | "/h2" => Some(SMALL.len()),
         "/1k" => Some(1 << 10),
         "/10k" => Some(10 << 10),
         "/1m" => Some(1 << 20),
@@ -35,8 +36,11 @@ pub(crate) fn body(path: &str) -> Option<Vec<u8>> {
     Some(if len == SMALL.len() { SMALL.to_vec() } else { (b'a'..=b'z').cycle().take(len).collect() })
 }
 
-/// Serves on all `addresses` until the process is ended.
-pub(crate) fn serve(addresses: &[SocketAddr]) -> Fallible<()> {
+/// Serves on all `addresses`, and HTTP/2 on `http2`, until the process is ended.
+pub(crate) fn serve(addresses: &[SocketAddr], http2: Option<SocketAddr>) -> Fallible<()> {
+    if let Some(address) = http2 {
+        http2::start(address)?;
+    }
     let listeners: Vec<TcpListener> =
         addresses.iter().map(|at| turn::listen(*at)).collect::<Fallible<_>>()?;
     let mut turn = Turn::new()?;
@@ -238,7 +242,7 @@ mod tests {
 
     fn started() -> SocketAddr {
         let address = crate::launch::free_address().unwrap();
-        std::thread::spawn(move || serve(&[address]));
+        std::thread::spawn(move || serve(&[address], None));
         for _ in 0..200 {
             if TcpStream::connect(address).is_ok() {
                 return address;

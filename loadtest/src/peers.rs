@@ -5,13 +5,13 @@ mod report;
 
 use crate::failure::{Fallible, failure};
 use crate::figures::{fixed, thousands};
-use crate::fronts::{self, Front, Kind};
+use crate::fronts::{self, Front, Kind, Origins};
 use crate::launch::{self, LOAD_CORE, Launch, Running};
 use crate::machine::Machine;
 use crate::trace::{self, Calls, Counter};
 use crate::usage::CpuTime;
 use crate::wrk::{self, Load};
-use crate::{h2load, handshakes};
+use crate::{h2load, handshakes, origin};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -44,6 +44,10 @@ pub(crate) enum Traffic {
     Handshakes,
     /// h2load over TLS, so many streams at a time on each connection.
     Streams(usize),
+    /// The same, and HTTP/2 to the origin too; peers that cannot are left out.
+    Streams2(usize),
+    /// The same with unary calls of gRPC.
+    Calls(usize),
 }
 
 impl Case {
@@ -53,7 +57,7 @@ impl Case {
 }
 
 /// All cases.
-pub(crate) const CASES: [Case; 11] = [
+pub(crate) const CASES: [Case; 13] = [
     Case::new("small", "/", Traffic::Kept, "small keep-alive requests (22 bytes)"),
     Case::new("1k", "/1k", Traffic::Kept, "bodies of 1 KiB"),
     Case::new("10k", "/10k", Traffic::Kept, "bodies of 10 KiB"),
@@ -75,6 +79,18 @@ pub(crate) const CASES: [Case; 11] = [
     ),
     Case::new("h2-32", "/", Traffic::Streams(32), "small requests by HTTP/2 over TLS, 32 streams at a time"),
     Case::new("h2-1", "/", Traffic::Streams(1), "small requests by HTTP/2 over TLS, one stream at a time"),
+    Case::new(
+        "h2-h2",
+        "/h2",
+        Traffic::Streams2(32),
+        "small requests by HTTP/2 over TLS to HTTP/2 in clear text, 32 streams at a time",
+    ),
+    Case::new(
+        "grpc",
+        origin::http2::CALL,
+        Traffic::Calls(32),
+        "unary gRPC calls over TLS to clear text, 32 streams at a time",
+    ),
 ];
 
 /// What was asked for.
@@ -132,8 +148,10 @@ pub(crate) struct Measured {
 pub(crate) fn run(wish: &Wish) -> Fallible<()> {
     let dir = tempfile::tempdir()?;
     let origin_at = launch::free_address()?;
-    let _origin = start_origin(&[origin_at], dir.path())?;
-    let fronts = start_fronts(&wish.kinds, origin_at, dir.path())?;
+    let http2_at = launch::free_address()?;
+    let _origin = start_origin(&[origin_at], Some(http2_at), dir.path())?;
+    let origins = Origins { plain: origin_at, http2: Some(http2_at) };
+    let fronts = start_fronts(&wish.kinds, origins, dir.path())?;
     let mut measured = Measured {
         machine: Machine::look(wish.date.as_deref()),
         fronts: fronts.iter().map(described).collect::<Fallible<_>>()?,
@@ -184,11 +202,18 @@ fn described(front: &Front) -> Fallible<(String, Kind, String)> {
     Ok((front.name.clone(), front.kind, front.kind.version(&front.kind.program()?)))
 }
 
-/// Starts the origin in a process of its own.
-pub(crate) fn start_origin(addresses: &[SocketAddr], dir: &Path) -> Fallible<Running> {
+/// Starts the origin in a process of its own; it speaks HTTP/2 on `http2`.
+pub(crate) fn start_origin(
+    addresses: &[SocketAddr],
+    http2: Option<SocketAddr>,
+    dir: &Path,
+) -> Fallible<Running> {
     let mut launch = Launch::own("origin", LOAD_CORE)?;
     for address in addresses {
         launch = launch.arg("--listen").arg(address.to_string());
+    }
+    if let Some(address) = http2 {
+        launch = launch.arg("--http2").arg(address.to_string());
     }
     let mut origin = launch.start(dir)?;
     let front = |address| -> Fallible<()> {
@@ -206,7 +231,7 @@ pub(crate) fn start_origin(addresses: &[SocketAddr], dir: &Path) -> Fallible<Run
 }
 
 /// Starts what is there of the wished kinds, and the first of them twice. Our own must be there.
-fn start_fronts(kinds: &[Kind], origin: SocketAddr, dir: &Path) -> Fallible<Vec<Front>> {
+fn start_fronts(kinds: &[Kind], origin: Origins, dir: &Path) -> Fallible<Vec<Front>> {
     let mut fronts = Vec::new();
     for kind in kinds {
         if let Err(error) = kind.program() {
@@ -233,7 +258,8 @@ fn run_round(wish: &Wish, round: usize, fronts: &[Front], measured: &mut Measure
         for place in 0..fronts.len() {
             let index = (place + round) % fronts.len();
             let front = &fronts[index];
-            if case.traffic.is_secure() && front.secure.is_none() {
+            let lacks_tls = case.traffic.is_secure() && front.secure.is_none();
+            if lacks_tls || !front.kind.carries(case.traffic) {
                 continue;
             }
             let says = format!("round {}/{} {} {}", round + 1, wish.rounds, case.name, front.name);
@@ -255,8 +281,11 @@ fn run_round(wish: &Wish, round: usize, fronts: &[Front], measured: &mut Measure
 }
 
 fn window(wish: &Wish, case: Case, front: &Front, dir: &Path) -> Fallible<Window> {
-    front.check(case.path)?;
-    let body_len = crate::origin::body_len(case.path).unwrap_or(0);
+    // What is no page is held by its driver.
+    if !matches!(case.traffic, Traffic::Calls(_)) {
+        front.check(case.path)?;
+    }
+    let body_len = origin::body_len(case.path).unwrap_or(0);
     let to = front.secure.filter(|_| case.traffic.is_secure()).unwrap_or(front.address);
     let drive = |time| drive(case, to, body_len, wish.connections, time, dir);
     if !wish.warm_up.is_zero() && case.traffic != Traffic::Handshakes {
@@ -291,7 +320,13 @@ fn drive(
         Traffic::Secure => (false, true),
         Traffic::Resumed => (true, true),
         Traffic::Handshakes => return handshakes::run(to, path, body_len, time, dir),
-        Traffic::Streams(streams) => return h2load::run(to, path, (connections, streams), time, dir),
+        Traffic::Streams(streams) | Traffic::Streams2(streams) => {
+            return h2load::run(to, path, (connections, streams), None, time, dir);
+        }
+        Traffic::Calls(streams) => {
+            let message = origin::http2::message();
+            return h2load::run(to, path, (connections, streams), Some(&message), time, dir);
+        }
     };
     let counted = wrk::run(&Load { to, path, body_len, close, tls, connections, time }, dir)?;
     Ok((counted.requests, counted.seconds))

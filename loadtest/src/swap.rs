@@ -76,7 +76,7 @@ struct Measured {
 pub(crate) fn run(wish: &Wish) -> Fallible<()> {
     let dir = tempfile::tempdir()?;
     let origins = [launch::free_address()?, launch::free_address()?];
-    let _origin = peers::start_origin(&origins, dir.path())?;
+    let _origin = peers::start_origin(&origins, None, dir.path())?;
     let control = launch::free_address()?;
     let front = start(wish, origins[0], control, dir.path())?;
     let mut measured = Measured { rate: rate(wish, &front, dir.path())?, ..Measured::default() };

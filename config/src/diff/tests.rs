@@ -73,6 +73,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        grpc_web: false,
         priority: Default::default(),
         caps: None,
     })

@@ -503,7 +503,7 @@ tables! {
     /// connect, runs every 250 ms; the first success ends the ejection.
     RawEjection as "an ejection" {
         /// Failures in a row that eject: connects, lost connections, timeouts, malformed responses, statuses from 500 on except
-        /// 501 and 505.
+        /// 501 and 505, and statuses of gRPC that are failures.
         consecutive: Off<u64> = "5" in 1, 1000;
         /// Percentage of the success rate of the cluster's other endpoints below which an endpoint is ejected.
         success_rate: Off<u64> = "80" in 1, 100;
@@ -535,12 +535,15 @@ tables! {
         release: Spanned<String> = "none" in 1, NAME;
     }
 
-    /// An active check. Either `path` or `tcp = true`.
+    /// An active check. One of `path`, `tcp = true` and `grpc`.
     RawProbe as "a probe" {
         /// `GET` this path and query.
         path: Spanned<String> = "none" in 1, 4096;
         /// Connect only.
         tcp: Spanned<bool> = "false";
+        /// Ask `grpc.health.v1.Health/Check` for the state of this service, which must be SERVING; `""` asks for the whole server.
+        /// The cluster's `protocol` must be `h2` or `auto`.
+        grpc: Spanned<String> = "none" in 0, 1024;
         /// Host field of the check.
         host: Spanned<String> = "the endpoint's address" in 1, 256;
         /// Statuses that pass: `200`, `"200-299"` or `[200, 399]`.
@@ -616,6 +619,9 @@ tables! {
         /// Protocols that a client may switch to with `Upgrade`, by name or `NAME/VERSION`; the field is dropped for all others,
         /// and the request served as plain HTTP. `h2c` is never passed on. `off` passes none on.
         upgrades: Off<Vec<Spanned<String>>> = "[\"websocket\"]" in 1, 16;
+        /// Turn gRPC-web, binary and text, into gRPC and back, so that browsers can call services of gRPC. Clusters must speak
+        /// HTTP/2 (`protocol`).
+        grpc_web: Spanned<bool> = "false";
         /// Who is refused first and waits longest when there is too much work: `low`, then `normal`, `high`, `critical`.
         priority: Word<Priority> = "\"normal\"";
     }

@@ -200,6 +200,21 @@ fn clusters() {
 }
 
 #[test]
+fn probes_of_grpc() {
+    check(&[
+        ("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprobe = { grpc = \"\" }", &[("needs_http2", 5, 18)]),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprotocol = \"h2\"\nprobe = { grpc = \"a\", path = \"/\" }",
+            &[("one_of", 6, 9)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nprotocol = \"h2\"\nprobe = { grpc = \"a\", body = \"b\" }",
+            &[("no_meaning", 6, 31)],
+        ),
+    ]);
+}
+
+#[test]
 fn overload() {
     // Lines of a cluster; the first of them is line 5.
     for (lines, want) in [
@@ -368,6 +383,8 @@ fn header_edits_and_admission() {
         ("redirect = { scheme = \"ftp\" }", &[("unknown_value", 6, 24)]),
         ("redirect = { path = \"/a\", prefix = \"/b\" }", &[("one_of", 6, 37)]),
         ("redirect = { path = \"/a\" }\nupgrades = [\"websocket\"]", &[("no_meaning", 7, 14)]),
+        ("redirect = { path = \"/a\" }\ngrpc_web = true", &[("no_meaning", 7, 12)]),
+        ("cluster = \"web\"\ngrpc_web = true", &[("needs_http2", 7, 12)]),
         ("redirect = { path = \"/a\" }\nrewrite = { host = \"b\" }", &[("no_meaning", 7, 11)]),
         ("respond = { status = 600 }", &[("out_of_range", 6, 22)]),
         ("respond = { status = 204, body = \"x\" }", &[("no_meaning", 6, 35)]),

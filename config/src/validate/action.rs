@@ -63,6 +63,7 @@ fn only_forward(scope: &mut Scope<'_, '_>, raw: &RawRoute) {
         ("salt", raw.salt.as_ref().map(|salt| salt.span)),
         ("request_headers", raw.request_headers.as_ref().map(|edits| edits.span)),
         ("upgrades", upgrades),
+        ("grpc_web", raw.grpc_web.as_ref().map(|flag| flag.span)),
     ];
     for (key, span) in spans.into_iter().filter_map(|(key, span)| span.map(|span| (key, span))) {
         let message = format!("`{key}` has no meaning without `cluster` or `clusters`");

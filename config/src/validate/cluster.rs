@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, host, overload, readiness, shard, trust};
+use super::{Fault, Scope, grpc, host, overload, readiness, shard, trust};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy, Protocol,
@@ -28,7 +28,9 @@ pub(super) fn cluster(
     for written in raw.endpoints.iter().flatten() {
         endpoint(scope, written, &mut places);
     }
-    let probe = raw.probe.as_ref().map(|written| probe(scope, written, raw.send_proxy.map(|word| word.0)));
+    let protocol = raw.protocol.as_ref().map(|word| word.value.0).unwrap_or_default();
+    let around = (raw.send_proxy.map(|word| word.0), protocol);
+    let probe = raw.probe.as_ref().map(|written| probe(scope, written, around));
     if raw.clean && places.endpoints.is_empty() && places.names.is_empty() && scope.report.errors() == before
     {
         let message = format!("the cluster `{name}` has no endpoints");
@@ -37,7 +39,6 @@ pub(super) fn cluster(
     }
     let readiness = readiness::readiness(scope, raw);
     let tls = trust::cluster(scope, app, raw.tls.as_ref());
-    let protocol = raw.protocol.as_ref().map(|word| word.value.0).unwrap_or_default();
     if let (Protocol::Auto, None | Some(FlagOr::Flag(false)), Some(word)) =
         (protocol, &raw.tls, &raw.protocol)
     {
@@ -217,11 +218,16 @@ fn free_text(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<Arc<st
     Some(Arc::from(text.value.as_str()))
 }
 
-fn probe(scope: &mut Scope<'_, '_>, raw: &RawProbe, send_proxy: Option<ProxyVersion>) -> Option<ProbePolicy> {
+fn probe(
+    scope: &mut Scope<'_, '_>,
+    raw: &RawProbe,
+    (send_proxy, protocol): (Option<ProxyVersion>, Protocol),
+) -> Option<ProbePolicy> {
     let tcp = raw.tcp.as_ref().is_some_and(|tcp| tcp.value);
-    let kind = match (&raw.path, tcp) {
-        (Some(path), false) => http_probe(scope, raw, (path, send_proxy))?,
-        (None, true) => {
+    let kind = match (&raw.path, tcp, &raw.grpc) {
+        (None, false, Some(service)) => grpc::probe(scope, raw, service, protocol)?,
+        (Some(path), false, None) => http_probe(scope, raw, (path, send_proxy))?,
+        (None, true, None) => {
             let http_only = [
                 ("host", raw.host.as_ref().map(|text| text.span)),
                 ("status", raw.status.as_ref().map(|status| status.span)),
@@ -232,10 +238,10 @@ fn probe(scope: &mut Scope<'_, '_>, raw: &RawProbe, send_proxy: Option<ProxyVers
             }
             ProbeKind::Tcp
         }
-        (Some(_), true) | (None, false) => {
+        (Some(_), _, _) | (None, true, Some(_)) | (None, false, None) => {
             if raw.clean {
-                let help = "such as { path = \"/healthz\" } or { tcp = true }";
-                let message = "a probe has exactly one of `path` and `tcp = true`";
+                let help = "such as { path = \"/healthz\" }, { tcp = true } or { grpc = \"\" }";
+                let message = "a probe has exactly one of `path`, `tcp = true` and `grpc`";
                 scope.report.error_help(raw.span, "one_of", message, help);
             }
             return None;

@@ -7,6 +7,7 @@ mod app;
 mod cluster;
 mod condition;
 mod field;
+mod grpc;
 mod host;
 mod key;
 mod limit;

@@ -57,6 +57,7 @@ pub(super) fn route(scope: &mut Scope<'_, '_>, raw: &RawRoute, listeners: Option
         ("request_headers", raw.request_headers.is_some()),
         ("response_headers", raw.response_headers.is_some()),
         ("upgrades", raw.upgrades.is_some()),
+        ("grpc_web", raw.grpc_web.is_some()),
         ("body_limit", raw.body_limit.is_some()),
         ("head_limit", raw.head_limit.is_some()),
         ("fields_limit", raw.fields_limit.is_some()),

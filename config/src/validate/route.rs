@@ -90,6 +90,7 @@ pub(super) fn route(
         admission,
         rate_limits,
         upgrades,
+        grpc_web: raw.grpc_web.as_ref().is_some_and(|flag| flag.value),
         priority: raw.priority.map_or(Priority::default(), |word| word.0),
         caps: shared.caps,
     };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// The bars of the comparison: case, peer, highest allowed ratio of CPU per request.
-const BARS: [(&str, &str, f64); 16] = [
+const BARS: [(&str, &str, f64); 17] = [
     ("small", "haproxy", 0.90),
     ("small", "nginx", 0.90),
     ("small", "null", 1.50),
@@ -27,6 +27,7 @@ const BARS: [(&str, &str, f64); 16] = [
     ("tls-full", "envoy", 1.00),
     ("h2-32", "haproxy", 0.75),
     ("h2-1", "haproxy", 0.65),
+    ("grpc", "envoy", 0.50),
 ];
 /// Highest allowed number of system calls for a small keep-alive request.
 const CALLS_BAR: f64 = 4.6;

@@ -2,6 +2,7 @@
 //!
 //! What a client or the router itself brought about is no evidence. Does not count (cells do) or judge (see `ejection`).
 
+use crate::grpc::GrpcStatus;
 use crate::outcome::{Blame, Cause, Outcome, Phase};
 
 /// Why an attempt speaks against its endpoint.
@@ -16,7 +17,7 @@ pub enum Evidence {
     Timeout,
     /// Its response is not valid HTTP.
     Protocol,
-    /// Its response has a status from 500 on.
+    /// Its response has a status from 500 on, or a status of gRPC that is a failure.
     Status,
     /// TLS with it could not be had.
     Tls,
@@ -52,7 +53,7 @@ impl Evidence {
             Evidence::Reset => "the connection was lost",
             Evidence::Timeout => "it took too long",
             Evidence::Protocol => "its response was not valid HTTP",
-            Evidence::Status => "it answered with a status from 500 on",
+            Evidence::Status => "it answered with a failure (a status from 500 on, or such a status of gRPC)",
             Evidence::Tls => "TLS with it could not be had",
         }
     }
@@ -80,6 +81,12 @@ impl Evidence {
             return None;
         }
         FAILURES.iter().find(|(cause, _)| *cause == outcome.cause).map(|(_, kind)| *kind)
+    }
+
+    /// What the end of a gRPC call says; `has_deadline` says that its client set one.
+    pub fn of_grpc(status: GrpcStatus, has_deadline: bool, peer: Option<Cause>) -> Option<Self> {
+        let own = peer.is_none_or(|cause| cause.at(Phase::Wait).blame() != Blame::Client);
+        (status.is_evidence(has_deadline) && own).then_some(Evidence::Status)
     }
 
     /// What a complete response says. `peer` is the code that the endpoint, itself a router, gave its own outcome. 501 and
@@ -114,21 +121,23 @@ const FAILURES: [(Cause, Evidence); 16] = [
 mod tests {
     use super::*;
 
-    /// Every cause that blames the endpoint is either evidence or about the cluster as a whole.
+    /// Every cause that blames the endpoint is either evidence, or about the cluster as a whole or what a client chose.
     #[test]
     fn every_blame_is_placed() {
-        let of_the_cluster = [
+        let about_no_endpoint = [
             Cause::NoEndpoints,
             Cause::NoneReady,
             Cause::ShardUnavailable,
             Cause::QueueFull,
             Cause::QueueTimeout,
             Cause::AppLimited,
+            // Chosen by clients: one in a hurry could have any endpoint set aside.
+            Cause::DeadlineExceeded,
         ];
         for cause in Cause::ALL {
             let kind = Evidence::of_failure(cause.at(Phase::Wait));
             if cause.at(Phase::Wait).blame() == Blame::Endpoint {
-                assert_eq!(kind.is_none(), of_the_cluster.contains(cause), "{}", cause.code());
+                assert_eq!(kind.is_none(), about_no_endpoint.contains(cause), "{}", cause.code());
             } else {
                 assert_eq!(kind, None, "{}", cause.code());
             }
@@ -169,6 +178,23 @@ mod tests {
             (503, Some(Cause::ClientGone), false),
         ] {
             assert_eq!(Evidence::of_status(status, peer).is_some(), is_evidence, "{status} {peer:?}");
+        }
+    }
+
+    #[test]
+    fn statuses_of_grpc_by_cause() {
+        for (status, has_deadline, peer, is_evidence) in [
+            (GrpcStatus::Ok, false, None, false),
+            (GrpcStatus::NotFound, false, None, false),
+            (GrpcStatus::ResourceExhausted, false, None, false),
+            (GrpcStatus::Unavailable, true, None, true),
+            (GrpcStatus::DeadlineExceeded, false, None, true),
+            (GrpcStatus::DeadlineExceeded, true, None, false),
+            (GrpcStatus::Unavailable, false, Some(Cause::ConnectRefused), true),
+            (GrpcStatus::Internal, false, Some(Cause::PathAmbiguous), false),
+        ] {
+            let found = Evidence::of_grpc(status, has_deadline, peer);
+            assert_eq!(found.is_some(), is_evidence, "{status:?} {has_deadline} {peer:?}");
         }
     }
 

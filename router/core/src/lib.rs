@@ -15,6 +15,7 @@ pub mod edit;
 pub mod ejection;
 pub mod evidence;
 pub mod frame_budget;
+pub mod grpc;
 pub mod health;
 pub mod host;
 pub mod outcome;

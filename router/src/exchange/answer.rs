@@ -11,7 +11,7 @@ use crate::clock::http_date;
 use crate::exchange::Workspace;
 use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::response_out::put_connection;
-use crate::exchange::secure;
+use crate::exchange::{grpc, secure};
 use crate::head::FieldId;
 use crate::worker::connection::Connection;
 
@@ -57,6 +57,10 @@ pub fn write_answer<D: Downstream>(
     let bodiless = matches!(answer.status, 204 | 304);
     if !bodiless {
         client.field(out, b"Content-Type", answer.content_type.as_bytes());
+    }
+    // Clients of gRPC would take it for metadata.
+    let is_call = D::IS_STREAM && ws.call.is_some();
+    if !bodiless && !is_call {
         client.field(out, b"Content-Length", itoa::Buffer::new().format(answer.body.len()).as_bytes());
     }
     put_connection(out.buffer(), &ws.request, keep);
@@ -102,12 +106,15 @@ pub fn write_error<D: Downstream>(
     if !ws.trace.request_id.is_empty() {
         fields.push(("X-Request-Id", &ws.trace.request_id));
     }
-    let accept = ws.request.head.known(FieldId::Accept).unwrap_or(b"");
-    let limit = ws.limits.named.as_deref().filter(|_| status == 429);
-    let (content_type, body) = error_body(outcome, status, accept, &ws.trace.request_id, limit);
     let fields: Vec<(String, String)> =
         fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    if let Some(kind) = grpc::kind(ws) {
+        return grpc::write_error(connection, ws, outcome, (kind, &fields), keep);
+    }
+    let accept = ws.request.head.known(FieldId::Accept).unwrap_or(b"");
+    let limit = ws.limits.named.as_deref().filter(|_| status == 429);
+    let (content_type, body) = error_body(outcome, status, accept, &ws.trace.request_id, limit);
     write_answer(connection, ws, &Answer { status, fields: &fields, content_type, body: &body }, keep)
 }
 

@@ -9,8 +9,8 @@ use ekiden_core::cell::EndpointCell;
 use ekiden_core::evidence::Evidence;
 use ekiden_core::outcome::{Cause, Outcome};
 
-use crate::exchange::Workspace;
 use crate::exchange::leg::Home;
+use crate::exchange::{Workspace, grpc};
 use crate::head::FieldId;
 use crate::worker::Worker;
 
@@ -26,19 +26,23 @@ pub fn failed(worker: &Worker, cell: &Arc<EndpointCell>, outcome: Outcome, aged:
 #[inline]
 pub fn answered(worker: &Worker, ws: &Workspace) {
     let Some(home) = ws.leg.home() else { return };
-    if ws.response.status < 500 {
+    if ws.response.status < 500 && ws.call.is_none() {
         home.cell.note_served();
     } else {
-        answered_badly(worker, ws, home);
+        answered_perhaps_badly(worker, ws, home);
     }
 }
 
 #[cold]
-fn answered_badly(worker: &Worker, ws: &Workspace, home: &Home) {
+fn answered_perhaps_badly(worker: &Worker, ws: &Workspace, home: &Home) {
     let code = ws.response.head.known(FieldId::XRouterError).filter(|_| home.peer_router);
     let code = code.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("");
     let peer = Cause::from_code(code.split(' ').next().unwrap_or(""));
-    match Evidence::of_status(ws.response.status, peer) {
+    let kind = match &ws.call {
+        Some(call) => grpc::evidence(ws, call, peer),
+        None => Evidence::of_status(ws.response.status, peer),
+    };
+    match kind {
         Some(kind) => tell(worker, &home.cell, Some(kind)),
         None => home.cell.note_served(),
     }

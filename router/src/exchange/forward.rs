@@ -25,7 +25,9 @@ use crate::exchange::downstream::Downstream;
 use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
-use crate::exchange::{After, Workspace, evidence, overload, proxy_out, run, shard, trace, tunnel, upgrade};
+use crate::exchange::{
+    After, Workspace, evidence, grpc, overload, proxy_out, run, shard, trace, tunnel, upgrade,
+};
 use crate::http2::endpoint::{Wanted, connection};
 use crate::pool::Return;
 use crate::stream::Stream;
@@ -81,7 +83,8 @@ pub fn forward<D: Downstream>(
     entry: Arc<RouteEntry>,
     cluster: Arc<ClusterTable>,
 ) -> impl Future<Output = After> {
-    let mut begun = shard::read(connection, ws, listener, &cluster)
+    let mut begun = grpc::in_time(&connection.worker, ws)
+        .and_then(|()| shard::read(connection, ws, listener, &cluster))
         .and_then(|()| rewrite(&entry, ws))
         .map(|()| Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster));
     async move {
@@ -100,7 +103,7 @@ pub fn forward<D: Downstream>(
                 }
             };
             if let Err(cause) = acquired {
-                let failure = Failure { cause, begun: false, replayable: false };
+                let failure = Failure { cause, begun: false, at_rest: false, replayable: false };
                 return Box::pin(forward.fail(connection, ws, failure, relay.is_some())).await;
             }
             let relay = forward.attempt::<D>(ws, &mut relay);
@@ -202,7 +205,8 @@ impl<'a> Forward<'a> {
         ws.leg.output.clear();
         let timeouts = entry.route.timeouts;
         let started = started(&worker, ws);
-        let total_ms = timeouts.total.map_or(u64::MAX, |total| after_ms(started, total));
+        let total_ms = timeouts.total.map(|total| after_ms(started, total));
+        let total_ms = grpc::sooner(total_ms, ws.call.as_ref()).unwrap_or(u64::MAX);
         Forward {
             connect_over_ms: after_ms(started, timeouts.connect).min(total_ms),
             worker,
@@ -393,7 +397,8 @@ impl<'a> Forward<'a> {
             Err(cause) => {
                 shard.connect_failures.add(1);
                 // A later try may have had too little time left to prove anything.
-                let hurried = self.connects > 1 && limit < self.entry.route.timeouts.connect_try;
+                let hurried = self.connects > 1 || ws.call.is_some_and(|call| call.has_deadline());
+                let hurried = hurried && limit < self.entry.route.timeouts.connect_try;
                 let hurried = hurried && cause == Cause::ConnectTimeout;
                 evidence::failed(&worker, &endpoint.cell, cause.at(Phase::Connect), hurried);
                 cause
@@ -489,7 +494,9 @@ impl<'a> Forward<'a> {
 
     /// When the request may take no longer.
     fn total_ms(&self, ws: &Workspace) -> Option<u64> {
-        self.entry.route.timeouts.total.map(|total| after_ms(started(&self.worker, ws), total))
+        let total = self.entry.route.timeouts.total;
+        let total_ms = total.map(|total| after_ms(started(&self.worker, ws), total));
+        grpc::sooner(total_ms, ws.call.as_ref())
     }
 
     /// Begins an attempt on the connection that is attached: the head is written for the first one, and kept.
@@ -499,6 +506,9 @@ impl<'a> Forward<'a> {
         ws.trace.phase = Phase::Send;
         match relay {
             Some(relay) => {
+                if ws.call.is_some() {
+                    grpc::refresh(&self.worker, ws, self.total_ms(ws));
+                }
                 relay.restart(ws, now.ms());
                 relay
             }
@@ -514,6 +524,9 @@ impl<'a> Forward<'a> {
             Some(home) => home.cell.incarnation().address.clone(),
             None => return,
         };
+        if ws.call.is_some() {
+            grpc::prepare(&self.worker, ws, self.total_ms(ws));
+        }
         write_request(&self.worker, ws, self.listener, &self.entry, &address, started);
     }
 
@@ -651,6 +664,8 @@ impl<'a> Forward<'a> {
         sent: bool,
     ) -> After {
         self.count_bytes(ws);
+        let cause = grpc::judge_late(&self.worker, ws, failure.cause);
+        let failure = Failure { cause, ..failure };
         let silent = failure.cause == Cause::TotalTimeout && !ws.leg.answered;
         if silent
             || matches!(failure.cause, Cause::FirstByteTimeout | Cause::SendTimeout | Cause::UpstreamIdle)
@@ -668,6 +683,11 @@ impl<'a> Forward<'a> {
         ws.leg.cut();
         self.clear_leg(ws);
         if failure.begun {
+            let is_told = failure.at_rest && ws.call.is_some() && !is_client_gone(cause);
+            if is_told && Box::pin(grpc::end_in_trailers(connection, ws, cause.at(ws.trace.phase))).await {
+                trace::end(&self.worker, ws, cause);
+                return After::Linger;
+            }
             trace::end(&self.worker, ws, failure.cause);
             return After::Abort;
         }

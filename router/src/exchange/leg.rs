@@ -109,6 +109,8 @@ pub struct Leg {
     pub closed: bool,
     /// The endpoint has not looked at the request: any may be sent again.
     pub unprocessed: bool,
+    /// The code with which the endpoint reset the stream.
+    pub reset_code: Option<u32>,
     /// Bytes written on this connection.
     pub bytes_up: u64,
     /// Bytes read on this connection.
@@ -125,6 +127,7 @@ impl Leg {
         self.answered = false;
         self.closed = false;
         self.unprocessed = false;
+        self.reset_code = None;
         self.bytes_up = 0;
         self.bytes_down = 0;
     }
@@ -239,6 +242,7 @@ impl Leg {
             Ok(count) => count,
             Err(error) => {
                 self.unprocessed = endpoint::stream::lost(&error) == Some(Lost::Unprocessed);
+                self.reset_code = endpoint::stream::reset_code(&error);
                 return Poll::Ready(Err(error));
             }
         };
@@ -255,7 +259,8 @@ impl Leg {
     pub fn take_head(&mut self, head: &mut ResponseHead, to_head: bool) -> Result<bool, Cause> {
         let found = self.scan.look(self.input.bytes(), &RESPONSE_BOUNDS).map_err(response_fault)?;
         let Found::Head(length) = found else { return Ok(false) };
-        head.parse(self.input.bytes().get(..length).unwrap_or(&[]), to_head)?;
+        let bytes = self.input.bytes().get(..length).unwrap_or(&[]);
+        head.parse_of(bytes, to_head, matches!(self.stream, Some(Stream::Http2(_))))?;
         self.input.consume(length);
         self.scan = Scan::default();
         Ok(true)

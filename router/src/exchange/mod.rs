@@ -9,6 +9,7 @@ pub mod backend;
 pub mod downstream;
 pub mod evidence;
 pub mod forward;
+pub mod grpc;
 pub mod leg;
 pub mod limit;
 pub mod out;
@@ -26,6 +27,7 @@ pub mod stage;
 pub mod trace;
 pub mod tunnel;
 pub mod upgrade;
+pub mod web;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -35,6 +37,7 @@ use ekiden_core::overload::caps::InFlight;
 use ekiden_core::table::RouteEntry;
 
 use crate::buffer::Buffer;
+use crate::exchange::grpc::Call;
 use crate::exchange::leg::Leg;
 use crate::exchange::limit::LimitNotes;
 use crate::exchange::out::Out;
@@ -42,6 +45,7 @@ use crate::exchange::pace::Pace;
 use crate::exchange::shard::ShardKey;
 use crate::exchange::trace::Trace;
 use crate::exchange::upgrade::WebSocketKey;
+use crate::exchange::web::Web;
 use crate::tls::Session;
 use crate::wire::request::RequestHead;
 use crate::wire::response::ResponseHead;
@@ -78,6 +82,10 @@ pub struct Workspace {
     pub upgrade: Option<u8>,
     /// The key of a WebSocket handshake that the router makes for a client of HTTP/2.
     pub websocket_key: Option<WebSocketKey>,
+    /// The call of gRPC that the request is.
+    pub call: Option<Call>,
+    /// How that call is turned, where it came as gRPC-web and the route turns it.
+    pub web: Option<Box<Web>>,
     /// The matched route, held to the end of the exchange whatever the table does.
     pub route: Option<Arc<RouteEntry>>,
     /// What rate limits have to say.
@@ -101,6 +109,7 @@ impl Workspace {
         self.client_out.clear();
         self.upgrade = None;
         self.websocket_key = None;
+        (self.call, self.web) = (None, None);
         (self.body_pace, self.read_pace) = Default::default();
     }
 }

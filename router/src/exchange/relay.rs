@@ -7,6 +7,8 @@
 //! The response may begin, and end, before the request has been sent. Backpressure is the absence of reading. Whether
 //! a failure is answered, replayed or cuts the client is the driver's to decide (`forward`).
 
+mod web;
+
 use std::task::{Context, Poll};
 
 use ekiden_config::model::{HeaderEdits, Listener, Route};
@@ -17,7 +19,7 @@ use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, put_chunk_size, put_field};
 use crate::exchange::request_out::edits_name;
 use crate::exchange::response_out::{self, Coding, ResponseOut, Shape};
-use crate::exchange::upgrade;
+use crate::exchange::{grpc, upgrade};
 use crate::head::FieldId;
 use crate::wheel::Deadline;
 use crate::wire::Version;
@@ -104,6 +106,8 @@ pub struct Failure {
     pub cause: Cause,
     /// Part of the final response head may have reached the client: no other answer is possible.
     pub begun: bool,
+    /// The response has begun, and the client has taken all that there was of it: trailers can still say why it ends.
+    pub at_rest: bool,
     /// The request may be sent again: all of it is held and the method or what was written allows it.
     pub replayable: bool,
 }
@@ -144,7 +148,8 @@ impl Relay {
     pub fn new<D: Downstream>(ws: &Workspace, body_limit: Option<u64>, now_ms: u64) -> Self {
         let framing = ws.request.framing;
         // A stream brings no chunks: its body lasts until it ends.
-        let received = if D::IS_STREAM && framing == Framing::Chunked { Framing::Close } else { framing };
+        let came = ws.web.as_ref().map_or(framing, |web| web.received());
+        let received = if D::IS_STREAM && came == Framing::Chunked { Framing::Close } else { came };
         Self {
             request: RequestSide::Sending,
             request_decoder: Decoder::new(received),
@@ -235,6 +240,10 @@ impl Relay {
         Failure {
             cause,
             begun: self.begun(sides, cause),
+            at_rest: self.response == ResponseSide::Body
+                && self.head_written
+                && self.direct == 0
+                && sides.ws.client_out.pending() == 0,
             replayable: unanswered
                 && self.replayable
                 && (sides.ws.request.idempotent || unwritten || sides.ws.leg.unprocessed),
@@ -316,6 +325,9 @@ impl Relay {
         if !D::IS_STREAM || !self.request_decoder.end_of_stream() {
             return Err(Cause::BodyTruncated);
         }
+        if let Some(web) = &sides.ws.web {
+            web.request_end()?;
+        }
         if self.request_chunked {
             let trailers = sides.client.take_trailers().unwrap_or_default();
             self.put_request_trailers(
@@ -359,6 +371,9 @@ impl Relay {
 
     /// Decodes request frames into the leg's output; true when bytes were queued or the body ended.
     fn decode_request<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<bool, Cause> {
+        if sides.ws.web.is_some() {
+            return self.decode_web_request(sides);
+        }
         let mut produced = false;
         while sides.ws.leg.output.pending() < QUEUE_MAX {
             let ws = &mut *sides.ws;
@@ -524,13 +539,20 @@ impl Relay {
         self.continue_at_ms = None;
         // An endpoint that answers early may not read the rest, and then the connection cannot go on: say so now, as it
         // is too late once the response has ended.
-        let early = self.request == RequestSide::Sending && !self.request_decoder.is_done();
+        let early = match self.request {
+            RequestSide::Sending => !self.request_decoder.is_done(),
+            RequestSide::Broken => true,
+            RequestSide::Sent => false,
+        };
         self.keep_client &= !(sides.worker.is_leaving() || early);
         if sides.ws.upgrade.is_some() {
             self.refuse_early_bytes(sides);
         }
         let keep = self.keep_client && !self.is_last(sides);
         let ws = &mut *sides.ws;
+        if ws.call.is_some() {
+            grpc::take_head(ws);
+        }
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         let endpoint_http2 = ws.leg.is_http2();
         self.response_decoder = Decoder::new(ws.response.framing);
@@ -541,6 +563,7 @@ impl Relay {
             edits: &sides.route.response_headers,
             peer_router,
             endpoint_http2,
+            is_call: ws.call.is_some(),
             keep,
         };
         let (shape, sent) =
@@ -618,6 +641,9 @@ impl Relay {
 
     fn decode_response<D: Downstream>(&mut self, sides: &mut Sides<'_, D>) -> Result<bool, Cause> {
         let ws = &mut *sides.ws;
+        if ws.web.as_ref().is_some_and(|web| web.is_turned()) {
+            return self.decode_web_response(sides);
+        }
         let chunked = self.shape.coding == Coding::Chunked;
         let edits = &sides.route.response_headers;
         let mut produced = false;
@@ -645,8 +671,11 @@ impl Relay {
                     ws.leg.input.consume(skip + take);
                 }
                 Frame::Trailers { skip, take } => {
+                    let section = bytes.get(skip..skip + take).unwrap_or(&[]);
+                    if let Some(call) = &mut ws.call {
+                        call.note_trailers(section);
+                    }
                     if self.shape.coding != Coding::Plain {
-                        let section = bytes.get(skip..skip + take).unwrap_or(&[]);
                         put_trailers(sides.client, &mut ws.client_out, section, edits)?;
                     }
                     ws.leg.input.consume(skip + take);
@@ -746,7 +775,9 @@ impl Relay {
                 Wait::ClientBody => {
                     let limits = &sides.listener.limits;
                     let idle_ms = milliseconds(limits.body_idle);
-                    let slow = limits.min_body_rate.map(|rate| {
+                    // Calls of gRPC are as slow as their events are rare, and hold a stream and no connection.
+                    let is_stream = sides.ws.call.is_some() && sides.ws.leg.is_http2();
+                    let slow = limits.min_body_rate.filter(|_| !is_stream).map(|rate| {
                         (body_pace.wait(now_ms, sides.ws.trace.bytes_in, rate, idle_ms), Cause::BodyTooSlow)
                     });
                     sooner((after(limits.body_idle), Cause::BodyTimeout), slow)
@@ -815,7 +846,7 @@ fn put_trailers<D: Downstream>(
 ) -> Result<(), Cause> {
     client.trailers(out, |put| {
         for (name, value) in trailer_fields(section) {
-            if may_trail(name).map_err(|_| Cause::ResponseMalformed)? && !edits_name(edits, name) {
+            if may_trail_down(name)? && !edits_name(edits, name) {
                 put(name, value);
             }
         }
@@ -823,8 +854,18 @@ fn put_trailers<D: Downstream>(
     })
 }
 
-/// Whether a trailer is passed on. Framing fields end the exchange; identity and forwarding fields are dropped.
+/// Whether a trailer of a response is passed on. Metadata of gRPC may have `_` in their names.
+fn may_trail_down(name: &[u8]) -> Result<bool, Cause> {
+    is_end_to_end(name).map_err(|_| Cause::ResponseMalformed)
+}
+
+/// Whether a trailer of a request is passed on.
 fn may_trail(name: &[u8]) -> Result<bool, Cause> {
+    Ok(is_end_to_end(name)? && !name.contains(&b'_'))
+}
+
+/// Whether a trailer is for the other end. Framing fields end the exchange; identity and forwarding fields are dropped.
+fn is_end_to_end(name: &[u8]) -> Result<bool, Cause> {
     let id = FieldId::of(name);
     match id {
         FieldId::ContentLength | FieldId::TransferEncoding | FieldId::Trailer => Err(Cause::TrailerMalformed),
@@ -833,6 +874,6 @@ fn may_trail(name: &[u8]) -> Result<bool, Cause> {
         | FieldId::Cookie
         | FieldId::SetCookie
         | FieldId::XRouterError => Ok(false),
-        _ => Ok(!id.is_forwarding() && !id.is_hop_by_hop() && !name.contains(&b'_')),
+        _ => Ok(!id.is_forwarding() && !id.is_hop_by_hop()),
     }
 }

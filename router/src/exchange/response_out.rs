@@ -84,6 +84,8 @@ pub struct ResponseOut<'a> {
     pub peer_router: bool,
     /// The endpoint spoke HTTP/2.
     pub endpoint_http2: bool,
+    /// The request is a call of gRPC.
+    pub is_call: bool,
     /// The client connection stays open.
     pub keep: bool,
 }
@@ -98,7 +100,11 @@ pub fn write_response<D: Downstream>(
     response: &mut ResponseHead,
     with: &ResponseOut<'_>,
 ) -> Result<(Shape, u64), Cause> {
-    let shape = Shape::of(response.framing, with.request.version);
+    let shape = match (response.length, with.request.version) {
+        // The length says where the body ends, and leaves no room for trailers.
+        (Some(_), Version::Http10 | Version::Http11) => Shape { coding: Coding::Plain, until_close: false },
+        _ => Shape::of(response.framing, with.request.version),
+    };
     let bodiless = response.framing == Framing::None;
     apply_edits(&mut response.head, with.edits);
     client.begin_head(out, response.status, response.reason());
@@ -106,7 +112,10 @@ pub fn write_response<D: Downstream>(
         let pass = match id {
             FieldId::XRouterError => with.peer_router,
             // A length cannot stand beside a body that 204 does not have (RFC 9110 section 8.6).
-            FieldId::ContentLength => response.status != 204,
+            // Clients of gRPC would take it for metadata.
+            FieldId::ContentLength => {
+                response.status != 204 && !(with.is_call && with.request.version == Version::Http2)
+            }
             FieldId::Trailer => shape.coding != Coding::Plain,
             _ => !id.is_hop_by_hop(),
         };

@@ -22,7 +22,7 @@ use crate::exchange::limit::{Met, enforce};
 use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
-use crate::exchange::{After, Workspace, answer, forward, overload, secure, trace, upgrade};
+use crate::exchange::{After, Workspace, answer, forward, grpc, overload, secure, trace, upgrade};
 use crate::head::Head;
 use crate::tls::authority;
 use crate::wire::Version;
@@ -126,6 +126,9 @@ pub fn enter_route(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>)
     entry.cell.shard(worker.id).in_flight.add(1);
     ws.trace.counted_in = true;
     ws.route = Some(Arc::clone(entry));
+    if ws.request.version == Version::Http2 || entry.route.grpc_web {
+        grpc::begin(ws, entry.route.grpc_web);
+    }
 }
 
 /// What a listener takes of a head.

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use ekiden_config::names::EndpointId;
+use ekiden_core::grpc::GrpcStatus;
 use ekiden_core::outcome::{Cause, Outcome, Phase};
 use ekiden_core::stats::ClusterCell;
 
 use crate::clock::Moment;
-use crate::exchange::Workspace;
+use crate::exchange::{Workspace, grpc};
 use crate::record::{Access, NONE_US, Protocol, RouteNames, TlsAccess};
 use crate::wire::Version;
 use crate::worker::Worker;
@@ -93,9 +94,10 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
     let outcome = cause.at(ws.trace.phase);
     let total_us = now.us_since(started);
     let status = if ws.trace.status != 0 { ws.trace.status } else { outcome.status() };
+    let grpc_status = if ws.call.is_some() { grpc::end(worker, ws, outcome, status) } else { None };
     count(worker, ws, cause, status, total_us);
     if worker.recorder.borrow().is_on() {
-        record(worker, ws, outcome, status, started, now, total_us);
+        record(worker, ws, (outcome, grpc_status), status, started, now, total_us);
     }
     ws.route = None;
     ws.limits.clear();
@@ -132,7 +134,7 @@ fn count(worker: &Worker, ws: &Workspace, cause: Cause, status: u16, total_us: u
 fn record(
     worker: &Worker,
     ws: &Workspace,
-    outcome: Outcome,
+    (outcome, grpc_status): (Outcome, Option<GrpcStatus>),
     status: u16,
     started: Moment,
     now: Moment,
@@ -144,6 +146,7 @@ fn record(
     worker.recorder.borrow_mut().record(&Access {
         outcome,
         status,
+        grpc_status,
         method: ws.request.method(),
         target: ws.request.target(),
         host: &ws.request.host,

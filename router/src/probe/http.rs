@@ -22,7 +22,8 @@ use crate::tls::upstream::{OpenError, connect, open};
 
 /// How much of a body is searched, in bytes.
 pub(super) const BODY_MAX: usize = 64 << 10;
-const AGENT: &str = concat!("ekiden-probe/", env!("CARGO_PKG_VERSION"));
+/// What checks call themselves.
+pub(super) const AGENT: &str = concat!("ekiden-probe/", env!("CARGO_PKG_VERSION"));
 
 /// `GET path` that passes on a status in range and, if set, a body that holds a text in its first 64 KiB.
 #[derive(Debug, Clone)]

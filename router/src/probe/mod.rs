@@ -1,5 +1,5 @@
 //! Active checks of endpoints, on a thread of their own (never on a worker): the plug-in point [`Probe`], the
-//! embedded HTTP and TCP checks, and the [`Prober`] that runs one per endpoint and says what changed. On the same thread
+//! embedded HTTP, TCP and gRPC checks, and the [`Prober`] that runs one per endpoint and says what changed. On the same thread
 //! evidence is judged and ejected endpoints are tried. What a row of verdicts means is core's `health`, what evidence means
 //! its `ejection`; who may be picked is core's ready set.
 
@@ -14,6 +14,7 @@ use ekiden_config::model::{Address, ProbeKind, Protocol};
 use crate::tls::upstream::{OpenError, Secure, connect};
 
 mod fake;
+mod grpc;
 mod hot;
 mod http;
 mod judge;
@@ -28,6 +29,7 @@ mod tests;
 mod trial;
 
 pub use fake::FakeProbe;
+pub use grpc::GrpcProbe;
 pub use http::HttpProbe;
 pub use prober::{Hooks, OnChange, Prober, Targets};
 pub use suspects::Suspects;
@@ -83,6 +85,7 @@ pub fn embedded() -> Factory {
             Arc::new(probe.with_proxy(*send_proxy))
         }
         ProbeKind::Tcp => Arc::new(TcpProbe),
+        ProbeKind::Grpc { service, host } => Arc::new(GrpcProbe::new(service.clone(), host.clone())),
     })
 }
 

@@ -29,7 +29,7 @@ fn numbers(out: &mut Vec<u8>, pairs: &[(&str, u64)]) {
 /// of the outcome), `phase`, then `h_code` only when one fits, `method`, `path` (with query), `host`, `request_id`,
 /// `fwd`, `client` (address and port, or `unix`), `listener`, `app`, `route`, `cluster`, `dyno` (endpoint id),
 /// `attempts`, then `retry_cause`, `limit` (which refused it; with another `code`, a shadow that would have), `queue_ms`,
-/// `connect_ms`, `first_byte_ms`, `service_ms` only when they happened, `total_ms`, `status`, `bytes` (to the client), `bytes_in`, `protocol`, `tls`, then
+/// `connect_ms`, `first_byte_ms`, `service_ms` only when they happened, `total_ms`, `status`, `bytes` (to the client), `bytes_in`, then `grpc_status` only of calls, `protocol`, `tls`, then
 /// `tls_version`, `tls_cipher`, `sni` only over TLS, `generation`, `user_agent`.
 /// Times are milliseconds with three decimals. Texts that are empty mean "none".
 pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
@@ -94,6 +94,7 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
         out,
         &[("status", u64::from(access.status)), ("bytes", access.bytes_out), ("bytes_in", access.bytes_in)],
     );
+    push_grpc(out, access);
     texts(out, &[("protocol", access.protocol.name())]);
     out.extend_from_slice(if access.tls.is_some() { b",\"tls\":true" } else { b",\"tls\":false" });
     if let Some(tls) = &access.tls {
@@ -102,6 +103,12 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     numbers(out, &[("generation", access.generation)]);
     texts(out, &[("user_agent", &String::from_utf8_lossy(access.user_agent))]);
     out.extend_from_slice(b"}\n");
+}
+
+fn push_grpc(out: &mut Vec<u8>, access: &Access<'_>) {
+    if let Some(status) = access.grpc_status {
+        numbers(out, &[("grpc_status", u64::from(status.number()))]);
+    }
 }
 
 fn push_tls(out: &mut Vec<u8>, tls: &TlsAccess<'_>) {

@@ -19,7 +19,8 @@ fn push_whole_ms(out: &mut Vec<u8>, name: &str, us: u32) {
 }
 
 /// Appends the line with its line end: `at= [code= desc=] method= path="" host= request_id= fwd="" dyno= connect=
-/// service= status= bytes= protocol= [tls_version= tls_cipher= sni=] [error=] [limit=]`. `code` is the H-code, there only when one fits; `error` is the stable
+/// service= status= bytes= protocol= [tls_version= tls_cipher= sni=] [error=] [limit=]
+/// [grpc_status=]`. `code` is the H-code, there only when one fits; `error` is the stable
 /// code of the outcome. A value that was never reached is empty. Times are whole milliseconds, rounded.
 pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     let level = super::level(access.outcome);
@@ -70,6 +71,10 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     if !access.limit.is_empty() {
         key(out, "limit");
         push_logfmt(out, access.limit);
+    }
+    if let Some(status) = access.grpc_status {
+        key(out, "grpc_status");
+        push_number(out, u64::from(status.number()));
     }
     out.push(b'\n');
 }

@@ -8,6 +8,7 @@
 
 use std::net::SocketAddr;
 
+use ekiden_core::grpc::GrpcStatus;
 use ekiden_core::outcome::{Blame, Cause, Outcome};
 
 mod json;
@@ -87,6 +88,8 @@ pub struct Access<'a> {
     pub outcome: Outcome,
     /// Status sent to the client, or that would have been sent (499 when the client went away first).
     pub status: u16,
+    /// How it ended as a call of gRPC.
+    pub grpc_status: Option<GrpcStatus>,
     /// Request method as received.
     pub method: &'a str,
     /// Path and query; the path in normal form. Cut after 8 KiB; all other texts after 1 KiB.

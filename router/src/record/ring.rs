@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ekiden_core::grpc::GrpcStatus;
 use ekiden_core::outcome::{Cause, Outcome, Phase};
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -35,6 +36,9 @@ const HTTP2: u64 = 16;
 /// No HTTP at all.
 const RAW: u64 = 32;
 const PASSTHROUGH: u64 = RAW | HTTP2;
+/// Where the status of a call stands among the flags, one more than it is; 0 for none.
+const GRPC_AT: u32 = 8;
+const GRPC: u64 = 31;
 const NO_RETRY: u64 = 255;
 
 /// One worker's end: takes records, never waits. Not `Clone`; lives and dies with its worker.
@@ -156,6 +160,8 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
             Protocol::Tcp => RAW,
             Protocol::TlsPassthrough => PASSTHROUGH,
         };
+    let grpc = access.grpc_status.map_or(0, |status| u64::from(status.number()) + 1);
+    let flags = flags | grpc << GRPC_AT;
     let retry = access.retry_cause.map_or(NO_RETRY, |cause| cause.index() as u64);
     let words: [u64; WORDS] = [
         total
@@ -190,6 +196,16 @@ fn text<'a>(texts: &mut &'a str, len: u64) -> Option<&'a str> {
     let (head, tail) = texts.split_at_checked((len & 0xffff) as usize)?;
     *texts = tail;
     Some(head)
+}
+
+fn protocol(flags: u64) -> Protocol {
+    match flags & (HTTP10 | HTTP2 | RAW) {
+        HTTP10 => Protocol::Http10,
+        HTTP2 => Protocol::Http2,
+        RAW => Protocol::Tcp,
+        PASSTHROUGH => Protocol::TlsPassthrough,
+        _ => Protocol::Http11,
+    }
 }
 
 /// Reads one whole record back. `None` only on bytes that no [`encode`] made.
@@ -229,6 +245,7 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
             phase: *Phase::ALL.get((w0 >> 56) as usize)?,
         },
         status: (w0 >> 32) as u16,
+        grpc_status: ((flags >> GRPC_AT & GRPC) as u8).checked_sub(1).and_then(GrpcStatus::at),
         target: text(texts, w10 >> 48)?,
         method: text(texts, l0)?,
         host: text(texts, l0 >> 16)?,
@@ -255,13 +272,7 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         total_us,
         bytes_in,
         bytes_out,
-        protocol: match flags & (HTTP10 | HTTP2 | RAW) {
-            HTTP10 => Protocol::Http10,
-            HTTP2 => Protocol::Http2,
-            RAW => Protocol::Tcp,
-            PASSTHROUGH => Protocol::TlsPassthrough,
-            _ => Protocol::Http11,
-        },
+        protocol: protocol(flags),
         generation,
     })
 }

@@ -20,6 +20,7 @@ fn access() -> Access<'static> {
     Access {
         outcome: Cause::Complete.at(Phase::Relay),
         status: 200,
+        grpc_status: None,
         method: "GET",
         target: "/x?y=1",
         host: "example.com",
@@ -218,6 +219,7 @@ proptest! {
             service_us: small.rotate_left(3),
             status: *small as u16,
             attempts: *small as u8,
+            grpc_status: GrpcStatus::at((small % 40) as u8),
             tls: (small % 2 == 0).then_some(TlsAccess { is_13: small % 4 == 0, cipher: 0x1301, name: &long[..long.floor_char_boundary(*agent)] }),
             protocol: if small % 3 == 0 { Protocol::Http10 } else { Protocol::Http11 },
             outcome: Cause::ALL[cause % Cause::COUNT].at(Phase::ALL[cause % 8]),

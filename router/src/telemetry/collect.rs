@@ -13,7 +13,9 @@ use ekiden_core::stats::{CLASSES, ClusterShard, Counter, Gauge, Histogram, Histo
 use ekiden_core::table::Table;
 
 use super::family::{self, Family};
-use super::{State, connection_limits, http2, limits, overload, process, publishing, readiness, shards, tls};
+use super::{
+    State, connection_limits, grpc, http2, limits, overload, process, publishing, readiness, shards, tls,
+};
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
 /// a rate over them has a beginning.
@@ -31,6 +33,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     families.extend(tls::families(max, &state.sources.workers, &(state.sources.certificates)()));
     families.extend(tls::of_identities(max, &(state.sources.identities)()));
     families.extend(routes(max, &table));
+    families.extend(grpc::families(max, &table));
     families.extend(clusters(max, &table));
     families.extend(limits::families(max, &table, state.sources.started.elapsed()));
     families.extend(overload::families(max, &table, &state.sources.workers, (state.sources.ceilings)()));

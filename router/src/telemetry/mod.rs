@@ -16,6 +16,7 @@ use crate::tls::{CertificateState, IdentityState};
 mod collect;
 mod connection_limits;
 mod family;
+mod grpc;
 mod health;
 mod http2;
 mod limits;

@@ -98,6 +98,7 @@ fn route(name: &str) -> Route {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        grpc_web: false,
         priority: Default::default(),
         caps: None,
     }

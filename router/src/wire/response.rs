@@ -28,6 +28,8 @@ pub struct ResponseHead {
     reason: Span,
     /// How the body is framed, given the request's method.
     pub framing: Framing,
+    /// The length that HTTP/2 announces beside a body that may have trailers; its codec holds the body to it.
+    pub length: Option<u64>,
     /// The endpoint is willing to keep the connection.
     pub keep_alive: bool,
     /// Idle limit the endpoint announced (`Keep-Alive: timeout=N`), seconds.
@@ -47,6 +49,12 @@ impl ResponseHead {
 
     /// Parses and judges one complete head. `to_head` tells that the request was HEAD.
     pub fn parse(&mut self, bytes: &[u8], to_head: bool) -> Result<(), Cause> {
+        self.parse_of(bytes, to_head, false)
+    }
+
+    /// The same for text that may have been made from HTTP/2.
+    #[inline]
+    pub fn parse_of(&mut self, bytes: &[u8], to_head: bool, of_http2: bool) -> Result<(), Cause> {
         self.head.clear();
         let mut storage = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS_MAX];
         let mut response = httparse::Response::new(&mut []);
@@ -78,7 +86,7 @@ impl ResponseHead {
             }
         }
         self.judge_connection(version)?;
-        self.judge_framing(version, lengths, codings, to_head)
+        self.judge_framing(version, (lengths, codings), to_head, of_http2)
     }
 
     fn judge_connection(&mut self, version: Version) -> Result<(), Cause> {
@@ -100,10 +108,11 @@ impl ResponseHead {
     fn judge_framing(
         &mut self,
         version: Version,
-        lengths: usize,
-        codings: usize,
+        (lengths, codings): (usize, usize),
         to_head: bool,
+        of_http2: bool,
     ) -> Result<(), Cause> {
+        self.length = None;
         let value = self.head.known(FieldId::ContentLength);
         let length = match (lengths, value) {
             (0, _) => None,
@@ -115,7 +124,7 @@ impl ResponseHead {
                 .head
                 .known(FieldId::TransferEncoding)
                 .is_some_and(|v| v.eq_ignore_ascii_case(b"chunked"));
-            if length.is_some() || codings > 1 || !chunked || version == Version::Http10 {
+            if (length.is_some() && !of_http2) || codings > 1 || !chunked || version == Version::Http10 {
                 return Err(Cause::ResponseMalformed);
             }
         }
@@ -129,6 +138,7 @@ impl ResponseHead {
             }
             Framing::None
         } else if codings > 0 {
+            self.length = length;
             Framing::Chunked
         } else {
             length.map_or(Framing::Close, Framing::of_length)

@@ -66,6 +66,12 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::BodyTooLarge => post(Send, "/limited", CHUNKED, "b\r\n01234567890\r\n0\r\n\r\n"),
         Cause::BodyTruncated => Run(Send, truncated_body),
         Cause::BodyTooSlow => Run(Send, slow_body),
+        Cause::GrpcTimeoutMalformed => {
+            Elsewhere("its response is one of gRPC; tests/it/grpc/deadlines holds it with record and metric")
+        }
+        Cause::GrpcWebMalformed => {
+            Elsewhere("its response is one of gRPC; tests/it/grpc/web holds it with record and metric")
+        }
         Cause::PathIllegal => get(Match, "/%00", ""),
         Cause::PathAmbiguous => get(Match, "//closed", ""),
         Cause::ClientDenied => get(Match, "/clients", ""),
@@ -119,6 +125,9 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::UpstreamTruncated => Run(Relay, short_response),
         Cause::UpstreamIdle => Run(Relay, paused_response),
         Cause::TotalTimeout => get(Wait, "/total", ""),
+        Cause::DeadlineExceeded => {
+            Elsewhere("its response is one of gRPC; tests/it/grpc/deadlines holds it with record and metric")
+        }
         Cause::Drained => Alone(Wait, alone::drained),
         Cause::Overloaded => Alone(Match, alone::overloaded),
         Cause::RewriteTooLarge => Run(Match, rewritten),

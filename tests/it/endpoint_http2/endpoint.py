@@ -131,6 +131,11 @@ class Connection:
         elif path == "/bye":
             self.answer(stream, [], b"bye")
             self.goaway(stream)
+        elif path == "/announced":
+            # A length, and trailers all the same.
+            self.answer(stream, [("content-length", "5")], b"whole", [("x-sum", "5"), ("x_sum", "5")])
+        elif path == "/empty":
+            self.answer(stream, [("content-length", "0")], b"", [("x-sum", "0")])
         elif path == "/wait":
             pass
         elif path == "/big":

@@ -81,6 +81,29 @@ fn from_http2() {
     });
 }
 
+/// Trailers of a response that has announced its length: clients of HTTP/2 get both, clients of HTTP/1 the length.
+#[test]
+fn a_length_and_trailers() {
+    let endpoint = Endpoint::start(100);
+    let router = router(&endpoint, "");
+    http2::talk(router.address(), async |send| {
+        for (path, length, body) in [("/announced", "5", "whole"), ("/empty", "0", "")] {
+            let reply = http2::ask(&send, http2::get_of("a", path)).await.unwrap();
+            assert_eq!((reply.field("content-length"), reply.text().as_str()), (length, body));
+            let trailers = reply.trailers.expect("trailers");
+            assert_eq!(trailers["x-sum"], length);
+            assert!(length == "0" || trailers.contains_key("x_sum"), "{trailers:?}");
+        }
+    });
+    let mut client = Client::connect(router.address());
+    for (path, length, body) in [("/announced", "5", "whole"), ("/empty", "0", "")] {
+        let reply = client.get("a", path);
+        assert_eq!((reply.get("content-length"), reply.text().as_str()), (Some(length), body));
+        assert_eq!(reply.get("transfer-encoding"), None);
+        assert!(reply.trailers.is_empty());
+    }
+}
+
 /// What an endpoint does wrong, or leaves unfinished, is not taken for whole.
 #[test]
 fn what_is_cut_short() {

@@ -153,6 +153,12 @@ causes! {
     BodyTooSlow: "body_too_slow", Always(408), "H28", Client, Never, "http_request_error", 0,
         "The client sent the request body more slowly than the listener takes.",
         "Send the body faster, or lower `limits.min_body_rate`.";
+    GrpcTimeoutMalformed: "grpc_timeout_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The grpc-timeout of a call is not one to eight digits and a unit, or stands twice.",
+        "Send grpc-timeout once, such as `250m`; units are H, M, S, m, u and n.";
+    GrpcWebMalformed: "grpc_web_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "The body of a gRPC-web request in text form is not base64.",
+        "Send base64 with padding and without line ends, or the binary form.";
     PathIllegal: "path_illegal", Always(400), "H26", Client, Never, "http_request_error", 0,
         "The path holds `%00`, a raw backslash or a bad escape, or climbs above the root.",
         "Send a clean path.";
@@ -285,6 +291,9 @@ causes! {
     TotalTimeout: "total_timeout", Always(504), "H12", Endpoint, Never, "http_response_timeout", 0,
         "The request took longer than the route allows in all.",
         "Make the app answer faster, or raise `timeout.total`.";
+    DeadlineExceeded: "deadline_exceeded", Always(504), "H12", Endpoint, Never, "http_response_timeout", 0,
+        "The time that the client gave in `grpc-timeout` was over before the call ended.",
+        "Make the app answer faster, or give calls more time; it speaks against no endpoint, since clients choose it.";
     // The router failed or gave up the request.
     Drained: "drained", Always(503), "H24", Router, Never, "proxy_internal_response", 1,
         "The router is stopping and the time for open requests is over.",

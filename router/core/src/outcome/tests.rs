@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use crate::grpc::GrpcStatus;
+
 use super::{Blame, Cause, Phase, Retry};
 
 /// RFC 9209 section 2.3 and the IANA registry of proxy error types.
@@ -187,11 +189,11 @@ fn page() -> String {
         "# Codes\n\n\
          Every request ends in one outcome: a cause, named by its code, in a phase. The code stands in the response \
          that the router makes\n(`X-Router-Error`, with the Heroku code beside it, and `Proxy-Status`, RFC 9209), in the \
-         access log and in the metrics. Codes are stable.\nA status of 499 is logged, not sent. What was tried again and \
+         access log and in the metrics. Codes are stable.\nA status of 499 is logged, not sent. A call of gRPC gets 200 with the status of gRPC beside it. What was tried again and \
          served leaves no code. This page is made from the code by its tests\n(`EKIDEN_BLESS=1 cargo test -p \
          ekiden-core` writes it anew).\n\n\
-         | code | status | Heroku | to blame | tried again | Proxy-Status error | Retry-After | what happened | what to do |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+         | code | status | gRPC | Heroku | to blame | tried again | Proxy-Status error | Retry-After | what happened | what to do |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for cause in Cause::ALL {
         // In the phase where a retry is most likely, so that the page names it.
@@ -199,9 +201,10 @@ fn page() -> String {
         let seconds = outcome.retry_after().map_or(String::new(), |seconds| format!("{seconds} s"));
         writeln!(
             page,
-            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             cause.code(),
             statuses(*cause),
+            GrpcStatus::of_outcome(outcome).word(),
             outcome.h_code().unwrap_or(""),
             outcome.blame().word(),
             outcome.retry().word(),

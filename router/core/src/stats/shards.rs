@@ -9,6 +9,7 @@ use super::tls::TlsShard;
 use super::{Counter, Gauge, Histogram};
 use crate::evidence::Evidence;
 use crate::frame_budget::Budget;
+use crate::grpc::GrpcStatus;
 use crate::outcome::Cause;
 use crate::overload::ShedCounts;
 use crate::overload::slots::Gate;
@@ -50,6 +51,14 @@ pub struct RouteShard {
     pub in_flight: Gauge,
     /// Responses that the router made itself.
     pub router_made: Counter,
+}
+
+/// One worker's counts of the gRPC calls of one route.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct GrpcShard {
+    /// Ended calls by [`GrpcStatus::number`].
+    pub ended: [Counter; GrpcStatus::ALL.len()],
 }
 
 impl RouteShard {
@@ -270,6 +279,10 @@ impl WorkerShard {
 static SPARE_ROUTE: RouteShard = RouteShard::new();
 static SPARE_CLUSTER: ClusterShard = ClusterShard::new();
 
+/// Those of all workers. Behind one more pointer, since most routes have none.
+#[derive(Debug)]
+struct GrpcShards(Box<[GrpcShard]>);
+
 /// Counts of one route over all tables that hold it. Handed out by the registry; unused it costs no shard.
 #[derive(Debug)]
 pub struct RouteCell {
@@ -279,12 +292,29 @@ pub struct RouteCell {
     pub route: RouteName,
     workers: u16,
     shards: OnceLock<Box<[RouteShard]>>,
+    grpc: OnceLock<Box<GrpcShards>>,
 }
 
 impl RouteCell {
     /// A cell without counts for `workers` workers. Called by the registry.
     pub fn new(app: AppName, route: RouteName, workers: usize) -> Self {
-        Self { app, route, workers: bounded(workers), shards: OnceLock::new() }
+        Self { app, route, workers: bounded(workers), shards: OnceLock::new(), grpc: OnceLock::new() }
+    }
+
+    /// Counts one ended gRPC call. The first call of all allocates. Called by the worker when it records the exchange.
+    pub fn ended_grpc(&self, worker: usize, status: GrpcStatus) {
+        let shards = self
+            .grpc
+            .get_or_init(|| Box::new(GrpcShards((0..self.workers).map(|_| GrpcShard::default()).collect())));
+        let counter = shards.0.get(worker).and_then(|shard| shard.ended.get(usize::from(status.number())));
+        if let Some(counter) = counter {
+            counter.add(1);
+        }
+    }
+
+    /// All shards of gRPC, none while no call was counted. Called by telemetry.
+    pub fn grpc_shards(&self) -> &[GrpcShard] {
+        self.grpc.get().map_or(&[], |shards| &shards.0)
     }
 
     /// The shard that worker number `worker` writes. The first call of all allocates.

@@ -49,7 +49,7 @@ enum Receiving {
     /// Its head has not come.
     Head(Box<ResponseFuture>),
     /// Its head has come.
-    Body { body: RecvStream, chunked: bool },
+    Body(RecvStream),
     /// All of it has come.
     Done,
 }
@@ -97,6 +97,12 @@ pub fn lost(error: &io::Error) -> Option<Lost> {
     } else {
         Lost::Broken
     })
+}
+
+/// The code with which the endpoint reset the stream.
+pub fn reset_code(error: &io::Error) -> Option<u32> {
+    let error = error.get_ref()?.downcast_ref::<h2::Error>()?;
+    if error.is_reset() && error.is_remote() { error.reason().map(u32::from) } else { None }
 }
 
 fn unsayable() -> io::Error {
@@ -278,21 +284,21 @@ impl EndpointStream {
                 let announced = parts.headers.contains_key(CONTENT_LENGTH);
                 // What ends with its head has nothing, trailers neither: the client is told so at once.
                 let empty = body.is_end_stream();
-                let chunked = !bodiless && !announced && !empty;
+                // Trailers may follow whatever was announced, and the codec holds the body to its length.
+                let chunked = !bodiless && !empty;
                 if chunked {
                     self.text.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
                 } else if empty && !bodiless && !announced {
                     self.text.extend_from_slice(b"Content-Length: 0\r\n");
                 }
                 self.text.extend_from_slice(b"\r\n");
-                self.receiving =
-                    if bodiless || empty { Receiving::Done } else { Receiving::Body { body, chunked } };
+                self.receiving = if bodiless || empty { Receiving::Done } else { Receiving::Body(body) };
                 Poll::Ready(Ok(true))
             }
-            Receiving::Body { body, chunked } => {
+            Receiving::Body(body) => {
                 match ready!(body.poll_data(cx)) {
                     Some(Ok(piece)) => {
-                        if *chunked && !piece.is_empty() {
+                        if !piece.is_empty() {
                             put_chunk_size(&mut self.text, piece.len());
                             self.tail = true;
                         }
@@ -301,14 +307,12 @@ impl EndpointStream {
                     Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
                     None => {
                         let trailers = ready!(body.poll_trailers(cx)).map_err(io::Error::other)?;
-                        if *chunked {
-                            self.text.extend_from_slice(b"0\r\n");
-                            for (name, value) in trailers.iter().flatten() {
-                                judge(name)?;
-                                put_field(&mut self.text, name.as_str().as_bytes(), value.as_bytes());
-                            }
-                            self.text.extend_from_slice(b"\r\n");
+                        self.text.extend_from_slice(b"0\r\n");
+                        for (name, value) in trailers.iter().flatten() {
+                            judge(name)?;
+                            put_field(&mut self.text, name.as_str().as_bytes(), value.as_bytes());
                         }
+                        self.text.extend_from_slice(b"\r\n");
                         self.receiving = Receiving::Done;
                     }
                 }
@@ -329,7 +333,7 @@ impl EndpointStream {
         let count = self.piece.len().min(target.remaining());
         if count > 0 {
             target.put_slice(&self.piece.split_to(count));
-            if let Receiving::Body { body, .. } = &mut self.receiving {
+            if let Receiving::Body(body) = &mut self.receiving {
                 body.flow_control().release_capacity(count).map_err(io::Error::other)?;
             }
         }

@@ -87,6 +87,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        grpc_web: false,
         priority: Default::default(),
         caps: None,
     }
