@@ -963,7 +963,8 @@ tables! {
         /// `IP:PORT`, `unix:/path` or `off`. With a listener of role inbound or outbound the default is a unix
         /// socket in the run directory.
         address: Spanned<String> = "\"127.0.0.1:9902\"" in 1, 256;
-        /// File that holds the bearer token of the API; relative to this file.
+        /// File that holds the bearer token of the API, or lines of `ROLE NAME TOKEN` with the roles `read`, `deploy` and `admin`; relative to
+        /// this file.
         token_file: Spanned<String> = "no token" in 1, 4096;
         /// Host names, beside loopback, under which the API answers.
         hosts: Vec<Spanned<String>> = "none" in 0, 64;
