@@ -147,6 +147,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         upgrades: Default::default(),
         grpc_web: false,
         priority: Default::default(),
+        entrance: None,
         caps: None,
     }
 }

@@ -60,8 +60,15 @@ fn clients() -> Vec<IpAddr> {
 
 /// As the router does it: the request asked for its key, the verdict counted.
 fn check(limits: &Limiters, client: IpAddr, worker: usize, now_ns: u64) -> bool {
-    let asked =
-        Asked { client: Some(client), host: "a", method: "GET", path: "/", query: "", fields: &NoFields };
+    let asked = Asked {
+        client: Some(client),
+        host: "a",
+        method: "GET",
+        path: "/",
+        query: "",
+        fields: &NoFields,
+        api_key: None,
+    };
     let mut takes = Takes::new();
     take(limits.list(), &asked, Turn { worker, now_ns }, &mut takes).is_ok()
 }

@@ -15,6 +15,7 @@ pub mod address;
 pub mod build;
 pub mod diagnostic;
 pub mod diff;
+pub mod document;
 pub mod doors;
 pub mod fields;
 pub mod hosts;

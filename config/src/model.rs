@@ -5,6 +5,7 @@
 //! no live state.
 
 mod admission;
+mod entrance;
 mod limit;
 mod overload;
 mod protocol;
@@ -17,6 +18,7 @@ mod trust;
 mod upgrade;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
+pub use entrance::{ApiKeys, Auth, Authorizer, Cors, Entrance, OriginPattern, Origins, Tokens};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
 pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
@@ -26,8 +28,8 @@ pub use resilience::{BreakerPolicy, HedgePolicy, Replay, RetryBudget, RetryPolic
 pub use shard::{HotKeyPolicy, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind, ShardPolicy};
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
 pub use trust::{
-    AuthoritySource, ClusterTls, Credential, IdentitySource, KeyPair, Roots, San, TrustSources, Verify,
-    may_use,
+    AuthoritySource, ClusterTls, Credential, IdentitySource, KeyPair, KeySource, Roots, San, SecretFile,
+    TokenAlgorithm, TokenIssuer, TrustSources, Verify, may_use,
 };
 pub use upgrade::Upgrades;
 
@@ -254,6 +256,9 @@ pub struct Route {
     /// What it lets in, judged after the match. Already merged with the app's own setting, and shared by the routes that
     /// add nothing to it. None means everything.
     pub admission: Option<Arc<Admission>>,
+    /// What a request must show before it is served. Already merged with the app's own setting, and shared by the routes that add
+    /// nothing to it. None means nothing.
+    pub entrance: Option<Arc<Entrance>>,
     /// Rates of requests, the app's first; shared by the routes that have none of their own. None means no bound.
     pub rate_limits: Option<Arc<RouteLimits>>,
     /// Protocols that a client may switch to. Means nothing without a forward.

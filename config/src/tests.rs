@@ -2,6 +2,7 @@
 
 mod admission;
 mod bad;
+mod entrance;
 mod examples;
 mod formats;
 mod limits;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,12 +14,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::api::{self, Api, ApiSettings};
+use crate::api::{self, Api, ApiSettings, Doors, Tokens};
 use crate::clock::unix_ms;
 use crate::dns::Resolve;
 use crate::dns::asking::{Asking, Told};
 use crate::dns::system::SystemResolve;
-use crate::journal::{Journal, Opened};
 use crate::last_good::write_behind;
 use crate::load::Loaded;
 use crate::observed::heed;
@@ -29,10 +28,13 @@ use crate::plane::{Inlets, Outlets, Plane, ReloadReply, ViewCell, follow, render
 use crate::rundir::{self, RunDir, RunDirError};
 use crate::settings::has_side_listener;
 use crate::status::{Reload, Status, StatusCell};
+use crate::store::{self, Journal, Record, Store};
 use crate::watch::watch;
 
 /// Mutations that may wait for the loop; further ones wait in their connections.
 const MUTATIONS_MAX: usize = 1024;
+/// Changes of apps that may wait for the loop; further ones wait in their connections.
+const CHANGES_MAX: usize = 256;
 /// Reloads that may wait; further ones of SIGHUP are covered by those.
 const RELOADS_MAX: usize = 64;
 /// DNS answers that may wait; the tasks that bring them wait.
@@ -112,7 +114,11 @@ impl Control {
         resolve: Arc<dyn Resolve>,
     ) -> Result<Self, StartError> {
         let status = StatusCell::default();
+        let mut loaded = loaded;
         let state = State::open(&loaded, &status)?;
+        if let Some(store) = &state.store {
+            loaded.refresh(&**store);
+        }
         let runtime = Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
         let (stop, stopped) = watch::channel(false);
         let (reloads, reload_inlet) = mpsc::channel(RELOADS_MAX);
@@ -189,13 +195,13 @@ fn no_thread(error: io::Error) -> StartError {
 struct State {
     /// Held until control ends; None when it cannot be used.
     run_dir: Option<RunDir>,
-    journal: Option<Journal>,
+    store: Option<Arc<dyn Store>>,
     overlay: Overlay,
 }
 
 impl State {
     fn open(loaded: &Loaded, status: &StatusCell) -> Result<Self, StartError> {
-        let mut state = State { run_dir: None, journal: None, overlay: Overlay::default() };
+        let mut state = State { run_dir: None, store: None, overlay: Overlay::default() };
         let Some(path) = loaded.settings().run_dir.as_deref() else {
             let why = "neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set; use --run-dir";
             tracing::error!("nothing is durable: {why}");
@@ -215,21 +221,38 @@ impl State {
                 tracing::error!(%error, "nothing is durable: no last good table, and the API changes nothing");
                 status.update(|status| status.run_dir_error = Some(error.to_string()));
             }
-            Ok((run_dir, Opened { journal, overlay, loud })) => {
+            Ok((run_dir, (journal, loud))) => {
                 if let Some(loud) = &loud {
                     tracing::error!("{loud}");
                 }
                 status.update(|status| {
                     status.run_dir = Some(run_dir.path().display().to_string());
-                    status.journal_bytes = journal.len();
+                    status.journal_bytes = journal.bytes();
                     status.journal_error = loud;
                 });
                 leave_pointer(loaded, run_dir.path());
-                state = State { run_dir: Some(run_dir), journal: Some(journal), overlay };
+                let overlay = overlay(&journal);
+                state = State { run_dir: Some(run_dir), store: Some(Arc::new(journal)), overlay };
             }
         }
         Ok(state)
     }
+}
+
+/// What the store has of endpoints and drain marks. An object that cannot be read is left where it is, loudly.
+fn overlay(store: &dyn Store) -> Overlay {
+    let mut overlay = Overlay::default();
+    for prefix in [store::ENDPOINTS, store::MARKS] {
+        for object in store.list(prefix, None, usize::MAX).objects {
+            match Record::read(&object) {
+                Ok(record) => record.iter().for_each(|record| overlay.apply(record)),
+                Err(error) => {
+                    tracing::error!(key = %object.key, %error, "an object of the store cannot be read");
+                }
+            }
+        }
+    }
+    overlay
 }
 
 /// When the file names the run directory, leaves word of it where a start without a readable file looks.
@@ -298,9 +321,10 @@ impl Start {
             stopped,
             first,
         } = self;
-        let State { run_dir, journal, overlay } = state;
+        let State { run_dir, store, overlay } = state;
         let (told_outlet, mut told) = mpsc::channel::<Told>(ANSWERS_MAX);
         let (mutation_outlet, mutations) = mpsc::channel(MUTATIONS_MAX);
+        let (change_outlet, changes) = mpsc::channel(CHANGES_MAX);
         let (changed_outlet, changed) = mpsc::channel(1);
         let (bound_outlet, bound) = watch::channel(None);
         let view = ViewCell::new();
@@ -308,11 +332,21 @@ impl Start {
         let file = loaded.options.file.clone();
         let (outlets, tasks) = outlets(&loaded);
         let asking = Asking::new(resolve, told_outlet);
-        let mut plane = plane(loaded, journal, overlay, publisher, asking, outlets, (&status, &view));
+        let api_store = store.clone();
+        let mut plane = plane(loaded, store, overlay, publisher, asking, outlets, (&status, &view));
         let ticket = plane.open(&mut told).await;
         let mut tried = bound.clone();
-        let api =
-            Arc::new(Api { mutations: mutation_outlet, reloads, view, inspect, status: status.clone() });
+        let doors = Doors {
+            mutations: mutation_outlet,
+            changes: change_outlet,
+            reloads,
+            view,
+            inspect,
+            status: status.clone(),
+            store: api_store,
+            stopped: stopped.clone(),
+        };
+        let api = Arc::new(Api::new(doors, run_dir.as_ref().map(RunDir::path)));
         tokio::spawn(watch(file, tasks.apps_dir, look, changed_outlet));
         tokio::spawn(follow(tasks.tickets, status.clone()));
         tokio::spawn(heed(observations, status.clone()));
@@ -325,7 +359,7 @@ impl Start {
             tokio::spawn(write_behind(run_dir.path().to_owned(), tasks.last_good, status.clone()))
         });
         let (stop_loop, stop) = watch::channel(false);
-        let inlets = Inlets { mutations, reloads: reload_inlet, changed, told, stop, bound };
+        let inlets = Inlets { mutations, changes, reloads: reload_inlet, changed, told, stop, bound };
         let running = Running(status);
         let looping = tokio::spawn(async move {
             plane.run(inlets).await;
@@ -366,7 +400,7 @@ impl Start {
 fn outlets(loaded: &Loaded) -> (Outlets, Tasks) {
     let process = loaded.process();
     let mut settings = ApiSettings { hosts: process.control_hosts.clone(), ..ApiSettings::default() };
-    let token = ApiSettings::read_token(&loaded.options.file, process.control_token_file.as_deref());
+    let token = Tokens::read(&loaded.options.file, process.control_token_file.as_deref());
     settings.renew(loaded.settings().control.clone(), token, has_side_listener(loaded.model()));
     let (last_good_outlet, last_good) = watch::channel(None);
     let (apps_dir_outlet, apps_dir) = watch::channel(loaded.accepted.built.apps_dir.clone());
@@ -383,7 +417,7 @@ fn outlets(loaded: &Loaded) -> (Outlets, Tasks) {
 
 fn plane(
     loaded: Loaded,
-    journal: Option<Journal>,
+    store: Option<Arc<dyn Store>>,
     overlay: Overlay,
     publisher: Box<dyn Publisher>,
     asking: Asking,
@@ -392,12 +426,13 @@ fn plane(
 ) -> Plane {
     let own = Own(loaded.own_addresses());
     let started_with = loaded.process().clone();
-    let Loaded { options, accepted, tried, names, .. } = loaded;
+    let Loaded { options, accepted, tried, names, api, .. } = loaded;
     Plane {
         options,
         accepted: Arc::new(accepted),
         tried,
         overlay,
+        apps: api,
         names,
         asking,
         live: Arc::new(Model::empty()),
@@ -406,7 +441,7 @@ fn plane(
         own,
         publisher,
         ticket: Ticket::new(),
-        journal: journal.map(|journal| Arc::new(Mutex::new(journal))),
+        store,
         unmark: Vec::new(),
         started_with,
         status: status.clone(),

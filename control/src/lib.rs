@@ -19,12 +19,13 @@
 
 mod address;
 mod api;
+mod client;
 mod clock;
 mod control;
+mod desired;
 mod dns;
 mod files;
 mod fnv;
-mod journal;
 mod last_good;
 mod load;
 mod observed;
@@ -36,9 +37,11 @@ mod rundir;
 mod settings;
 mod sources;
 mod status;
+mod store;
 mod watch;
 
 pub use address::AddressFlag;
+pub use client::{Answer as ApiAnswer, Asking, Client, ClientError};
 pub use control::{Control, StartError, StatusReader};
 pub use dns::{Answer, Family, RECORDS_MAX, Resolve, ResolveError, Resolving};
 pub use load::{Loaded, Refused, check, load};

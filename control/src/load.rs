@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use ekiden_config::model::{Model, Process};
 use ekiden_config::names::AppName;
-use ekiden_config::{Built, Diagnostic, HostOwners, Input, build};
+use ekiden_config::{Built, Diagnostic, HostOwners, Input, Severity, Source, build};
 
+use crate::desired::{ApiApps, api_apps, host_owners};
 use crate::dns::names::Names;
 use crate::last_good::LastGood;
-use crate::rundir;
 use crate::settings::{Options, Settings, run_dir, settings};
-use crate::sources::{Sources, apps_path, read_apps, read_main, with_stand_ins};
+use crate::sources::{Sources, apps_path, finding, read_apps, read_main, with_stand_ins};
+use crate::store::Store;
 use crate::watch::{Look, look};
+use crate::{desired, rundir, store};
 
 /// Reads that a file changing under our eyes gets before what was read last is taken.
 const READS_MAX: u32 = 5;
@@ -50,20 +52,26 @@ pub(crate) struct Attempt {
     pub(crate) outcome: Option<Result<Accepted, Vec<Diagnostic>>>,
 }
 
-/// Reads the files and builds. `before` is what serves now, `tried` the texts of the last attempt: when they are
-/// the same again nothing is built.
-pub(crate) fn attempt(
-    file: &Path,
-    before: Option<&Accepted>,
-    hosts: &HostOwners,
-    tried: Option<&Sources>,
-) -> Attempt {
+/// What is built beside the files, and on top of what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Around<'a> {
+    /// What serves now.
+    pub(crate) before: Option<&'a Accepted>,
+    /// Who owned which host.
+    pub(crate) hosts: &'a HostOwners,
+    /// Apps owned by the API.
+    pub(crate) api: &'a ApiApps,
+}
+
+/// Reads the files and builds. `tried` are the texts of the last attempt: when they are the same again nothing is built.
+pub(crate) fn attempt(file: &Path, around: Around<'_>, tried: Option<&Sources>) -> Attempt {
+    let before = around.before;
     let mut reads = 0;
     loop {
         reads += 1;
         let guess = before.and_then(|before| before.built.apps_dir.clone());
         let first = look(file, guess.as_deref());
-        let (sources, outcome) = read_and_build(file, guess, before, hosts, tried);
+        let (sources, outcome) = read_and_build(file, guess, around, tried);
         let dir = match &outcome {
             Some(Ok(accepted)) => accepted.built.apps_dir.as_deref(),
             Some(Err(_)) | None => before.and_then(|before| before.built.apps_dir.as_deref()),
@@ -81,13 +89,7 @@ type Read = (Option<Arc<Sources>>, Option<Result<Accepted, Vec<Diagnostic>>>);
 
 /// The directory of app files is named inside the process file: build with the one known so far, and again when
 /// the file names another.
-fn read_and_build(
-    file: &Path,
-    guess: Option<PathBuf>,
-    before: Option<&Accepted>,
-    hosts: &HostOwners,
-    tried: Option<&Sources>,
-) -> Read {
+fn read_and_build(file: &Path, guess: Option<PathBuf>, around: Around<'_>, tried: Option<&Sources>) -> Read {
     let main = match read_main(file) {
         Ok(main) => main,
         Err(diagnostic) => return (None, Some(Err(vec![*diagnostic]))),
@@ -102,7 +104,7 @@ fn read_and_build(
         if tried.is_some_and(|tried| *tried == *sources) && !matches!(directory, Some(Err(_))) {
             return (Some(sources), None);
         }
-        let outcome = accept(Arc::clone(&sources), before, hosts);
+        let outcome = accept(Arc::clone(&sources), around);
         let next = outcome.as_ref().map_or_else(|_| dir.clone(), |accepted| accepted.built.apps_dir.clone());
         let settled = next == dir;
         read = match (directory, outcome) {
@@ -122,45 +124,69 @@ fn read_and_build(
 }
 
 /// Builds texts and sorts out what is in force afterwards.
-pub(crate) fn accept(
-    sources: Arc<Sources>,
-    before: Option<&Accepted>,
-    hosts: &HostOwners,
-) -> Result<Accepted, Vec<Diagnostic>> {
+pub(crate) fn accept(sources: Arc<Sources>, around: Around<'_>) -> Result<Accepted, Vec<Diagnostic>> {
+    let Around { before, hosts, api } = around;
     let old = before.map(|before| &before.sources);
-    let input = with_stand_ins(Sources::clone(&sources), old);
+    let mut input = with_stand_ins(Sources::clone(&sources), old);
+    let shadowed: Vec<(AppName, Source)> =
+        input.apps.extract_if(.., |(app, _)| api.contains_key(app)).collect();
+    let mut found: Vec<Diagnostic> = sources.diagnostics.clone();
+    found.extend(shadowed.iter().filter_map(|(app, source)| shadowing(app, source, api)));
+    let files = input.apps.len();
+    input.apps.extend(api.iter().map(|(app, object)| (app.clone(), object.source.clone())));
     let previous = before.map(|before| &*before.built.model);
     let built = match build(Input { main: &input.main, apps: &input.apps, previous, hosts }) {
         Ok(built) => built,
-        Err(found) => return Err(sources.diagnostics.iter().cloned().chain(found).collect()),
+        Err(more) => return Err(found.into_iter().chain(more).collect()),
     };
+    found.extend(built.diagnostics.iter().cloned());
     let wrong: BTreeSet<&str> =
-        built.diagnostics.iter().filter(|found| found.is_error()).map(|found| found.file.as_str()).collect();
-    let refused_texts = input.apps.iter().filter(|(_, source)| wrong.contains(source.file.as_str()));
+        found.iter().filter(|found| found.is_error()).map(|found| found.file.as_str()).collect();
+    let texts = input.apps.iter().chain(&shadowed);
+    let refused_texts = texts.filter(|(_, source)| wrong.contains(source.file.as_str()));
     let mut refused: BTreeSet<AppName> = refused_texts.map(|(app, _)| app.clone()).collect();
-    refused.extend(sources.unreadable.iter().cloned());
+    refused.extend(sources.unreadable.iter().filter(|app| !api.contains_key(*app)).cloned());
     // An app file may not be named `default`; the app of that name is the process file's, and fine.
     refused.remove(&AppName::default_app());
+    input.apps.truncate(files);
     let in_force = input.apps.iter().filter_map(|(app, source)| {
         if !refused.contains(app) {
             return Some((app.clone(), source.clone()));
         }
         old.and_then(|old| old.apps.iter().find(|(name, _)| name == app).cloned())
     });
-    let in_force = Sources {
-        main: input.main.clone(),
-        apps: in_force.collect(),
-        unreadable: Vec::new(),
-        diagnostics: Vec::new(),
+    let mut in_force: Vec<(AppName, Source)> = in_force.collect();
+    // Kept for the day the API gives them back.
+    in_force.extend(shadowed);
+    in_force.sort_by(|a, b| a.0.cmp(&b.0));
+    let in_force =
+        Sources { main: input.main.clone(), apps: in_force, unreadable: Vec::new(), diagnostics: Vec::new() };
+    Ok(Accepted { sources: Arc::new(in_force), built, refused, diagnostics: found })
+}
+
+/// What is said of a file whose app the API owns: an error, unless the API took it from the file knowingly.
+fn shadowing(app: &AppName, source: &Source, api: &ApiApps) -> Option<Diagnostic> {
+    let object = api.get(app)?;
+    let path = Path::new(&source.file);
+    let help = format!("`DELETE /v1/apps/{app}` gives it to the file; or remove the file");
+    let (severity, code, message) = if object.adopted {
+        let message = format!("the API adopted the app `{app}`: this file is not in force");
+        (Severity::Warning, "adopted_by_api", message)
+    } else {
+        (
+            Severity::Error,
+            "owned_by_api",
+            format!("the app `{app}` belongs to the API: this file is not taken"),
+        )
     };
-    let diagnostics = sources.diagnostics.iter().chain(&built.diagnostics).cloned().collect();
-    Ok(Accepted { sources: Arc::new(in_force), built, refused, diagnostics })
+    Some(finding(severity, code, path, message, &help))
 }
 
 /// Reads a process file and its app files and builds them, as `ekiden check` does. `Ok` may still carry errors, in
 /// `Built::diagnostics`: those of single apps.
 pub fn check(file: &Path) -> Result<Built, Vec<Diagnostic>> {
-    match attempt(file, None, &HostOwners::default(), None).outcome {
+    let (hosts, api) = (HostOwners::default(), ApiApps::default());
+    match attempt(file, Around { before: None, hosts: &hosts, api: &api }, None).outcome {
         Some(Ok(accepted)) => Ok(Built { diagnostics: accepted.diagnostics, ..accepted.built }),
         Some(Err(diagnostics)) => Err(diagnostics),
         // Not reached: without an earlier attempt there is always an outcome.
@@ -176,12 +202,31 @@ pub struct Loaded {
     pub(crate) tried: Option<Arc<Sources>>,
     pub(crate) look: Look,
     pub(crate) names: Names,
+    pub(crate) api: Arc<ApiApps>,
     pub(crate) stale: Option<String>,
     pub(crate) diagnostics: Vec<Diagnostic>,
     settings: Settings,
 }
 
 impl Loaded {
+    /// Builds again when the store, now that it is ours, has other apps than were seen before.
+    pub(crate) fn refresh(&mut self, store: &dyn Store) {
+        let all = |prefix| store.list(prefix, None, usize::MAX).objects;
+        let api = api_apps(&all(desired::APPS));
+        if api == *self.api {
+            return;
+        }
+        let hosts = host_owners(&all(desired::HOSTS));
+        let around = Around { before: Some(&self.accepted), hosts: &hosts, api: &api };
+        match accept(Arc::clone(&self.accepted.sources), around) {
+            Ok(accepted) => {
+                self.accepted = accepted;
+                self.api = Arc::new(api);
+            }
+            Err(_) => tracing::error!("apps of the API changed during the start and cannot be built"),
+        }
+    }
+
     /// The directory of the process file, which the relative paths in it go by.
     pub fn base_dir(&self) -> &Path {
         self.options.file.parent().unwrap_or_else(|| Path::new(""))
@@ -244,38 +289,79 @@ impl std::error::Error for Refused {}
 
 /// The last good table of a start, looked for where the run directory is or was.
 fn find_last_good(options: &Options, process: Option<&Process>) -> Result<Option<LastGood>, String> {
-    let path = rundir::absolute(&options.file);
-    let Some(dir) = run_dir(options, process) else { return Ok(None) };
+    let Some(dir) = find_run_dir(options, process) else { return Ok(None) };
+    LastGood::read(&dir, &rundir::absolute(&options.file))
+}
+
+/// What outlived the process before.
+struct Kept {
+    last_good: Result<Option<LastGood>, String>,
+    /// Apps owned by the API.
+    api: Arc<ApiApps>,
+    hosts: HostOwners,
+}
+
+impl Kept {
+    fn find(options: &Options, process: Option<&Process>) -> Self {
+        let last_good = find_last_good(options, process);
+        let dir = find_run_dir(options, process);
+        // What cannot be read is said when the journal is opened.
+        let objects = |prefix| {
+            let read = dir.as_deref().map(|dir| store::peek(dir, prefix).unwrap_or_default());
+            read.unwrap_or_default()
+        };
+        let recorded = host_owners(&objects(desired::HOSTS));
+        let saved = last_good.as_ref().ok().and_then(Option::as_ref);
+        let hosts = match saved {
+            Some(saved) if recorded.is_empty() => saved.hosts().clone(),
+            Some(_) | None => recorded,
+        };
+        Self { api: Arc::new(api_apps(&objects(desired::APPS))), hosts, last_good }
+    }
+
+    fn saved(&self) -> Option<&LastGood> {
+        self.last_good.as_ref().ok().and_then(Option::as_ref)
+    }
+
+    /// With nothing in force before.
+    fn around(&self) -> Around<'_> {
+        Around { before: None, hosts: &self.hosts, api: &self.api }
+    }
+
+    fn restore(&self) -> Option<Accepted> {
+        accept(Arc::new(self.saved()?.sources()?), self.around()).ok()
+    }
+}
+
+/// The run directory of a start, also when the file that names it cannot be read any more.
+fn find_run_dir(options: &Options, process: Option<&Process>) -> Option<PathBuf> {
+    let dir = run_dir(options, process)?;
     if options.run_dir.is_none()
         && process.is_none()
         && let Some(real) = rundir::pointed(&dir)
     {
-        return LastGood::read(&real, &path);
+        return Some(real);
     }
-    LastGood::read(&dir, &path)
-}
-
-fn restore(saved: &LastGood) -> Option<Accepted> {
-    accept(Arc::new(saved.sources()?), None, saved.hosts()).ok()
+    Some(dir)
 }
 
 /// Reads the files for a start. A process file that is missing, empty or invalid is stood in for by the last good
 /// table made from the same path, unless `strict`; an invalid app file by that app's last good version.
 pub fn load(options: Options) -> Result<Loaded, Refused> {
-    let mut found = find_last_good(&options, None);
-    let mut first = try_with(&options, &found);
+    let mut kept = Kept::find(&options, None);
+    let mut first = try_with(&options, &kept);
     if let Some(Ok(accepted)) = &first.outcome {
         let process = &accepted.built.process;
         if process.run_dir.is_some() && options.run_dir.is_none() {
             // Only now it is known where the state really is.
-            found = find_last_good(&options, Some(process));
-            first = try_with(&options, &found);
+            kept = Kept::find(&options, Some(process));
+            first = try_with(&options, &kept);
         }
     }
-    if let Err(error) = &found {
+    if let Err(error) = &kept.last_good {
         tracing::error!(%error, "the last good table cannot be read");
     }
-    let saved = found.as_ref().ok().and_then(Option::as_ref);
+    let saved = kept.saved();
     let names = saved.map(LastGood::names).unwrap_or_default();
     let (accepted, diagnostics, stale) = match first.outcome {
         Some(Ok(accepted)) => {
@@ -283,9 +369,9 @@ pub fn load(options: Options) -> Result<Loaded, Refused> {
             (accepted, diagnostics, None)
         }
         Some(Err(diagnostics)) => {
-            let restored = if options.strict { None } else { saved.and_then(restore) };
+            let restored = if options.strict { None } else { kept.restore() };
             let Some(accepted) = restored else {
-                let note = note(&options, &found);
+                let note = note(&options, &kept.last_good);
                 return Err(Refused { diagnostics, note });
             };
             let age =
@@ -305,6 +391,7 @@ pub fn load(options: Options) -> Result<Loaded, Refused> {
         tried: first.sources,
         look: first.look,
         names,
+        api: Arc::clone(&kept.api),
         stale,
         diagnostics,
         settings,
@@ -312,13 +399,12 @@ pub fn load(options: Options) -> Result<Loaded, Refused> {
 }
 
 /// One attempt; when it refuses an app and there is a last good table, once more on top of that.
-fn try_with(options: &Options, found: &Result<Option<LastGood>, String>) -> Attempt {
-    let saved = found.as_ref().ok().and_then(Option::as_ref);
-    let hosts = saved.map(|saved| saved.hosts().clone()).unwrap_or_default();
-    let first = attempt(&options.file, None, &hosts, None);
+fn try_with(options: &Options, kept: &Kept) -> Attempt {
+    let first = attempt(&options.file, kept.around(), None);
     let refuses = matches!(&first.outcome, Some(Ok(accepted)) if !accepted.refused.is_empty());
-    match saved.filter(|_| refuses && !options.strict).and_then(restore) {
-        Some(before) => attempt(&options.file, Some(&before), &hosts, None),
+    let restored = if refuses && !options.strict { kept.restore() } else { None };
+    match restored {
+        Some(before) => attempt(&options.file, Around { before: Some(&before), ..kept.around() }, None),
         None => first,
     }
 }

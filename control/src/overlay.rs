@@ -10,6 +10,8 @@ use std::sync::Arc;
 use ekiden_config::model::{Cluster, Endpoint};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 
+use crate::store::Standing;
+
 /// A cluster of an app.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ClusterKey {
@@ -49,22 +51,22 @@ pub(crate) struct Overlay {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Part {
     /// Endpoints owned by the API.
-    pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
+    pub(crate) endpoints: BTreeMap<EndpointId, (Arc<Endpoint>, Standing)>,
     /// Drain as told by the API, for endpoints that others own.
     pub(crate) marks: BTreeMap<EndpointId, bool>,
 }
 
 impl Overlay {
     /// Takes one change in.
-    pub(crate) fn apply(&mut self, record: &crate::journal::Record) {
-        use crate::journal::Record;
+    pub(crate) fn apply(&mut self, record: &crate::store::Record) {
+        use crate::store::Record;
         let place = record.key().place();
         let id = &record.key().id;
         let part = self.clusters.entry(place.clone()).or_default();
         match record {
-            Record::Put(_, endpoint) => {
-                self.endpoints +=
-                    usize::from(part.endpoints.insert(id.clone(), Arc::clone(endpoint)).is_none());
+            Record::Put(_, endpoint, standing) => {
+                let new = part.endpoints.insert(id.clone(), (Arc::clone(endpoint), *standing)).is_none();
+                self.endpoints += usize::from(new);
             }
             Record::Delete(_) => self.endpoints -= usize::from(part.endpoints.remove(id).is_some()),
             Record::Mark(_, drain) => {
@@ -87,8 +89,8 @@ impl Overlay {
         self.clusters.iter()
     }
 
-    /// The API's own endpoint of this key.
-    pub(crate) fn endpoint(&self, key: &Key) -> Option<&Arc<Endpoint>> {
+    /// The API's own endpoint of this key, and how it stands to the others.
+    pub(crate) fn endpoint(&self, key: &Key) -> Option<&(Arc<Endpoint>, Standing)> {
         self.clusters.get(&key.place())?.endpoints.get(&key.id)
     }
 
@@ -163,11 +165,16 @@ pub(crate) fn merge(
         dormant.extend(why.map(|why| Dormant { endpoint: Arc::clone(endpoint), why }));
         why.is_none()
     };
+    let adopted = |id: &EndpointId| {
+        part.and_then(|part| part.endpoints.get(id))
+            .is_some_and(|(_, standing)| *standing == Standing::Adopted)
+    };
     let mut endpoints: Vec<Arc<Endpoint>> =
-        base.endpoints.iter().filter(|one| keep(one, None)).cloned().collect();
+        base.endpoints.iter().filter(|one| !adopted(&one.id) && keep(one, None)).cloned().collect();
     let mut added: BTreeMap<EndpointId, Arc<Endpoint>> = BTreeMap::new();
-    let api = part.into_iter().flat_map(|part| part.endpoints.values().cloned());
-    for endpoint in dns.into_iter().chain(api) {
+    let api = part.into_iter().flat_map(|part| part.endpoints.values());
+    let served = api.filter(|(_, standing)| *standing != Standing::Starting).map(|(one, _)| Arc::clone(one));
+    for endpoint in dns.into_iter().filter(|one| !adopted(&one.id)).chain(served) {
         let taken = at(&endpoints, &endpoint.id).is_some() || added.contains_key(&endpoint.id);
         if keep(&endpoint, taken.then_some(Dormancy::Shadowed)) {
             added.insert(endpoint.id.clone(), kept(old, endpoint));
@@ -179,6 +186,10 @@ pub(crate) fn merge(
         endpoints.sort_by(|a, b| a.id.cmp(&b.id));
     }
     for (id, drain) in part.into_iter().flat_map(|part| &part.marks) {
+        if adopted(id) {
+            // The mark is for the one that it stands in for.
+            continue;
+        }
         let found = at(&endpoints, id).and_then(|at| endpoints.get_mut(at));
         if let Some(endpoint) = found.filter(|endpoint| endpoint.drain != *drain) {
             let marked = Endpoint { drain: *drain, ..Endpoint::clone(endpoint) };

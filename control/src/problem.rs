@@ -14,7 +14,7 @@ pub(crate) struct Problem {
     /// JSON pointer into the body, when a member of it is wrong.
     pub(crate) pointer: Option<String>,
     /// `Allow`, with 405.
-    pub(crate) allow: Option<&'static str>,
+    pub(crate) allow: Option<String>,
     /// More members.
     pub(crate) more: Map<String, Value>,
 }
@@ -59,9 +59,13 @@ fn title(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         409 => "Conflict",
+        410 => "Gone",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
         422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
         503 => "Service Unavailable",
         507 => "Insufficient Storage",
         _ => "Error",

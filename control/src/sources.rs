@@ -30,7 +30,20 @@ pub(crate) struct Sources {
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
+impl Default for Sources {
+    fn default() -> Self {
+        let main = Source { file: String::new(), text: String::new(), format: Format::Toml };
+        Self { main, apps: Vec::new(), unreadable: Vec::new(), diagnostics: Vec::new() }
+    }
+}
+
 impl Sources {
+    /// The file of an app.
+    pub(crate) fn app(&self, name: &AppName) -> Option<&Source> {
+        let at = self.apps.binary_search_by(|(app, _)| app.cmp(name)).ok()?;
+        self.apps.get(at).map(|(_, source)| source)
+    }
+
     /// Hash over all names and texts, for the status.
     pub(crate) fn hash(&self) -> String {
         let mut hash = Fnv::new();

@@ -38,6 +38,16 @@ pub struct Status {
     pub dns: BTreeMap<String, NameStatus>,
     /// Endpoints owned by the API, dormant ones too.
     pub api_endpoints: usize,
+    /// Apps owned by the API.
+    pub api_apps: usize,
+    /// The newest revision of the store.
+    pub store_revision: u64,
+    /// Requests to the API refused since the start because too many came.
+    pub api_rate_limited: u64,
+    /// Watches refused since the start because too many were open.
+    pub watches_refused: u64,
+    /// Audit records since the start that are in memory only, because the file could not take them.
+    pub audit_dropped: u64,
     /// Drain marks on endpoints that others own.
     pub drain_marks: usize,
     /// Size of the journal in bytes.

@@ -213,6 +213,11 @@ impl Span {
         Span { start, end: text.len() as u32 }
     }
 
+    /// Where it stands.
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
     /// Length in bytes.
     pub fn len(self) -> usize {
         self.end.saturating_sub(self.start) as usize

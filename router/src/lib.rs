@@ -11,6 +11,7 @@
 pub mod aside;
 pub mod buffer;
 pub mod clock;
+pub mod entrance;
 pub mod exchange;
 pub mod head;
 pub mod http2;

@@ -110,10 +110,11 @@ impl Router {
             retire_all(&retired);
         })?;
         let (certificates, asked) = watch::door();
-        let (hub, trusts) = (Arc::clone(&shared.tls), Arc::clone(&shared.trusts));
+        let (hub, trusts, keyring) =
+            (Arc::clone(&shared.tls), Arc::clone(&shared.trusts), Arc::clone(&shared.keyring));
         spawn("ekiden-certs", move || {
             aside::give_way();
-            watch::run(&hub, &trusts, &asked);
+            watch::run(&hub, &trusts, &keyring, &asked);
         })?;
         *prober.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_prober(&shared, hot)?);
         shared.ceilings.configure(options.overload);

@@ -14,6 +14,7 @@ use ekiden_config::model::Address;
 use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::Table;
 
+use crate::entrance::keyring::Keyring;
 use crate::overload::Ceilings;
 use crate::probe::Suspects;
 use crate::tls::{Hub, Trusts};
@@ -52,6 +53,8 @@ pub struct Shared {
     pub tls: Arc<Hub>,
     /// TLS with endpoints, by cluster.
     pub trusts: Arc<Trusts>,
+    /// Files of credentials.
+    pub keyring: Arc<Keyring>,
     /// Ceilings of the process, and how near they are.
     pub ceilings: Ceilings,
     own: Mutex<Arc<[Address]>>,
@@ -110,6 +113,7 @@ impl Shared {
             observations: Observations::default(),
             started: Instant::now(),
             tls: Arc::new(Hub::new(base.clone())),
+            keyring: Arc::new(Keyring::new(base.clone(), workers)),
             trusts: Arc::new(Trusts::new(base)),
             ceilings: Ceilings::default(),
             own: Mutex::new(Arc::from([])),

@@ -156,6 +156,9 @@ impl Swapper {
         for (place, reason) in self.shared.trusts.apply(model) {
             refused.push(Refusal { part: format!("tls:{place}"), reason });
         }
+        for (part, reason) in self.shared.keyring.apply(model) {
+            refused.push(Refusal { part, reason });
+        }
         let opened = self.bind(model, &mut refused);
         self.compiler.set_now(unix_ms());
         let before = Arc::clone(self.compiler.table());

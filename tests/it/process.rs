@@ -458,7 +458,7 @@ fn the_demo_shows_swaps_and_ends() {
         let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
         (free(first + 1) && free(first + 2)).then_some(first)
     });
-    let (code, said) = ekiden(&["demo", "--port", &port.to_string(), "--seconds", "4"]);
+    let (code, said) = ekiden(&["demo", "--port", &port.to_string(), "--seconds", "12"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&format!("http://127.0.0.1:{port}/")), "no URL to open: {said}");
     for line in [

@@ -79,6 +79,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         upgrades: Default::default(),
         grpc_web: false,
         priority: Default::default(),
+        entrance: None,
         caps: None,
     })
 }
@@ -138,7 +139,7 @@ fn sources(seed: &BTreeMap<u8, u8>) -> TrustSources {
         let source = AuthoritySource { file: format!("{file}.pem").into(), apps: Vec::new() };
         (TrustName::new(&format!("t{name}")).unwrap(), source)
     };
-    TrustSources { authorities: seed.iter().map(one).collect(), identities: BTreeMap::new() }
+    TrustSources { authorities: seed.iter().map(one).collect(), ..TrustSources::default() }
 }
 
 fn models() -> impl Strategy<Value = Arc<Model>> {

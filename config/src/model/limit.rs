@@ -50,6 +50,8 @@ pub enum KeyPart {
     WholePath,
     /// The whole query as it came, empty when there is none.
     WholeQuery,
+    /// The id of the API key that the route knows. Of limits of apps and routes alone.
+    ApiKey,
 }
 
 /// Client addresses that count as one.

@@ -1,9 +1,11 @@
-//! TLS with endpoints, in words: what a cluster believes and shows, and what the process gives to which app. Paths and
+//! What the process gives to which app, in words: authorities and identities for TLS with endpoints, files of credentials; and
+//! what a cluster believes and shows. Paths and
 //! names, never a key. The router reads the files; nothing here does.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::names::{AppName, TrustName};
 
@@ -14,6 +16,104 @@ pub struct TrustSources {
     pub authorities: BTreeMap<TrustName, AuthoritySource>,
     /// Identities (`[identity.NAME]`).
     pub identities: BTreeMap<TrustName, IdentitySource>,
+    /// Users with hashes of their passwords (`[users.NAME]`).
+    pub users: BTreeMap<TrustName, SecretFile>,
+    /// Hashes of keys of programs (`[api_keys.NAME]`).
+    pub api_keys: BTreeMap<TrustName, SecretFile>,
+    /// Who signs tokens (`[jwt.NAME]`).
+    pub issuers: BTreeMap<TrustName, TokenIssuer>,
+}
+
+/// Who signs tokens, and what tokens must say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenIssuer {
+    /// Where its keys are.
+    pub keys: KeySource,
+    /// What `iss` must be.
+    pub issuer: Arc<str>,
+    /// What `aud` must be one of, or hold; none means that it is not looked at.
+    pub audience: Option<Vec<Arc<str>>>,
+    /// Algorithms that are taken, all with public keys or all with shared ones. Not empty.
+    pub algorithms: Vec<TokenAlgorithm>,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+    /// The apps whose routes may use it, beside `default`.
+    pub apps: Vec<AppName>,
+}
+
+/// Where a set of keys (RFC 7517) is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file.
+    File(PathBuf),
+    /// Asked for in the background.
+    Url {
+        /// `http` or `https`.
+        url: Arc<str>,
+        /// Authorities that its server is believed by; none means those of the web.
+        ca: Option<TrustName>,
+    },
+}
+
+/// How a token is signed (RFC 7518, RFC 8037). `none` is not among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenAlgorithm {
+    /// RSA with PKCS #1 padding.
+    Rs256,
+    /// With SHA-384.
+    Rs384,
+    /// With SHA-512.
+    Rs512,
+    /// RSA with PSS padding.
+    Ps256,
+    /// With SHA-384.
+    Ps384,
+    /// With SHA-512.
+    Ps512,
+    /// ECDSA on P-256.
+    Es256,
+    /// ECDSA on P-384.
+    Es384,
+    /// Ed25519.
+    EdDsa,
+    /// A shared secret with SHA-256.
+    Hs256,
+    /// With SHA-384.
+    Hs384,
+    /// With SHA-512.
+    Hs512,
+}
+
+impl TokenAlgorithm {
+    /// All, with the words that tokens use.
+    pub const WORDS: &'static [(&'static str, Self)] = &[
+        ("RS256", Self::Rs256),
+        ("RS384", Self::Rs384),
+        ("RS512", Self::Rs512),
+        ("PS256", Self::Ps256),
+        ("PS384", Self::Ps384),
+        ("PS512", Self::Ps512),
+        ("ES256", Self::Es256),
+        ("ES384", Self::Es384),
+        ("EdDSA", Self::EdDsa),
+        ("HS256", Self::Hs256),
+        ("HS384", Self::Hs384),
+        ("HS512", Self::Hs512),
+    ];
+
+    /// Whether who verifies could sign as well.
+    pub fn is_shared(self) -> bool {
+        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
+    }
+}
+
+/// A file of credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// Where it is.
+    pub file: PathBuf,
+    /// The apps whose routes may use it, beside `default`.
+    pub apps: Vec<AppName>,
 }
 
 /// Authorities that endpoints may be believed by.

@@ -11,11 +11,20 @@ use super::shape::Shape;
 use crate::model::{
     Balance, ClientAuthMode, DeniedHeaders, LimitFields, ListenerProtocol, LogFormat, LoosePath, MissingKey,
     Priority, Protocol, ProxyVersion, Replay, ReplicaPick, Role, ShardAlgorithm, ShardKind, TlsVersion,
-    UnknownName, Verify,
+    TokenAlgorithm, UnknownName, Verify,
 };
 
 /// What is written for `denied_headers`.
 pub(crate) type DeniedWord = Word<DeniedHeaders>;
+
+/// What a question without an answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailWord {
+    /// The request is refused.
+    Closed,
+    /// It goes on.
+    Open,
+}
 
 /// Title of an app file in errors.
 pub(crate) const APP_FILE: &str = "an app file";
@@ -64,6 +73,14 @@ impl Words for Verify {
 impl Words for Protocol {
     const WORDS: &'static [(&'static str, Self)] =
         &[("http1", Protocol::Http1), ("h2", Protocol::Http2), ("auto", Protocol::Auto)];
+}
+
+impl Words for FailWord {
+    const WORDS: &'static [(&'static str, Self)] = &[("closed", FailWord::Closed), ("open", FailWord::Open)];
+}
+
+impl Words for TokenAlgorithm {
+    const WORDS: &'static [(&'static str, Self)] = TokenAlgorithm::WORDS;
 }
 
 impl Words for TlsVersion {
@@ -163,6 +180,12 @@ tables! {
         ca: Map<RawCa> = "none" in 0, 10_000;
         /// Certificates that clusters show to their endpoints as `tls.identity`, by name.
         identity: Map<RawIdentity> = "none" in 0, 10_000;
+        /// Users and hashes of their passwords, that routes name as `auth.users`, by name.
+        users: Map<RawUsers> = "none" in 0, 10_000;
+        /// Hashes of keys of programs, that routes name as `auth.api_keys`, by name.
+        api_keys: Map<RawApiKeys> = "none" in 0, 10_000;
+        /// Who signs tokens, that routes name as `auth.jwt`, by name.
+        jwt: Map<RawIssuer> = "none" in 0, 1000;
         /// Rules, in order; order decides only between rules that are equally specific.
         route: Vec<RawRoute> = "none" in 0, 100_000;
         /// Listeners of the top-level routes that name none themselves.
@@ -185,6 +208,12 @@ tables! {
         limit: Vec<RawLimit> = "none" in 1, LIMITS;
         /// What all routes of this file together may use at a time; 503 beyond.
         caps: RawCaps = "no bound";
+        /// Pages of other origins that may read responses of the top-level routes that say nothing of it (CORS), or `off`. The router answers their preflights.
+        cors: Off<RawCors> = "off";
+        /// Credentials of which a request must have one, or `off`; 401 without.
+        auth: Off<RawAuth> = "off";
+        /// A service that is asked whether a request is let in, or `off`; after all other steps.
+        authorizer: Off<RawAuthorizer> = "off";
         /// Other apps that may have routes on the hosts of the app `default`.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
         /// Directory with one file per app, named by its stem; relative to this file.
@@ -257,6 +286,12 @@ tables! {
         limit: Vec<RawLimit> = "none" in 1, LIMITS;
         /// What all routes of this file together may use at a time; 503 beyond.
         caps: RawCaps = "no bound";
+        /// Pages of other origins that may read responses of the routes that say nothing of it (CORS), or `off`. The router answers their preflights.
+        cors: Off<RawCors> = "off";
+        /// Credentials of which a request must have one, or `off`; 401 without.
+        auth: Off<RawAuth> = "off";
+        /// A service that is asked whether a request is let in, or `off`; after all other steps.
+        authorizer: Off<RawAuthorizer> = "off";
         /// Other apps that may have routes on hosts that this app owns.
         share_hosts_with: Vec<Spanned<String>> = "none" in 0, 10_000;
     }
@@ -463,6 +498,44 @@ tables! {
         apps: Vec<Spanned<String>> = "none" in 0, 100_000;
     }
 
+    /// Users that routes of some apps may let in. The file is watched; one that cannot be used keeps the one before.
+    RawUsers as "[users.NAME]" {
+        /// File with `name:hash` lines, as `htpasswd -B` writes them: bcrypt or argon2; relative to this file.
+        file: Spanned<String> = "required" in 1, 4096;
+        /// Apps whose routes may name it; routes of this file always may.
+        apps: Vec<Spanned<String>> = "none" in 0, 100_000;
+    }
+
+    /// Keys of programs that routes of some apps may let in. The file is watched; one that cannot be used keeps the one before.
+    RawApiKeys as "[api_keys.NAME]" {
+        /// File with `id:hash` lines, where the hash is the SHA-256 of a random key in hexadecimal; relative to this file.
+        file: Spanned<String> = "required" in 1, 4096;
+        /// Apps whose routes may name it; routes of this file always may.
+        apps: Vec<Spanned<String>> = "none" in 0, 100_000;
+    }
+
+    /// Who signs JSON Web Tokens (RFC 7519) that routes of some apps may let in, and what they must say. `exp` must be there, `nbf`
+    /// counts where it is.
+    RawIssuer as "[jwt.NAME]" {
+        /// File with its keys (JWKS, RFC 7517); relative to this file; watched.
+        jwks_file: Spanned<String> = "none" in 1, 4096;
+        /// Where its keys are asked for, `https://...`: in the background every 10 minutes, and for an unknown `kid`, at most every 30 s.
+        jwks_url: Spanned<String> = "none" in 1, 2048;
+        /// Authorities that the server of `jwks_url` is believed by: a name of `[ca.NAME]`.
+        ca: Spanned<String> = "the authorities of the web, as the system has them" in 1, NAME;
+        /// What `iss` must be.
+        issuer: Spanned<String> = "required" in 1, 1024;
+        /// What `aud` must be one of, or hold; `off` takes tokens that were made for others.
+        audience: Off<Vec<Spanned<String>>> = "required" in 1, 64;
+        /// Algorithms that are taken: `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`; or `HS256`, `HS384`,
+        /// `HS512`, from a file and with none of the others.
+        algorithms: Vec<Spanned<Word<TokenAlgorithm>>> = "required" in 1, 12;
+        /// How far clocks may differ.
+        leeway: Duration = "\"30s\"" in 0, 600_000;
+        /// Apps whose routes may name it; routes of this file always may.
+        apps: Vec<Spanned<String>> = "none" in 0, 100_000;
+    }
+
     /// Sharding: requests of one key go to one endpoint. Shards are named by the ids of endpoints, so that a new address moves no
     /// key (but with `ketama`). Every router with the same words and endpoints places every key alike.
     RawShard as "a shard" {
@@ -661,6 +734,12 @@ tables! {
         denied_headers: Word<DeniedHeaders> = "that of the app, else \"remove\"";
         /// Rates of requests of this route, beside those of its app and listener: all must pass. 429 beyond.
         limit: Vec<RawLimit> = "none" in 1, LIMITS;
+        /// Pages of other origins that may read responses of this route (CORS), or `off`. The router answers their preflights.
+        cors: Off<RawCors> = "that of the app";
+        /// Credentials of which a request must have one, or `off`; 401 without.
+        auth: Off<RawAuth> = "that of the app";
+        /// A service that is asked whether a request is let in, or `off`; after all other steps.
+        authorizer: Off<RawAuthorizer> = "that of the app";
         /// Protocols that a client may switch to with `Upgrade`, by name or `NAME/VERSION`; the field is dropped for all others,
         /// and the request served as plain HTTP. `h2c` is never passed on. `off` passes none on.
         upgrades: Off<Vec<Spanned<String>>> = "[\"websocket\"]" in 1, 16;
@@ -704,6 +783,69 @@ tables! {
         min: Duration = "\"10ms\"" in 1, HOUR;
     }
 
+    /// Cross-origin resource sharing, as the Fetch standard has it. Fields of CORS that the endpoint sends are replaced. A preflight is
+    /// answered by the route that would serve the method it asks for.
+    RawCors as "cors" {
+        /// Origins, `https://example.com` with a port where it is not the default one, or `https://*.example.com` for all subdomains (the
+        /// host itself is none of them); or `*` alone for every origin, without `credentials`.
+        origins: Vec<Spanned<String>> = "required" in 1, 1000;
+        /// Methods allowed beside GET, HEAD and POST, which need no permission; or `*` alone.
+        methods: Vec<Spanned<String>> = "none" in 0, 64;
+        /// Request fields allowed beside those that need no permission; or `*` alone, which without `credentials` does not cover
+        /// `Authorization`.
+        headers: Vec<Spanned<String>> = "none" in 0, 256;
+        /// Response fields that pages may read beside those that need no permission; or `*` alone, without `credentials`.
+        expose: Vec<Spanned<String>> = "none" in 0, 256;
+        /// Pages may send cookies and other credentials.
+        credentials: bool = "false";
+        /// How long a browser may keep the answer to a preflight.
+        max_age: Duration = "5 s, by the browser's own rule" in 0, DAY;
+    }
+
+    /// Credentials that let a request in: at least one kind, and the kind that a request shows decides. Limits count it before.
+    RawAuth as "auth" {
+        /// Names and passwords (Basic, RFC 7617): a name of `[users.NAME]`.
+        users: Spanned<String> = "none" in 1, NAME;
+        /// Keys of programs: a name of `[api_keys.NAME]`.
+        api_keys: Spanned<String> = "none" in 1, NAME;
+        /// Signed tokens (`Authorization: Bearer`): a name of `[jwt.NAME]`.
+        jwt: Spanned<String> = "none" in 1, NAME;
+        /// Request fields that tell the endpoint what the token says: `{ X-User = "sub", X-Role = "realm.role" }`. A claim is a name, or
+        /// names with `.` between them; texts, numbers, flags and lists of them are told. A client's own field is taken away.
+        claims: Map<Spanned<String>> = "none" in 0, 32;
+        /// Claims that must have, or hold, a value or one of a list; 403 otherwise.
+        require: Map<TextOr<Vec<Spanned<String>>>> = "none" in 0, 32;
+        /// Request field that holds the key of a program.
+        api_key_header: Spanned<String> = "\"x-api-key\"" in 1, NAME;
+        /// Query parameter that is looked at when the field is not there. Its value becomes asterisks before anything is logged or sent
+        /// on by this route; a field is safer, since others log queries.
+        api_key_query: Spanned<String> = "none" in 1, NAME;
+        /// What clients are told that they are to log in to.
+        realm: Spanned<String> = "\"restricted\"" in 1, 128;
+        /// Request field that tells the endpoint who it is: the user, the id of the key, or the `sub` of the token. A client's own is taken away.
+        id_header: Spanned<String> = "none" in 1, NAME;
+        /// Take the credentials away before the request is sent on.
+        hide_credentials: bool = "false";
+    }
+
+    /// A service that is asked by a GET without a body: 2xx lets the request in, any other answer below 500 is given to the client.
+    /// It gets the fields of the request, those that endpoints get of the client, and `X-Forwarded-Method` and `X-Forwarded-Uri`.
+    RawAuthorizer as "authorizer" {
+        /// Who is asked: a cluster of the same app.
+        cluster: Spanned<String> = "required" in 1, NAME;
+        /// Path and query of the question.
+        path: Spanned<String> = "\"/\"" in 1, 4096;
+        /// Longest wait for an answer, connecting included.
+        timeout: Duration = "\"1s\"" in 1, HOUR;
+        /// What happens when there is no answer, or one of 5xx: `closed` refuses the request (503), `open` lets it in.
+        fail: Word<FailWord> = "\"closed\"";
+        /// Request fields that go along.
+        headers: Vec<Spanned<String>> = "all that go to endpoints" in 0, 256;
+        /// Fields of an answer of 2xx that go to the endpoint with the request. A client's own are taken away, also where the answer
+        /// lacks them.
+        returns: Vec<Spanned<String>> = "none" in 0, 64;
+    }
+
     /// A rate of requests, counted over all workers. What one limit refuses takes nothing from the others.
     RawLimit as "a limit" {
         /// Name in logs, metrics and `RateLimit` fields. Under it the accounts go on from table to table, while rate, burst, key,
@@ -714,7 +856,8 @@ tables! {
         /// Requests that may come at once.
         burst: Spanned<u64> = "the number of the rate" in 1, RATE;
         /// What requests are told apart by: `client` (the address, in IPv6 its /64), `group` (of `groups`), `header:NAME`, `cookie:NAME`,
-        /// `query:NAME` or `query`, `path:N` (the segment, from 1) or `path`, `host`, or several in braces: `"{client}:{header:x-user}"`.
+        /// `query:NAME` or `query`, `path:N` (the segment, from 1) or `path`, `host`, `api_key` (the id of the key that `auth` knows; on apps
+        /// and routes), or several in braces: `"{client}:{header:x-user}"`.
         key: Spanned<String> = "none: all requests share one account" in 1, 512;
         /// What happens to a request that lacks a part of the key: `share` (those without it share an account) or `skip` (it is not counted).
         missing: Word<MissingKey> = "\"share\"";
@@ -902,7 +1045,8 @@ tables! {
         /// `IP:PORT`, `unix:/path` or `off`. With a listener of role inbound or outbound the default is a unix
         /// socket in the run directory.
         address: Spanned<String> = "\"127.0.0.1:9902\"" in 1, 256;
-        /// File that holds the bearer token of the API; relative to this file.
+        /// File that holds the bearer token of the API, or lines of `ROLE NAME TOKEN` with the roles `read`, `deploy` and `admin`; relative to
+        /// this file.
         token_file: Spanned<String> = "no token" in 1, 4096;
         /// Host names, beside loopback, under which the API answers.
         hosts: Vec<Spanned<String>> = "none" in 0, 64;

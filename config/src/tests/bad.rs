@@ -415,6 +415,136 @@ fn header_edits_and_admission() {
 }
 
 #[test]
+fn auth() {
+    let named = "[users.staff]\nfile = \"s\"\n[api_keys.some]\nfile = \"k\"\n";
+    for (words, code) in [
+        ("", "missing_key"),
+        ("realm = \"x\"", "missing_key"),
+        ("users = \"stuff\"", "unknown_secret"),
+        ("users = \"/etc/passwd\"", "unknown_secret"),
+        ("api_keys = \"staff\"", "unknown_secret"),
+        ("users = \"staff\", realm = \"a\\\"b\"", "bad_text"),
+        ("users = \"staff\", api_key_header = \"X-K\"", "no_meaning"),
+        ("api_keys = \"some\", api_key_header = \"Host\"", "protected_field"),
+        ("api_keys = \"some\", api_key_header = \"x_key\"", "protected_field"),
+        ("users = \"staff\", id_header = \"X-Forwarded-For\"", "protected_field"),
+        ("users = \"staff\", id_header = \"authorization\"", "protected_field"),
+        ("users = \"staff\", id_header = \"a b\"", "bad_field_name"),
+        ("users = \"staff\", hide_credentials = 1", "wrong_type"),
+    ] {
+        let text = format!("{named}{}", route(&format!("cluster = \"web\"\nauth = {{ {words} }}")));
+        let found = found(&text);
+        let have: Vec<_> = found.iter().map(|d| (d.code, d.line)).collect();
+        assert_eq!(have, [(code, 11)], "{words}\n{found:?}");
+    }
+    check(&[
+        ("limit = [{ rate = \"1/s\", key = \"api_key\" }]", &[("bad_limit_key", 3, 33)]),
+        ("[users.a]\napps = []", &[("missing_key", 3, 1)]),
+        ("[api_keys.\"a b\"]\nfile = \"f\"", &[("bad_name", 3, 12)]),
+    ]);
+}
+
+#[test]
+fn tokens() {
+    let good = ["jwks_file = \"k\"", "issuer = \"i\"", "audience = [\"a\"]", "algorithms = [\"ES256\"]"];
+    let issuer = |lines: &[&str]| format!("[jwt.corp]\n{}\n", lines.join("\n"));
+    let codes = |text: &str| found(text).iter().map(|d| (d.code, d.line)).collect::<Vec<_>>();
+    assert_eq!(codes(&issuer(&good)), []);
+    let but = |at: usize, line: &'static str| {
+        let mut lines = good;
+        lines[at] = line;
+        issuer(&lines)
+    };
+    for (at, line, code, place) in [
+        (0, "", "one_of", 3),
+        (0, "jwks_file = \"k\"\njwks_url = \"https://a/\"", "one_of", 3),
+        (0, "jwks_file = \"k\"\nca = \"x\"", "no_meaning", 5),
+        (0, "jwks_url = \"https://a/\"\nca = \"x\"", "unknown_ca", 5),
+        (0, "jwks_url = \"ftp://a/\"", "bad_url", 4),
+        (0, "jwks_url = \"/keys\"", "bad_url", 4),
+        (0, "jwks_url = \"https://u@a/\"", "bad_url", 4),
+        (1, "", "missing_key", 3),
+        (2, "", "missing_key", 3),
+        (2, "audience = []", "empty_list", 6),
+        (3, "algorithms = [\"none\"]", "unknown_value", 7),
+        (3, "algorithms = [\"ES256\", \"HS256\"]", "conflict", 7),
+        (3, "algorithms = []", "empty_list", 7),
+        (3, "algorithms = [\"ES256\"]\nleeway = \"1h\"", "out_of_range", 8),
+    ] {
+        assert_eq!(codes(&but(at, line)), [(code, place)], "{line}");
+    }
+    let shared = issuer(&["jwks_url = \"https://a/\"", good[1], good[2], "algorithms = [\"HS256\"]"]);
+    assert_eq!(codes(&shared), [("conflict", 7)]);
+    for (words, code) in [
+        ("jwt = \"crop\"", "unknown_secret"),
+        ("jwt = \"corp\", claims = { Host = \"sub\" }", "protected_field"),
+        ("jwt = \"corp\", claims = { \"X-Real_Ip\" = 1 }", "wrong_type"),
+        ("jwt = \"corp\", require = { a = [] }", "empty_list"),
+        ("api_keys = \"k\", require = { a = \"b\" }", "no_meaning"),
+    ] {
+        let keys = "[api_keys.k]\nfile = \"f\"\n";
+        let text =
+            format!("{}{keys}{}", issuer(&good), route(&format!("cluster = \"web\"\nauth = {{ {words} }}")));
+        assert_eq!(codes(&text), [(code, 14)], "{words}");
+    }
+}
+
+#[test]
+fn authorizers() {
+    let rows = [
+        ("", "missing_key"),
+        ("cluster = \"wbe\"", "unknown_cluster"),
+        ("cluster = \"web\", path = \"auth\"", "bad_path"),
+        ("cluster = \"web\", path = \"/a b\"", "bad_path"),
+        ("cluster = \"web\", timeout = \"2h\"", "out_of_range"),
+        ("cluster = \"web\", fail = \"opne\"", "unknown_value"),
+        ("cluster = \"web\", headers = [\"a b\"]", "bad_field_name"),
+        ("cluster = \"web\", returns = [\"Content-Length\"]", "protected_field"),
+        ("cluster = \"web\", returns = [\"X_Forwarded_For\"]", "protected_field"),
+    ];
+    for (words, code) in rows {
+        let found = found(&route(&format!("cluster = \"web\"\nauthorizer = {{ {words} }}")));
+        assert_eq!(found.iter().map(|d| (d.code, d.line)).collect::<Vec<_>>(), [(code, 7)], "{words}");
+    }
+}
+
+#[test]
+fn cors() {
+    let row = |words: &str| format!("cluster = \"web\"\ncors = {{ {words} }}");
+    for (words, code, column) in [
+        ("", "missing_key", 8),
+        ("origins = []", "empty_list", 20),
+        ("origins = [\"a.example\"]", "bad_origin", 22),
+        ("origins = [\"https://a.example/\"]", "bad_origin", 22),
+        ("origins = [\"HTTPS://a.example\"]", "bad_origin", 22),
+        ("origins = [\"ftp://a.example\"]", "bad_origin", 22),
+        ("origins = [\"https://u@a.example\"]", "bad_origin", 22),
+        ("origins = [\"https://a.example:0\"]", "bad_origin", 22),
+        ("origins = [\"https://a.example:65536\"]", "bad_origin", 22),
+        ("origins = [\"https://a.example:*\"]", "bad_origin", 22),
+        ("origins = [\"https://*\"]", "bad_origin", 22),
+        ("origins = [\"https://*.com\"]", "bad_origin", 22),
+        ("origins = [\"https://a.*.example\"]", "bad_origin", 22),
+        ("origins = [\"https://*a.example\"]", "bad_origin", 22),
+        ("origins = [\"https://*.*.a.example\"]", "bad_origin", 22),
+        ("origins = [\"https://*.1.2.3.4\"]", "bad_origin", 22),
+        ("origins = [\"null\"]", "bad_origin", 22),
+        ("origins = [\"*\", \"https://a.example\"]", "conflict", 22),
+        ("origins = [\"*\"], credentials = true", "cors_star", 22),
+        ("origins = [\"https://a.b\"], credentials = true, expose = [\"*\"]", "cors_star", 68),
+        ("origins = [\"*\"], methods = [\"put\"]", "bad_method", 39),
+        ("origins = [\"*\"], methods = [\"*\", \"PUT\"]", "conflict", 39),
+        ("origins = [\"*\"], headers = [\"a b\"]", "bad_field_name", 39),
+        ("origins = [\"*\"], max_age = \"25h\"", "out_of_range", 38),
+    ] {
+        let text = route(&row(words));
+        let found = found(&text);
+        let have: Vec<_> = found.iter().map(|d| (d.code, d.line, d.column)).collect();
+        assert_eq!(have, [(code, 7, column)], "{words}\n{found:?}");
+    }
+}
+
+#[test]
 fn without_a_listener() {
     for text in ["", "\n", "# nothing\n", "[listener]\n"] {
         let found = build_one(&toml(text)).unwrap_err();
@@ -566,10 +696,21 @@ fn listeners_that_carry_no_http() {
         ("listeners = [\"t\", \"s\"]\nhost = \"a\"", &["no_meaning"]),
         ("listeners = [\"s\"]\npath = \"/a\"\nmethods = [\"GET\"]", &["no_meaning", "no_meaning"]),
         ("listeners = [\"t\"]\nupgrades = \"off\"", &["no_meaning"]),
+        ("listeners = [\"t\"]\nauth = \"off\"\ncors = \"off\"", &[]),
+        ("listeners = [\"t\"]\ncors = { origins = [\"*\"] }", &["no_meaning"]),
         ("listeners = [\"t\"]\n[cluster.b]\nprotocol = \"h2\"\nendpoints = [\"1.1.1.1:1\"]", &[]),
     ] {
         let have: Vec<_> = found(&format!("{raw}{keys}")).iter().map(|found| found.code).collect();
         assert_eq!(have, codes, "{keys}");
+    }
+    // Credentials of the app: a route of bytes must open itself.
+    let asking = format!("authorizer = {{ cluster = \"a\" }}\n{LISTENER}{raw}listeners = [\"t\"]\n");
+    for (keys, codes) in [("", &["no_meaning"][..]), ("authorizer = \"off\"", &[])] {
+        let have = match build_one(&toml(&format!("{asking}{keys}"))) {
+            Ok(built) => built.diagnostics,
+            Err(found) => found,
+        };
+        assert_eq!(have.iter().map(|found| found.code).collect::<Vec<_>>(), codes, "{keys}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::admission::{self, Written};
+use super::entrance;
 use super::route::{Shared, route};
 use super::{Scope, World, cluster, grpc, limit, overload, raw as raw_route, timeout};
 use crate::diagnostic::Report;
@@ -21,6 +22,7 @@ pub(crate) struct AppParts<'a> {
     share_hosts_with: &'a [Spanned<String>],
     admission: Written<'a>,
     body_limit: Option<u64>,
+    entrance: entrance::Written<'a>,
     limits: Option<&'a Vec<RawLimit>>,
     caps: Option<&'a RawCaps>,
 }
@@ -44,6 +46,7 @@ macro_rules! app_parts {
                         fields_limit: raw.fields_limit,
                     },
                     body_limit: raw.body_limit.map(|limit| limit.0),
+                    entrance: entrance::Written { cors: raw.cors.as_ref(), auth: raw.auth.as_ref(), authorizer: raw.authorizer.as_ref() },
                     limits: raw.limit.as_ref(),
                     caps: raw.caps.as_ref(),
                 }
@@ -75,12 +78,15 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
     let rate_limits =
         (!limits.is_empty()).then(|| Arc::new(RouteLimits { app: Arc::new(limits), route: Vec::new() }));
     let caps = overload::caps(parts.caps);
+    let entrance = entrance::over(&mut scope, (&name, &known), None, &parts.entrance);
     let mut shared = Shared {
         listeners,
         timeouts,
         admission,
         body_limit,
         rate_limits,
+        entrance,
+        app: name.clone(),
         caps,
         clusters: known,
         names,

@@ -19,6 +19,8 @@ pub(super) struct Keys<'a> {
     pub(super) help: &'static str,
     /// Groups of clients, where the key may name them.
     pub(super) groups: Option<&'a Arc<[Group]>>,
+    /// Keys of programs are known where it stands.
+    pub(super) api_key: bool,
 }
 
 impl Keys<'_> {
@@ -64,6 +66,7 @@ impl Keys<'_> {
             None if text == "host" => Ok(KeyPart::Host),
             None if text == "path" => Ok(KeyPart::WholePath),
             None if text == "query" => Ok(KeyPart::WholeQuery),
+            None if text == "api_key" && self.api_key => Ok(KeyPart::ApiKey),
             None if text == "group" => match self.groups {
                 Some(groups) if groups.is_empty() => {
                     Err(bad().help("name the groups: `groups = { office = [\"192.0.2.0/24\"] }`"))

@@ -13,14 +13,17 @@ use crate::source::Span;
 const GROUP_NETS_MAX: usize = 1000;
 /// Keys told apart where the limit does not say.
 const KEYS: u32 = 16_384;
-const HELP: &str = "write client, group, header:NAME, cookie:NAME, query:NAME, path:N, host, path or query, or several in braces: \
+const HELP: &str = "write client, group, header:NAME, cookie:NAME, query:NAME, path:N, host, path, query or api_key, or several in braces: \
                     \"{client}:{header:x-user}\"";
 
 /// Reads a list of limits. `place` begins the names of those that have none.
 pub(super) fn list(scope: &mut Scope<'_, '_>, raw: Option<&Vec<RawLimit>>, place: &str) -> Vec<Limit> {
     let mut made: Vec<Limit> = Vec::new();
     for (index, raw) in raw.into_iter().flatten().enumerate() {
-        let Some(limit) = limit(scope, raw, &format!("{place}-limit-{}", index + 1)) else { continue };
+        let Some(limit) = limit(scope, raw, &format!("{place}-limit-{}", index + 1), place != "listener")
+        else {
+            continue;
+        };
         if made.iter().any(|other| other.name == limit.name) {
             let span = raw.name.as_ref().map_or(raw.span, |name| name.span);
             let message = format!("two limits have the name `{}`", limit.name);
@@ -32,7 +35,7 @@ pub(super) fn list(scope: &mut Scope<'_, '_>, raw: Option<&Vec<RawLimit>>, place
     made
 }
 
-fn limit(scope: &mut Scope<'_, '_>, raw: &RawLimit, default_name: &str) -> Option<Limit> {
+fn limit(scope: &mut Scope<'_, '_>, raw: &RawLimit, default_name: &str, api_key: bool) -> Option<Limit> {
     let before = scope.report.errors();
     let name = match &raw.name {
         // Limits are named by the rules of routes.
@@ -40,7 +43,7 @@ fn limit(scope: &mut Scope<'_, '_>, raw: &RawLimit, default_name: &str) -> Optio
         None => Some(Arc::from(default_name)),
     };
     let groups: Arc<[Group]> = groups(scope, raw).into();
-    let key = key(scope, raw, &groups);
+    let key = key(scope, raw, &groups, api_key);
     let except = raw
         .except
         .iter()
@@ -97,9 +100,9 @@ fn groups(scope: &mut Scope<'_, '_>, raw: &RawLimit) -> Vec<Group> {
     made
 }
 
-fn key(scope: &mut Scope<'_, '_>, raw: &RawLimit, groups: &Arc<[Group]>) -> Vec<KeyPart> {
+fn key(scope: &mut Scope<'_, '_>, raw: &RawLimit, groups: &Arc<[Group]>, api_key: bool) -> Vec<KeyPart> {
     let parts = match &raw.key {
-        Some(text) => scope.accept(text.span, parts(&text.value, groups)).unwrap_or_default(),
+        Some(text) => scope.accept(text.span, parts(&text.value, groups, api_key)).unwrap_or_default(),
         None => Vec::new(),
     };
     let grouped = parts.iter().any(|part| matches!(part, KeyPart::Group(_)));
@@ -117,8 +120,8 @@ fn key(scope: &mut Scope<'_, '_>, raw: &RawLimit, groups: &Arc<[Group]>) -> Vec<
 }
 
 /// The parts of a key; what stands between them tells no requests apart.
-fn parts(text: &str, groups: &Arc<[Group]>) -> Result<Vec<KeyPart>, Fault> {
-    let keys = Keys { code: "bad_limit_key", of: "a limit", help: HELP, groups: Some(groups) };
+fn parts(text: &str, groups: &Arc<[Group]>, api_key: bool) -> Result<Vec<KeyPart>, Fault> {
+    let keys = Keys { code: "bad_limit_key", of: "a limit", help: HELP, groups: Some(groups), api_key };
     let part = |piece| match piece {
         KeyPiece::Part(part) => Some(part),
         KeyPiece::Text(_) => None,

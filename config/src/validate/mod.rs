@@ -4,8 +4,12 @@
 mod action;
 mod admission;
 mod app;
+mod auth;
+mod authorizer;
 mod cluster;
 mod condition;
+mod cors;
+mod entrance;
 mod field;
 mod grpc;
 mod host;
@@ -24,6 +28,7 @@ mod route;
 mod shard;
 mod timeout;
 mod tls;
+mod token;
 mod trust;
 mod upgrade;
 
@@ -55,6 +60,12 @@ pub(crate) struct World {
     pub(crate) authorities: BTreeMap<TrustName, Vec<AppName>>,
     /// Identities, each with the apps that may show it.
     pub(crate) identities: BTreeMap<TrustName, Vec<AppName>>,
+    /// Files of users, each with the apps that may use it.
+    pub(crate) users: BTreeMap<TrustName, Vec<AppName>>,
+    /// Who signs tokens, likewise.
+    pub(crate) issuers: BTreeMap<TrustName, Vec<AppName>>,
+    /// Files of keys of programs, likewise.
+    pub(crate) api_keys: BTreeMap<TrustName, Vec<AppName>>,
 }
 
 /// One file being checked.

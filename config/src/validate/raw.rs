@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Scope;
 use crate::model::{Action, Cluster, ListenerProtocol, Protocol, Route};
 use crate::names::{ClusterName, ListenerName};
-use crate::raw::{RawListener, RawRoute};
+use crate::raw::{Off, RawListener, RawRoute};
 
 /// Keys of a listener that belong to HTTP.
 pub(super) fn listener(scope: &mut Scope<'_, '_>, raw: &RawListener) -> ListenerProtocol {
@@ -59,6 +59,10 @@ pub(super) fn route(scope: &mut Scope<'_, '_>, raw: &RawRoute, listeners: Option
         ("upgrades", raw.upgrades.is_some()),
         ("grpc_web", raw.grpc_web.is_some()),
         ("body_limit", raw.body_limit.is_some()),
+        // `off` has one: it takes away what the app says, which bytes that are no HTTP could never show.
+        ("cors", matches!(raw.cors, Some(Off::Set(_)))),
+        ("auth", matches!(raw.auth, Some(Off::Set(_)))),
+        ("authorizer", matches!(raw.authorizer, Some(Off::Set(_)))),
         ("head_limit", raw.head_limit.is_some()),
         ("fields_limit", raw.fields_limit.is_some()),
     ];
@@ -80,6 +84,11 @@ pub(super) fn carries_raw(
     let Action::Forward(forward) = &route.action else { return };
     if !route.listeners.iter().flatten().any(is_raw) {
         return;
+    }
+    if route.entrance.as_ref().is_some_and(|steps| steps.auth.is_some() || steps.authorizer.is_some()) {
+        let message = "the app asks for credentials, which bytes that are no HTTP cannot show";
+        let help = "open the route: `auth = \"off\"` and `authorizer = \"off\"`";
+        scope.report.error_help(raw.span, "no_meaning", message, help);
     }
     let speaks_http2 = |name: &&ClusterName| {
         clusters.get(*name).is_some_and(|cluster| cluster.policy.protocol != Protocol::Http1)

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use super::action::{Around, action};
 use super::admission::{self, Written};
+use super::entrance;
 use super::{Scope, condition, field, host, limit, raw as other, resilience, timeout, upgrade};
 use crate::model::{
-    Admission, AppCaps, HostMatch, LoosePath, PathMatch, Priority, Role, Route, RouteLimits, Timeouts,
+    Admission, AppCaps, Entrance, HostMatch, LoosePath, PathMatch, Priority, Role, Route, RouteLimits,
+    Timeouts,
 };
-use crate::names::{ClusterName, ListenerName, RouteName};
+use crate::names::{AppName, ClusterName, ListenerName, RouteName};
 use crate::raw::RawRoute;
 use crate::source::Span;
 
@@ -26,6 +28,10 @@ pub(super) struct Shared {
     pub(super) body_limit: Option<u64>,
     /// Rates of requests of the app, as they stand on routes that have none of their own.
     pub(super) rate_limits: Option<Arc<RouteLimits>>,
+    /// The app.
+    pub(super) app: AppName,
+    /// What requests must show, on routes that say nothing of it.
+    pub(super) entrance: Option<Arc<Entrance>>,
     /// What the app may use at a time.
     pub(super) caps: Option<AppCaps>,
     /// Clusters written in the app.
@@ -66,6 +72,12 @@ pub(super) fn route(
     let response_headers = field::edits(scope, raw.response_headers.as_ref());
     let admission = admission::over(scope, shared.admission.as_ref(), &written(raw));
     let rate_limits = rate_limits(scope, raw, shared);
+    let steps = entrance::Written {
+        cors: raw.cors.as_ref(),
+        auth: raw.auth.as_ref(),
+        authorizer: raw.authorizer.as_ref(),
+    };
+    let entrance = entrance::over(scope, (&shared.app, &shared.clusters), shared.entrance.as_ref(), &steps);
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
     let upgrades = upgrade::upgrades(scope, raw.upgrades.as_ref());
     let retry = resilience::retry(scope, raw.retry.as_ref()).map(Arc::new);
@@ -91,6 +103,7 @@ pub(super) fn route(
         loose_path: raw.loose_path.map_or(LoosePath::default(), |word| word.0),
         body_limit: raw.body_limit.map(|limit| limit.0).or(shared.body_limit),
         admission,
+        entrance,
         rate_limits,
         upgrades,
         grpc_web: raw.grpc_web.as_ref().is_some_and(|flag| flag.value),

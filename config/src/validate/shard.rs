@@ -23,6 +23,7 @@ const KEYS: Keys<'_> = Keys {
     help: "write path, path:N, host, client, query, query:NAME, header:NAME, cookie:NAME, or several in braces: \
            \"{host}{path}\"",
     groups: None,
+    api_key: false,
 };
 
 /// Reads how a cluster is sharded. `None` after a finding.

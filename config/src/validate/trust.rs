@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::process::file_path;
 use super::{Fault, Scope, World, host};
 use crate::model::{
-    AuthoritySource, ClusterTls, Credential, IdentitySource, KeyPair, Roots, San, TrustSources, Verify,
-    may_use,
+    AuthoritySource, ClusterTls, Credential, IdentitySource, KeyPair, Roots, San, SecretFile, TrustSources,
+    Verify, may_use,
 };
 use crate::names::{AppName, TrustName};
 use crate::raw::{FlagOr, RawClusterTls, RawProcess, Spanned, shown};
@@ -36,7 +36,37 @@ pub(super) fn sources(scope: &mut Scope<'_, '_>, raw: &RawProcess, world: &mut W
             sources.identities.insert(name, IdentitySource { pair: KeyPair { cert, key }, apps });
         }
     }
+    for (key, raw) in raw.users.iter().flat_map(|map| &map.0) {
+        let given = secret_file(scope, key, raw.file.as_ref(), raw.apps.as_deref(), &mut world.users);
+        sources.users.extend(given);
+    }
+    for (key, raw) in raw.api_keys.iter().flat_map(|map| &map.0) {
+        let given = secret_file(scope, key, raw.file.as_ref(), raw.apps.as_deref(), &mut world.api_keys);
+        sources.api_keys.extend(given);
+    }
+    for (key, raw) in raw.jwt.iter().flat_map(|map| &map.0) {
+        let Some(name) = scope.name(key, TrustName::new) else { continue };
+        let apps = apps(scope, raw.apps.as_deref());
+        world.issuers.insert(name.clone(), apps.clone());
+        let issuer = super::token::issuer(scope, raw, apps, &world.authorities);
+        sources.issuers.extend(issuer.map(|issuer| (name, issuer)));
+    }
     sources
+}
+
+/// A file of credentials; `known` gets its name, also when it has errors of its own.
+fn secret_file(
+    scope: &mut Scope<'_, '_>,
+    key: &Spanned<String>,
+    file: Option<&Spanned<String>>,
+    written: Option<&[Spanned<String>]>,
+    known: &mut BTreeMap<TrustName, Vec<AppName>>,
+) -> Option<(TrustName, SecretFile)> {
+    let name = scope.name(key, TrustName::new)?;
+    let apps = apps(scope, written);
+    known.insert(name.clone(), apps.clone());
+    let file = file_path(scope, file?)?;
+    Some((name, SecretFile { file, apps }))
 }
 
 fn apps(scope: &mut Scope<'_, '_>, written: Option<&[Spanned<String>]>) -> Vec<AppName> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ekiden_config::document::document;
+use ekiden_config::{Format, Source};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::{Body, Bytes, Incoming};
@@ -12,36 +14,51 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::operations;
 use crate::address::parse_address;
 use crate::plane::Put;
 use crate::problem::Problem;
+use crate::store::Standing;
 
-/// Largest body, in bytes.
+/// Largest body of what is small, in bytes.
 const BODY_MAX: usize = 64 << 10;
+/// Largest body that holds words of apps, in bytes.
+const SPEC_MAX: usize = 8 << 20;
 /// Longest time for a whole body.
 const BODY_WAIT: Duration = Duration::from_secs(5);
+/// Longest release of a dyno, in bytes.
+const RELEASE_MAX: usize = 128;
 /// Longest zone, in bytes.
 const ZONE_MAX: usize = 128;
 /// Members of an endpoint.
 const MEMBERS: [&str; 4] = ["address", "weight", "zone", "drain"];
 
-/// Reads a body. An absent one is empty; one that is there must say `application/json`.
-pub(super) async fn read(request: Request<Incoming>) -> Result<Bytes, Problem> {
+/// Reads a body. An absent one is empty; one that is there must say that it is what the operation takes.
+pub(super) async fn read(request: Request<Incoming>, wanted: operations::Body) -> Result<Bytes, Problem> {
     let (head, body) = request.into_parts();
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
+    let is = |kind: &str| essence.eq_ignore_ascii_case(kind);
+    let patch = matches!(wanted, operations::Body::Patch(_)) && is("application/merge-patch+json");
+    // What a file is, its operation finds out.
+    if wanted != operations::Body::File && !is("application/json") && !patch {
         let detail = "send bodies with Content-Type: application/json";
         return Err(Problem::new(415, "not_json_type", detail));
     }
-    let too_large = || Problem::new(413, "body_too_large", format!("a body has at most {BODY_MAX} bytes"));
-    if body.size_hint().lower() > BODY_MAX as u64 {
+    let most = match wanted {
+        operations::Body::File
+        | operations::Body::Json("AppBody" | "PartBody")
+        | operations::Body::Patch("AppBody" | "PartBody") => SPEC_MAX,
+        operations::Body::None | operations::Body::Json(_) | operations::Body::Patch(_) => BODY_MAX,
+    };
+    let too_large = || Problem::new(413, "body_too_large", format!("a body has at most {most} bytes here"));
+    if body.size_hint().lower() > most as u64 {
         return Err(too_large());
     }
-    match timeout(BODY_WAIT, Limited::new(body, BODY_MAX).collect()).await {
+    match timeout(BODY_WAIT, Limited::new(body, most).collect()).await {
         Err(_) => Err(Problem::new(408, "body_timeout", "the body did not arrive in time")),
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
@@ -102,8 +119,40 @@ pub(super) fn parse_put(body: &[u8]) -> Result<Put, Problem> {
     Ok(put)
 }
 
+/// The body as an object whose members are among `known`, each once.
+pub(super) fn object(body: &[u8], known: &[&str]) -> Result<Value, Problem> {
+    if body.is_empty() {
+        return Err(Problem::new(400, "missing_body", format!("send an object with {}", known.join(", "))));
+    }
+    let source = Source {
+        file: "body".to_owned(),
+        text: String::from_utf8(body.to_vec())
+            .map_err(|_| Problem::new(400, "bad_json", "the body is not UTF-8 text"))?,
+        format: Format::Json,
+    };
+    let value = document(&source).map_err(|found| {
+        let first = found.first();
+        let code =
+            if first.is_some_and(|one| one.code == "duplicate_key") { "repeated_member" } else { "bad_json" };
+        let words = first.map_or_else(String::new, |one| {
+            format!("{} (line {}, column {})", one.message, one.line, one.column)
+        });
+        Problem::new(400, code, format!("the body is not a JSON object: {words}"))
+    })?;
+    let Some(members) = value.as_object() else {
+        return Err(Problem::new(400, "bad_json", "the body is not a JSON object"));
+    };
+    match members.keys().find(|name| !known.contains(&name.as_str())) {
+        Some(other) => {
+            let detail = format!("{other:?} is not known here; known: {}", known.join(", "));
+            Err(Problem::at(422, "unknown_member", &pointer(other), detail))
+        }
+        None => Ok(value),
+    }
+}
+
 /// A JSON pointer to a member (RFC 6901).
-fn pointer(name: &str) -> String {
+pub(super) fn pointer(name: &str) -> String {
     format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
@@ -130,6 +179,35 @@ fn member(put: &mut Put, name: &str, value: &Value) -> Result<(), Problem> {
         (_, _) => return Err(unknown(name)),
     }
     Ok(())
+}
+
+/// A dyno's body, checked: its release, address and state, and what an endpoint may have.
+pub(super) fn dyno_put(body: &Value) -> Result<Put, Problem> {
+    let mut put = Put::default();
+    for (name, value) in body.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        match name.as_str() {
+            "release" | "state" | "cluster" => {}
+            other => member(&mut put, other, value)?,
+        }
+    }
+    let release = body.get("release").and_then(Value::as_str);
+    let plain =
+        |release: &&str| (1..=RELEASE_MAX).contains(&release.len()) && !release.chars().any(char::is_control);
+    let release = release.filter(plain).ok_or_else(|| {
+        let detail = format!("a dyno needs a \"release\": a text of 1 to {RELEASE_MAX} bytes");
+        Problem::at(422, "bad_value", "/release", detail)
+    })?;
+    put.release = Some(Arc::from(release));
+    match body.get("state").and_then(Value::as_str) {
+        Some("starting") => put.standing = Standing::Starting,
+        Some("ready") => {}
+        Some("draining") => put.drain = Some(true),
+        _ => {
+            let detail = "a dyno needs a \"state\": starting, ready or draining; DELETE says that it is gone";
+            return Err(Problem::at(422, "bad_value", "/state", detail));
+        }
+    }
+    Ok(put)
 }
 
 fn unknown(name: &str) -> Problem {

@@ -8,33 +8,33 @@ use std::net::IpAddr;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap};
 use hyper::http::uri::Authority;
 use hyper::{Request, header};
-use subtle::ConstantTimeEq;
 
-use super::{ApiSettings, Token};
+use super::ApiSettings;
+use super::who::{Role, Tokens, Who};
 use crate::problem::Problem;
 
 /// Fields that only a browser or a proxy adds.
 const CARRIED: [&str; 4] = ["origin", "x-forwarded-for", "forwarded", "via"];
 
-/// Lets a request through or says why not.
-pub(super) fn check<B>(settings: &ApiSettings, tcp: bool, request: &Request<B>) -> Result<(), Problem> {
+/// Lets a request through, as whom, or says why not.
+pub(super) fn check<B>(settings: &ApiSettings, tcp: bool, request: &Request<B>) -> Result<Who, Problem> {
     check_host(settings, request)?;
     if let Some(field) = CARRIED.iter().find(|field| request.headers().contains_key(**field)) {
         let detail =
             format!("a request with the field {field:?} came through a browser or a proxy; ask directly");
         return Err(Problem::new(403, "carried_request", detail));
     }
-    match &settings.token {
-        Token::None if tcp && settings.beside_app => {
+    match &settings.tokens {
+        Tokens::None if tcp && settings.beside_app => {
             let detail = "with an inbound or outbound listener the API needs control.token_file on TCP; \
                           or serve it on a unix socket";
             Err(Problem::new(403, "token_required", detail))
         }
-        Token::None => Ok(()),
-        Token::Unusable => {
+        Tokens::None => Ok(Who { name: "local".to_owned(), role: Role::Admin }),
+        Tokens::Unusable => {
             Err(Problem::new(503, "token_unusable", "control.token_file holds no usable token; see the log"))
         }
-        Token::Set(secret) => check_token(request.headers(), &secret.0),
+        Tokens::Set(_) => check_token(request.headers(), &settings.tokens),
     }
 }
 
@@ -68,18 +68,18 @@ fn is_allowed(settings: &ApiSettings, authority: &Authority) -> bool {
 }
 
 /// `Authorization: Bearer TOKEN`, compared in constant time.
-fn check_token(fields: &HeaderMap, secret: &[u8]) -> Result<(), Problem> {
+fn check_token(fields: &HeaderMap, tokens: &Tokens) -> Result<Who, Problem> {
     let given = fields.get(AUTHORIZATION).map(header::HeaderValue::as_bytes).and_then(|value| {
         let (scheme, rest) = value.split_at_checked(7)?;
         scheme.eq_ignore_ascii_case(b"bearer ").then(|| rest.trim_ascii())
     });
-    match given {
-        Some(given) if bool::from(given.ct_eq(secret)) => Ok(()),
-        Some(_) => {
-            Err(Problem::new(401, "wrong_token", "the bearer token is not the one in control.token_file"))
+    match given.map(|given| tokens.holder(given)) {
+        Some(Some(who)) => Ok(who.clone()),
+        Some(None) => {
+            Err(Problem::new(401, "wrong_token", "the bearer token is not one of control.token_file"))
         }
         None => {
-            Err(Problem::new(401, "missing_token", "send the token of control.token_file as a bearer token"))
+            Err(Problem::new(401, "missing_token", "send a token of control.token_file as a bearer token"))
         }
     }
 }

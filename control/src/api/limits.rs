@@ -39,5 +39,6 @@ pub(super) fn part(part: &KeyPart) -> String {
         KeyPart::Host => "host".to_owned(),
         KeyPart::WholePath => "path".to_owned(),
         KeyPart::WholeQuery => "query".to_owned(),
+        KeyPart::ApiKey => "api_key".to_owned(),
     }
 }

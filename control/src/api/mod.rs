@@ -1,19 +1,30 @@
 //! The control API: HTTP/1.1 on loopback TCP or on a unix socket, for people and programs on this machine.
 //!
-//! Accepts, bounds and closes connections; [`guard`] says who may ask, [`routes`] what may be asked, [`views`]
-//! what is answered. A busy address is loud and tried again; it stops nothing.
+//! Accepts, bounds and closes connections; [`operations`] is the table of what may be asked, [`guard`] and [`who`] say who may
+//! ask, [`routes`] leads a request to its operation, [`views`], [`apps`], [`records`] and [`watch`] answer. A busy address is loud and tried again; it stops nothing.
 
+mod apps;
+mod audit;
 mod body;
+mod bounds;
+mod dynos;
+mod entrance;
 mod guard;
 mod limits;
 mod listen;
+mod openapi;
+mod operations;
 mod overload;
+mod records;
+mod reply;
+mod request;
 mod routes;
 mod shards;
 mod views;
+mod watch;
+mod who;
 
 use std::convert::Infallible;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +35,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::watch::Receiver;
+use tokio::sync::watch::Sender;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
-use crate::plane::{Mutation, ReloadReply, ViewCell, stopped};
+use crate::plane::{AppsChange, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
+use crate::store::Store;
+pub(crate) use audit::Audit;
+use bounds::{Idempotency, Rates};
 use listen::{Accepting, Listening};
+pub(crate) use who::Tokens;
 
 /// Most connections at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
@@ -41,30 +58,6 @@ const BIND_AGAIN: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_secs(2);
 /// Most head fields.
 const FIELDS_MAX: usize = 64;
-/// Shortest accepted token, in bytes.
-const TOKEN_MIN: usize = 16;
-
-/// The bearer token, as far as it is known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) enum Token {
-    /// No token file is named: no token is asked for.
-    #[default]
-    None,
-    /// Asked for. Never shown.
-    Set(Secret),
-    /// A file is named and there was never a usable token in it: nobody is let in.
-    Unusable,
-}
-
-/// Bytes that never reach a log.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(Vec<u8>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
 
 /// What the server goes by; renewed by the control loop.
 #[derive(Debug, Clone, Default)]
@@ -73,38 +66,29 @@ pub(crate) struct ApiSettings {
     pub(crate) wanted: Option<Address>,
     /// Host names, beside loopback, under which it answers.
     pub(crate) hosts: Vec<Arc<str>>,
-    /// The token.
-    pub(crate) token: Token,
+    /// The tokens.
+    pub(crate) tokens: Tokens,
     /// There is an `inbound` or `outbound` listener: TCP then needs a token.
     pub(crate) beside_app: bool,
 }
 
 impl ApiSettings {
-    /// Reads a token file: its text without white space around it. The error is for people and holds no token.
-    pub(crate) fn read_token(config: &Path, file: Option<&Path>) -> Result<Token, String> {
-        let Some(file) = file else { return Ok(Token::None) };
-        let path = config.parent().unwrap_or_else(|| Path::new("")).join(file);
-        let text =
-            fs::read(&path).map_err(|error| format!("control.token_file {}: {error}", path.display()))?;
-        let token = text.trim_ascii();
-        if token.len() < TOKEN_MIN {
-            let place = path.display();
-            return Err(format!("control.token_file {place}: a token has at least {TOKEN_MIN} bytes"));
-        }
-        Ok(Token::Set(Secret(token.to_vec())))
-    }
-
     /// Takes new settings in. A token that cannot be read leaves the one before it in force, loudly.
-    pub(crate) fn renew(&mut self, wanted: Option<Address>, token: Result<Token, String>, beside_app: bool) {
+    pub(crate) fn renew(
+        &mut self,
+        wanted: Option<Address>,
+        tokens: Result<Tokens, String>,
+        beside_app: bool,
+    ) {
         self.wanted = wanted;
         self.beside_app = beside_app;
-        match token {
-            Ok(token) => self.token = token,
+        match tokens {
+            Ok(tokens) => self.tokens = tokens,
             Err(error) => {
-                let kept = matches!(self.token, Token::Set(_));
+                let kept = matches!(self.tokens, Tokens::Set(_));
                 tracing::error!(%error, kept_the_old_token = kept, "the control token cannot be read");
                 if !kept {
-                    self.token = Token::Unusable;
+                    self.tokens = Tokens::Unusable;
                 }
             }
         }
@@ -123,14 +107,69 @@ pub(crate) struct Api {
     pub(crate) inspect: Arc<dyn Inspect>,
     /// What control says about itself.
     pub(crate) status: StatusCell,
+    /// To the control loop: changes of apps.
+    pub(crate) changes: mpsc::Sender<AppsChange>,
+    /// None when the run directory cannot be used.
+    pub(crate) store: Option<Arc<dyn Store>>,
+    /// Who asked for what.
+    pub(crate) audit: Audit,
+    /// True when control ends.
+    pub(crate) stopped: Receiver<bool>,
+    /// How often one may ask.
+    pub(crate) rates: Rates,
+    /// What was answered to requests with a key.
+    pub(crate) idempotency: Idempotency,
+    /// Watches that may be open.
+    pub(crate) watches: Arc<Semaphore>,
+}
+
+/// What the server needs of control.
+pub(crate) struct Doors {
+    /// To the control loop.
+    pub(crate) mutations: mpsc::Sender<Mutation>,
+    /// To the control loop.
+    pub(crate) changes: mpsc::Sender<AppsChange>,
+    /// To the control loop.
+    pub(crate) reloads: mpsc::Sender<Option<ReloadReply>>,
+    /// What is published.
+    pub(crate) view: ViewCell,
+    /// Live state.
+    pub(crate) inspect: Arc<dyn Inspect>,
+    /// What control says about itself.
+    pub(crate) status: StatusCell,
+    /// None when the run directory cannot be used.
+    pub(crate) store: Option<Arc<dyn Store>>,
+    /// True when control ends.
+    pub(crate) stopped: Receiver<bool>,
+}
+
+impl Api {
+    /// The API over these doors; the audit log goes to the run directory.
+    pub(crate) fn new(doors: Doors, run_dir: Option<&Path>) -> Self {
+        let Doors { mutations, changes, reloads, view, inspect, status, store, stopped } = doors;
+        Self {
+            mutations,
+            changes,
+            reloads,
+            view,
+            inspect,
+            status,
+            store,
+            stopped,
+            audit: Audit::start(run_dir),
+            rates: Rates::default(),
+            idempotency: Idempotency::default(),
+            watches: watch::permits(),
+        }
+    }
 }
 
 /// Serves until told to stop. `bound` gets the real address.
 pub(crate) async fn serve(
     api: Arc<Api>,
-    mut settings: watch::Receiver<ApiSettings>,
-    bound: watch::Sender<Option<Address>>,
-    mut stop: watch::Receiver<bool>,
+    mut settings: Receiver<ApiSettings>,
+    bound: Sender<Option<Address>>,
+    mut stop: Receiver<bool>,
 ) {
     loop {
         let wanted = settings.borrow_and_update().wanted.clone();
@@ -177,11 +216,11 @@ pub(crate) async fn serve(
 async fn accept(
     api: &Arc<Api>,
     mut listening: Listening,
-    settings: &mut watch::Receiver<ApiSettings>,
-    stop: &mut watch::Receiver<bool>,
+    settings: &mut Receiver<ApiSettings>,
+    stop: &mut Receiver<bool>,
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let (closing, _) = watch::channel(false);
+    let (closing, _) = tokio::sync::watch::channel(false);
     let here = settings.borrow().wanted.clone();
     loop {
         let permit = Arc::clone(&permits).acquire_owned();
@@ -229,16 +268,12 @@ async fn accept(
 /// One connection.
 struct Connection {
     api: Arc<Api>,
-    rules: watch::Receiver<ApiSettings>,
+    rules: Receiver<ApiSettings>,
     tcp: bool,
 }
 
 impl Connection {
-    async fn run(
-        self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        mut closing: watch::Receiver<bool>,
-    ) {
+    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, mut closing: Receiver<bool>) {
         let Connection { api, rules, tcp } = self;
         let service = service_fn(move |request| {
             let (api, rules) = (Arc::clone(&api), rules.borrow().clone());

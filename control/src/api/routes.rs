@@ -1,51 +1,40 @@
-//! What may be asked: paths, methods and how long an answer waits for the workers.
+//! From a request to its operation and back: who may ask, how often, what is written down of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use ekiden_config::doors::{Generation, Ticket, Verdict};
-use ekiden_config::names::{AppName, ClusterName, EndpointId, NameError};
-use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
-use super::{Api, ApiSettings, body, guard, views};
-use crate::overlay::{ClusterKey, Key};
-use crate::plane::{Change, Mutation, as_json, verdict};
+use super::bounds::{Before, fingerprint};
+use super::operations::{Found, Operation, What, find};
+use super::reply::{Answer, Reply, applied, gone};
+use super::request::Ask;
+use super::watch::ApiBody;
+use super::who::Role;
+use super::{Api, ApiSettings, apps, body, dynos, guard, openapi, records, views, watch};
+use crate::clock::unix_ms;
+use crate::overlay::Key;
+use crate::plane::{Change, IfMatch, Mutation, as_json};
 use crate::problem::Problem;
+use crate::store::Standing;
 
-/// How long a mutation waits for all workers before it answers 202.
-const APPLY_WAIT: Duration = Duration::from_millis(1500);
+/// Names a request in answers and logs; taken over from the client when it is plain.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest request id that is taken over, in bytes.
+const REQUEST_ID_MAX: usize = 128;
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// What a path names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Thing {
-    Table,
-    Status,
-    Reload,
-    Apps,
-    App(AppName),
-    Endpoints(ClusterKey),
-    Endpoint(Key),
-}
-
-impl Thing {
-    fn allow(&self) -> &'static str {
-        match self {
-            Thing::Table | Thing::Status | Thing::Apps | Thing::App(_) | Thing::Endpoints(_) => "GET, HEAD",
-            Thing::Endpoint(_) => "GET, HEAD, PUT, DELETE",
-            Thing::Reload => "POST",
-        }
-    }
-}
-
-/// An answer: status and document, or a problem.
-type Answer = Result<(StatusCode, Value), Problem>;
+/// Requests since the start, for ids.
+static ASKED: AtomicU64 = AtomicU64::new(0);
 
 /// Answers one request. Never fails: what goes wrong is a problem document.
 pub(super) async fn answer(
@@ -53,126 +42,288 @@ pub(super) async fn answer(
     settings: &ApiSettings,
     tcp: bool,
     request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
-    let answer = match guard::check(settings, tcp, &request) {
-        Ok(()) => route(api, request).await,
-        Err(problem) => Err(problem),
-    };
-    let (status, kind, value, problem) = match answer {
-        Ok((status, value)) => (status, "application/json", value, None),
-        Err(problem) => {
-            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            (status, "application/problem+json", problem.to_json(), Some(problem))
+) -> Response<ApiBody> {
+    let id = request_id(request.headers());
+    match answer_or_watch(api, settings, tcp, request, &id).await {
+        Ended::Answer(answer) => rendered(answer, &id),
+        Ended::Watch(mut response) => {
+            set_id(response.headers_mut(), &id);
+            response
         }
-    };
-    let mut text = value.to_string();
-    text.push('\n');
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    let fields = response.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    fields.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    if let Some(allow) = problem.and_then(|problem| problem.allow) {
-        fields.insert(ALLOW, HeaderValue::from_static(allow));
     }
-    if status == StatusCode::UNAUTHORIZED {
-        fields.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ekiden\""));
-    }
-    response
 }
 
-async fn route(api: &Arc<Api>, request: Request<Incoming>) -> Answer {
-    let thing = thing(request.uri().path())?;
-    let method = request.method().clone();
-    let reads = method == Method::GET || method == Method::HEAD;
-    let body = body::read(request).await?;
-    if reads && thing != Thing::Reload {
-        return view(Arc::clone(api), thing).await;
+enum Ended {
+    Answer(Answer),
+    Watch(Response<ApiBody>),
+}
+
+fn request_id(headers: &HeaderMap) -> String {
+    let plain = |id: &&str| {
+        !id.is_empty()
+            && id.len() <= REQUEST_ID_MAX
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
+    };
+    match headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain) {
+        Some(id) => id.to_owned(),
+        None => format!("{:x}-{:x}", unix_ms(), ASKED.fetch_add(1, Ordering::Relaxed)),
     }
-    match (&thing, method) {
-        (Thing::Endpoint(key), Method::PUT) => mutate(api, key, Change::Put(body::parse_put(&body)?)).await,
-        (Thing::Endpoint(key), Method::DELETE) => mutate(api, key, Change::Delete).await,
-        (Thing::Reload, Method::POST) => reload(api).await,
-        (thing, method) => {
-            let allow = thing.allow();
-            let detail = format!("{method} is not possible here; possible are {allow}");
-            Err(Problem { allow: Some(allow), ..Problem::new(405, "wrong_method", detail) })
+}
+
+fn set_id(headers: &mut HeaderMap, id: &str) {
+    headers.extend(HeaderValue::from_str(id).ok().map(|id| (REQUEST_ID, id)));
+}
+
+async fn answer_or_watch(
+    api: &Arc<Api>,
+    settings: &ApiSettings,
+    tcp: bool,
+    request: Request<Incoming>,
+    id: &str,
+) -> Ended {
+    let (method, target) = (request.method().clone(), request.uri().to_string());
+    let who = match guard::check(settings, tcp, &request) {
+        Ok(who) => who,
+        Err(problem) => {
+            note(api, id, ("nobody", None), (method.as_str(), &target), &Err(problem.clone()));
+            return Ended::Answer(Err(problem));
         }
+    };
+    let path = request.uri().path().to_owned();
+    let (operation, captures) = match find(method.as_str(), &path) {
+        Found::One(operation, captures) => (operation, captures),
+        Found::Methods(allow) => {
+            let detail = format!("{method} is not possible here; possible are {allow}");
+            return Ended::Answer(Err(Problem {
+                allow: Some(allow),
+                ..Problem::new(405, "wrong_method", detail)
+            }));
+        }
+        Found::Nothing => {
+            let detail = format!("there is nothing at {path}; /v1/openapi.json says what there is");
+            return Ended::Answer(Err(Problem::new(404, "unknown_path", detail)));
+        }
+    };
+    let writes = operation.method != "GET";
+    let allowed = allow(operation, who.role).and_then(|()| api.rates.take(&who.name, writes, Instant::now()));
+    if allowed.as_ref().is_err_and(|problem| problem.status == 429) {
+        api.status.update(|status| status.api_rate_limited += 1);
+    }
+    let by = who.clone();
+    let answer = match allowed {
+        Err(problem) => Err(problem),
+        Ok(()) => match prepare(operation, captures, request, who).await {
+            Err(problem) => Err(problem),
+            Ok(ask) if operation.what == What::Watch => match watch::start(api, &ask) {
+                Ok(response) => return Ended::Watch(response),
+                Err(problem) => Err(problem),
+            },
+            Ok(ask) if writes => once(api, operation, ask, &target).await,
+            Ok(ask) => look(Arc::clone(api), operation, ask).await,
+        },
+    };
+    if writes || matches!(&answer, Err(problem) if problem.status == 403) {
+        note(api, id, (&by.name, Some(by.role)), (method.as_str(), &target), &answer);
+    }
+    Ended::Answer(answer)
+}
+
+fn allow(operation: &Operation, role: Role) -> Result<(), Problem> {
+    if role >= operation.role {
+        return Ok(());
+    }
+    let detail = format!("this needs the role {}; the token's is {}", operation.role.word(), role.word());
+    Err(Problem::new(403, "role_too_low", detail))
+}
+
+async fn prepare(
+    operation: &'static Operation,
+    captures: super::operations::Captures<'_>,
+    request: Request<Incoming>,
+    who: super::who::Who,
+) -> Result<Ask, Problem> {
+    let headers = request.headers().clone();
+    let mut ask = Ask::new(operation, &captures, request.uri().query(), headers, who)?;
+    ask.body = body::read(request, operation.body).await?;
+    Ok(ask)
+}
+
+/// Writes down who asked for what and how it ended.
+fn note(
+    api: &Api,
+    id: &str,
+    (name, role): (&str, Option<Role>),
+    (method, target): (&str, &str),
+    answer: &Answer,
+) {
+    let (status, code, revision) = match answer {
+        Ok(reply) => (reply.status, None, reply.revision),
+        Err(problem) => (problem.status, Some(problem.code), None),
+    };
+    let record = json!({
+        "unix_ms": unix_ms(),
+        "request_id": id,
+        "who": name,
+        "role": role.map(Role::word),
+        "method": method,
+        "target": target.chars().take(1024).collect::<String>(),
+        "status": status,
+        "code": code,
+        "revision": revision,
+    });
+    if !api.audit.note(record) {
+        api.status.update(|status| status.audit_dropped += 1);
+    }
+}
+
+/// Does what changes something: once, when the request has a key for that.
+async fn once(api: &Arc<Api>, operation: &'static Operation, ask: Ask, target: &str) -> Answer {
+    let Some(key) = ask.headers.get(IDEMPOTENCY_KEY).cloned() else { return act(api, operation, &ask).await };
+    let key = key.to_str().unwrap_or_default();
+    let print = fingerprint(operation.method, target, &ask.body);
+    match api.idempotency.begin(&ask.who.name, key, print, Instant::now())? {
+        Before::Done(answer) => answer.map(|mut reply| {
+            reply.header(IDEMPOTENCY_REPLAYED, "true");
+            reply
+        }),
+        Before::Go(key) => {
+            let api = Arc::clone(api);
+            // Goes on when the client goes away: it will ask again for the answer.
+            let ended = tokio::spawn(async move {
+                let answer = act(&api, operation, &ask).await;
+                api.idempotency.end(key, &answer);
+                answer
+            });
+            ended.await.map_err(|_| gone())?
+        }
+    }
+}
+
+async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
+    match operation.what {
+        What::Reload => reload(api).await,
+        What::PutApp => apps::put(api, ask).await,
+        What::PatchApp => apps::patch(api, ask).await,
+        What::DeleteApp => apps::delete(api, ask).await,
+        What::PutPart(part) => apps::put_part(api, ask, part).await,
+        What::PatchPart(part) => apps::patch_part(api, ask, part).await,
+        What::DeletePart(part) => apps::delete_part(api, ask, part).await,
+        What::PutEndpoint => put_endpoint(api, ask).await,
+        What::DeleteEndpoint => mutate(api, ask, Change::Delete).await,
+        What::PutDyno => dynos::put(api, ask).await,
+        What::PatchDyno => dynos::patch(api, ask).await,
+        What::DeleteDyno => dynos::delete(api, ask).await,
+        What::Rollback => apps::rollback(api, ask).await,
+        What::PostRelease => records::post_release(api, ask).await,
+        What::PutFormation => records::put_formation(api, ask).await,
+        What::PatchFormation => records::patch_formation(api, ask).await,
+        What::Apply => apps::apply(api, ask).await,
+        What::Table
+        | What::Status
+        | What::Apps
+        | What::App
+        | What::Parts(_)
+        | What::OnePart(_)
+        | What::Endpoints
+        | What::Endpoint
+        | What::Dynos
+        | What::Dyno
+        | What::Versions
+        | What::Version
+        | What::VersionChanges
+        | What::Releases
+        | What::Release
+        | What::Formation
+        | What::Hosts
+        | What::Watch
+        | What::Audit
+        | What::OpenApi => Err(not_so(operation)),
     }
 }
 
 /// Answers what only reads. A large table takes a while to write, so not on the control loop's thread.
-async fn view(api: Arc<Api>, thing: Thing) -> Answer {
-    let made = spawn_blocking(move || match &thing {
-        Thing::Table => Ok(views::table(&api)),
-        Thing::Status => views::status(&api),
-        Thing::Apps => Ok(views::apps(&api)),
-        Thing::App(app) => views::app(&api, app),
-        Thing::Endpoints(place) => views::endpoints(&api, place),
-        Thing::Endpoint(key) => views::endpoint(&api, key),
-        Thing::Reload => Err(Problem::new(405, "wrong_method", "a reload is not read")),
+async fn look(api: Arc<Api>, operation: &'static Operation, ask: Ask) -> Answer {
+    let made = spawn_blocking(move || match operation.what {
+        What::Table => Ok(Reply::ok(views::table(&api))),
+        What::Status => views::status(&api).map(Reply::ok),
+        What::Apps => views::apps(&api, &ask),
+        What::App => views::app(&api, &ask.app()?),
+        What::Parts(part) => apps::list_parts(&api, &ask, part),
+        What::OnePart(part) => apps::one_part(&api, &ask, part),
+        What::Endpoints => views::endpoints(&api, &ask.place()?).map(Reply::ok),
+        What::Endpoint => views::endpoint(&api, &ask.endpoint()?),
+        What::Dynos => dynos::list(&api, &ask),
+        What::Dyno => dynos::one(&api, &ask),
+        What::Versions => records::versions(&api, &ask),
+        What::Version => records::version(&api, &ask),
+        What::VersionChanges => records::version_changes(&api, &ask),
+        What::Releases => records::releases(&api, &ask),
+        What::Release => records::release(&api, &ask),
+        What::Formation => records::formation(&api, &ask),
+        What::Hosts => records::hosts(&api, &ask),
+        What::Audit => Ok(Reply::ok(api.audit.recent())),
+        What::OpenApi => Ok(Reply::ok(openapi::document())),
+        What::Reload
+        | What::PutApp
+        | What::PatchApp
+        | What::DeleteApp
+        | What::PutPart(_)
+        | What::PatchPart(_)
+        | What::DeletePart(_)
+        | What::PutEndpoint
+        | What::DeleteEndpoint
+        | What::PutDyno
+        | What::PatchDyno
+        | What::DeleteDyno
+        | What::Rollback
+        | What::PostRelease
+        | What::PutFormation
+        | What::PatchFormation
+        | What::Apply
+        | What::Watch => Err(not_so(operation)),
     });
-    made.await.map_err(|_| gone())?.map(|value| (StatusCode::OK, value))
+    made.await.map_err(|_| gone())?
 }
 
-/// Reads a path. Segments are decoded after they are cut, so an id may hold an encoded `/`.
-fn thing(path: &str) -> Result<Thing, Problem> {
-    let unknown =
-        || Problem::new(404, "unknown_path", format!("there is nothing at {path}; start at /v1/status"));
-    let segments: Vec<&str> = path.strip_prefix("/v1/").ok_or_else(unknown)?.split('/').collect();
-    match segments.as_slice() {
-        ["table"] => Ok(Thing::Table),
-        ["status"] => Ok(Thing::Status),
-        ["reload"] => Ok(Thing::Reload),
-        ["apps"] => Ok(Thing::Apps),
-        ["apps", app] => Ok(Thing::App(name("app", app, AppName::new)?)),
-        ["apps", app, "clusters", cluster, "endpoints"] => Ok(Thing::Endpoints(ClusterKey {
-            app: name("app", app, AppName::new)?,
-            cluster: name("cluster", cluster, ClusterName::new)?,
-        })),
-        ["apps", app, "clusters", cluster, "endpoints", id] => Ok(Thing::Endpoint(Key {
-            app: name("app", app, AppName::new)?,
-            cluster: name("cluster", cluster, ClusterName::new)?,
-            id: name("id", id, EndpointId::new)?,
-        })),
-        _ => Err(unknown()),
-    }
+/// Not reached: operations of GET look, the others act.
+fn not_so(operation: &Operation) -> Problem {
+    Problem::new(405, "wrong_method", format!("{} is not possible here", operation.method))
 }
 
-fn name<T>(what: &str, segment: &str, make: impl Fn(&str) -> Result<T, NameError>) -> Result<T, Problem> {
-    let bad = |why: String| Problem::new(400, "bad_name", format!("the {what} {segment:?} {why}"));
-    let text = decoded(segment).ok_or_else(|| bad("is not percent-encoded UTF-8".to_owned()))?;
-    make(&text).map_err(|error| bad(error.to_string()))
-}
-
-/// Percent-decoding; `None` for a broken escape or text that is not UTF-8.
-fn decoded(segment: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
+async fn put_endpoint(api: &Api, ask: &Ask) -> Answer {
+    let mut put = body::parse_put(&ask.body)?;
+    if ask.flag("adopt") {
+        if ask.who.role < Role::Admin {
+            return Err(Problem::new(403, "role_too_low", "to adopt an endpoint needs the role admin"));
         }
-        let high = char::from(rest.next()?).to_digit(16)?;
-        let low = char::from(rest.next()?).to_digit(16)?;
-        bytes.push(u8::try_from(high * 16 + low).ok()?);
+        put.standing = Standing::Adopted;
     }
-    String::from_utf8(bytes).ok()
+    mutate(api, ask, Change::Put(put)).await
 }
 
-fn gone() -> Problem {
-    Problem::new(503, "control_stopped", "control is stopping or failed; the table in force goes on serving")
+async fn mutate(api: &Api, ask: &Ask, change: Change) -> Answer {
+    let conditions = ask.conditions.clone();
+    send(api, ask.endpoint()?, change, (conditions.matches, conditions.absent)).await
 }
 
-async fn mutate(api: &Api, key: &Key, change: Change) -> Answer {
+/// Has the control loop change one endpoint, and waits until every worker has it.
+pub(super) async fn send(
+    api: &Api,
+    key: Key,
+    change: Change,
+    (matches, absent): (Option<IfMatch>, bool),
+) -> Answer {
     let (reply, end) = oneshot::channel();
-    let mutation = Mutation { key: key.clone(), change, reply };
+    let part = format!("app:{}", key.app);
+    let mutation = Mutation { key, change, matches, absent, reply };
     api.mutations.send(mutation).await.map_err(|_| gone())?;
     let done = end.await.map_err(|_| gone())??;
-    let part = format!("app:{}", key.app);
-    applied(api, &done.ticket, Some(&part), json!({})).await
+    let mut reply = applied(api, &done.ticket, Some(&part), json!({})).await?;
+    reply.revision = done.revision;
+    if let Some(revision) = done.revision.filter(|_| !done.deleted) {
+        reply.tag(&format!("\"{revision}\""));
+    }
+    Ok(reply)
 }
 
 async fn reload(api: &Api) -> Answer {
@@ -188,69 +339,34 @@ async fn reload(api: &Api) -> Answer {
     applied(api, &reloaded.ticket, None, more).await
 }
 
-/// Waits until every worker has the table, or answers that it is on its way. `part` is what must not be refused.
-async fn applied(api: &Api, ticket: &Ticket, part: Option<&str>, mut more: Value) -> Answer {
-    let ended = timeout(APPLY_WAIT, verdict(ticket)).await;
-    let mut with = |generation: Option<Generation>, pending: bool| {
-        if let Some(members) = more.as_object_mut() {
-            members.insert("generation".to_owned(), json!(generation.map(|generation| generation.0)));
-            if pending {
-                members.insert("pending".to_owned(), json!(true));
+fn rendered(answer: Answer, id: &str) -> Response<ApiBody> {
+    let (status, kind, value, problem, more) = match answer {
+        Ok(reply) => (reply.status, "application/json", reply.value, None, reply.headers),
+        Err(problem) => {
+            let mut value = problem.to_json();
+            if let Some(members) = value.as_object_mut() {
+                members.insert("request_id".to_owned(), Value::from(id));
             }
+            (problem.status, "application/problem+json", value, Some(problem), Vec::new())
         }
-        std::mem::take(&mut more)
     };
-    match ended {
-        // Before the router has numbered it, the next number is the best that can be said.
-        Err(_) => {
-            let generation = ticket.generation().unwrap_or(Generation(api.inspect.generation().0 + 1));
-            Ok((StatusCode::ACCEPTED, with(Some(generation), true)))
-        }
-        Ok(Verdict::Rejected { reason }) => {
-            let detail = format!("the change is recorded, but the router did not take the table: {reason}");
-            Err(Problem::new(503, "not_applied", detail))
-        }
-        Ok(Verdict::Applied { generation, refused }) => {
-            match refused.iter().find(|refusal| part.is_some_and(|part| refusal.part == part)) {
-                Some(refusal) => {
-                    let detail =
-                        format!("the change is recorded, but the router refused it: {}", refusal.reason);
-                    Err(Problem::new(503, "not_applied", detail))
-                }
-                None => Ok((StatusCode::OK, with(Some(generation), false))),
-            }
-        }
+    let mut text = value.to_string();
+    text.push('\n');
+    let mut response = Response::new(ApiBody::whole(Bytes::from(text)));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    fields.extend(more);
+    set_id(fields, id);
+    if let Some(allow) = problem.and_then(|problem| problem.allow) {
+        fields.extend(HeaderValue::from_str(&allow).ok().map(|allow| (ALLOW, allow)));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_name_things() {
-        let key = |id: &str| {
-            Thing::Endpoint(Key {
-                app: AppName::default_app(),
-                cluster: ClusterName::new("web").unwrap(),
-                id: EndpointId::new(id).unwrap(),
-            })
-        };
-        let at = |id: &str| thing(&format!("/v1/apps/default/clusters/web/endpoints/{id}"));
-        assert_eq!(at("a"), Ok(key("a")));
-        assert_eq!(at("127.0.0.1:3000"), Ok(key("127.0.0.1:3000")));
-        assert_eq!(at("unix:%2Frun%2Fa.sock"), Ok(key("unix:/run/a.sock")));
-        assert_eq!(thing("/v1/table"), Ok(Thing::Table));
-        for (path, code) in [
-            ("/", "unknown_path"),
-            ("/v1/table/", "unknown_path"),
-            ("/v2/table", "unknown_path"),
-            ("/v1/apps//clusters/web/endpoints", "bad_name"),
-            ("/v1/apps/a%2", "bad_name"),
-            ("/v1/apps/a%2Fb", "bad_name"),
-            ("/v1/apps/%FF", "bad_name"),
-        ] {
-            assert_eq!(thing(path).unwrap_err().code, code, "{path}");
-        }
+    match status {
+        401 => drop(fields.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ekiden\""))),
+        429 => drop(fields.insert(RETRY_AFTER, HeaderValue::from_static("1"))),
+        _ => {}
     }
+    response
 }

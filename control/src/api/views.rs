@@ -1,6 +1,7 @@
 //! What is answered: the table as JSON, with live state from the router beside what control wrote.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use ekiden_config::doors::EndpointStatus;
 use ekiden_config::model::{
@@ -9,10 +10,13 @@ use ekiden_config::model::{
 use ekiden_config::names::{AppName, EndpointId};
 use serde_json::{Value, json};
 
-use super::{Api, limits, overload, shards};
+use super::reply::{Answer, Reply, page};
+use super::request::Ask;
+use super::{Api, apps, entrance, limits, overload, shards};
 use crate::overlay::{ClusterKey, Dormant, Key};
 use crate::plane::View;
 use crate::problem::Problem;
+use crate::store::endpoint_key;
 
 /// `GET /v1/table`: everything in force.
 pub(super) fn table(api: &Api) -> Value {
@@ -54,35 +58,55 @@ pub(super) fn status(api: &Api) -> Result<Value, Problem> {
         .map_err(|error| Problem::new(503, "no_status", error.to_string()))
 }
 
-/// `GET /v1/apps`: names and sizes.
-pub(super) fn apps(api: &Api) -> Value {
+/// `GET /v1/apps`: names and sizes. An app that was never accepted is there too, with nothing.
+pub(super) fn apps(api: &Api, ask: &Ask) -> Answer {
     let view = api.view.read();
     let status = api.status.read();
-    let mut apps: Vec<Value> = Vec::new();
-    for app in view.live.apps.values() {
-        let clusters = app.clusters.values().map(|cluster| {
-            let live = live_of(api, &app.name, cluster);
+    let files = view.sources.apps.iter().map(|(app, _)| app);
+    let names: BTreeSet<&AppName> = view.live.apps.keys().chain(view.apps.keys()).chain(files).collect();
+    let views = names.into_iter().map(|name| {
+        let app = view.live.apps.get(name);
+        let clusters = app.into_iter().flat_map(|app| app.clusters.values()).map(|cluster| {
+            let live = live_of(api, name, cluster);
             let ready = live.values().filter(|endpoint| endpoint.state == "ready").count();
             json!({ "name": cluster.name.as_str(), "endpoints": cluster.endpoints.len(), "ready": ready })
         });
-        let clusters: Vec<Value> = clusters.collect();
-        apps.push(json!({
-            "name": app.name.as_str(),
-            "routes": app.routes.len(),
-            "clusters": clusters,
-            "refused": status.refused_apps.iter().any(|name| name == app.name.as_str()),
-        }));
-    }
-    json!({ "generation": api.inspect.generation().0, "apps": apps })
+        let owned = view.apps.get(name);
+        let one = json!({
+            "name": name.as_str(),
+            "owner": if owned.is_some() { "api" } else { "file" },
+            "version": owned.map(|app| app.version),
+            "routes": app.map_or(0, |app| app.routes.len()),
+            "clusters": clusters.collect::<Vec<_>>(),
+            "refused": status.refused_apps.iter().any(|refused| refused == name.as_str()),
+        });
+        (name.as_str().to_owned(), one)
+    });
+    let mut reply = page(ask, "apps", views);
+    reply.value = with_generation(api, reply.value);
+    Ok(reply)
 }
 
-/// `GET /v1/apps/{app}`.
-pub(super) fn app(api: &Api, name: &AppName) -> Result<Value, Problem> {
+/// `GET /v1/apps/{app}`: what is written, and what serves.
+pub(super) fn app(api: &Api, name: &AppName) -> Answer {
     let view = api.view.read();
-    let Some(app) = view.live.apps.get(name) else {
+    let Some(current) = apps::current(api, &view, name)? else {
         return Err(Problem::new(404, "unknown_app", format!("there is no app {name}")));
     };
-    Ok(with_generation(api, app_view(api, &view, app)))
+    let mut value = match view.live.apps.get(name) {
+        Some(app) => app_view(api, &view, app),
+        // Written and never accepted.
+        None => json!({ "name": name.as_str(), "routes": [], "clusters": [] }),
+    };
+    if let Some(members) = value.as_object_mut() {
+        members.insert("owner".to_owned(), json!(current.owner));
+        members.insert("adopted".to_owned(), json!(current.adopted));
+        members.insert("version".to_owned(), json!(current.version));
+        members.insert("spec".to_owned(), current.spec.clone());
+    }
+    let mut reply = Reply::ok(with_generation(api, value));
+    reply.tag(&current.tag);
+    Ok(reply)
 }
 
 /// `GET /v1/apps/{app}/clusters/{cluster}/endpoints`.
@@ -96,19 +120,30 @@ pub(super) fn endpoints(api: &Api, place: &ClusterKey) -> Result<Value, Problem>
         }
         return Ok(with_generation(api, json!({ "endpoints": [], "dormant": dormant })));
     };
-    let endpoints = endpoint_views(api, &place.app, cluster);
+    let endpoints = endpoint_views(api, &view, &place.app, cluster);
     Ok(with_generation(api, json!({ "endpoints": endpoints, "dormant": dormant })))
 }
 
 /// `GET /v1/apps/{app}/clusters/{cluster}/endpoints/{id}`: the one that is served, else the dormant one.
-pub(super) fn endpoint(api: &Api, key: &Key) -> Result<Value, Problem> {
+pub(super) fn endpoint(api: &Api, key: &Key) -> Answer {
+    let mut reply = Reply::ok(endpoint_value(api, key)?);
+    if let Some(object) = api.store.as_ref().and_then(|store| store.get(&endpoint_key(key))) {
+        reply.tag(&format!("\"{}\"", object.modified));
+    }
+    Ok(reply)
+}
+
+fn endpoint_value(api: &Api, key: &Key) -> Result<Value, Problem> {
     let view = api.view.read();
     let place = key.place();
     let cluster = view.live.apps.get(&key.app).and_then(|app| app.clusters.get(&key.cluster));
     let served = cluster.and_then(|cluster| cluster.endpoints.iter().find(|endpoint| endpoint.id == key.id));
     if let (Some(cluster), Some(endpoint)) = (cluster, served) {
         let live = live_of(api, &key.app, cluster);
-        return Ok(with_generation(api, endpoint_view(endpoint, live.get(&endpoint.id))));
+        return Ok(with_generation(
+            api,
+            endpoint_view(endpoint, live.get(&endpoint.id), view.apps.contains_key(&key.app)),
+        ));
     }
     let dormant = view.dormant.get(&place).and_then(|all| all.iter().find(|one| one.endpoint.id == key.id));
     match dormant {
@@ -155,7 +190,7 @@ fn app_view(api: &Api, view: &View, app: &App) -> Value {
             "probed": cluster.policy.probe.is_some(),
             "slots": overload::slots(&cluster.policy),
             "names": names.collect::<Vec<_>>(),
-            "endpoints": endpoint_views(api, &app.name, cluster),
+            "endpoints": endpoint_views(api, view, &app.name, cluster),
             "dormant": dormant_of(view, &place),
         })
     });
@@ -198,6 +233,7 @@ fn route_view(route: &Route) -> Value {
         "conditions": route.headers.len() + route.query.len() + route.cookies.len(),
         "action": action,
         "priority": route.priority.word(),
+        "entrance": entrance::steps(route),
         "limits": limits::of_route(route.rate_limits.as_deref()),
     })
 }
@@ -207,13 +243,17 @@ fn live_of(api: &Api, app: &AppName, cluster: &Cluster) -> HashMap<EndpointId, E
     live.into_iter().map(|endpoint| (endpoint.id.clone(), endpoint)).collect()
 }
 
-fn endpoint_views(api: &Api, app: &AppName, cluster: &Cluster) -> Vec<Value> {
+fn endpoint_views(api: &Api, view: &View, app: &AppName, cluster: &Cluster) -> Vec<Value> {
     let live = live_of(api, app, cluster);
-    cluster.endpoints.iter().map(|endpoint| endpoint_view(endpoint, live.get(&endpoint.id))).collect()
+    let words = view.apps.contains_key(app);
+    let one = |endpoint: &Arc<Endpoint>| endpoint_view(endpoint, live.get(&endpoint.id), words);
+    cluster.endpoints.iter().map(one).collect()
 }
 
-fn endpoint_view(endpoint: &Endpoint, live: Option<&EndpointStatus>) -> Value {
+/// `in_api`: the words of its app are the API's, so what is written there is too.
+fn endpoint_view(endpoint: &Endpoint, live: Option<&EndpointStatus>, in_api: bool) -> Value {
     let owner = match endpoint.owner {
+        Owner::File if in_api => "app",
         Owner::File => "file",
         Owner::Api => "api",
         Owner::Source => "source",
@@ -242,7 +282,7 @@ fn dormant_of(view: &View, place: &ClusterKey) -> Vec<Value> {
 }
 
 fn dormant_view(dormant: &Dormant) -> Value {
-    let mut view = endpoint_view(&dormant.endpoint, None);
+    let mut view = endpoint_view(&dormant.endpoint, None, false);
     if let Some(members) = view.as_object_mut() {
         members.insert("state".to_owned(), json!("dormant"));
         members.insert("reason".to_owned(), json!(dormant.why.words()));

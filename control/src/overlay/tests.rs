@@ -4,7 +4,7 @@ use ekiden_config::model::{Balance, ClusterPolicy, Owner};
 
 use super::*;
 use crate::address::parse_address;
-use crate::journal::Record;
+use crate::store::Record;
 
 fn endpoint(owner: Owner, id: &str, port: u16) -> Arc<Endpoint> {
     Arc::new(Endpoint {
@@ -46,7 +46,10 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
 
 fn part(endpoints: &[Arc<Endpoint>], marks: &[(&str, bool)]) -> Part {
     Part {
-        endpoints: endpoints.iter().map(|one| (one.id.clone(), Arc::clone(one))).collect(),
+        endpoints: endpoints
+            .iter()
+            .map(|one| (one.id.clone(), (Arc::clone(one), Standing::Beside)))
+            .collect(),
         marks: marks.iter().map(|(id, drain)| (EndpointId::new(id).unwrap(), *drain)).collect(),
     }
 }
@@ -70,6 +73,21 @@ fn files_come_before_dns_and_dns_before_the_api() {
     assert_eq!(shown(&merged.cluster), ["a Api", "b File", "c Source", "d File drain"]);
     let dormant: Vec<_> = merged.dormant.iter().map(|one| (one.endpoint.id.as_str(), one.why)).collect();
     assert_eq!(dormant, [("b", Dormancy::Shadowed), ("c", Dormancy::Shadowed), ("e", Dormancy::OwnAddress)]);
+}
+
+#[test]
+fn an_adopted_endpoint_stands_in_for_the_one_of_the_file() {
+    let base = cluster(vec![endpoint(Owner::File, "b", 1), endpoint(Owner::File, "d", 2)]);
+    let dns = vec![endpoint(Owner::Source, "c", 4)];
+    let mut api =
+        part(&[endpoint(Owner::Api, "b", 5), endpoint(Owner::Api, "c", 6)], &[("b", true), ("d", true)]);
+    api.endpoints.values_mut().for_each(|(_, standing)| *standing = Standing::Adopted);
+    let merged = merge(&base, dns, Some(&api), None, &|_| false);
+    assert_eq!(shown(&merged.cluster), ["b Api", "c Api", "d File drain"], "marks stay with the file's");
+    assert!(merged.dormant.is_empty());
+    api.endpoints.values_mut().for_each(|(_, standing)| *standing = Standing::Starting);
+    let merged = merge(&base, Vec::new(), Some(&api), None, &|_| false);
+    assert_eq!(shown(&merged.cluster), ["b File drain", "d File drain"], "what starts is not served");
 }
 
 #[test]
@@ -99,8 +117,9 @@ fn counts_follow_the_records() {
     };
     let mut overlay = Overlay::default();
     for (record, counts) in [
-        (Record::Put(key("a"), endpoint(Owner::Api, "a", 1)), (1, 0)),
-        (Record::Put(key("a"), endpoint(Owner::Api, "a", 2)), (1, 0)),
+        (Record::Put(key("a"), endpoint(Owner::Api, "a", 1), Standing::Beside), (1, 0)),
+        (Record::Put(key("a"), endpoint(Owner::Api, "a", 2), Standing::Beside), (1, 0)),
+        (Record::Put(key("a"), endpoint(Owner::Api, "a", 2), Standing::Starting), (1, 0)),
         (Record::Mark(key("b"), true), (1, 1)),
         (Record::Mark(key("b"), false), (1, 1)),
         (Record::Delete(key("b")), (1, 1)),

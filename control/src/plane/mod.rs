@@ -2,19 +2,20 @@
 //!
 //! ```text
 //!  watcher, SIGHUP, API reload --> build job  --+
-//!  API mutations --> judge --> journal job    --+--> merge touched clusters --> publish --> ticket
+//!  API mutations --> judge --> commit         --+--> merge touched clusters --> publish --> ticket
 //!  DNS answers ---------------------------------+
 //! ```
-//! Files are built and the journal is written on threads that may block; meanwhile the loop goes on. At most one
-//! build and one journal write are under way; what arrives meanwhile waits in bounded queues and is taken together.
+//! Files are built and the store is written on threads that may block; meanwhile the loop goes on. At most one
+//! build and one commit of endpoints are under way; what arrives meanwhile waits in bounded queues and is taken together.
 
+mod apps;
 mod mutate;
 mod publish;
 mod reload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_config::doors::{Publisher, Ticket};
@@ -22,15 +23,16 @@ use ekiden_config::model::{Model, Process};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use mutate::{Change, Mutation, Put};
+pub(crate) use apps::{AppEdit, AppsChange, AppsDone};
+pub(crate) use mutate::{Change, IfMatch, Mutation, Put, not_durable};
 pub(crate) use publish::{View, ViewCell};
 pub(crate) use publish::{follow, verdict};
 pub(crate) use reload::{Reloaded, as_json, rendered};
 
 use crate::api::ApiSettings;
+use crate::desired::ApiApps;
 use crate::dns::asking::{Asking, Told};
 use crate::dns::names::Names;
-use crate::journal::Journal;
 use crate::last_good::Unsaved;
 use crate::load::{Accepted, Attempt};
 use crate::overlay::{ClusterKey, Dormant, Overlay};
@@ -39,6 +41,7 @@ use crate::problem::Problem;
 use crate::settings::Options;
 use crate::sources::Sources;
 use crate::status::StatusCell;
+use crate::store::Store;
 
 /// Mutations taken into one journal write and one publish.
 const BATCH_MAX: usize = 1024;
@@ -50,12 +53,22 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(1);
 /// Who asked for a reload and waits for its end.
 pub(crate) type ReloadReply = oneshot::Sender<Result<Reloaded, Problem>>;
 
+/// What the one build under way was for.
+pub(crate) enum Built {
+    /// Files.
+    Files(Box<Attempt>),
+    /// Apps of the API.
+    Apps(Box<apps::AppsBuilt>),
+}
+
 /// Everything the loop owns.
 pub(crate) struct Plane {
     pub(crate) options: Options,
     pub(crate) accepted: Arc<Accepted>,
     pub(crate) tried: Option<Arc<Sources>>,
     pub(crate) overlay: Overlay,
+    /// Apps owned by the API.
+    pub(crate) apps: Arc<ApiApps>,
     pub(crate) names: Names,
     pub(crate) asking: Asking,
     /// What is published: the files' Model with DNS, API endpoints and drain marks.
@@ -69,9 +82,9 @@ pub(crate) struct Plane {
     /// Follows the newest publish.
     pub(crate) ticket: Ticket,
     /// None when the run directory cannot be used: then no mutation can be made durable.
-    pub(crate) journal: Option<Arc<Mutex<Journal>>>,
-    /// Marks that lost their endpoint, to be taken out of the journal with the next write.
-    pub(crate) unmark: Vec<crate::journal::Record>,
+    pub(crate) store: Option<Arc<dyn Store>>,
+    /// Marks that lost their endpoint, to be taken out of the store with the next write.
+    pub(crate) unmark: Vec<crate::store::Record>,
     /// Settings as of the start; a reload that differs is reported.
     pub(crate) started_with: Process,
     pub(crate) status: StatusCell,
@@ -95,6 +108,8 @@ pub(crate) struct Outlets {
 pub(crate) struct Inlets {
     /// From the API.
     pub(crate) mutations: mpsc::Receiver<Mutation>,
+    /// From the API: changes of apps.
+    pub(crate) changes: mpsc::Receiver<AppsChange>,
     /// From the API and from `Control::reload`; None waits for nothing.
     pub(crate) reloads: mpsc::Receiver<Option<ReloadReply>>,
     /// From the watcher.
@@ -155,7 +170,8 @@ impl Plane {
 
     /// Runs until told to stop.
     pub(crate) async fn run(mut self, mut inlets: Inlets) {
-        let mut building: Slot<Attempt> = Slot(None);
+        let mut building: Slot<Built> = Slot(None);
+        let mut recording: Slot<()> = Slot(self.record_hosts());
         let mut waiting: Vec<ReloadReply> = Vec::new();
         let mut writing = Slot(None);
         let mut batch: Vec<Mutation> = Vec::new();
@@ -175,15 +191,30 @@ impl Plane {
                     }
                     self.settle(&touched);
                 }
-                Some(()) = inlets.changed.recv(), if building.is_free() => building.0 = Some(self.build(false)),
-                Some(reply) = inlets.reloads.recv(), if building.is_free() => {
+                Some(()) = inlets.changed.recv(), if building.is_free() && recording.is_free() => building.0 = Some(self.build(false)),
+                Some(reply) = inlets.reloads.recv(), if building.is_free() && recording.is_free() => {
                     waiting.extend(reply);
                     while let Ok(more) = inlets.reloads.try_recv() {
                         waiting.extend(more);
                     }
                     building.0 = Some(self.build(true));
                 }
-                attempt = building.done() => self.take(attempt, std::mem::take(&mut waiting)),
+                Some(change) = inlets.changes.recv(), if building.is_free() && recording.is_free() => {
+                    building.0 = self.begin_apps(change);
+                }
+                built = building.done() => match built {
+                    Some(Built::Files(attempt)) => {
+                        self.take(*attempt, std::mem::take(&mut waiting));
+                        recording.0 = self.record_hosts();
+                    }
+                    Some(Built::Apps(built)) => self.finish_apps(*built),
+                    // Dropped replies are answered 503 by the API.
+                    None => {
+                        waiting.clear();
+                        tracing::error!("building the configuration panicked; what serves goes on serving");
+                    }
+                },
+                _ = recording.done() => {}
                 Ok(()) = inlets.bound.changed() => {
                     let bound = inlets.bound.borrow_and_update().clone();
                     self.bound(bound);

@@ -1,17 +1,17 @@
 //! Mutations of the API: judged against what is in force, made durable together, applied in one publish.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use ekiden_config::doors::Ticket;
 use ekiden_config::model::{Address, Cluster, Endpoint, Owner};
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 
 use super::Plane;
-use crate::journal::{JournalError, Record};
 use crate::overlay::{ClusterKey, Key};
 use crate::problem::Problem;
+use crate::store::{Record, Revision, Standing, StoreError, Txn, Write, endpoint_key};
 
 /// Most endpoints owned by the API.
 pub(crate) const ENDPOINTS_MAX: usize = 100_000;
@@ -25,8 +25,21 @@ pub(crate) struct Mutation {
     pub(crate) key: Key,
     /// How.
     pub(crate) change: Change,
+    /// Only if it is as the asker last saw it.
+    pub(crate) matches: Option<IfMatch>,
+    /// Only if there is none.
+    pub(crate) absent: bool,
     /// Gets the end: durable and published, or refused with nothing changed.
     pub(crate) reply: oneshot::Sender<Result<Done, Problem>>,
+}
+
+/// `If-Match`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum IfMatch {
+    /// `*`: whatever is there.
+    Any,
+    /// One of these entity tags.
+    Tags(Vec<String>),
 }
 
 /// What a mutation does.
@@ -49,12 +62,18 @@ pub(crate) struct Put {
     pub(crate) zone: Option<Arc<str>>,
     /// Gets no new picks; false unless given.
     pub(crate) drain: Option<bool>,
+    /// What a dyno runs; only dynos have one.
+    pub(crate) release: Option<Arc<str>>,
+    /// How it stands to the others.
+    pub(crate) standing: Standing,
 }
 
 impl Put {
     /// Whether it says nothing but `drain`: what any owner's endpoint may be told.
     fn drain_only(&self) -> Option<bool> {
-        let Put { address: None, weight: None, zone: None, drain } = self else { return None };
+        let Put { address: None, weight: None, zone: None, drain, release: None, standing: _ } = self else {
+            return None;
+        };
         *drain
     }
 }
@@ -64,23 +83,24 @@ impl Put {
 pub(crate) struct Done {
     /// Tells when every worker has it.
     pub(crate) ticket: Ticket,
+    /// The revision that made it; none when nothing changed.
+    pub(crate) revision: Option<Revision>,
+    /// There is nothing any more that could have a revision.
+    pub(crate) deleted: bool,
 }
 
-/// Mutations that wait for the journal.
+/// Mutations that wait for the store.
 #[derive(Debug)]
 pub(super) struct Written {
-    accepted: Vec<oneshot::Sender<Result<Done, Problem>>>,
+    accepted: Vec<(oneshot::Sender<Result<Done, Problem>>, bool)>,
     records: Vec<Record>,
-    /// Of these records the last ones are not asked for by anyone waiting.
-    result: Result<(), JournalError>,
-    bytes: u64,
-    compact: bool,
+    result: Result<Revision, StoreError>,
 }
 
 /// Changes judged in this batch and not yet durable.
 #[derive(Default)]
 struct Draft {
-    endpoints: BTreeMap<Key, Option<Arc<Endpoint>>>,
+    endpoints: BTreeMap<Key, Option<(Arc<Endpoint>, Standing)>>,
     marks: BTreeMap<Key, Option<bool>>,
     added: usize,
 }
@@ -88,8 +108,8 @@ struct Draft {
 impl Draft {
     fn note(&mut self, record: &Record) {
         match record {
-            Record::Put(key, endpoint) => {
-                drop(self.endpoints.insert(key.clone(), Some(Arc::clone(endpoint))))
+            Record::Put(key, endpoint, standing) => {
+                drop(self.endpoints.insert(key.clone(), Some((Arc::clone(endpoint), *standing))));
             }
             Record::Delete(key) => drop(self.endpoints.insert(key.clone(), None)),
             Record::Mark(key, drain) => drop(self.marks.insert(key.clone(), Some(*drain))),
@@ -104,7 +124,7 @@ enum Held {
     /// A file's or DNS's, as written there.
     Elsewhere(Owner, bool),
     /// The API's.
-    Api(Arc<Endpoint>),
+    Api(Arc<Endpoint>, Standing),
     /// Nobody's.
     Free,
 }
@@ -116,58 +136,54 @@ impl Plane {
         let mut draft = Draft::default();
         let (mut records, mut accepted) = (Vec::new(), Vec::new());
         for mutation in batch {
-            match self.judge(&draft, &mutation) {
+            let deleted = mutation.change == Change::Delete;
+            let judged = self.conditions(&draft, &mutation).and_then(|()| self.judge(&draft, &mutation));
+            match judged {
                 Err(problem) => answer(mutation.reply, Err(problem)),
                 Ok(None) if records.is_empty() => {
-                    answer(mutation.reply, Ok(Done { ticket: self.ticket.clone() }))
+                    let done = Done { ticket: self.ticket.clone(), revision: None, deleted };
+                    answer(mutation.reply, Ok(done));
                 }
                 // It repeats a change of this very batch: it is done when that is.
-                Ok(None) => accepted.push(mutation.reply),
+                Ok(None) => accepted.push((mutation.reply, deleted)),
                 Ok(Some(record)) => {
                     draft.note(&record);
                     records.push(record);
-                    accepted.push(mutation.reply);
+                    accepted.push((mutation.reply, deleted));
                 }
             }
         }
         if records.is_empty() {
             return None;
         }
-        let Some(journal) = self.journal.clone() else {
-            let detail =
-                "the run directory cannot be used, so the change would not survive; nothing was changed";
-            for reply in accepted {
-                answer(reply, Err(Problem::new(503, "not_durable", detail)));
+        let Some(store) = self.store.clone() else {
+            for (reply, _) in accepted {
+                answer(reply, Err(not_durable()));
             }
             return None;
         };
-        let unmark = self.unmark.clone();
-        Some(spawn_blocking(move || {
-            let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-            let all: Vec<Record> = unmark.into_iter().chain(records.iter().cloned()).collect();
-            let result = journal.append(&all);
-            let (bytes, compact) = (journal.len(), journal.wants_compaction());
-            Written { accepted, records, result, bytes, compact }
+        // A key stands once in a transaction: the last word of the batch.
+        let all = self.unmark.iter().chain(&records).map(Record::write);
+        let last: BTreeMap<Arc<str>, Write> = all.map(|write| (Arc::clone(&write.key), write)).collect();
+        let txn = Txn { when: Vec::new(), writes: last.into_values().collect() };
+        Some(tokio::spawn(async move {
+            let result = store.commit(txn).await;
+            Written { accepted, records, result }
         }))
     }
 
-    /// Takes the end of a journal write: applies and publishes, or answers that nothing changed.
+    /// Takes the end of a commit: applies and publishes, or answers that nothing changed.
     pub(super) fn finish(&mut self, written: Option<Written>) {
         // A panic of the job dropped the replies with it; the API answers 503 for those.
         let Some(written) = written else { return };
-        if let Err(error) = &written.result {
-            let (status, code, text) = match error {
-                JournalError::Full(text) => (507, "storage_full", text),
-                JournalError::Failed(text) => (503, "storage_failed", text),
-            };
-            tracing::error!(error = %text, "a change could not be made durable; nothing was changed");
-            self.status.update(|status| status.journal_error = Some(text.clone()));
-            for reply in written.accepted {
-                let detail = format!("the change could not be made durable, nothing was changed: {text}");
-                answer(reply, Err(Problem::new(status, code, detail)));
+        let revision = match &written.result {
+            Ok(revision) => *revision,
+            Err(error) => {
+                let problem = self.not_stored(error);
+                written.accepted.into_iter().for_each(|(reply, _)| answer(reply, Err(problem.clone())));
+                return;
             }
-            return;
-        }
+        };
         self.unmark.clear();
         let mut touched = BTreeSet::new();
         for record in &written.records {
@@ -175,39 +191,73 @@ impl Plane {
             touched.insert(record.key().place());
         }
         self.settle(&touched);
+        self.stored(written.records.len() as u64);
+        for (reply, deleted) in written.accepted {
+            let done = Done { ticket: self.ticket.clone(), revision: Some(revision), deleted };
+            answer(reply, Ok(done));
+        }
+    }
+
+    /// Judges `If-Match` and `If-None-Match` against the endpoint of the API that is there.
+    fn conditions(&self, draft: &Draft, mutation: &Mutation) -> Result<(), Problem> {
+        if mutation.matches.is_none() && !mutation.absent {
+            return Ok(());
+        }
+        let drafted = draft.endpoints.get(&mutation.key);
+        let stored = self.store.as_ref().and_then(|store| store.get(&endpoint_key(&mutation.key)));
+        let stored = stored.map(|object| object.modified);
+        let holds = match (&mutation.matches, drafted) {
+            // Someone else's change of the same batch came first.
+            (Some(IfMatch::Tags(_)), Some(_)) => false,
+            (Some(IfMatch::Tags(tags)), None) => {
+                stored.is_some_and(|revision| tags.iter().any(|tag| *tag == format!("\"{revision}\"")))
+            }
+            (Some(IfMatch::Any), drafted) => drafted.map_or(stored.is_some(), Option::is_some),
+            (None, _) => true,
+        };
+        let there = drafted.map_or(stored.is_some(), Option::is_some);
+        if holds && !(mutation.absent && there) {
+            return Ok(());
+        }
+        let detail = "the endpoint is not as the request's conditions want it; read it again";
+        Err(Problem::new(412, "precondition_failed", detail))
+    }
+
+    /// Notes a change that is durable.
+    pub(super) fn stored(&self, mutations: u64) {
+        let stored = self.store.as_ref().map(|store| (store.bytes(), store.revision()));
+        let (bytes, revision) = stored.unwrap_or_default();
         self.status.update(|status| {
-            status.mutations += written.records.len() as u64;
-            status.journal_bytes = written.bytes;
+            status.store_revision = revision;
+            status.mutations += mutations;
+            status.journal_bytes = bytes;
             status.journal_error = None;
         });
-        for reply in written.accepted {
-            answer(reply, Ok(Done { ticket: self.ticket.clone() }));
-        }
-        if written.compact {
-            self.compact();
-        }
     }
 
-    /// Rewrites the journal behind the loop's back; its lock keeps appends in order.
-    fn compact(&self) {
-        if let Some(journal) = self.journal.clone() {
-            spawn_blocking(move || {
-                let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Err(error) = journal.compact() {
-                    tracing::warn!(%error, "the journal could not be rewritten; it goes on growing");
-                }
-            });
-        }
+    /// Says loudly that a change could not be made durable. Nothing was changed.
+    pub(super) fn not_stored(&self, error: &StoreError) -> Problem {
+        let (status, code, text) = match error {
+            StoreError::Conflict { .. } => return conflict(error),
+            StoreError::TooLarge(text) => return Problem::new(413, "too_large", text.clone()),
+            StoreError::Full(text) => (507, "storage_full", text),
+            StoreError::Failed(text) => (503, "storage_failed", text),
+        };
+        tracing::error!(error = %text, "a change could not be made durable; nothing was changed");
+        self.status.update(|status| status.journal_error = Some(text.clone()));
+        let detail = format!("the change could not be made durable, nothing was changed: {text}");
+        Problem::new(status, code, detail)
     }
 
-    /// What a mutation writes to the journal: one record, or nothing when all is as asked already.
+    /// What a mutation writes to the store: one record, or nothing when all is as asked already.
     fn judge(&self, draft: &Draft, mutation: &Mutation) -> Result<Option<Record>, Problem> {
         let key = &mutation.key;
-        let held = self.held(draft, key);
+        let dyno = matches!(&mutation.change, Change::Put(put) if put.release.is_some());
+        let held = self.held(draft, key, dyno);
         match &mutation.change {
             Change::Delete => match held? {
-                Held::Api(_) => Ok(Some(Record::Delete(key.clone()))),
-                Held::Elsewhere(owner, _) => Err(owned(owner, key)),
+                Held::Api(..) => Ok(Some(Record::Delete(key.clone()))),
+                Held::Elsewhere(owner, _) => Err(self.owned(owner, key)),
                 Held::Free => Err(Problem::new(
                     404,
                     "unknown_endpoint",
@@ -216,14 +266,24 @@ impl Plane {
             },
             Change::Put(put) => match (held?, put.drain_only()) {
                 (Held::Elsewhere(_, written), Some(drain)) => self.judge_mark(draft, key, written, drain),
-                (Held::Elsewhere(owner, _), None) => Err(owned(owner, key)),
-                (Held::Api(old), Some(drain)) => {
-                    let endpoint = Endpoint { drain, ..Endpoint::clone(&old) };
-                    Ok((endpoint != *old).then(|| Record::Put(key.clone(), Arc::new(endpoint))))
-                }
-                (Held::Api(old), None) => {
+                (Held::Elsewhere(..), None) if put.standing == Standing::Adopted => {
                     let endpoint = self.endpoint(key, put)?;
-                    Ok((endpoint != *old).then(|| Record::Put(key.clone(), Arc::new(endpoint))))
+                    Ok(Some(Record::Put(key.clone(), Arc::new(endpoint), Standing::Adopted)))
+                }
+                (Held::Elsewhere(owner, _), None) => Err(self.owned(owner, key)),
+                (Held::Api(old, standing), Some(drain)) => {
+                    let endpoint = Endpoint { drain, ..Endpoint::clone(&old) };
+                    Ok((endpoint != *old).then(|| Record::Put(key.clone(), Arc::new(endpoint), standing)))
+                }
+                (Held::Api(old, before), None) => {
+                    let endpoint = self.endpoint(key, put)?;
+                    // What was adopted stays so until it is deleted; what is the API's own need not be.
+                    let standing = match (before, put.standing) {
+                        (Standing::Adopted, _) | (_, Standing::Adopted) => before,
+                        (Standing::Beside | Standing::Starting, standing) => standing,
+                    };
+                    let differs = endpoint != *old || standing != before;
+                    Ok(differs.then(|| Record::Put(key.clone(), Arc::new(endpoint), standing)))
                 }
                 (Held::Free, _) => {
                     let endpoint = self.endpoint(key, put)?;
@@ -234,7 +294,9 @@ impl Plane {
                             format!("the API owns {ENDPOINTS_MAX} endpoints already, which is the bound"),
                         ));
                     }
-                    Ok(Some(Record::Put(key.clone(), Arc::new(endpoint))))
+                    let standing =
+                        if put.standing == Standing::Starting { put.standing } else { Standing::Beside };
+                    Ok(Some(Record::Put(key.clone(), Arc::new(endpoint), standing)))
                 }
             },
         }
@@ -261,7 +323,7 @@ impl Plane {
     }
 
     /// Whose endpoint it is. Errors: unknown app or cluster, unless the API still owns a dormant endpoint there.
-    fn held(&self, draft: &Draft, key: &Key) -> Result<Held, Problem> {
+    fn held(&self, draft: &Draft, key: &Key, dyno: bool) -> Result<Held, Problem> {
         let api = || match draft.endpoints.get(key) {
             Some(drafted) => drafted.clone(),
             None => self.overlay.endpoint(key).cloned(),
@@ -270,7 +332,9 @@ impl Plane {
         let cluster = base.apps.get(&key.app).and_then(|app| app.clusters.get(&key.cluster));
         let Some(cluster) = cluster else {
             return match api() {
-                Some(endpoint) => Ok(Held::Api(endpoint)),
+                Some((endpoint, standing)) => Ok(Held::Api(endpoint, standing)),
+                // A dyno without a route to it, such as a worker, is kept all the same.
+                None if dyno && base.apps.contains_key(&key.app) => Ok(Held::Free),
                 None if !base.apps.contains_key(&key.app) => {
                     Err(Problem::new(404, "unknown_app", format!("there is no app {}", key.app)))
                 }
@@ -280,13 +344,16 @@ impl Plane {
                 }
             };
         };
+        if let Some((endpoint, Standing::Adopted)) = api() {
+            return Ok(Held::Api(endpoint, Standing::Adopted));
+        }
         if let Some(endpoint) = by_id(cluster, key) {
             return Ok(Held::Elsewhere(endpoint.owner, endpoint.drain));
         }
         if self.is_dns(cluster, key) {
             return Ok(Held::Elsewhere(Owner::Source, false));
         }
-        Ok(api().map_or(Held::Free, Held::Api))
+        Ok(api().map_or(Held::Free, |(endpoint, standing)| Held::Api(endpoint, standing)))
     }
 
     /// Whether DNS owns the id: an endpoint made from a name, or a name with this id that has no address yet.
@@ -308,7 +375,7 @@ impl Plane {
             zone: put.zone.clone(),
             drain: put.drain.unwrap_or(false),
             dns_name: None,
-            release: None,
+            release: put.release.clone(),
             owner: Owner::Api,
         };
         if self.own.holds(&endpoint) {
@@ -316,6 +383,26 @@ impl Plane {
             return Err(Problem::at(422, "own_address", "/address", detail));
         }
         Ok(endpoint)
+    }
+
+    /// Whose endpoint it is, and what may be done about it.
+    fn owned(&self, owner: Owner, key: &Key) -> Problem {
+        let (code, whose) = match owner {
+            Owner::File if self.apps.contains_key(&key.app) => {
+                ("owned_by_app", format!("the words of the app {}; change it there", key.app))
+            }
+            Owner::File => ("owned_by_file", "the configuration file".to_owned()),
+            Owner::Source => ("owned_by_source", "DNS".to_owned()),
+            Owner::Api => ("owned_by_api", "the API".to_owned()),
+        };
+        let id = &key.id;
+        let detail = format!(
+            "the endpoint {id} belongs to {whose}; only {{\"drain\": true|false}} may be put here, unless with ?adopt=true"
+        );
+        let mut problem = Problem::new(409, code, detail);
+        let owner = code.strip_prefix("owned_by_").unwrap_or_default();
+        problem.more.insert("owner".to_owned(), serde_json::Value::from(owner));
+        problem
     }
 
     /// Takes away drain marks whose endpoint no accepted configuration has any more. Called after a reload; apps
@@ -351,15 +438,17 @@ fn by_id<'c>(cluster: &'c Cluster, key: &Key) -> Option<&'c Arc<Endpoint>> {
     cluster.endpoints.get(at)
 }
 
-fn owned(owner: Owner, key: &Key) -> Problem {
-    let (code, whose) = match owner {
-        Owner::File => ("owned_by_file", "the configuration file"),
-        Owner::Source => ("owned_by_source", "DNS"),
-        Owner::Api => ("owned_by_api", "the API"),
-    };
+/// There is no place to keep anything.
+pub(crate) fn not_durable() -> Problem {
+    let detail = "the run directory cannot be used, so the change would not survive; nothing was changed";
+    Problem::new(503, "not_durable", detail)
+}
+
+/// Another change came between.
+pub(super) fn conflict(error: &StoreError) -> Problem {
     let detail =
-        format!("the endpoint {} belongs to {whose}; only {{\"drain\": true|false}} may be put here", key.id);
-    Problem::new(409, code, detail)
+        format!("something else changed it meanwhile ({error}); nothing was changed: read it and try again");
+    Problem::new(409, "conflict", detail)
 }
 
 /// The asker may have gone away; the change stands all the same.

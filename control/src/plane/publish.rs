@@ -13,14 +13,17 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Plane;
-use crate::api::ApiSettings;
+use crate::api::Tokens;
+use crate::desired::ApiApps;
 use crate::dns::asking::Told;
 use crate::last_good::Unsaved;
 use crate::overlay::{ClusterKey, Dormancy, Dormant, merge};
 use crate::own::Own;
 use crate::rundir;
 use crate::settings::{has_side_listener, settings};
+use crate::sources::Sources;
 use crate::status::{NameStatus, StatusCell};
+use crate::store::Standing;
 
 /// How long workers may take before the log says so.
 const SLOW: Duration = Duration::from_secs(1);
@@ -32,6 +35,10 @@ pub(crate) struct View {
     pub(crate) live: Arc<Model>,
     /// What is written but not served.
     pub(crate) dormant: BTreeMap<ClusterKey, Arc<[Dormant]>>,
+    /// The texts of the files in force.
+    pub(crate) sources: Arc<Sources>,
+    /// Apps owned by the API.
+    pub(crate) apps: Arc<ApiApps>,
 }
 
 /// Shared place of the newest [`View`].
@@ -41,7 +48,12 @@ pub(crate) struct ViewCell(Arc<Mutex<Arc<View>>>);
 impl ViewCell {
     /// Nothing published yet.
     pub(crate) fn new() -> Self {
-        let view = View { live: Arc::new(Model::empty()), dormant: BTreeMap::new() };
+        let view = View {
+            live: Arc::new(Model::empty()),
+            dormant: BTreeMap::new(),
+            sources: Arc::default(),
+            apps: Arc::default(),
+        };
         Self(Arc::new(Mutex::new(Arc::new(view))))
     }
 
@@ -146,7 +158,8 @@ impl Plane {
         let part = self.overlay.part(place);
         let endpoints = part.into_iter().flat_map(|part| part.endpoints.values());
         let dormant: Vec<Dormant> = endpoints
-            .map(|endpoint| Dormant { endpoint: Arc::clone(endpoint), why: Dormancy::NoCluster })
+            .filter(|(_, standing)| *standing != Standing::Starting)
+            .map(|(endpoint, _)| Dormant { endpoint: Arc::clone(endpoint), why: Dormancy::NoCluster })
             .collect();
         if dormant.is_empty() {
             self.dormant.remove(place);
@@ -190,7 +203,13 @@ impl Plane {
 
     /// Makes the newest state visible to the API's readers.
     fn show(&self) {
-        self.view.replace(View { live: Arc::clone(&self.live), dormant: self.dormant.clone() });
+        self.view.replace(View {
+            live: Arc::clone(&self.live),
+            dormant: self.dormant.clone(),
+            sources: Arc::clone(&self.accepted.sources),
+            apps: Arc::clone(&self.apps),
+        });
+        let revision = self.store.as_ref().map_or(0, |store| store.revision());
         let names = self.names.known().filter(|(name, _)| self.clusters_of.contains_key(*name));
         let dns = names.map(|(name, known)| {
             let addresses = known.addresses.iter().map(ToString::to_string).collect();
@@ -199,6 +218,8 @@ impl Plane {
         });
         self.status.update(|status| {
             status.dns = dns.collect();
+            status.api_apps = self.apps.len();
+            status.store_revision = revision;
             status.api_endpoints = self.overlay.endpoint_count();
             status.drain_marks = self.overlay.mark_count();
         });
@@ -279,8 +300,7 @@ impl Plane {
     pub(super) fn tell_api(&mut self) {
         let built = &self.accepted.built;
         let wanted = settings(&self.options, &self.started_with, &built.model);
-        let token =
-            ApiSettings::read_token(&self.options.file, self.started_with.control_token_file.as_deref());
+        let token = Tokens::read(&self.options.file, self.started_with.control_token_file.as_deref());
         let beside_app = has_side_listener(&built.model);
         self.outlets.api.send_modify(|api| api.renew(wanted.control, token, beside_app));
     }

@@ -8,9 +8,9 @@ use ekiden_config::{Diagnostic, Severity};
 use serde_json::Value;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Plane, ReloadReply};
+use super::{Built, Plane, ReloadReply};
 use crate::clock::unix_ms;
-use crate::load::{Accepted, Attempt, attempt};
+use crate::load::{Accepted, Around, Attempt, attempt};
 use crate::problem::Problem;
 use crate::status::Reload;
 
@@ -34,20 +34,19 @@ pub(crate) struct Reloaded {
 
 impl Plane {
     /// Starts reading and building. Unless `forced`, texts equal to the last attempt's are not built again.
-    pub(super) fn build(&self, forced: bool) -> JoinHandle<Attempt> {
+    pub(super) fn build(&self, forced: bool) -> JoinHandle<Built> {
         let file = self.options.file.clone();
         let before = Arc::clone(&self.accepted);
+        let api = Arc::clone(&self.apps);
         let tried = if forced { None } else { self.tried.clone() };
-        spawn_blocking(move || attempt(&file, Some(&before), &before.built.hosts, tried.as_deref()))
+        spawn_blocking(move || {
+            let around = Around { before: Some(&before), hosts: &before.built.hosts, api: &api };
+            Built::Files(Box::new(attempt(&file, around, tried.as_deref())))
+        })
     }
 
     /// Takes the end of an attempt and answers those who wait for it.
-    pub(super) fn take(&mut self, attempt: Option<Attempt>, waiting: Vec<ReloadReply>) {
-        let Some(attempt) = attempt else {
-            tracing::error!("reading the configuration panicked; what serves goes on serving");
-            // Dropped replies are answered 503 by the API.
-            return;
-        };
+    pub(super) fn take(&mut self, attempt: Attempt, waiting: Vec<ReloadReply>) {
         self.tried = attempt.sources;
         let end = match attempt.outcome {
             None => return,
@@ -62,12 +61,9 @@ impl Plane {
 
     fn accept(&mut self, accepted: Accepted) -> Reloaded {
         let before = Arc::clone(&self.live);
-        self.accepted = Arc::new(accepted);
-        self.index_names();
-        self.prune_marks();
+        let changed = self.put_in_force(accepted);
         self.tell_api();
         self.outlets.apps_dir.send_replace(self.accepted.built.apps_dir.clone());
-        let changed = self.settle_all();
         if !changed && !self.status.read().refused_parts.is_empty() {
             // A listener that could not be bound: asking again is how an operator says that the port is free now.
             self.publish_always();
@@ -101,6 +97,14 @@ impl Plane {
             });
         });
         reloaded
+    }
+
+    /// Publishes what was built; whether anything differs.
+    pub(super) fn put_in_force(&mut self, accepted: Accepted) -> bool {
+        self.accepted = Arc::new(accepted);
+        self.index_names();
+        self.prune_marks();
+        self.settle_all()
     }
 
     /// The process file is not taken: what serves goes on, loudly.

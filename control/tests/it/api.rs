@@ -78,6 +78,32 @@ fn a_file_owned_endpoint_may_only_be_drained() {
 }
 
 #[test]
+fn a_file_owned_endpoint_is_taken_over_only_knowingly() {
+    let bench = Bench::new(SMALL);
+    let running = bench.start();
+    let at = endpoint("127.0.0.1:13000");
+    let body = r#"{"address":"127.0.0.1:13009","weight":3}"#;
+    let refused = running.ask("PUT", &at, body);
+    assert_eq!((refused.status, &refused.body["owner"]), (409, &json!("file")));
+    assert_eq!(running.put("127.0.0.1:13000", r#"{"drain":true}"#).status, 200);
+    assert_eq!(running.ask("PUT", &format!("{at}?adopt=true"), body).status, 200);
+    let taken = ["127.0.0.1:13000 127.0.0.1:13009"];
+    assert_eq!(web(&running.router.latest()), taken, "and the mark was for the file's");
+    assert_eq!(running.ask("GET", &at, "").body["owner"], "api");
+    running.control.stop();
+    let running = bench.start();
+    assert_eq!(web(&running.router.latest()), taken);
+    assert_eq!(
+        running.ask("PUT", &at, r#"{"address":"127.0.0.1:13008"}"#).status,
+        200,
+        "it is the API's now"
+    );
+    assert_eq!(web(&running.router.latest()), ["127.0.0.1:13000 127.0.0.1:13008"]);
+    assert_eq!(running.ask("DELETE", &at, "").status, 200);
+    assert_eq!(web(&running.router.latest()), ["127.0.0.1:13000 127.0.0.1:13000 drain"], "given back");
+}
+
+#[test]
 fn an_endpoint_whose_place_is_gone_sleeps_and_comes_back() {
     let bench = Bench::new(SMALL);
     let running = bench.start();

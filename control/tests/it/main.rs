@@ -10,6 +10,8 @@
 )]
 
 mod api;
+mod apps;
+mod asking;
 mod bench;
 mod dns;
 mod guard;

@@ -20,8 +20,8 @@ pub(super) fn of(attack: &Attack, smoke: bool) -> Strength {
         // Each connection holds a flood of the origin.
         Class::Responses => (100, 2_000.0),
         Class::Connections if attack.reads == 0 => (100, 1_000.0),
-        // Ten frames a turn, most of them.
-        Class::Frames => (100, 2_000.0),
+        // Twenty-five frames a turn, most of them.
+        Class::Frames => (100, 800.0),
         Class::Heads | Class::Bodies | Class::Connections => (1_000, 5_000.0),
     };
     if smoke { Strength { connections: 10, rate: 200.0 } } else { Strength { connections, rate } }

@@ -18,9 +18,9 @@ const END_HEADERS: u8 = 4;
 /// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 section 6.5.2).
 const INITIAL_WINDOW: u16 = 4;
 /// Frames of a turn of the attacks whose frames are small.
-const MANY: usize = 10;
+const MANY: usize = 25;
 /// Requests of a turn of the attacks that are about requests.
-const FEW: u64 = 5;
+const FEW: u64 = 25;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(0).to_be_bytes();

@@ -1,9 +1,13 @@
 //! The command line: commands, flags, help and examples.
 
+mod asking;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ekiden_control::AddressFlag;
+
+pub(crate) use asking::{Apply, Diff, Drain, Get, Releases, Rollback, Scale, Server, Set, Versions, What};
 
 /// An L7 router and service-mesh data plane.
 #[derive(Debug, Parser)]
@@ -22,7 +26,8 @@ Examples:
   curl -s localhost:9902/v1/table    what it serves
 
 Exit codes: 0 ended as asked, 1 invalid configuration, 2 wrong usage, 3 an address is taken,
-4 the run directory is in use, 5 the system refused a resource, 70 a worker died.";
+4 the run directory is in use, 5 the system refused a resource, 6 the control API refused,
+7 it cannot be asked, 8 `diff` found a difference, 70 a worker died.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -35,6 +40,32 @@ pub(crate) enum Command {
     /// Show how a sharded cluster shares out keys, and what moves if an endpoint leaves
     #[command(after_help = RING_EXAMPLES)]
     Ring(Ring),
+    /// Apply a file of apps through the control API
+    #[command(after_help = asking::APPLY_EXAMPLES)]
+    Apply(Apply),
+    /// Show what `apply` would change
+    #[command(after_help = asking::DIFF_EXAMPLES)]
+    Diff(Diff),
+    /// Show what the control API has at a path
+    #[command(after_help = asking::GET_EXAMPLES)]
+    Get(Get),
+    /// Change members of an app
+    #[command(after_help = asking::SET_EXAMPLES)]
+    Set(Set),
+    /// Set how many dynos of which type an app should have
+    #[command(after_help = asking::SCALE_EXAMPLES)]
+    Scale(Scale),
+    /// List the releases of an app, or record one
+    #[command(after_help = asking::RELEASES_EXAMPLES)]
+    Releases(Releases),
+    /// List the versions of an app
+    Versions(Versions),
+    /// Go back to an older version of an app
+    #[command(after_help = asking::ROLLBACK_EXAMPLES)]
+    Rollback(Rollback),
+    /// Send no new requests to an endpoint; what is in flight is finished
+    #[command(after_help = asking::DRAIN_EXAMPLES)]
+    Drain(Drain),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print the version

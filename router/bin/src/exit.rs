@@ -27,5 +27,20 @@ pub(crate) fn system() -> ExitCode {
     ExitCode::from(5)
 }
 
+/// The control API refused what was asked.
+pub(crate) fn refused() -> ExitCode {
+    ExitCode::from(6)
+}
+
+/// The control API cannot be asked.
+pub(crate) fn unreachable() -> ExitCode {
+    ExitCode::from(7)
+}
+
+/// `diff` found a difference.
+pub(crate) fn differs() -> ExitCode {
+    ExitCode::from(8)
+}
+
 /// A worker died.
 pub(crate) const FATAL: i32 = 70;

@@ -2,6 +2,7 @@
 //!
 //! Has no logic of its own: what runs is control's and the router's.
 
+mod ask;
 mod check;
 mod cli;
 mod demo;
@@ -25,6 +26,15 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Ring(arguments) => ring::ring(&arguments),
+        Command::Apply(arguments) => ask::apply(&arguments),
+        Command::Diff(arguments) => ask::diff(&arguments),
+        Command::Get(arguments) => ask::get(&arguments),
+        Command::Set(arguments) => ask::set(&arguments),
+        Command::Scale(arguments) => ask::scale(&arguments),
+        Command::Releases(arguments) => ask::releases(&arguments),
+        Command::Versions(arguments) => ask::versions(&arguments),
+        Command::Rollback(arguments) => ask::rollback(&arguments),
+        Command::Drain(arguments) => ask::drain(&arguments),
         Command::Schema => print(&format!("{:#}\n", ekiden_config::schema())),
         Command::Version(arguments) => print(&cli::version(&arguments)),
         Command::Demo(arguments) => demo::demo(&arguments),

@@ -2,10 +2,12 @@
 //!
 //! Core judges and returns a value; the router performs it. A policy never waits, never does I/O and never keeps a
 //! reference to the request. What a listener or a route lets in is compiled into [`admission`]'s steps, which are called by
-//! type and judged first, then the rates of [`limit`]; of the open seam [`Policy`] there is no implementation yet beside the fake of
+//! type and judged first, then what [`entrance`] asks for before and after the rates of [`limit`]; of the open seam [`Policy`] there is no implementation yet beside the fake of
 //! the tests.
 
 pub mod admission;
+pub mod cors;
+pub mod entrance;
 pub mod limit;
 mod nets;
 pub(crate) mod text;

@@ -10,6 +10,7 @@ use ekiden_core::outcome::{Cause, Outcome};
 use crate::clock::http_date;
 use crate::exchange::Workspace;
 use crate::exchange::downstream::{Downstream, HeadKind};
+use crate::exchange::entrance;
 use crate::exchange::response_out::put_connection;
 use crate::exchange::{grpc, secure};
 use crate::head::FieldId;
@@ -54,6 +55,7 @@ pub fn write_answer<D: Downstream>(
         client.field(out, name.as_bytes(), value.as_bytes());
     }
     ws.limits.put(|name, value| client.field(out, name, value));
+    ws.cors.put(ws.route.as_deref(), |name, value| client.field(out, name, value));
     let bodiless = matches!(answer.status, 204 | 304);
     if !bodiless {
         client.field(out, b"Content-Type", answer.content_type.as_bytes());
@@ -103,6 +105,9 @@ pub fn write_error<D: Downstream>(
     if status == 405 {
         fields.push(("Allow", allow.unwrap_or(ALLOWED_METHODS)));
     }
+    let challenges =
+        if status == 401 { entrance::challenges(ws.route.as_deref(), &ws.entrance) } else { Vec::new() };
+    fields.extend(challenges.iter().map(|challenge| ("WWW-Authenticate", challenge.as_str())));
     if !ws.trace.request_id.is_empty() {
         fields.push(("X-Request-Id", &ws.trace.request_id));
     }

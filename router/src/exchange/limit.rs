@@ -73,6 +73,7 @@ pub fn enforce<'t>(
         path: &ws.path,
         query: request.query().unwrap_or(""),
         fields: &request.head,
+        api_key: ws.entrance.key_id(),
     };
     let turn = Turn { worker: worker.id, now_ns: worker.clock.turn_ns() };
     match take(limits, &asked, turn, takes) {
@@ -108,7 +109,8 @@ impl LimitNotes {
         }
     }
 
-    fn refuse(&mut self, refusal: &Refusal<'_>, now_ns: u64) {
+    /// Says which limit refused the request, and until when.
+    pub fn refuse(&mut self, refusal: &Refusal<'_>, now_ns: u64) {
         let words = &refusal.limiter.words;
         self.clear();
         self.named = Some(words.name.clone());

@@ -5,8 +5,11 @@
 //! requests allocate nothing. Does not accept, pool or publish.
 
 pub mod answer;
+pub mod authorizer;
 pub mod backend;
+pub mod cors;
 pub mod downstream;
+pub mod entrance;
 pub mod evidence;
 pub mod forward;
 pub mod grpc;
@@ -38,6 +41,8 @@ use ekiden_core::overload::caps::InFlight;
 use ekiden_core::table::RouteEntry;
 
 use crate::buffer::Buffer;
+use crate::exchange::cors::CorsNote;
+use crate::exchange::entrance::EntranceNote;
 use crate::exchange::grpc::Call;
 use crate::exchange::leg::Leg;
 use crate::exchange::limit::LimitNotes;
@@ -92,6 +97,10 @@ pub struct Workspace {
     pub web: Option<Box<Web>>,
     /// The matched route, held to the end of the exchange whatever the table does.
     pub route: Option<Arc<RouteEntry>>,
+    /// Whose pages may read the response.
+    pub cors: CorsNote,
+    /// Who asks, as far as the route wants to know.
+    pub entrance: EntranceNote,
     /// What rate limits have to say.
     pub limits: LimitNotes,
     /// The request's place in its app's account, where the app has caps.
@@ -112,6 +121,8 @@ impl Workspace {
         self.request.clear();
         self.client_out.clear();
         self.upgrade = None;
+        self.cors.clear();
+        self.entrance.clear();
         self.websocket_key = None;
         (self.call, self.web) = (None, None);
         (self.body_pace, self.read_pace) = Default::default();

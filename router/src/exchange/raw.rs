@@ -54,7 +54,9 @@ pub async fn serve(connection: &mut Connection, ws: &mut Workspace, settings: &L
             end(connection, ws, is_tls, cause)
         }
         // Validation lets no such route stand here.
-        Decision::Act(_) | Decision::Secure(_) => end(connection, ws, is_tls, Cause::NoRoute),
+        Decision::Act(_) | Decision::Ask(_) | Decision::Preflight(_) | Decision::Secure(_) => {
+            end(connection, ws, is_tls, Cause::NoRoute)
+        }
     }
 }
 

@@ -395,6 +395,11 @@ impl Relay {
         for (name, value) in trailers {
             if may_trail(name)?
                 && !edits_name(&sides.route.request_headers, name)
+                && !sides
+                    .ws
+                    .route
+                    .as_ref()
+                    .is_some_and(|entry| entry.entrance.as_ref().is_some_and(|steps| steps.sets(name)))
                 && filter.is_none_or(|filter| filter.takes(name))
             {
                 put_field(out, name, value);
@@ -609,6 +614,9 @@ impl Relay {
         let endpoint_http2 = ws.leg.is_http2();
         self.response_decoder = Decoder::new(ws.response.framing);
         ws.limits.append_to(&mut ws.response.head);
+        if ws.cors.is_on() {
+            ws.cors.replace_in(ws.route.as_deref(), &mut ws.response.head);
+        }
         let with = ResponseOut {
             request: &ws.request,
             listener: sides.listener,

@@ -16,13 +16,16 @@ use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table,
 use ekiden_core::{edit, path, split};
 
 use crate::exchange::answer::{Answer, write_answer, write_error};
+use crate::exchange::authorizer::Stop;
 use crate::exchange::backend::{Backend, Fixed, Reply};
 use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::limit::{Met, enforce};
 use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
-use crate::exchange::{After, Workspace, answer, forward, grpc, overload, secure, trace, upgrade};
+use crate::exchange::{
+    After, Workspace, answer, authorizer, cors, entrance, forward, grpc, overload, secure, trace, upgrade,
+};
 use crate::head::Head;
 use crate::tls::authority;
 use crate::wire::Version;
@@ -60,6 +63,10 @@ pub enum Decision {
     RefuseOn(Arc<RouteEntry>, Cause),
     /// Answered by the router itself.
     Act(Arc<RouteEntry>),
+    /// The same, once it is known that the request is let in.
+    Ask(Box<Decision>),
+    /// A preflight, answered for the route that it asks about.
+    Preflight(Arc<RouteEntry>),
     /// Sent to `https` on this port.
     Secure(u16),
     /// Forwarded to a cluster.
@@ -108,6 +115,16 @@ pub fn serve_head<D: Downstream>(
                 let allow = steps.map(|steps| steps.allow_line().to_owned());
                 Box::pin(refuse(connection, ws, cause, allow)).await
             }
+            Decision::Ask(decision) => {
+                Box::pin(async move { ask(connection, ws, &settings.listener, *decision).await }).await
+            }
+            Decision::Preflight(entry) => {
+                enter_route(&connection.worker, ws, &entry);
+                match Box::pin(cors::answer(connection, ws)).await {
+                    Ok(after) => after,
+                    Err(cause) => Box::pin(refuse(connection, ws, cause, None)).await,
+                }
+            }
             Decision::Secure(port) => Box::pin(secure::redirect(connection, ws, port)).await,
             Decision::Act(entry) => {
                 enter_route(&connection.worker, ws, &entry);
@@ -118,6 +135,36 @@ pub fn serve_head<D: Downstream>(
                 forward::forward(connection, ws, &settings.listener, entry, cluster).await
             }
         }
+    }
+}
+
+/// Waits for what is to be known of the request, then serves it. Where it goes is looked up again: the wait may have been long.
+async fn ask<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    listener: &Listener,
+    decision: Decision,
+) -> After {
+    let (entry, cluster) = match decision {
+        Decision::Act(entry) => (entry, None),
+        Decision::Forward(entry, cluster) => (entry, Some(cluster)),
+        Decision::Refuse(cause, allow) => return refuse(connection, ws, cause, allow).await,
+        Decision::RefuseOn(_, cause) => return refuse(connection, ws, cause, None).await,
+        Decision::Ask(_) | Decision::Preflight(_) | Decision::Secure(_) => {
+            return refuse(connection, ws, Cause::ClusterGone, None).await;
+        }
+    };
+    enter_route(&connection.worker, ws, &entry);
+    match entrance::wait(connection, ws, listener, &entry).await {
+        Ok(()) => {}
+        Err(Stop::Cause(cause)) => return refuse(connection, ws, cause, None).await,
+        Err(Stop::Told(told)) => return authorizer::tell(connection, ws, &told).await,
+    }
+    let Some(cluster) = cluster else { return act(connection, ws, &entry).await };
+    let again = |table: &Table| table.cluster_named(&cluster.app, &cluster.cluster.name).map(Arc::clone);
+    match connection.worker.with_table(again) {
+        Some(cluster) => forward::forward(connection, ws, listener, entry, cluster).await,
+        None => refuse(connection, ws, Cause::ClusterGone, None).await,
     }
 }
 
@@ -270,7 +317,7 @@ fn find_way<'t, D: Downstream>(
         return Decision::Refuse(cause, None);
     }
     if let Some(steps) = &settings.admission
-        && let Err(cause) = admit(steps, connection, ws, listener)
+        && let Err(cause) = admit(steps, connection, ws, listener, None)
     {
         return Decision::Refuse(cause, None);
     }
@@ -307,6 +354,14 @@ fn find_way<'t, D: Downstream>(
         method: ws.request.method(),
         fields: &ws.request.head,
     };
+    if facts.method == "OPTIONS"
+        && let Some((entry, method)) = cors::preflight(table, index, &facts, &ws.request.head)
+    {
+        return match let_in(entry, connection, ws, listener, takes, Some(&method)) {
+            Ok(()) => Decision::Preflight(Arc::clone(entry)),
+            Err(cause) => Decision::RefuseOn(Arc::clone(entry), cause),
+        };
+    }
     let entry = match table.find(index, &facts) {
         Match::Route(entry) => entry,
         Match::NotFound => return Decision::Refuse(Cause::NoRoute, None),
@@ -315,9 +370,21 @@ fn find_way<'t, D: Downstream>(
         }
         Match::Ambiguous => return Decision::Refuse(Cause::PathAmbiguous, None),
     };
-    if let Err(cause) = let_in(entry, connection, ws, listener, takes) {
+    if let Err(cause) = let_in(entry, connection, ws, listener, takes, None) {
         return Decision::RefuseOn(Arc::clone(entry), cause);
     }
+    enter(table, entry, connection, ws, listener)
+}
+
+/// What becomes of a request that its route lets in: it may have to show who it is, and ask for more than a response.
+#[inline]
+fn enter<D: Downstream>(
+    table: &Table,
+    entry: &Arc<RouteEntry>,
+    connection: &Connection<D>,
+    ws: &mut Workspace,
+    listener: &Listener,
+) -> Decision {
     if ws.request.asks_upgrade {
         ws.upgrade = upgrade::choose(&ws.request, &entry.route.upgrades);
         // An extended CONNECT that cannot be a tunnel cannot be anything else.
@@ -326,6 +393,25 @@ fn find_way<'t, D: Downstream>(
             return Decision::RefuseOn(Arc::clone(entry), Cause::MethodRefused);
         }
     }
+    match &entry.entrance {
+        None => choose(table, entry, connection, ws, listener),
+        Some(steps) => match entrance::judge(&connection.worker, steps, ws, &entry.app_name) {
+            Ok(false) => choose(table, entry, connection, ws, listener),
+            Ok(true) => Decision::Ask(Box::new(choose(table, entry, connection, ws, listener))),
+            Err(cause) => Decision::RefuseOn(Arc::clone(entry), cause),
+        },
+    }
+}
+
+/// What a request that is let in calls for.
+#[inline]
+fn choose<D: Downstream>(
+    table: &Table,
+    entry: &Arc<RouteEntry>,
+    connection: &Connection<D>,
+    ws: &Workspace,
+    listener: &Listener,
+) -> Decision {
     let Target::Clusters(sides) = &entry.target else { return Decision::Act(Arc::clone(entry)) };
     let slot = match sides.as_slice() {
         [only] => Some(only.slot),
@@ -344,9 +430,13 @@ fn let_in<'t, D: Downstream>(
     ws: &mut Workspace,
     listener: &Listener,
     takes: &mut Takes<'t>,
+    asked_method: Option<&str>,
 ) -> Result<(), Cause> {
+    if let Some(steps) = &entry.entrance {
+        entrance::begin(&connection.worker, steps, ws, &entry.app_name);
+    }
     if let Some(steps) = &entry.admission {
-        admit(steps, connection, ws, listener)?;
+        admit(steps, connection, ws, listener, asked_method)?;
     }
     if let (Framing::Length(length), Some(limit)) = (ws.request.framing, body_limit(listener, entry))
         && length > limit
@@ -372,13 +462,14 @@ fn admit<D>(
     connection: &Connection<D>,
     ws: &mut Workspace,
     listener: &Listener,
+    asked_method: Option<&str>,
 ) -> Result<(), Cause> {
     let peer = || connection.peer.map(|peer| peer.ip());
     let request = &mut ws.request;
     steps.judge(&Applicant {
         client: if steps.asks_client() { client_address(listener, &request.head, peer()) } else { None },
         host: &request.host,
-        method: request.method(),
+        method: asked_method.unwrap_or_else(|| request.method()),
         has_body: request.framing != Framing::None,
         head_bytes: ws.trace.bytes_in,
         field_count: request.field_count,
@@ -524,6 +615,7 @@ pub async fn answer_from_backend<D: Downstream>(
         _ => {}
     }
     ws.limits.put(|name, value| client.field(out, name, value));
+    ws.cors.put(ws.route.as_deref(), |name, value| client.field(out, name, value));
     put_connection(out.buffer(), &ws.request, keep && (chunked || length.is_some()));
     let alone = head_only || length == Some(0);
     match client.end_head(out, if alone { HeadKind::FinalAlone } else { HeadKind::Final }) {

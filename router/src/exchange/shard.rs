@@ -75,6 +75,7 @@ fn read_key<D: Downstream>(
         path: &ws.path,
         query: request.query().unwrap_or(""),
         fields: &request.head,
+        api_key: None,
     };
     let found = request::read(words, &asked, &mut ws.shard.text);
     ws.shard.absent = found == Found::Balance;

@@ -61,6 +61,8 @@ pub struct Trace {
     pub counted_in: bool,
     /// The response was made by the router.
     pub router_made: bool,
+    /// It is a question to an authorizer: no request of a client, and leaves no record.
+    pub is_question: bool,
 }
 
 impl Trace {
@@ -96,11 +98,12 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
     let status = if ws.trace.status != 0 { ws.trace.status } else { outcome.status() };
     let grpc_status = if ws.call.is_some() { grpc::end(worker, ws, outcome, status) } else { None };
     count(worker, ws, cause, status, total_us);
-    if worker.recorder.borrow().is_on() {
+    if !ws.trace.is_question && worker.recorder.borrow().is_on() {
         record(worker, ws, (outcome, grpc_status), status, started, now, total_us);
     }
     ws.route = None;
     ws.limits.clear();
+    ws.entrance.clear();
     ws.permit = None;
     ws.tries.permit = None;
     ws.tries.hedge = None;
@@ -110,7 +113,9 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
 
 fn count(worker: &Worker, ws: &Workspace, cause: Cause, status: u16, total_us: u64) {
     let trace = &ws.trace;
-    worker.shard.ended(cause);
+    if !trace.is_question {
+        worker.shard.ended(cause);
+    }
     if let Some(route) = &ws.route {
         let shard = route.cell.shard(worker.id);
         shard.ended(status);

@@ -90,7 +90,7 @@ pub fn embedded() -> Factory {
 }
 
 /// Why there is no connection, for a person.
-fn open_words(error: &OpenError) -> String {
+pub(crate) fn open_words(error: &OpenError) -> String {
     match error {
         OpenError::Connect(error) => io_words(error),
         OpenError::Http2(error) => one_line(&format!("no HTTP/2: {error}")),

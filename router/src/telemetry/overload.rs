@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ekiden_config::model::Priority;
 use ekiden_core::overload::Shed;
 use ekiden_core::overload::caps::{AppUsage, Cap};
+use ekiden_core::policy::entrance::{Ruling, Step};
 use ekiden_core::stats::{Counter, HistogramSnapshot, WorkerShard};
 use ekiden_core::table::Table;
 
@@ -54,7 +55,24 @@ fn process(max: usize, workers: &[Arc<WorkerShard>], ceilings: [Nearness; 2]) ->
     }
     let lag = workers.iter().map(|worker| worker.lag_level.value()).max().unwrap_or(0);
     level.gauge(&[("resource", "lag")], lag as f64);
-    vec![shed, level, used]
+    vec![shed, level, used, entrance(max, workers)]
+}
+
+/// What the steps before routes decided.
+fn entrance(max: usize, workers: &[Arc<WorkerShard>]) -> Family {
+    let mut family = Family::counters(
+        max,
+        "ekiden_entrance_total",
+        "Decisions of the steps that requests pass before their route serves them, by step and result.",
+    );
+    for step in Step::ALL {
+        for ruling in Ruling::ALL {
+            let counts = workers.iter().filter_map(|worker| worker.rulings.of(step, ruling));
+            let total = counts.map(Counter::value).fold(0, u64::wrapping_add);
+            family.count(&[("step", step.word()), ("result", ruling.word())], total);
+        }
+    }
+    family
 }
 
 fn apps(max: usize, table: &Table) -> Vec<Family> {

@@ -104,6 +104,7 @@ fn route(name: &str) -> Route {
         upgrades: Default::default(),
         grpc_web: false,
         priority: Default::default(),
+        entrance: None,
         caps: None,
     }
 }

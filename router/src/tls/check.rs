@@ -1,10 +1,12 @@
-//! What is wrong with the files that listeners, authorities, identities and clusters name, before anything is served: for
+//! What is wrong with the files that listeners, authorities, identities, clusters and credentials name, before anything is served: for
 //! `ekiden check`. Serves nothing.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use ekiden_config::model::{CertificateSource, Credential, KeyPair, ListenerTls, Model, Roots, Verify};
+use ekiden_config::model::{
+    CertificateSource, Credential, KeyPair, KeySource, ListenerTls, Model, Roots, Verify,
+};
 use ekiden_config::names::ListenerName;
 
 use super::certificate::Age;
@@ -13,6 +15,9 @@ use super::files::{self, Pair};
 use super::hub::shared_secrets;
 use super::tickets::unix_s;
 use super::upstream::files::{authorities, identity, web};
+use crate::entrance::keys::Keys;
+use crate::entrance::tokens::KeySet;
+use crate::entrance::users::Users;
 
 /// A file that cannot be used, or not for long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +43,7 @@ pub fn check(model: &Model, base: &Path) -> Vec<FileFault> {
         }
     }
     check_endpoints(model, base, &mut faults);
+    check_credentials(model, base, &mut faults);
     faults
 }
 
@@ -68,6 +74,31 @@ fn check_endpoints(model: &Model, base: &Path, faults: &mut Vec<FileFault>) {
     if let Some((name, reason)) = asks_web.and_then(|name| web().err().map(|reason| (name, reason))) {
         let (about, written) = (format!("cluster `{name}`"), name.to_string());
         faults.push(FileFault { about, code: "no_web_authorities", written, reason, usable: true });
+    }
+}
+
+/// Files of users, of keys of programs and of keys of issuers.
+fn check_credentials(model: &Model, base: &Path, faults: &mut Vec<FileFault>) {
+    let mut tell = |about: String, file: &Path, read: &dyn Fn(&[u8]) -> Result<(), String>| {
+        let path = base.join(file);
+        let bytes = files::read(&path).map_err(|fault| fault.to_string());
+        if let Err(reason) =
+            bytes.and_then(|bytes| read(&bytes).map_err(|why| format!("{}: {why}", path.display())))
+        {
+            let written = file.display().to_string();
+            faults.push(FileFault { about, code: "credentials_unusable", written, reason, usable: false });
+        }
+    };
+    for (name, source) in &model.trust.users {
+        tell(format!("users `{name}`"), &source.file, &|bytes| Users::read(bytes, Vec::new()).map(drop));
+    }
+    for (name, source) in &model.trust.api_keys {
+        tell(format!("api_keys `{name}`"), &source.file, &|bytes| Keys::read(bytes, Vec::new()).map(drop));
+    }
+    for (name, issuer) in &model.trust.issuers {
+        if let KeySource::File(file) = &issuer.keys {
+            tell(format!("jwt `{name}`"), file, &|bytes| KeySet::read(bytes, issuer).map(drop));
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::files::{self, Mark};
 use super::hub::Hub;
 use super::tickets::{ROTATE_S, unix_s};
 use super::upstream::Trusts;
+use crate::entrance::keyring::Keyring;
 
 /// Least time between looks.
 const EVERY: Duration = Duration::from_millis(500);
@@ -43,8 +44,8 @@ pub fn door() -> (Asking, Receiver<Ask>) {
 }
 
 /// Watches until nobody can ask any more. Called on a thread of its own.
-pub fn run(hub: &Hub, trusts: &Trusts, asked: &Receiver<Ask>) {
-    let mut known = look(hub, trusts);
+pub fn run(hub: &Hub, trusts: &Trusts, keyring: &Keyring, asked: &Receiver<Ask>) {
+    let mut known = look(hub, trusts, keyring);
     let mut rotated_s = unix_s();
     let mut rest = EVERY;
     loop {
@@ -52,14 +53,15 @@ pub fn run(hub: &Hub, trusts: &Trusts, asked: &Receiver<Ask>) {
             Ok(Ask::Reload) => {
                 hub.refresh(true);
                 trusts.refresh(true);
-                known = look(hub, trusts);
+                keyring.refresh(true);
+                known = look(hub, trusts, keyring);
                 continue;
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let begun = Instant::now();
-        let mut latest = look(hub, trusts);
+        let mut latest = look(hub, trusts, keyring);
         rest = (begun.elapsed() * REST).clamp(EVERY, REST_MAX);
         let due = unix_s().saturating_sub(rotated_s) >= ROTATE_S;
         if latest == known && !due {
@@ -67,7 +69,7 @@ pub fn run(hub: &Hub, trusts: &Trusts, asked: &Receiver<Ask>) {
         }
         for _ in 0..RESTLESS_MAX {
             std::thread::sleep(SETTLE);
-            let again = look(hub, trusts);
+            let again = look(hub, trusts, keyring);
             let rests = again == latest;
             latest = again;
             if rests {
@@ -76,6 +78,7 @@ pub fn run(hub: &Hub, trusts: &Trusts, asked: &Receiver<Ask>) {
         }
         hub.refresh(false);
         trusts.refresh(false);
+        keyring.refresh(false);
         known = latest;
         if due {
             rotated_s = unix_s();
@@ -83,8 +86,9 @@ pub fn run(hub: &Hub, trusts: &Trusts, asked: &Receiver<Ask>) {
     }
 }
 
-fn look(hub: &Hub, trusts: &Trusts) -> Look {
+fn look(hub: &Hub, trusts: &Trusts, keyring: &Keyring) -> Look {
     let mut seen = trusts.look();
+    seen.extend(keyring.look());
     for settings in hub.watched() {
         let (pairs, _) = files::pairs(hub.base(), &settings);
         for pair in pairs.into_values() {

@@ -93,6 +93,23 @@ impl RequestHead {
         self.path.text(&self.line)
     }
 
+    /// Puts asterisks in place of the values of a query parameter: it is a secret. The query stays as long as it was.
+    pub fn mask_parameter(&mut self, name: &str) {
+        let Some(span) = self.query else { return };
+        let query = span.text(&self.line);
+        let is = |piece: &str| {
+            ekiden_core::query::is_text(piece.split_once('=').map_or(piece, |(raw, _)| raw), name)
+        };
+        let masked = query.split('&').map(|piece| match piece.split_once('=') {
+            Some((raw, value)) if is(piece) => format!("{raw}={}", "*".repeat(value.len())),
+            Some(_) | None => piece.to_owned(),
+        });
+        let masked = masked.collect::<Vec<_>>().join("&");
+        if masked.len() == span.len() && self.line.get(span.range()).is_some() {
+            self.line.replace_range(span.range(), &masked);
+        }
+    }
+
     /// The query without `?`; `None` when the target has no `?`.
     pub fn query(&self) -> Option<&str> {
         self.query.map(|span| span.text(&self.line))

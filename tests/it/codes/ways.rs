@@ -80,6 +80,26 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::ContentTypeDenied => post(Match, "/types", "Content-Length: 1\r\n", "x"),
         Cause::FieldDenied => get(Match, "/fields", "X-Debug: 1\r\n"),
         Cause::RateLimited => Run(Match, one_too_many),
+        Cause::CorsDenied => Sent(
+            Match,
+            "OPTIONS /cors HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\nAccess-Control-Request-Method: GET\r\n\r\n".to_owned(),
+        ),
+        Cause::CredentialsMissing => get(Match, "/staff", ""),
+        Cause::CredentialsRefused => get(Match, "/staff", "Authorization: Basic !\r\n"),
+        Cause::AuthorizerFailed => get(Match, "/asked", ""),
+        Cause::AuthorizerRefused => {
+            Elsewhere("the status is that of the authorizer; tests/it/auth/authorizer.rs holds it")
+        }
+        Cause::TokenExpired | Cause::ClaimRefused => {
+            Elsewhere("a token has to be signed for it; tests/it/auth/tokens.rs holds both")
+        }
+        Cause::CredentialsThrottled => {
+            Elsewhere("a client must guess many passwords; tests/it/auth/passwords.rs holds it")
+        }
+        Cause::CredentialsBusy => {
+            Elsewhere("a line of 256 passwords must fill; tests/it/auth/passwords.rs holds it")
+        }
+        Cause::CredentialsUnavailable => get(Match, "/lost", "Authorization: Basic YTpi\r\n"),
         Cause::PlainOnTls => Alone(Match, alone::plain_on_tls),
         Cause::Misdirected => Alone(Match, alone::misdirected),
         Cause::ClientHelloMalformed => {

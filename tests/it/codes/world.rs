@@ -51,8 +51,10 @@ impl World {
         let proxied = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let setup = Setup::new(text(origin.address, silent.address, hole.2, demanding) + &secured)
             .top(&format!("listener.proxied = {{ address = \"{proxied}\", accept_proxy = [\"127.0.0.1\"], limits = {{ head_deadline = \"1s\" }} }}"))
+            .top("users = { staff = { file = \"staff\" }, lost = { file = \"lost\" } }")
             .listener("limits = { head_deadline = \"1s\", body_idle = \"1s\" }");
         std::fs::write(setup.dir().join("ca.pem"), &ours.pem).unwrap();
+        std::fs::write(setup.dir().join("staff"), "").unwrap();
         let router = Ekiden::start(setup);
         until("a failing check", || {
             let table = router.table().to_string();
@@ -154,6 +156,10 @@ fn text(origin: SocketAddr, silent: SocketAddr, hole: SocketAddr, demanding: Soc
         route("/types", "web", "allow = { content_types = [\"application/json\"] }"),
         route("/fields", "web", "deny = { headers = [\"x-debug\"] }\ndenied_headers = \"refuse\""),
         route("/rate", "web", "limit = [{ rate = \"1/h\" }]"),
+        route("/asked", "web", "authorizer = { cluster = \"web\", path = \"/garbage\" }"),
+        route("/staff", "web", "auth = { users = \"staff\" }"),
+        route("/lost", "web", "auth = { users = \"lost\" }"),
+        route("/cors", "web", "cors = { origins = [\"http://a\"] }"),
         route("/empty", "empty", ""),
         route("/refusing", "refusing", ""),
         route("/sick", "sick", ""),

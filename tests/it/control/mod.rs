@@ -1,8 +1,11 @@
 //! The running binary as its operator sees it: API, files, start, DNS, and what it says of itself.
 
 mod api;
+mod apps;
+mod command;
 mod dns;
 mod files;
+mod schema;
 mod start;
 mod telemetry;
 

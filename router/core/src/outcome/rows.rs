@@ -183,6 +183,27 @@ causes! {
     RateLimited: "rate_limited", Always(429), "", Client, Never, "http_request_denied", 0,
         "The request is one too many for a rate limit; the log names which.",
         "Wait as long as Retry-After says, or raise `rate` or `burst` of the limit.";
+    CorsDenied: "cors_denied", Always(403), "", Client, Never, "http_request_denied", 0,
+        "The route does not let pages of this origin send the request.",
+        "Add the origin to `cors.origins` of the route, or call the service from one that stands there.";
+    CredentialsMissing: "credentials_missing", Always(401), "", Client, Never, "http_request_denied", 0,
+        "The route asks for credentials, and the request has none.",
+        "Log in as WWW-Authenticate says.";
+    CredentialsRefused: "credentials_refused", Always(401), "", Client, Never, "http_request_denied", 0,
+        "The credentials of the request are not good: unknown, wrong or malformed.",
+        "Check name and password, or the key; look in the files that `auth` of the route names.";
+    TokenExpired: "token_expired", Always(401), "", Client, Never, "http_request_denied", 0,
+        "The token of the request is no longer good, or not yet.",
+        "Get a new token; check the clock of who made it, or raise `leeway` of its issuer.";
+    ClaimRefused: "claim_refused", Always(403), "", Client, Never, "http_request_denied", 0,
+        "The token of the request is good, and does not say what the route asks for.",
+        "Get a token with the claims that `auth.require` of the route names.";
+    AuthorizerRefused: "authorizer_refused", Always(403), "", Client, Never, "http_request_denied", 0,
+        "The authorizer of the route does not let the request in; status and text are its own.",
+        "Do as the answer says, or look in the log of the authorizer.";
+    CredentialsThrottled: "credentials_throttled", Always(429), "", Client, Never, "http_request_denied", 0,
+        "The client has sent too many wrong passwords.",
+        "Wait as long as Retry-After says, and send a password that is right.";
     PlainOnTls: "plain_on_tls", Always(400), "H26", Client, Never, "http_request_error", 0,
         "The plain HTTP request was sent to a TLS port.",
         "Use `https`.";
@@ -307,6 +328,15 @@ causes! {
     Overloaded: "overloaded", Always(503), "H22", Router, Never, "connection_limit_reached", 1,
         "There is more work than can be done in time, and this request is among the less important; the log names what is short.",
         "Add endpoints or routers, raise `slots` or the ceilings of `overload`, or give the route a higher `priority`.";
+    AuthorizerFailed: "authorizer_failed", Always(503), "", Router, Never, "proxy_internal_response", 1,
+        "The authorizer of the route gave no answer, or an error, so the request is not let in.",
+        "Look at its cluster, raise `authorizer.timeout`, or set `authorizer.fail`.";
+    CredentialsBusy: "credentials_busy", Always(503), "", Router, Never, "proxy_internal_response", 1,
+        "Too many passwords already wait to be verified.",
+        "Try again; look for clients that guess passwords (`ekiden_entrance_total`), or use cheaper hashes.";
+    CredentialsUnavailable: "credentials_unavailable", Always(503), "", Router, Never, "proxy_configuration_error", 5,
+        "The router cannot judge credentials: a file of users or keys could never be read, or the app may no longer use it.",
+        "Look for the file and the reason in the log of the router.";
     RewriteTooLarge: "rewrite_too_large", Always(500), "H99", Router, Never, "proxy_configuration_error", 0,
         "The edits of the route make the head larger than the router sends.",
         "Shorten the edits of the route.";

@@ -39,6 +39,8 @@ pub struct Asked<'a> {
     pub query: &'a str,
     /// The header fields.
     pub fields: &'a dyn Fields,
+    /// The id of the API key, where the route knows it.
+    pub api_key: Option<&'a str>,
 }
 
 /// Where and when a request is judged.
@@ -212,8 +214,9 @@ pub fn take<'t>(
     Ok(shadow)
 }
 
+/// Gives back what a request took: it turned out to be none that counts.
 #[cold]
-fn give_back(takes: &mut Takes<'_>) {
+pub fn give_back(takes: &mut Takes<'_>) {
     for take in takes.drain(..) {
         take.limiter.accounts.give_back(&take.taken, &take.limiter.pace);
     }

@@ -13,6 +13,7 @@ use crate::grpc::GrpcStatus;
 use crate::outcome::Cause;
 use crate::overload::ShedCounts;
 use crate::overload::slots::Gate;
+use crate::policy::entrance::Rulings;
 use crate::resilience::breaker::BreakerCell;
 use crate::resilience::budget::BudgetCell;
 use crate::resilience::latency::Latency;
@@ -235,6 +236,8 @@ pub struct WorkerShard {
     pub lag_level: Gauge,
     /// Requests refused because there is too much work, by priority and reason.
     pub shed: ShedCounts,
+    /// What steps before routes decided.
+    pub rulings: Rulings,
     /// Panics caught.
     pub panics: Counter,
     /// Generation of the table this worker has taken.
@@ -275,6 +278,7 @@ impl WorkerShard {
             evidence_drops: Counter::new(),
             lag_level: Gauge::new(),
             shed: ShedCounts::new(),
+            rulings: Rulings::new(),
             panics: Counter::new(),
             generation: Gauge::new(),
             tls: TlsShard::new(),

@@ -36,6 +36,7 @@ use crate::cluster::ClusterTable;
 use crate::connection_limits::ListenerCell;
 use crate::overload::caps::Caps;
 use crate::policy::admission::AdmissionSteps;
+use crate::policy::entrance::EntranceSteps;
 use crate::policy::limit::{Limiters, RouteLimiters};
 use crate::split::Side;
 use crate::stats::RouteCell;
@@ -95,6 +96,8 @@ pub struct RouteEntry {
     pub target: Target,
     /// What it lets in, shared with the routes that have the same words; none means everything.
     pub admission: Option<Arc<AdmissionSteps>>,
+    /// What a request must show, shared with the routes that have the same words; none means nothing.
+    pub entrance: Option<Arc<EntranceSteps>>,
     /// Rates of requests; none means no bound.
     pub limits: Option<Arc<RouteLimiters>>,
     /// What its app may use; none means no bound.

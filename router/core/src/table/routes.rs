@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use ekiden_config::doors::Refusal;
-use ekiden_config::model::{Action, Admission, App, Forward, HostMatch, Route};
+use ekiden_config::model::{
+    Action, Admission, App, Authorizer, Entrance, Forward, HeaderEdits, HostMatch, LoosePath, PathMatch,
+    Route, SplitKey, Timeouts, WeightedCluster,
+};
 use ekiden_config::names::RouteName;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
@@ -14,6 +17,7 @@ use crate::cell::CellRegistry;
 use crate::cluster::ClusterTable;
 use crate::overload::caps::Caps;
 use crate::policy::admission::AdmissionSteps;
+use crate::policy::entrance::EntranceSteps;
 use crate::split::Side;
 
 /// The compiled rules of one app, and where its hosts are.
@@ -139,6 +143,7 @@ impl AppRoutes {
             before.iter().flat_map(|routes| &routes.entries).map(|e| (Arc::as_ptr(&e.route), e)).collect();
         // Routes that add nothing to their app's words share them, and so the steps made of them.
         let mut steps: FxHashMap<*const Admission, Arc<AdmissionSteps>> = FxHashMap::default();
+        let mut entrances: FxHashMap<*const Entrance, Arc<EntranceSteps>> = FxHashMap::default();
         let before_entries = before.map_or(&[][..], |routes| &routes.entries);
         let mut limits = LimitMaker::new(&app.name, before_entries, registry.limit_maker());
         let mut by_host = Vec::with_capacity(app.routes.len());
@@ -158,6 +163,16 @@ impl AppRoutes {
                     admission: route.admission.as_ref().map(|words| {
                         let made = || Arc::new(AdmissionSteps::new(words));
                         steps.entry(Arc::as_ptr(words)).or_insert_with(made).clone()
+                    }),
+                    entrance: route.entrance.as_ref().map(|words| {
+                        let made = || {
+                            let question = words
+                                .authorizer
+                                .as_ref()
+                                .map(|asked| question(route, asked, table, (slot, registry)));
+                            Arc::new(EntranceSteps::new(words, question))
+                        };
+                        entrances.entry(Arc::as_ptr(words)).or_insert_with(made).clone()
                     }),
                     limits: route.rate_limits.as_ref().map(|words| limits.make(&route.name, words)),
                     caps: route.caps.map(|most| Arc::new(Caps { most, usage: registry.usage(&app.name) })),
@@ -192,6 +207,65 @@ impl AppRoutes {
         let mine = self.on_host(host).map(|(_, entry)| Arc::as_ptr(entry));
         mine.eq(other.on_host(host).map(|(_, entry)| Arc::as_ptr(entry)))
     }
+}
+
+/// The question to an authorizer, as the route that carries it: no edits, no other steps, one deadline for all.
+fn question(
+    route: &Arc<Route>,
+    asked: &Authorizer,
+    table: &AppTable,
+    (slot, registry): (u32, &mut CellRegistry),
+) -> Arc<RouteEntry> {
+    let whole = asked.timeout;
+    let defaults = Timeouts::default();
+    let forward = Forward {
+        clusters: vec![WeightedCluster { cluster: asked.cluster.clone(), weight: 1 }],
+        split: SplitKey::default(),
+        salt: Arc::from(""),
+        prefix_rewrite: None,
+        host_rewrite: None,
+    };
+    let words = Route {
+        listeners: None,
+        host: HostMatch::Any,
+        path: PathMatch::Prefix(Arc::from("/")),
+        methods: Vec::new(),
+        headers: Vec::new(),
+        query: Vec::new(),
+        cookies: Vec::new(),
+        action: Action::Forward(forward),
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        timeouts: Timeouts {
+            connect: whole.min(defaults.connect),
+            connect_try: whole.min(defaults.connect_try),
+            first_byte: whole,
+            idle: whole,
+            total: Some(whole),
+            ..defaults
+        },
+        loose_path: LoosePath::Allow,
+        body_limit: None,
+        admission: None,
+        entrance: None,
+        rate_limits: None,
+        caps: None,
+        ..(**route).clone()
+    };
+    let app = &table.app.name;
+    Arc::new(RouteEntry {
+        target: target(&words, table),
+        route: Arc::new(words),
+        app: slot,
+        app_name: app.clone(),
+        names: Box::from(""),
+        // Nothing is counted there: a question is no request of a client.
+        cell: registry.route(app, &route.name),
+        admission: None,
+        entrance: None,
+        limits: None,
+        caps: None,
+    })
 }
 
 /// What a route leads to; a cluster named twice counts once, with both weights.

@@ -91,6 +91,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         upgrades: Default::default(),
         grpc_web: false,
         priority: Default::default(),
+        entrance: None,
         caps: None,
     }
 }

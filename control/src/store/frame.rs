@@ -1,17 +1,20 @@
-//! Frames of the journal file: where one record ends, and whether it is whole.
+//! Frames of the journal file: where one entry ends, and whether it is whole.
 //!
 //! ```text
-//! file  = "EKIJRNL1" frame*
+//! file  = "EKIJRNL2" frame*            ("EKIJRNL1" before there were revisions; see `legacy`)
 //! frame = length (u32, little endian) | crc32 of length and payload (u32, little endian) | payload
 //! ```
-//! Pure: bytes in, slices out. What a payload means is `record`'s business.
+//! Pure: bytes in, slices out. What a payload means is `entry`'s business.
 
 /// First bytes of every journal file.
-pub(super) const HEADER: &[u8; 8] = b"EKIJRNL1";
+pub(super) const HEADER: &[u8; 8] = b"EKIJRNL2";
+/// First bytes of a journal of the format before.
+pub(super) const HEADER_1: &[u8; 8] = b"EKIJRNL1";
 /// Length and checksum before each payload, in bytes.
 const PREFIX: usize = 8;
-/// Longest payload, in bytes; a longer length field is never ours.
-pub(super) const PAYLOAD_MAX: usize = 16 << 10;
+/// Longest payload, in bytes; a longer length field is never ours. Below what four bytes of text read as a length, so that
+/// looking for frames in what a torn write left costs little.
+pub(super) const PAYLOAD_MAX: usize = 64 << 20;
 
 /// What follows the last whole frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub(super) enum Tail {
 /// A journal file cut into payloads.
 #[derive(Debug)]
 pub(super) struct Split<'a> {
+    /// The file has the format before this one.
+    pub(super) legacy: bool,
     /// Payloads of the whole frames, in order.
     pub(super) payloads: Vec<&'a [u8]>,
     /// Offsets at which each payload's frame begins.
@@ -53,6 +58,7 @@ pub(super) fn push(out: &mut Vec<u8>, payload: &[u8]) {
 }
 
 /// Bytes that a payload takes in the file.
+#[cfg(test)]
 pub(super) fn size(payload: &[u8]) -> u64 {
     (PREFIX + payload.len()) as u64
 }
@@ -71,8 +77,10 @@ fn first(bytes: &[u8]) -> Option<&[u8]> {
 
 /// Cuts a file into frames and judges what is left at its end.
 pub(super) fn split(file: &[u8]) -> Split<'_> {
-    let mut found = Split { payloads: Vec::new(), starts: Vec::new(), whole: 0, tail: Tail::Clean };
-    let Some(mut rest) = file.strip_prefix(HEADER.as_slice()) else {
+    let legacy = file.starts_with(HEADER_1);
+    let mut found = Split { legacy, payloads: Vec::new(), starts: Vec::new(), whole: 0, tail: Tail::Clean };
+    let header = if legacy { HEADER_1 } else { HEADER };
+    let Some(mut rest) = file.strip_prefix(header.as_slice()) else {
         found.tail = match file {
             [] => Tail::Clean,
             some if HEADER.starts_with(some) => Tail::Torn,

@@ -1,0 +1,62 @@
+//! The service that is asked: which cluster it is, what goes along and what comes back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::auth::set_field;
+use super::{Fault, Scope, field};
+use crate::model::Authorizer;
+use crate::names::ClusterName;
+use crate::raw::{FailWord, RawAuthorizer, shown};
+
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Reads the words; none when something in them was refused.
+pub(super) fn authorizer(
+    scope: &mut Scope<'_, '_>,
+    clusters: &BTreeSet<ClusterName>,
+    raw: &RawAuthorizer,
+) -> Option<Authorizer> {
+    let before = scope.report.errors();
+    let cluster = raw.cluster.as_ref().and_then(|text| {
+        let found = clusters.get(text.value.as_str()).cloned();
+        if found.is_none() {
+            scope.unknown("unknown_cluster", "cluster", text, clusters.iter().map(ClusterName::as_str));
+        }
+        found
+    });
+    let path = match &raw.path {
+        Some(text) => scope.accept(text.span, target(&text.value)),
+        None => Some(Arc::from("/")),
+    };
+    let headers = raw.headers.as_ref().map(|texts| {
+        texts.iter().filter_map(|text| scope.accept(text.span, field::name(&text.value))).collect()
+    });
+    let returns: Vec<Arc<str>> = raw
+        .returns
+        .iter()
+        .flatten()
+        .filter_map(|text| scope.accept(text.span, set_field(&text.value)))
+        .collect();
+    if !raw.clean || scope.report.errors() > before {
+        return None;
+    }
+    Some(Authorizer {
+        cluster: cluster?,
+        path: path?,
+        timeout: raw.timeout.unwrap_or(TIMEOUT),
+        fail_open: raw.fail.is_some_and(|word| word.0 == FailWord::Open),
+        headers,
+        returns,
+    })
+}
+
+fn target(text: &str) -> Result<Arc<str>, Fault> {
+    if text.starts_with('/') && text.bytes().all(|b| (0x21..=0x7e).contains(&b) && !matches!(b, b'#' | b'\\'))
+    {
+        return Ok(Arc::from(text));
+    }
+    let fault = Fault::new("bad_path", format!("`{}` is not a path to ask for", shown(text)));
+    Err(fault.help("begin with `/`, in plain ASCII, without blanks and `#`"))
+}

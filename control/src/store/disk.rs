@@ -1,0 +1,204 @@
+//! The journal's file: opened and cut to its whole frames, appended to, rewritten. Blocking; used on the journal's own
+//! thread only, after the open.
+//!
+//! Killed at any byte it reopens to the last acknowledged write: a torn tail is cut off; damage in the middle is reported,
+//! the whole file is saved aside and what stands before the damage is kept.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::state::State;
+use super::{StoreError, entry, frame, legacy};
+use crate::clock::unix_ms;
+use crate::files::{replace, sync_dir};
+
+/// File name inside the run directory.
+pub(super) const NAME: &str = "journal";
+/// Below this size, in bytes, a journal is never rewritten.
+const COMPACT_FLOOR: u64 = 64 << 10;
+/// Rewritten when larger than this many times its live objects.
+const COMPACT_FACTOR: u64 = 4;
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Where its whole, readable entries lead.
+    pub(super) state: State,
+    /// Where those end, in bytes; 0 when the file must be written anew.
+    whole: usize,
+    /// What is wrong with the rest.
+    damage: Option<String>,
+    /// It must be rewritten before it is appended to.
+    rewrite: bool,
+}
+
+/// Reads a file's bytes. Pure.
+pub(super) fn read(bytes: &[u8]) -> Found {
+    let split = frame::split(bytes);
+    let mut found = Found { whole: split.whole, ..Found::default() };
+    if split.tail == frame::Tail::Damaged {
+        found.damage = Some(format!("damaged at byte {}", split.whole));
+    }
+    if split.legacy {
+        let (objects, unreadable) = legacy::replay(&split);
+        found.state.adopt(objects);
+        found.damage = unreadable.or(found.damage);
+        found.rewrite = true;
+        return found;
+    }
+    for (payload, start) in split.payloads.iter().zip(&split.starts) {
+        let taken = entry::decode(payload).and_then(|entry| found.state.replay(entry));
+        if let Err(error) = taken {
+            found.whole = *start;
+            found.damage = Some(format!("not readable at byte {start}: {error}"));
+            break;
+        }
+    }
+    let missing = found.state.missing();
+    if missing > 0 {
+        let what =
+            format!("cut off at byte {}: {missing} objects of its snapshot are not there", found.whole);
+        found.damage = Some(what);
+        // What is appended must not be taken for them.
+        found.rewrite = true;
+    }
+    found
+}
+
+/// The bytes of the journal in a run directory; none when there is none.
+pub(super) fn bytes(dir: &Path) -> io::Result<Vec<u8>> {
+    match fs::read(dir.join(NAME)) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct Disk {
+    path: PathBuf,
+    file: File,
+    /// Bytes known to be durable; everything behind them is cut off before the next write.
+    len: u64,
+    /// A write failed half-way: the file is rewritten before it is trusted again.
+    pub(super) broken: bool,
+    #[cfg(test)]
+    pub(super) fault: Option<i32>,
+}
+
+impl Disk {
+    /// Opens or makes the journal of a run directory. Answers with its state and something a person must hear, if there
+    /// is. The caller holds the directory's lock.
+    pub(super) fn open(dir: &Path) -> io::Result<(Self, State, Option<String>)> {
+        let path = dir.join(NAME);
+        let bytes = bytes(dir)?;
+        let found = read(&bytes);
+        let loud = found.damage.map(|what| {
+            let aside = dir.join(format!("journal.damaged-{}", unix_ms()));
+            let saved = match fs::copy(&path, &aside) {
+                Ok(_) => format!("a copy is kept at {}", aside.display()),
+                Err(error) => format!("and it could not be copied aside: {error}"),
+            };
+            let path = path.display();
+            format!("{path} is {what}; what stands before that is in force, the rest is ignored; {saved}")
+        });
+        let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&path)?;
+        let mut disk = Disk {
+            path,
+            file,
+            len: found.whole as u64,
+            broken: false,
+            #[cfg(test)]
+            fault: None,
+        };
+        if found.rewrite {
+            disk.rewrite(&found.state)?;
+        } else {
+            disk.settle(bytes.len() as u64)?;
+        }
+        Ok((disk, found.state, loud))
+    }
+
+    /// Cuts a torn tail off and makes sure that the header stands.
+    fn settle(&mut self, found: u64) -> io::Result<()> {
+        if found != self.len {
+            self.file.set_len(self.len)?;
+        }
+        if self.len == 0 {
+            self.file.write_all(frame::HEADER)?;
+            self.len = frame::HEADER.len() as u64;
+        }
+        self.file.sync_all()?;
+        sync_dir(&self.path)
+    }
+
+    /// Appends frames and returns when they are durable: all of them, or none. `state` is what the file holds before.
+    pub(super) fn append(&mut self, block: &[u8], state: &State) -> Result<(), StoreError> {
+        if self.broken {
+            self.rewrite(state).map_err(|error| self.error(&error))?;
+        }
+        if let Err(error) = self.write(block) {
+            // Whatever part of the block got to the file must not come back at the next start.
+            self.broken =
+                self.file.set_len(self.len).and_then(|()| self.file.sync_all()).is_err() || self.broken;
+            return Err(self.error(&error));
+        }
+        self.len += block.len() as u64;
+        Ok(())
+    }
+
+    fn write(&mut self, block: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(code) = self.fault.take() {
+            self.file.write_all(block.get(..block.len() / 2).unwrap_or_default())?;
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        self.file.write_all(block)?;
+        if let Err(error) = self.file.sync_data() {
+            // After a failed sync the kernel may have dropped the pages: only a rewrite is to be trusted.
+            self.broken = true;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Whether rewriting would shrink the file enough to be worth it.
+    pub(super) fn wants_rewrite(&self, state: &State) -> bool {
+        self.len > COMPACT_FLOOR && self.len > COMPACT_FACTOR * state.live_bytes()
+    }
+
+    /// Rewrites the file as a snapshot: a new file, synced, then renamed over the old.
+    pub(super) fn rewrite(&mut self, state: &State) -> io::Result<()> {
+        let mut block = frame::HEADER.to_vec();
+        if state.revision() > 0 {
+            let head = entry::of_snapshot(state.revision(), state.objects().len());
+            frame::push(&mut block, &head.map_err(io::Error::other)?);
+        }
+        for object in state.objects().values() {
+            frame::push(&mut block, &entry::of_object(object).map_err(io::Error::other)?);
+        }
+        replace(&self.path, &block)?;
+        self.file = OpenOptions::new().append(true).read(true).open(&self.path)?;
+        self.len = block.len() as u64;
+        self.broken = false;
+        Ok(())
+    }
+
+    /// Size of the file, in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn error(&self, error: &io::Error) -> StoreError {
+        let text = format!("{}: {error}", self.path.display());
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                StoreError::Full(text)
+            }
+            _ => StoreError::Failed(text),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The commands that ask the control API of a running process.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ekiden_control::AddressFlag;
+
+/// Where the API is, and how answers are printed.
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// Where the control API is: IP:PORT or unix:PATH [default: $EKIDEN_CONTROL, else 127.0.0.1:9902]
+    #[arg(long, value_name = "ADDRESS")]
+    pub control: Option<AddressFlag>,
+    /// File that holds the bearer token [default: $EKIDEN_TOKEN_FILE, else none]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Print the API's document, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) const APPLY_EXAMPLES: &str = "\
+Examples:
+  ekiden apply shop.toml                 the app `shop`, from a file as the apps directory has them
+  ekiden apply web.toml --app shop
+  ekiden apply all.yaml --prune          apps by name under `app`; others of the API are deleted
+
+Changes nothing when any app is refused; then it exits with 6.";
+
+/// Arguments of `apply`.
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub what: What,
+    /// Only judge it and show what would differ
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// A file of apps.
+#[derive(Debug, Args)]
+pub(crate) struct What {
+    /// The file: TOML, or YAML or JSON by its extension
+    pub file: PathBuf,
+    /// The file is this one app [default: the file's name, unless it has apps under `app`]
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// Delete apps of the API that the file does not name
+    #[arg(long)]
+    pub prune: bool,
+    /// Take over apps that files own
+    #[arg(long)]
+    pub adopt: bool,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+pub(super) const DIFF_EXAMPLES: &str = "\
+Examples:
+  ekiden diff shop.toml
+  ekiden diff all.yaml --prune --json | jq .changes
+
+Exits with 0 when nothing differs and with 8 when something does.";
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    pub what: What,
+}
+
+pub(super) const GET_EXAMPLES: &str = "\
+Examples:
+  ekiden get apps
+  ekiden get apps/shop
+  ekiden get apps/shop/clusters/web/endpoints
+  ekiden get status";
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// What is under /v1, such as `apps` or `apps/shop/routes`
+    pub path: String,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+pub(super) const SET_EXAMPLES: &str = "\
+Examples:
+  ekiden set shop body_limit=1048576
+  ekiden set shop cluster.web.balance=round_robin cluster.web.endpoints='[\"127.0.0.1:3000\"]'
+  ekiden set shop body_limit=null        takes it away
+
+A value that is JSON is taken as such, any other as a text.";
+
+/// Arguments of `set`.
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// The app
+    pub app: String,
+    /// KEY=VALUE; dots go into tables
+    #[arg(required = true, value_name = "KEY=VALUE")]
+    pub values: Vec<String>,
+    /// Only judge it and show what would differ
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Take the app over from the file that owns it
+    #[arg(long)]
+    pub adopt: bool,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+pub(super) const SCALE_EXAMPLES: &str = "\
+Examples:
+  ekiden scale shop                      what it is
+  ekiden scale shop web=3 worker=1";
+
+/// Arguments of `scale`.
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// The app
+    pub app: String,
+    /// TYPE=COUNT
+    #[arg(value_name = "TYPE=COUNT")]
+    pub counts: Vec<String>,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+pub(super) const RELEASES_EXAMPLES: &str = "\
+Examples:
+  ekiden releases shop
+  ekiden releases shop --create --name v42 --description \"new cart\"";
+
+/// Arguments of `releases`.
+#[derive(Debug, Args)]
+pub(crate) struct Releases {
+    /// The app
+    pub app: String,
+    /// Record one
+    #[arg(long)]
+    pub create: bool,
+    /// Its name [default: v and its number]
+    #[arg(long, requires = "create")]
+    pub name: Option<String>,
+    /// What is in it
+    #[arg(long, requires = "create")]
+    pub description: Option<String>,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// Arguments of `versions`.
+#[derive(Debug, Args)]
+pub(crate) struct Versions {
+    /// The app
+    pub app: String,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+pub(super) const ROLLBACK_EXAMPLES: &str = "\
+Examples:
+  ekiden rollback shop                   to the version before
+  ekiden rollback shop 7 --dry-run";
+
+/// Arguments of `rollback`.
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The app
+    pub app: String,
+    /// The version [default: the one before]
+    pub version: Option<u64>,
+    /// Only judge it and show what would differ
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+pub(super) const DRAIN_EXAMPLES: &str = "\
+Examples:
+  ekiden drain shop/web/127.0.0.1:3000
+  ekiden drain shop/web/127.0.0.1:3000 --undo";
+
+/// Arguments of `drain`.
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    /// APP/CLUSTER/ID
+    pub endpoint: String,
+    /// Send it requests again
+    #[arg(long)]
+    pub undo: bool,
+    #[command(flatten)]
+    pub server: Server,
+}

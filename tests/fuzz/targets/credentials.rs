@@ -1,0 +1,43 @@
+//! `Authorization` as clients send it, and files of credentials: reading never panics; a name has no control characters; what is
+//! no token of the issuer is refused.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use ekiden_config::model::{KeySource, TokenAlgorithm, TokenIssuer};
+use ekiden_router::entrance::basic::{PASSWORD_MAX, login, of_scheme};
+use ekiden_router::entrance::keys::Keys;
+use ekiden_router::entrance::tokens::{Issuer, KeySet};
+use ekiden_router::entrance::users::Users;
+use libfuzzer_sys::fuzz_target;
+
+/// The example of RFC 7515 appendix A.1: a shared secret, so that nothing has to be random.
+const KEYS: &[u8] = br#"{"keys":[{"kty":"oct","kid":"a","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"}]}"#;
+
+static ISSUER: LazyLock<Issuer> = LazyLock::new(|| {
+    let words = TokenIssuer {
+        keys: KeySource::File("k".into()),
+        issuer: "joe".into(),
+        audience: None,
+        algorithms: vec![TokenAlgorithm::Hs256],
+        leeway: std::time::Duration::ZERO,
+        apps: Vec::new(),
+    };
+    let issuer = Issuer::new(words);
+    issuer.set_keys(KeySet::read(KEYS, &issuer.words).unwrap());
+    issuer
+});
+
+fuzz_target!(|data: &[u8]| {
+    if let Some(login) = of_scheme(data, "Basic").and_then(login) {
+        assert!(!login.name().is_empty() && !login.name().chars().any(char::is_control));
+        assert!(login.password().len() <= PASSWORD_MAX);
+        assert_eq!(login.whole().len(), login.name().len() + 1 + login.password().len());
+    }
+    let token = of_scheme(data, "Bearer").unwrap_or(data);
+    // The tokens of the appendix ended in 2011.
+    assert!(ISSUER.verify(token).is_err());
+    let _refused = KeySet::read(data, &ISSUER.words);
+    let _refused = Users::read(data, Vec::new());
+    let _refused = Keys::read(data, Vec::new());
+});
