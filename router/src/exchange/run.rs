@@ -107,64 +107,73 @@ pub fn serve_head<D: Downstream>(
         Err(cause) => Decision::Refuse(cause, None),
     };
     async move {
-        match decision {
-            Decision::Refuse(cause, allow) => Box::pin(refuse(connection, ws, cause, allow)).await,
+        let (entry, cluster) = match decision {
+            Decision::Refuse(cause, allow) => return Box::pin(refuse(connection, ws, cause, allow)).await,
             Decision::RefuseOn(entry, cause) => {
                 enter_route(&connection.worker, ws, &entry);
                 let steps = entry.admission.as_ref().filter(|_| cause == Cause::MethodDenied);
                 let allow = steps.map(|steps| steps.allow_line().to_owned());
-                Box::pin(refuse(connection, ws, cause, allow)).await
+                return Box::pin(refuse(connection, ws, cause, allow)).await;
             }
             Decision::Ask(decision) => {
-                Box::pin(async move { ask(connection, ws, &settings.listener, *decision).await }).await
+                match Box::pin(ask(connection, ws, &settings.listener, decision)).await {
+                    Ok(whither) => whither,
+                    Err(after) => return after,
+                }
             }
             Decision::Preflight(entry) => {
                 enter_route(&connection.worker, ws, &entry);
-                match Box::pin(cors::answer(connection, ws)).await {
+                return match Box::pin(cors::answer(connection, ws)).await {
                     Ok(after) => after,
                     Err(cause) => Box::pin(refuse(connection, ws, cause, None)).await,
-                }
+                };
             }
-            Decision::Secure(port) => Box::pin(secure::redirect(connection, ws, port)).await,
+            Decision::Secure(port) => return Box::pin(secure::redirect(connection, ws, port)).await,
             Decision::Act(entry) => {
                 enter_route(&connection.worker, ws, &entry);
-                Box::pin(async move { act(connection, ws, &entry).await }).await
+                return Box::pin(async move { act(connection, ws, &entry).await }).await;
             }
             Decision::Forward(entry, cluster) => {
                 enter_route(&connection.worker, ws, &entry);
-                forward::forward(connection, ws, &settings.listener, entry, cluster).await
+                (entry, cluster)
             }
-        }
+        };
+        // In this one place, so that it is made where it stays: it is large, and would be copied.
+        forward::forward(connection, ws, &settings.listener, entry, cluster).await
     }
 }
 
-/// Waits for what is to be known of the request, then serves it. Where it goes is looked up again: the wait may have been long.
+/// Waits for what is to be known of the request; gives where it goes on to, which is looked up again: the wait may have been
+/// long.
+///
+/// # Errors
+/// It has been answered.
 async fn ask<D: Downstream>(
     connection: &mut Connection<D>,
     ws: &mut Workspace,
     listener: &Listener,
-    decision: Decision,
-) -> After {
-    let (entry, cluster) = match decision {
+    decision: Box<Decision>,
+) -> Result<(Arc<RouteEntry>, Arc<ClusterTable>), After> {
+    let (entry, cluster) = match *decision {
         Decision::Act(entry) => (entry, None),
         Decision::Forward(entry, cluster) => (entry, Some(cluster)),
-        Decision::Refuse(cause, allow) => return refuse(connection, ws, cause, allow).await,
-        Decision::RefuseOn(_, cause) => return refuse(connection, ws, cause, None).await,
+        Decision::Refuse(cause, allow) => return Err(refuse(connection, ws, cause, allow).await),
+        Decision::RefuseOn(_, cause) => return Err(refuse(connection, ws, cause, None).await),
         Decision::Ask(_) | Decision::Preflight(_) | Decision::Secure(_) => {
-            return refuse(connection, ws, Cause::ClusterGone, None).await;
+            return Err(refuse(connection, ws, Cause::ClusterGone, None).await);
         }
     };
     enter_route(&connection.worker, ws, &entry);
     match entrance::wait(connection, ws, listener, &entry).await {
         Ok(()) => {}
-        Err(Stop::Cause(cause)) => return refuse(connection, ws, cause, None).await,
-        Err(Stop::Told(told)) => return authorizer::tell(connection, ws, &told).await,
+        Err(Stop::Cause(cause)) => return Err(refuse(connection, ws, cause, None).await),
+        Err(Stop::Told(told)) => return Err(authorizer::tell(connection, ws, &told).await),
     }
-    let Some(cluster) = cluster else { return act(connection, ws, &entry).await };
+    let Some(cluster) = cluster else { return Err(act(connection, ws, &entry).await) };
     let again = |table: &Table| table.cluster_named(&cluster.app, &cluster.cluster.name).map(Arc::clone);
     match connection.worker.with_table(again) {
-        Some(cluster) => forward::forward(connection, ws, listener, entry, cluster).await,
-        None => refuse(connection, ws, Cause::ClusterGone, None).await,
+        Some(cluster) => Ok((entry, cluster)),
+        None => Err(refuse(connection, ws, Cause::ClusterGone, None).await),
     }
 }
 
@@ -393,14 +402,15 @@ fn enter<D: Downstream>(
             return Decision::RefuseOn(Arc::clone(entry), Cause::MethodRefused);
         }
     }
-    match &entry.entrance {
-        None => choose(table, entry, connection, ws, listener),
-        Some(steps) => match entrance::judge(&connection.worker, steps, ws, &entry.app_name) {
-            Ok(false) => choose(table, entry, connection, ws, listener),
-            Ok(true) => Decision::Ask(Box::new(choose(table, entry, connection, ws, listener))),
-            Err(cause) => Decision::RefuseOn(Arc::clone(entry), cause),
-        },
+    let mut waits = false;
+    if let Some(steps) = &entry.entrance {
+        match entrance::judge(&connection.worker, steps, ws, &entry.app_name) {
+            Ok(must_wait) => waits = must_wait,
+            Err(cause) => return Decision::RefuseOn(Arc::clone(entry), cause),
+        }
     }
+    let decision = choose(table, entry, connection, ws, listener);
+    if waits { Decision::Ask(Box::new(decision)) } else { decision }
 }
 
 /// What a request that is let in calls for.
