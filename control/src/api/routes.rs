@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::bounds::{Before, fingerprint};
+use super::guard::Reach;
 use super::operations::{Found, Operation, What, find};
 use super::reply::{Answer, Reply, applied, gone};
 use super::request::Ask;
@@ -40,11 +41,11 @@ static ASKED: AtomicU64 = AtomicU64::new(0);
 pub(super) async fn answer(
     api: &Arc<Api>,
     settings: &ApiSettings,
-    tcp: bool,
+    reach: Reach,
     request: Request<Incoming>,
 ) -> Response<ApiBody> {
     let id = request_id(request.headers());
-    match answer_or_watch(api, settings, tcp, request, &id).await {
+    match answer_or_watch(api, settings, reach, request, &id).await {
         Ended::Answer(answer) => rendered(answer, &id),
         Ended::Watch(mut response) => {
             set_id(response.headers_mut(), &id);
@@ -77,12 +78,12 @@ fn set_id(headers: &mut HeaderMap, id: &str) {
 async fn answer_or_watch(
     api: &Arc<Api>,
     settings: &ApiSettings,
-    tcp: bool,
+    reach: Reach,
     request: Request<Incoming>,
     id: &str,
 ) -> Ended {
     let (method, target) = (request.method().clone(), request.uri().to_string());
-    let who = match guard::check(settings, tcp, &request) {
+    let who = match guard::check(settings, reach, &request) {
         Ok(who) => who,
         Err(problem) => {
             note(api, id, ("nobody", None), (method.as_str(), &target), &Err(problem.clone()));

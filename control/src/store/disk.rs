@@ -209,8 +209,8 @@ impl Disk {
         self.len > COMPACT_FLOOR && self.len > COMPACT_FACTOR * state.live_bytes()
     }
 
-    /// Rewrites the file as a snapshot: a new file, synced, then renamed over the old. Fails it before the rename, all is as it
-    /// was; from the rename on, what is appended goes to the new file, and not before that is known to be the one that a
+    /// Rewrites the file as a snapshot: a new file, synced, then renamed over the old. When it fails before the rename, all is
+    /// as it was; from the rename on, what is appended goes to the new file, and not before that is known to be the one that a
     /// restart finds.
     pub(super) fn rewrite(&mut self, state: &State) -> io::Result<()> {
         let mut block = frame::HEADER.to_vec();
