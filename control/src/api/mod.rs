@@ -10,6 +10,7 @@ mod bounds;
 mod dynos;
 mod entrance;
 mod guard;
+mod idempotency;
 mod limits;
 mod listen;
 mod openapi;
@@ -44,8 +45,9 @@ use crate::plane::{AppsChange, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
 use crate::store::Store;
 pub(crate) use audit::Audit;
-use bounds::{Idempotency, Rates};
+use bounds::Rates;
 use guard::Reach;
+use idempotency::Idempotency;
 use listen::{Accepting, Listening};
 pub(crate) use who::Tokens;
 

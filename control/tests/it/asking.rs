@@ -43,30 +43,45 @@ fn roles_bound_what_a_token_may_do() {
         }
     }
     let audit = ask("ann-token-0123456", "GET", "/v1/audit", "");
-    let seen: Vec<(&str, u64, bool)> = audit.body["records"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| (one["who"].as_str().unwrap(), one["status"].as_u64().unwrap(), one["revision"].is_u64()))
-        .collect();
-    let want = [
-        ("graf", 403, false),
-        ("graf", 403, false),
-        ("ci", 200, true),
-        ("ci", 201, true),
-        ("ci", 403, false),
-        ("ci", 403, false),
-        ("ann", 201, true),
-        ("nobody", 401, false),
-    ];
-    assert_eq!(seen, want, "{audit:?}");
+    let seen = |kind: &str| -> Vec<(String, u64, bool)> {
+        let all = audit.body[kind].as_array().unwrap().iter();
+        let one = |one: &Value| {
+            (one["who"].as_str().unwrap().to_owned(), one["status"].as_u64().unwrap(), one["revision"].is_u64())
+        };
+        all.map(one).collect()
+    };
+    let want = |all: &[(&str, u64, bool)]| -> Vec<(String, u64, bool)> {
+        all.iter().map(|(who, status, changed)| ((*who).to_owned(), *status, *changed)).collect()
+    };
+    let done = [("ci", 200, true), ("ci", 201, true), ("ann", 201, true)];
+    assert_eq!(seen("records"), want(&done), "{audit:?}");
+    let refused =
+        [("graf", 403), ("graf", 403), ("ci", 403), ("ci", 403), ("nobody", 401)].map(|(a, b)| (a, b, false));
+    assert_eq!(seen("refusals"), want(&refused), "{audit:?}");
     let log = until("the audit log", || {
         let text = std::fs::read_to_string(bench.at("run/audit.log")).unwrap_or_default();
-        (text.lines().count() == want.len()).then_some(text)
+        (text.lines().count() == done.len() + refused.len()).then_some(text)
     });
     for secret in ["-token-", "127.0.0.1:13001", "shop.example"] {
         assert!(!log.contains(secret), "{secret} is in the audit log");
     }
+}
+
+#[test]
+fn strangers_are_slowed_down_and_push_out_nothing() {
+    let bench = Bench::new(&format!("{SMALL}\n[control]\ntoken_file = \"token\"\n"));
+    bench.put("token", "a-token-of-16-bytes");
+    let running = bench.start();
+    let good = "Authorization: Bearer a-token-of-16-bytes\r\n";
+    let changed = running.ask_with("PUT", &endpoint("a"), good, r#"{"address":"127.0.0.1:13001"}"#);
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let guess = || running.ask_with("GET", "/v1/table", "Authorization: Bearer a-guess-of-16-bytes\r\n", "");
+    let tries = (0..100_000).take_while(|_| guess().status == 401).count();
+    assert!(tries < 100_000, "they are never told to wait");
+    // Who has a token is not in that queue, and what was done is still there to see.
+    let audit = running.ask_with("GET", "/v1/audit", good, "");
+    assert_eq!(audit.body["records"].as_array().unwrap().len(), 1, "{audit:?}");
+    assert!(running.control.status().api_rate_limited >= 1);
 }
 
 #[test]
