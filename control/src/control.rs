@@ -465,6 +465,8 @@ fn plane(
         ticket: Ticket::new(),
         store,
         unmark: Vec::new(),
+        unmark_due: false,
+        deleted: Default::default(),
         started_with,
         status: status.clone(),
         view: view.clone(),

@@ -193,7 +193,9 @@ fn schemas() -> Value {
         "Formation": object(json!({ "app": text, "processes": map })),
         "Hosts": page("hosts", object(json!({ "host": text, "app": text }))),
         "Event": object(json!({ "type": { "enum": ["put", "delete", "bookmark", "gone"] }, "revision": number })),
-        "Audit": object(json!({ "records": list, "dropped": number })),
+        "Audit": object(
+            json!({ "records": list, "dropped": number, "refusals": list, "refusals_unwritten": number }),
+        ),
         "Table": object(json!({ "generation": number, "stale": flag, "listeners": list, "apps": list, "dormant": list })),
         "Status": map,
         "OpenApi": map,

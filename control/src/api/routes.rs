@@ -343,7 +343,7 @@ pub(super) async fn send(
     let done = end.await.map_err(|_| gone())??;
     let mut reply = applied(api, &done.ticket, Some(&part), json!({})).await?;
     reply.revision = done.revision;
-    if let Some(revision) = done.revision.filter(|_| !done.deleted) {
+    if let Some(revision) = done.revision.filter(|_| done.tagged) {
         reply.tag(&format!("\"{revision}\""));
     }
     Ok(reply)

@@ -172,6 +172,13 @@ fn applying(what: &crate::cli::What, dry_run: bool) -> Result<Value, Failed> {
     let text = std::fs::read_to_string(&what.file)
         .map_err(|error| Failed::Usage(format!("{}: {error}", what.file.display())))?;
     let app = what.app.clone().or_else(|| only_app(&what.file, &text, format));
+    if let Some(app) = app.as_ref().filter(|_| what.prune) {
+        return Err(Failed::Usage(format!(
+            "{} is the file of the one app {app}, and --prune would delete every other app of the API; \
+             leave --prune out, or write all apps under `app.NAME`",
+            what.file.display()
+        )));
+    }
     let mut query: Vec<String> = app.iter().map(|app| format!("app={}", encoded(app))).collect();
     for (set, name) in [(dry_run, "dry_run"), (what.prune, "prune"), (what.adopt, "adopt")] {
         query.extend(set.then(|| format!("{name}=true")));

@@ -81,6 +81,10 @@ fn what_is_refused_says_where_and_ends_with_its_own_code() {
     let (code, out, _) = run(&router, &["apply", path, "--json"]);
     let document: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, document["code"].as_str()), (6, Some("invalid_app")));
+    // One app's file names no others: they are not deleted for that.
+    let (code, _, errors) = run(&router, &["apply", path, "--prune"]);
+    assert_eq!(code, 2, "{errors}");
+    assert!(errors.contains("would delete every other app"), "{errors}");
     let (code, _, errors) = run(&router, &["set", "default", "body_limit=1"]);
     assert_eq!(code, 6);
     assert!(errors.starts_with("error[owned_by_file]"), "{errors}");
