@@ -14,7 +14,7 @@ use super::operations::Part;
 use super::reply::{Answer, Reply, gone};
 use super::request::Ask;
 use super::{Api, body, reply};
-use crate::desired::changes::as_json;
+use crate::desired::changes::{as_json, omitted};
 use crate::desired::merge::merged;
 use crate::desired::{APPS, AppWords, VERSIONS, VersionWords, app_key, numbered_key, words};
 use crate::plane::{AppEdit, AppsChange, AppsDone, View, file_tag};
@@ -144,15 +144,15 @@ async fn changed(api: &Api, ask: &Ask, done: AppsDone, made: Option<String>) -> 
         "revision": done.revision,
         "changed": !done.changes.is_empty(),
         "changes": as_json(&done.changes),
+        "changes_omitted": omitted(&done.changes),
         "summary": done.summary,
         "warnings": done.warnings,
         "versions": versions.collect::<Map<_, _>>(),
         "dry_run": ask.flag("dry_run"),
     });
-    let part =
-        done.versions.keys().next().filter(|_| done.versions.len() == 1).map(|app| format!("app:{app}"));
+    let parts: Vec<reply::Part> = done.versions.keys().cloned().map(reply::Part::App).collect();
     let mut reply = if done.revision.is_some() {
-        reply::applied(api, &done.ticket, part.as_deref(), more).await?
+        reply::applied(api, &done.ticket, &parts, more).await?
     } else {
         let mut more = more;
         if let Some(members) = more.as_object_mut() {

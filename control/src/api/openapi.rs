@@ -187,7 +187,9 @@ fn schemas() -> Value {
         "Dyno": object(json!({ "name": text, "type": text, "cluster": text, "release": text, "address": text, "state": { "enum": ["starting", "ready", "draining"] } })),
         "Versions": page("versions", object(json!({ "version": number, "unix_ms": number, "by": text, "why": text }))),
         "Version": object(json!({ "version": number, "unix_ms": number, "by": text, "why": text, "spec": any })),
-        "Changes": object(json!({ "from": number, "to": number, "changes": list })),
+        "Changes": object(
+            json!({ "from": number, "to": number, "changes": list, "changes_omitted": number }),
+        ),
         "Releases": page("releases", reference("Release")),
         "Release": object(json!({ "app": text, "release": number, "name": text, "description": text, "unix_ms": number, "by": text })),
         "Formation": object(json!({ "app": text, "processes": map })),

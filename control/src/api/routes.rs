@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use super::guard::Reach;
 use super::idempotency::{Before, fingerprint};
 use super::operations::{Found, Operation, What, find};
-use super::reply::{Answer, Reply, applied, gone};
+use super::reply::{Answer, Part, Reply, applied, gone};
 use super::request::Ask;
 use super::watch::ApiBody;
 use super::who::Role;
@@ -337,11 +337,11 @@ pub(super) async fn send(
     (matches, absent): (Option<IfMatch>, bool),
 ) -> Answer {
     let (reply, end) = oneshot::channel();
-    let part = format!("app:{}", key.app);
+    let parts = [Part::Cluster(key.place())];
     let mutation = Mutation { key, change, matches, absent, reply };
     api.mutations.send(mutation).await.map_err(|_| gone())?;
     let done = end.await.map_err(|_| gone())??;
-    let mut reply = applied(api, &done.ticket, Some(&part), json!({})).await?;
+    let mut reply = applied(api, &done.ticket, &parts, json!({})).await?;
     reply.revision = done.revision;
     if let Some(revision) = done.revision.filter(|_| done.tagged) {
         reply.tag(&format!("\"{revision}\""));
@@ -359,7 +359,7 @@ async fn reload(api: &Api) -> Answer {
         "refused_apps": reloaded.refused_apps,
         "diagnostics": as_json(&reloaded.diagnostics),
     });
-    applied(api, &reloaded.ticket, None, more).await
+    applied(api, &reloaded.ticket, &[], more).await
 }
 
 fn rendered(answer: Answer, id: &str) -> Response<ApiBody> {

@@ -96,7 +96,8 @@ fn a_mark_ends_with_its_endpoint_also_when_nobody_looked() {
     bench.put("ekiden.toml", &other);
     running.router.wait("the other endpoint", |model| web(model) == ["127.0.0.1:13009 127.0.0.1:13009"]);
     until("the mark to be taken away", || {
-        let text = std::fs::read_to_string(bench.at("run/journal")).unwrap_or_default();
+        let bytes = std::fs::read(bench.at("run/journal")).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
         text.rfind("marks/").is_some_and(|at| !text[at..].contains("\"drain\"")).then_some(())
     });
     running.control.stop();
@@ -196,6 +197,16 @@ fn an_answer_waits_for_the_workers_and_says_when_they_do_not_come() {
     running.router.set(refusal("app:default"));
     assert_eq!(running.put("c", r#"{"address":"127.0.0.1:13003"}"#).code(), "not_applied");
     running.wait("the refusal in the status", |status| status.refused_parts == ["app:default: no"]);
+    running.router.set(refusal("tls:default/web"));
+    assert_eq!(running.put("c", r#"{"address":"127.0.0.1:13013"}"#).code(), "not_applied");
+    running.router.set(refusal("tls:default/other"));
+    assert_eq!(running.put("c", r#"{"address":"127.0.0.1:13023"}"#).status, 200);
+    // Of a file with several apps none may be refused.
+    running.router.set(refusal("app:two"));
+    let route = |app: &str| json!({ "route": [{ "host": format!("{app}.example"), "cluster": "web" }], "cluster": { "web": { "endpoints": ["127.0.0.1:13030"] } } });
+    let both = json!({ "app": { "one": route("one"), "two": route("two") } }).to_string();
+    let applied = running.ask("POST", "/v1/apply", &both);
+    assert_eq!((applied.status, applied.code()), (503, "not_applied"), "{applied:?}");
     running.router.set(refusal("app:another"));
     assert_eq!(
         running.put("d", r#"{"address":"127.0.0.1:13004"}"#).status,
