@@ -209,9 +209,11 @@ impl State {
             return Ok(state);
         };
         let opened = RunDir::open(path).and_then(|run_dir| {
-            let journal = Journal::open(run_dir.path()).map_err(|error| RunDirError::Unusable {
-                dir: path.to_owned(),
-                reason: format!("its journal cannot be opened: {error}"),
+            let journal = Journal::open_held(run_dir.path(), Some(run_dir.lock())).map_err(|error| {
+                RunDirError::Unusable {
+                    dir: path.to_owned(),
+                    reason: format!("its journal cannot be opened: {error}"),
+                }
             });
             Ok((run_dir, journal?))
         });

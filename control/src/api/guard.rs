@@ -40,11 +40,7 @@ impl Reach {
 const CARRIED: [&str; 4] = ["origin", "x-forwarded-for", "forwarded", "via"];
 
 /// Lets a request through, as whom, or says why not.
-pub(super) fn check<B>(
-    settings: &ApiSettings,
-    reach: Reach,
-    request: &Request<B>,
-) -> Result<Who, Problem> {
+pub(super) fn check<B>(settings: &ApiSettings, reach: Reach, request: &Request<B>) -> Result<Who, Problem> {
     check_host(settings, request)?;
     if let Some(field) = CARRIED.iter().find(|field| request.headers().contains_key(**field)) {
         let detail =

@@ -32,8 +32,16 @@ const AROUND: usize = 512;
 /// An answer as it is kept: one text instead of a tree of values.
 #[derive(Debug)]
 enum Text {
-    Reply { status: u16, value: Box<str>, headers: Vec<(HeaderName, HeaderValue)>, revision: Option<Revision> },
-    Problem { plain: Box<Problem>, more: Box<str> },
+    Reply {
+        status: u16,
+        value: Box<str>,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        revision: Option<Revision>,
+    },
+    Problem {
+        plain: Box<Problem>,
+        more: Box<str>,
+    },
 }
 
 #[derive(Debug)]
@@ -205,8 +213,7 @@ fn shortened(value: &Value) -> String {
     }
     let members = value.as_object().into_iter().flatten();
     let plain = members.filter(|(_, value)| !value.is_array() && !value.is_object());
-    let mut plain: Map<String, Value> =
-        plain.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut plain: Map<String, Value> = plain.map(|(name, value)| (name.clone(), value.clone())).collect();
     plain.insert("shortened".to_owned(), json!(true));
     let text = Value::Object(plain).to_string();
     if text.len() <= WHOLE_MAX { text } else { json!({ "shortened": true }).to_string() }

@@ -280,7 +280,7 @@ impl Connection {
     async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, mut closing: Receiver<bool>) {
         let Connection { api, rules, reach } = self;
         let service = service_fn(move |request| {
-            let (api, rules) = (Arc::clone(&api), rules.borrow().clone());
+            let (api, rules) = (Arc::clone(&api), rules.clone());
             async move { Ok::<_, Infallible>(routes::answer(&api, &rules, reach, request).await) }
         });
         let mut builder = http1::Builder::new();

@@ -91,7 +91,9 @@ pub(super) fn version_changes(api: &Api, ask: &Ask) -> Answer {
     // Before the first there was nothing.
     let old = if from == 0 { None } else { Some(version_words(api, &app, from)?.spec) };
     let all = changes("", old.as_ref(), Some(&new.spec));
-    Ok(Reply::ok(json!({ "from": from, "to": to, "changes": as_json(&all), "changes_omitted": omitted(&all) })))
+    Ok(Reply::ok(
+        json!({ "from": from, "to": to, "changes": as_json(&all), "changes_omitted": omitted(&all) }),
+    ))
 }
 
 fn release_view(app: &AppName, words: &ReleaseWords) -> Value {

@@ -11,6 +11,7 @@ use hyper::header::{
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -44,7 +45,7 @@ static ASKED: AtomicU64 = AtomicU64::new(0);
 /// Answers one request. Never fails: what goes wrong is a problem document.
 pub(super) async fn answer(
     api: &Arc<Api>,
-    settings: &ApiSettings,
+    settings: &Receiver<ApiSettings>,
     reach: Reach,
     request: Request<Incoming>,
 ) -> Response<ApiBody> {
@@ -81,15 +82,18 @@ fn set_id(headers: &mut HeaderMap, id: &str) {
 
 async fn answer_or_watch(
     api: &Arc<Api>,
-    settings: &ApiSettings,
+    settings: &Receiver<ApiSettings>,
     reach: Reach,
     request: Request<Incoming>,
     id: &str,
 ) -> Ended {
     let (method, target) = (request.method().clone(), request.uri().to_string());
-    let who = match guard::check(settings, reach, &request) {
+    let checked = guard::check(&settings.borrow(), reach, &request);
+    let who = match checked {
         Ok(who) => who,
-        Err(problem) => return Ended::Answer(turned_away(api, id, (method.as_str(), &target), problem).await),
+        Err(problem) => {
+            return Ended::Answer(turned_away(api, id, (method.as_str(), &target), problem).await);
+        }
     };
     let path = request.uri().path().to_owned();
     let (operation, captures) = match find(method.as_str(), &path) {
@@ -116,7 +120,7 @@ async fn answer_or_watch(
         Err(problem) => Err(problem),
         Ok(()) => match prepare(operation, captures, request, who).await {
             Err(problem) => Err(problem),
-            Ok(ask) if operation.what == What::Watch => match watch::start(api, &ask) {
+            Ok(ask) if operation.what == What::Watch => match watch::start(api, &ask, settings) {
                 Ok(response) => return Ended::Watch(response),
                 Err(problem) => Err(problem),
             },
@@ -132,12 +136,7 @@ async fn answer_or_watch(
 
 /// Answers somebody who is not let in. Beyond so many a second all of them wait and hear no more than that: nobody tries
 /// tokens or fills the audit log as fast as the network is.
-async fn turned_away(
-    api: &Api,
-    id: &str,
-    (method, target): (&str, &str),
-    problem: Problem,
-) -> Answer {
+async fn turned_away(api: &Api, id: &str, (method, target): (&str, &str), problem: Problem) -> Answer {
     if let Err(too_many) = api.rates.take_stranger(Instant::now()) {
         api.status.update(|status| status.api_rate_limited += 1);
         sleep(STRANGER_WAITS).await;

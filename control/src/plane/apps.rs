@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ekiden_config::{Diagnostic, Source};
 use ekiden_config::diff::{diff, summary};
 use ekiden_config::document::pointer;
 use ekiden_config::doors::Ticket;
 use ekiden_config::names::AppName;
+use ekiden_config::{Diagnostic, Source};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -16,13 +16,13 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::mutate::not_durable;
 use super::{Built, Plane};
 use crate::clock::unix_ms;
-use crate::fnv;
 use crate::desired::changes::{Change, changes};
 use crate::desired::{
     APPS_MAX, ApiApp, ApiApps, AppWords, FORMATIONS, HOSTS, RELEASES, VERSION_BYTES_MAX, VERSIONS,
     VERSIONS_MAX, VersionWords, app_key, formation_key, host_owners, host_writes, numbered_key,
     numbered_prefix, write,
 };
+use crate::fnv;
 use crate::load::{Accepted, Around, accept};
 use crate::problem::Problem;
 use crate::sources::Sources;

@@ -240,9 +240,8 @@ impl Plane {
             (None, _) => true,
         };
         // Whoever owns it: to replace nothing means nothing of a file either.
-        let there = || {
-            !matches!(self.held(draft, &mutation.key, is_dyno(&mutation.change)), Ok(Held::Free) | Err(_))
-        };
+        let there =
+            || !matches!(self.held(draft, &mutation.key, is_dyno(&mutation.change)), Ok(Held::Free) | Err(_));
         if holds && !(mutation.absent && there()) {
             return Ok(());
         }
@@ -460,8 +459,11 @@ impl Plane {
     pub(super) fn forget_apps(&mut self, gone: Vec<AppName>) {
         let mut lost = Vec::new();
         for (place, part) in self.overlay.parts().filter(|(place, _)| gone.contains(&place.app)) {
-            let key =
-                |id: &EndpointId| Key { app: place.app.clone(), cluster: place.cluster.clone(), id: id.clone() };
+            let key = |id: &EndpointId| Key {
+                app: place.app.clone(),
+                cluster: place.cluster.clone(),
+                id: id.clone(),
+            };
             lost.extend(part.endpoints.keys().map(|id| Record::Delete(key(id))));
             lost.extend(part.marks.keys().map(|id| Record::Unmark(key(id))));
         }
@@ -557,13 +559,7 @@ mod tests {
             };
             Record::Put(key(id), Arc::new(endpoint), Standing::Beside)
         };
-        let records = [
-            put("a"),
-            put("b"),
-            Record::Mark(key("f"), true),
-            put("a"),
-            Record::Delete(key("b")),
-        ];
+        let records = [put("a"), put("b"), Record::Mark(key("f"), true), put("a"), Record::Delete(key("b"))];
         assert_eq!(tagged(&records), BTreeSet::from([3]));
     }
 }

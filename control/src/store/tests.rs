@@ -242,6 +242,17 @@ fn a_journal_of_a_later_version_is_left_alone() {
 }
 
 #[test]
+fn the_writer_holds_the_run_directory_as_long_as_it_may_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let run_dir = crate::rundir::RunDir::open(dir.path()).unwrap();
+    let (journal, _) = Journal::open_held(dir.path(), Some(run_dir.lock())).unwrap();
+    drop(run_dir);
+    assert!(crate::rundir::RunDir::open(dir.path()).is_err(), "another would write beside it");
+    drop(journal);
+    crate::rundir::RunDir::open(dir.path()).unwrap();
+}
+
+#[test]
 fn it_is_rewritten_when_most_of_it_is_history_and_keeps_revisions() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open(dir.path());

@@ -46,7 +46,11 @@ fn roles_bound_what_a_token_may_do() {
     let seen = |kind: &str| -> Vec<(String, u64, bool)> {
         let all = audit.body[kind].as_array().unwrap().iter();
         let one = |one: &Value| {
-            (one["who"].as_str().unwrap().to_owned(), one["status"].as_u64().unwrap(), one["revision"].is_u64())
+            (
+                one["who"].as_str().unwrap().to_owned(),
+                one["status"].as_u64().unwrap(),
+                one["revision"].is_u64(),
+            )
         };
         all.map(one).collect()
     };
@@ -219,6 +223,49 @@ fn a_watch_tells_what_is_there_then_what_changes_and_resumes() {
     let running = bench.start();
     let old = running.ask("GET", &format!("/v1/watch?from={from}"), "");
     assert_eq!((old.status, old.code()), (410, "revision_gone"), "{old:?}");
+}
+
+#[test]
+fn only_whole_transactions_are_places_to_resume_from() {
+    let bench = Bench::new(SMALL);
+    let running = bench.start();
+    let mut watch = Watching::begin(&running, "", "");
+    let from = loop {
+        let next = watch.next();
+        if next["type"] == "bookmark" {
+            break next["resume"].as_u64().unwrap();
+        }
+        assert!(next["resume"].is_null(), "what comes behind it in the list is not told yet: {next}");
+    };
+    running.ask("PUT", "/v1/apps/shop", APP);
+    let mut told = Vec::new();
+    while told.iter().all(|one: &Value| one["kind"] != "host" || one["name"] != "shop.example") {
+        let next = watch.next();
+        if next["kind"] != "host" || next["name"] == "shop.example" {
+            told.push(next);
+        }
+    }
+    let last = told.pop().unwrap();
+    assert!(told.iter().all(|one| one["resume"].is_null()), "{told:?}");
+    assert!(last["resume"].as_u64().unwrap() > from && last["resume"] == last["revision"], "{last}");
+}
+
+#[test]
+fn other_tokens_end_watches() {
+    let bench = Bench::new(&format!("{SMALL}\n[control]\ntoken_file = \"token\"\n"));
+    bench.put("token", "a-token-of-16-bytes");
+    let running = bench.start();
+    let fields = "Authorization: Bearer a-token-of-16-bytes\r\n";
+    let mut watch = Watching::begin(&running, "", fields);
+    while watch.next()["type"] != "bookmark" {}
+    bench.put("token", "another-token-of-16-bytes");
+    assert_eq!(running.ask_with("POST", "/v1/reload", fields, "").status, 200);
+    // To the end of the body: its last chunk.
+    let mut line = String::new();
+    while line.trim_end() != "0" {
+        line.clear();
+        assert!(watch.0.read_line(&mut line).unwrap() > 0, "the stream ends as a whole");
+    }
 }
 
 #[test]

@@ -79,8 +79,7 @@ fn end(server: &Server, answer: Result<Value, Failed>, text: impl Fn(&Value) -> 
     match answer {
         Ok(value) => {
             let pending = value["pending"] == true;
-            let printed =
-                if server.json { print(&format!("{value:#}\n")) } else { print(&text(&value)) };
+            let printed = if server.json { print(&format!("{value:#}\n")) } else { print(&text(&value)) };
             if pending { exit::pending() } else { printed }
         }
         Err(failed) => fail(server, failed),
