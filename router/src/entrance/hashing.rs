@@ -4,9 +4,10 @@
 //! start; passwords are kept nowhere. Good verdicts and bad ones have tables of their own, so that a flood of wrong passwords pushes
 //! out none of the good. Does not count clients (the exchange does).
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use aws_lc_rs::{hmac, rand};
@@ -23,6 +24,8 @@ const THREADS: usize = 2;
 pub const LINE_MAX: usize = 256;
 /// How long a verdict is kept, in milliseconds.
 const KEPT_MS: u64 = 60_000;
+/// Requests that may wait for the verdict on one login.
+const JOINED_MAX: usize = 1024;
 /// Verdicts kept, good ones and bad ones each.
 const VERDICTS: usize = 8192;
 
@@ -36,6 +39,9 @@ struct Inner {
     key: hmac::Key,
     good: Verdicts<()>,
     bad: Verdicts<()>,
+    /// Who waits for a verdict that has been asked for, beside the one who asked. At most one entry for each place of the line and
+    /// each thread.
+    under_way: Mutex<HashMap<[u8; 32], Vec<oneshot::Sender<bool>>>>,
     started: Instant,
 }
 
@@ -73,6 +79,7 @@ impl Hashing {
             key,
             good: Verdicts::new(VERDICTS),
             bad: Verdicts::new(VERDICTS),
+            under_way: Mutex::default(),
             started: Instant::now(),
         });
         let (jobs, line) = sync_channel(LINE_MAX);
@@ -97,17 +104,46 @@ impl Hashing {
         self.inner.known(&mark).map_or(Known::Unknown(mark), Known::Verdict)
     }
 
+    /// The verdict on a login that is being found out for somebody else: many requests at once with one password are one guess.
+    pub fn join(&self, mark: &[u8; 32]) -> Option<oneshot::Receiver<bool>> {
+        let mut under_way = self.inner.under_way();
+        let waiters = under_way.get_mut(mark).filter(|waiters| waiters.len() < JOINED_MAX)?;
+        let (done, verdict) = oneshot::channel();
+        waiters.push(done);
+        Some(verdict)
+    }
+
     /// Has it found out. None when too many wait already.
     pub fn submit(&self, users: Arc<Users>, login: Login, mark: [u8; 32]) -> Option<oneshot::Receiver<bool>> {
         let (done, verdict) = oneshot::channel();
+        let mut under_way = self.inner.under_way();
         match self.jobs.try_send(Job { users, login, mark, done }) {
-            Ok(()) => Some(verdict),
+            Ok(()) => {
+                under_way.entry(mark).or_default();
+                Some(verdict)
+            }
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => None,
         }
     }
 }
 
 impl Inner {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<[u8; 32], Vec<oneshot::Sender<bool>>>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody waits for it; where nobody does, nobody can join any more.
+    fn is_wanted(&self, job: &Job) -> bool {
+        let mut under_way = self.under_way();
+        let joined =
+            under_way.get(&job.mark).is_some_and(|waiters| waiters.iter().any(|one| !one.is_closed()));
+        let wanted = joined || !job.done.is_closed();
+        if !wanted {
+            under_way.remove(&job.mark);
+        }
+        wanted
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -135,9 +171,12 @@ fn work(inner: &Inner, line: &Mutex<Receiver<Job>>) {
         let next = line.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
         // Who has gone away needs no answer.
-        if !job.done.is_closed() {
+        if inner.is_wanted(&job) {
             let verdict = inner.find_out(&job);
-            let _gone_meanwhile = job.done.send(verdict);
+            let joined = inner.under_way().remove(&job.mark).unwrap_or_default();
+            for waiting in joined.into_iter().chain([job.done]) {
+                let _gone_meanwhile = waiting.send(verdict);
+            }
         }
     }
 }

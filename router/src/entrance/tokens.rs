@@ -219,7 +219,7 @@ impl Issuer {
         let fits = |key: &&Key| {
             key.key.family().algorithms().contains(&header.alg)
                 && key.algorithm.is_none_or(|algorithm| algorithm == header.alg)
-                && (header.kid.is_none() || header.kid == key.kid)
+                && (header.kid.is_none() || key.kid.is_none() || header.kid == key.kid)
         };
         let validation = self.validation(header.alg);
         let mut last = Fault::UnknownKey;

@@ -80,7 +80,7 @@ pub async fn ask<D: Downstream>(
     let mut asking =
         Connection::new(Rc::clone(&worker), Rc::clone(&connection.listener), asker, connection.peer);
     let mut busy = Busy::new(&asking);
-    let mut made_here = true;
+    let (mut made_here, mut may_open, mut said) = (true, true, 0);
     if let (Some(cluster), Some(inner)) = (cluster, busy.workspace())
         && put_question(inner, ws, words)
     {
@@ -91,6 +91,10 @@ pub async fn ask<D: Downstream>(
         asking.deadline.set_busy(true);
         forward::forward(&mut asking, inner, listener, Arc::clone(question), cluster).await;
         made_here = inner.trace.router_made;
+        said = inner.response.status;
+    } else {
+        // The client must not choose that nothing is asked.
+        may_open = false;
     }
     drop(busy);
     let answer = asking.stream;
@@ -110,7 +114,13 @@ pub async fn ask<D: Downstream>(
         }
         _ => {
             count(Ruling::Failed);
-            if words.fail_open { Ok(()) } else { Err(Stop::Cause(Cause::AuthorizerFailed)) }
+            // It has said no, though not to the end.
+            let is_refusal = (300..=499).contains(&said);
+            if words.fail_open && may_open && !is_refusal {
+                Ok(())
+            } else {
+                Err(Stop::Cause(Cause::AuthorizerFailed))
+            }
         }
     }
 }
@@ -118,9 +128,13 @@ pub async fn ask<D: Downstream>(
 /// Writes the question into a workspace of its own, as a head that passes the judge of all heads.
 fn put_question(inner: &mut Workspace, ws: &Workspace, words: &Authorizer) -> bool {
     let request = &ws.request;
-    let mut text = format!("GET {} HTTP/1.1\r\n", words.path).into_bytes();
-    let host = request.head.known(FieldId::Host);
-    put_field(&mut text, b"Host", host.unwrap_or(request.host.as_bytes()));
+    let host = request.head.known(FieldId::Host).unwrap_or(request.host.as_bytes());
+    // Only HTTP/1.0 may lack it; the question then goes to the endpoint by its address.
+    let version = if host.is_empty() { "1.0" } else { "1.1" };
+    let mut text = format!("GET {} HTTP/{version}\r\n", words.path).into_bytes();
+    if !host.is_empty() {
+        put_field(&mut text, b"Host", host);
+    }
     for (id, name, value) in request.head.iter() {
         let is_body =
             matches!(id, FieldId::Host | FieldId::ContentLength | FieldId::Expect | FieldId::Trailer);
@@ -133,7 +147,13 @@ fn put_question(inner: &mut Workspace, ws: &Workspace, words: &Authorizer) -> bo
         }
     }
     put_field(&mut text, METHOD, request.method().as_bytes());
-    put_field(&mut text, URI, request.target().as_bytes());
+    // In the form that routes are found by and endpoints get: the service judges what will be served.
+    let mut uri = if request.raw_path() == "*" { "*".to_owned() } else { ws.path.clone() };
+    if let Some(query) = request.query() {
+        uri.push('?');
+        uri.push_str(query);
+    }
+    put_field(&mut text, URI, uri.as_bytes());
     text.extend_from_slice(b"\r\n");
     inner.begin();
     let rules = Rules { fields: FIELDS_MAX, allow_underscore: true };

@@ -156,6 +156,10 @@ fn judge_credentials(worker: &Worker, auth: &Auth, ws: &mut Workspace, app: &App
         KeyState::Known(id) => {
             count(Step::ApiKey, Ruling::Allowed);
             let_pass(auth, ws, &id);
+            // Nobody has judged it, and the endpoint may take it for judged.
+            if auth.users.is_some() || auth.tokens.is_some() {
+                ws.request.head.remove(b"authorization");
+            }
             ws.entrance.key = KeyState::Known(id);
             return Ok(false);
         }
@@ -353,6 +357,14 @@ async fn verify<D>(
     let worker = std::rc::Rc::clone(&connection.worker);
     let keyring = &worker.shared.keyring;
     let Some((_, hashing)) = keyring.users(&password.name) else { return Err(Cause::CredentialsUnavailable) };
+    let name = password.login.name().to_owned();
+    if let Some(verdict) = hashing.join(&password.mark) {
+        return match await_verdict(connection, verdict).await {
+            Some(true) => Ok(name),
+            Some(false) => Err(Cause::CredentialsRefused),
+            None => Err(Cause::CredentialsBusy),
+        };
+    }
     let peer = connection.peer.map(|peer| peer.ip());
     let asked = Asked {
         client: client_address(listener, &ws.request.head, peer),
@@ -370,7 +382,6 @@ async fn verify<D>(
         ws.limits.refuse(&refusal, turn.now_ns);
         return Err(Cause::CredentialsThrottled);
     }
-    let name = password.login.name().to_owned();
     let Some(verdict) = hashing.submit(password.users, password.login, password.mark) else {
         give_back(&mut takes);
         return Err(Cause::CredentialsBusy);

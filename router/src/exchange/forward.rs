@@ -32,7 +32,7 @@ use crate::exchange::request_out::write_request;
 use crate::exchange::{
     After, Workspace, evidence, grpc, overload, proxy_out, run, shard, trace, tunnel, upgrade,
 };
-use crate::http2::endpoint::{Wanted, connection};
+use crate::http2::endpoint::{Share, Wanted, connection};
 use crate::pool::Return;
 use crate::stream::Stream;
 use crate::tls::stream::TlsError;
@@ -433,7 +433,13 @@ impl<'a> Forward<'a> {
         let version = self.cluster.cluster.policy.send_proxy;
         let header = version.map(|version| proxy_out::header(version, connection, ws, self.listener));
         let connected = home.connected.take();
-        let result = connect(&worker, &self.cluster, endpoint, limit, (header.as_deref(), connected)).await;
+        // As for a pooled one: what is replayed or becomes a tunnel has a connection of its own.
+        let shares = self.cluster.cluster.policy.protocol == Protocol::Http2
+            && !self.replayed
+            && ws.upgrade.is_none()
+            && header.is_none();
+        let with = (header.as_deref(), connected);
+        let result = connect(&worker, &self.cluster, endpoint, limit, with, shares).await;
         let took_us = worker.clock.read().us_since(began);
         let shard = stats.shard(worker.id);
         if worker.is_forced() {
@@ -745,8 +751,42 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// Connects, sends what the connection is to begin with, and finds what is spoken on it.
+/// Connects, sends what the connection is to begin with, and finds what is spoken on it. Where the connection is one that many
+/// `share`, one that is being opened will do.
 async fn connect(
+    worker: &Worker,
+    cluster: &ClusterTable,
+    endpoint: &EndpointEntry,
+    limit: Duration,
+    with: (Option<&[u8]>, Option<Connected>),
+    shares: bool,
+) -> Result<(Stream, Option<Connected>), Cause> {
+    if !shares {
+        return open(worker, cluster, endpoint, limit, with).await;
+    }
+    let began_ms = worker.now_ms();
+    let secure = cluster.cluster.policy.tls.is_some();
+    let share = worker.http2_pool.share(endpoint.cell.uid(), || worker.turn_ms(), secure);
+    match tokio::time::timeout(limit, share).await {
+        Err(_) => Err(Cause::ConnectTimeout),
+        Ok(Share::Failed(cause)) => Err(cause),
+        Ok(Share::Stream(stream)) => {
+            cluster.cell.shard(worker.id).http2_streams.add(1);
+            Ok((Stream::Http2(Box::new(stream)), None))
+        }
+        Ok(Share::Open(opener)) => {
+            let waited = Duration::from_millis(worker.now_ms().saturating_sub(began_ms));
+            let opened = open(worker, cluster, endpoint, limit.saturating_sub(waited), with).await;
+            if let Err(cause) = &opened {
+                opener.fail(*cause);
+            }
+            opened
+        }
+    }
+}
+
+/// Opens a connection within a time.
+async fn open(
     worker: &Worker,
     cluster: &ClusterTable,
     endpoint: &EndpointEntry,

@@ -146,6 +146,13 @@ pub fn refresh(worker: &Worker, ws: &mut Workspace, total_ms: Option<u64>) {
     let from = at + b"\r\ngrpc-timeout: ".len();
     let length = memchr::memchr(b'\r', out.get(from..).unwrap_or(&[])).unwrap_or(0);
     out.splice(from..from + length, left.bytes());
+    // The other deadline may stand behind it, and be written anew next.
+    if let Some((start, end)) = &mut ws.tries.deadline_field
+        && *start > from
+    {
+        let moved = |place: usize| (place + left.len()).saturating_sub(length);
+        (*start, *end) = (moved(*start), moved(*end));
+    }
 }
 
 /// A response's head has come: the status stands in it when there is nothing else, and gRPC-web has it turned.
@@ -164,12 +171,17 @@ pub fn take_head(ws: &mut Workspace) {
 pub fn evidence(ws: &Workspace, call: &Call, peer: Option<Cause>) -> Option<Evidence> {
     match (call.said, ws.response.status) {
         (Some(said), _) => Evidence::of_grpc(said, call.has_deadline(), peer),
-        // It answers requests, and not as a server of gRPC does.
-        (None, 200) if ws.web.is_some() || !call.kind.is_web() => {
+        // It answers calls, and not to their end. What is no server of gRPC is not judged as one: a client chooses what it calls
+        // its request.
+        (None, 200) if answers_calls(ws) && (ws.web.is_some() || !call.kind.is_web()) => {
             Evidence::of_grpc(GrpcStatus::Unknown, call.has_deadline(), peer)
         }
         (None, status) => Evidence::of_status(status, peer),
     }
+}
+
+fn answers_calls(ws: &Workspace) -> bool {
+    ws.response.head.get(b"content-type").and_then(Kind::of).is_some()
 }
 
 /// How the call ended for its client; none when that is not known. Ends the call, and counts it at its route.

@@ -514,7 +514,9 @@ pub fn body_limit(listener: &Listener, entry: &RouteEntry) -> Option<u64> {
 
 /// Whether the connection can go on after an answer that did not read the body.
 pub fn may_keep(worker: &Worker, ws: &Workspace) -> bool {
-    ws.request.keep_alive && ws.request.framing == Framing::None && !worker.is_leaving()
+    // Behind a request for another protocol come bytes of that protocol, which are no request.
+    let is_switching = ws.request.asks_upgrade && !ws.client_in.is_empty();
+    ws.request.keep_alive && ws.request.framing == Framing::None && !is_switching && !worker.is_leaving()
 }
 
 /// Ends the exchange with an error of the router's own.

@@ -233,3 +233,36 @@ fn a_cluster_of_http2_and_tls_can_be_asked() {
     assert_eq!(served.load(Ordering::SeqCst), 40);
     assert_eq!(ask(&mut router.client(), "GET /no", "").text(), "no entry");
 }
+
+/// The service judges what will be served, and no client chooses that it is not asked.
+#[test]
+fn it_is_told_the_path_that_will_be_served() {
+    let (service, echo) = (Service::start(), Echo::start("one"));
+    let open = WORDS.replace(" }", ", fail = \"open\" }");
+    let router = serve(&service, &echo, &open, "");
+    let mut client = router.client();
+    for target in ["/x/../no", "/x/%2e%2e/no", "/%6eo", "/./no"] {
+        assert_eq!(ask(&mut client, &format!("GET {target}"), "").status, 403, "{target}");
+    }
+    assert_eq!(router.ask("GET /no HTTP/1.0\r\n\r\n").status, 403, "without Host");
+    assert_eq!(echo.requests(), 0);
+}
+
+/// A refusal that breaks off is a refusal.
+#[test]
+fn a_refusal_that_breaks_off_lets_nobody_in() {
+    let origin = Origin::start(|conn| {
+        let Some(request) = conn.request() else { return };
+        let to_the_half = request.fields.iter().any(|(_, value)| value == "/half");
+        let some = if to_the_half { "half" } else { "" };
+        conn.send(format!("HTTP/1.1 403 No\r\nContent-Length: 100\r\n\r\n{some}"));
+    });
+    let service = Service { origin, asked: Arc::default() };
+    let echo = Echo::start("one");
+    let router = serve(&service, &echo, &WORDS.replace(" }", ", fail = \"open\" }"), "");
+    for target in ["/half", "/nothing"] {
+        let response = ask(&mut router.client(), &format!("GET {target}"), "");
+        assert_eq!((response.status, response.code()), (503, "authorizer_failed"), "{target}");
+    }
+    assert_eq!(echo.requests(), 0);
+}

@@ -82,6 +82,10 @@ fn several_kinds_and_the_one_that_is_shown_decides() {
     assert_eq!((seen.all("x-id"), seen.field("x-api-key")), (vec!["acme".to_owned()], None));
     let seen = Seen::from(ask(&mut client, "GET /", &basic("ann", "x")));
     assert_eq!((seen.all("x-id"), seen.field("authorization")), (vec!["ann".to_owned()], None));
+    // Nobody has judged the password: the endpoint must not take it for judged.
+    let both = format!("X-API-Key: second-key\r\n{}", basic("root", "forged"));
+    let seen = Seen::from(ask(&mut client, "GET /", &both));
+    assert_eq!((seen.all("x-id"), seen.field("authorization")), (vec!["acme".to_owned()], None));
     let wrong = ask(&mut client, "GET /", &format!("X-API-Key: wrong\r\n{}", basic("ann", "x")));
     assert_eq!(wrong.code(), "credentials_refused");
     assert_eq!(ask(&mut client, "GET /", "").all("www-authenticate").len(), 2);

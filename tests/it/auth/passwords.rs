@@ -201,3 +201,19 @@ fn a_full_line_is_told_and_workers_go_on() {
     assert_eq!(router.get("/open").status, 200);
     drop(clients);
 }
+
+/// A page brings many requests with one password at once: they are one guess.
+#[test]
+fn many_requests_with_one_password_are_one_guess() {
+    let echo = Echo::start("one");
+    // Long enough that all of them wait for the same verdict.
+    let router = serve_with(&echo, ROUTE, TOP, &[("staff", &user("ann", "right", 12))]);
+    let mut clients: Vec<Client> = (0..60).map(|_| router.client()).collect();
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", basic("ann", "right"));
+    for client in &mut clients {
+        client.send(&request);
+    }
+    for client in &mut clients {
+        assert_eq!(client.read(false).unwrap().status, 200);
+    }
+}

@@ -117,3 +117,45 @@ fn an_endpoint_that_speaks_http1_only() {
         "{response:?}"
     );
 }
+
+/// Requests that come at once where there is no connection yet share what is opened for the first of them.
+#[test]
+fn a_burst_on_a_cold_cluster_opens_few_connections() {
+    for (streams, requests, most) in [(100, 60, 1), (2, 6, 4)] {
+        let endpoint = Endpoint::start(streams);
+        let text = format!(
+            "{}\n[[route]]\ncluster = \"web\"\n",
+            cluster("web", &[endpoint.address], "protocol = \"h2\"")
+        );
+        let top = "workers = 1\ntimeout = { connect = \"15s\", connect_try = \"15s\" }";
+        let router = Ekiden::start(Setup::new(text).top(top));
+        let mut clients: Vec<Client> = (0..requests).map(|_| Client::connect(router.address())).collect();
+        for client in &mut clients {
+            client.send("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n");
+        }
+        endpoint.wait("stream", requests);
+        let connections = endpoint.events("connection").len();
+        assert!(connections <= most, "{connections} for {requests} at {streams}");
+        assert_eq!(get(&router, "/release").status, 200);
+        for mut client in clients {
+            assert_eq!(client.response().text(), "held");
+        }
+    }
+}
+
+/// One that cannot be opened fails all who wait for it, at once.
+#[test]
+fn a_burst_on_an_endpoint_that_is_gone_fails_together() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!("{}\n[[route]]\ncluster = \"web\"\n", cluster("web", &[gone], "protocol = \"h2\""));
+    let router =
+        Ekiden::start(Setup::new(text).top("timeout = { connect = \"15s\", connect_try = \"15s\" }"));
+    let mut clients: Vec<Client> = (0..60).map(|_| Client::connect(router.address())).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    for client in &mut clients {
+        let response = client.response();
+        assert_eq!(response.status, 503, "{response:?}");
+    }
+}

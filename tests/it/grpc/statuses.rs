@@ -83,3 +83,22 @@ fn clients_in_a_hurry_speak_against_nobody() {
     assert!(ejections.clone().all(|line| line.ends_with(" 0")), "{:?}", ejections.collect::<Vec<_>>());
     assert_eq!(router.metric("ekiden_endpoint_ready", &["web"]), 1.0);
 }
+
+/// Who calls its request a call does not make a healthy server of anything else look like a failing one of gRPC.
+#[test]
+fn what_is_no_server_of_grpc_is_not_judged_as_one() {
+    use ekiden_tests::Origin;
+    use ekiden_tests::http2::{ask as ask_plain, get_of, talk};
+    let origin = Origin::hello("hi");
+    let text = format!("{}\n[[route]]\ncluster = \"web\"\n", cluster("web", &[origin.address], ""));
+    let router = Ekiden::start(Setup::new(text).listener("h2c = true"));
+    talk(router.address(), async |client| {
+        for _ in 0..5 {
+            let mut request = get_of("a", "/");
+            request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+            assert_eq!(ask_plain(&client, request).await.unwrap().status, 200);
+        }
+    });
+    until_true("the calls", || router.metric("ekiden_grpc_requests_total", &[]) == 5.0);
+    assert_eq!(router.metric("ekiden_endpoint_failures_total", &[]), 0.0);
+}

@@ -110,3 +110,60 @@ fn a_retry_is_told_less_and_never_comes_too_late() {
     assert_eq!(serve(&busy).ask(&asking("10000")).status, 503);
     assert_eq!(busy.connections(), 1);
 }
+
+/// Both deadlines of a gRPC call are written anew with each try, whatever their lengths become; the head stays a head.
+#[test]
+fn both_deadlines_are_written_anew() {
+    use ekiden_tests::http2::{ask_with, talk};
+    let tries: std::sync::Arc<std::sync::Mutex<Vec<ekiden_tests::Received>>> = std::sync::Arc::default();
+    let kept = std::sync::Arc::clone(&tries);
+    let origin = Origin::start(move |conn| {
+        while let Some(request) = conn.request() {
+            let count = {
+                let mut kept = kept.lock().unwrap();
+                kept.push(request);
+                kept.len()
+            };
+            if count == 3 {
+                conn.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            } else {
+                // Some digits less are left of either deadline then.
+                std::thread::sleep(std::time::Duration::from_millis(120));
+                conn.send("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n");
+            }
+        }
+    });
+    let route = "timeout = { deadline = true }\nretry = { on = [503], attempts = 3, backoff = \"1ms\" }";
+    let router = InProcess::start(
+        Setup::new(web(&[origin.address], "retry_budget = \"off\"", route)).listener("h2c = true"),
+    );
+    let body = b"X-Smuggled: 1\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n";
+    let reply = talk(router.setup().address(), async |client| {
+        let request = http::Request::put("http://a/call")
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", "10100m")
+            .header("x-request-deadline", "10100")
+            .header("content-length", body.len())
+            .body(())
+            .unwrap();
+        ask_with(&client, request, Some(body), None).await.unwrap()
+    });
+    assert_eq!(reply.status, 200);
+    let tries = tries.lock().unwrap();
+    assert_eq!(tries.len(), 3);
+    for one in tries.iter() {
+        let of = |name: &str| {
+            let all = one.fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+            all.map(|(_, value)| value.as_str()).collect::<Vec<_>>()
+        };
+        let deadline = of("x-request-deadline");
+        assert!(
+            matches!(deadline[..], [one] if one.parse::<u32>().is_ok_and(|left| left <= 10_100)),
+            "{one:?}"
+        );
+        let timeout = of("grpc-timeout");
+        let is_timeout = |text: &str| text.trim_end_matches(['u', 'm', 'S']).parse::<u32>().is_ok();
+        assert!(matches!(timeout[..], [one] if is_timeout(one)), "{one:?}");
+        assert_eq!((one.body.as_slice(), of("x-smuggled").len()), (&body[..], 0));
+    }
+}

@@ -250,6 +250,9 @@ fn question(
         entrance: None,
         rate_limits: None,
         caps: None,
+        // Its own way, and not the route's: what questions take says nothing of requests.
+        retry: None,
+        hedge: None,
         ..(**route).clone()
     };
     let app = &table.app.name;

@@ -17,6 +17,7 @@ use h2::client::SendRequest;
 use rustc_hash::FxHashMap;
 
 use super::connection::{Begun, STREAMS_MAX};
+use super::opening::Openings;
 use super::stream::EndpointStream;
 use crate::tls::Trust;
 
@@ -82,9 +83,13 @@ impl Shared {
         begins
     }
 
+    /// Streams that it carries at once.
+    fn most(&self) -> u32 {
+        u32::try_from(self.sender.current_max_send_streams()).unwrap_or(u32::MAX).min(STREAMS_MAX)
+    }
+
     fn has_room(&self) -> bool {
-        let most = u32::try_from(self.sender.current_max_send_streams()).unwrap_or(u32::MAX).min(STREAMS_MAX);
-        self.mark.open.load(Ordering::Relaxed) < most
+        self.mark.open.load(Ordering::Relaxed) < self.most()
     }
 }
 
@@ -114,6 +119,7 @@ pub struct Wanted<'a> {
 pub struct Http2Pool {
     worker: usize,
     shelves: RefCell<FxHashMap<u64, Shelf>>,
+    openings: Openings,
 }
 
 impl std::fmt::Debug for Http2Pool {
@@ -125,18 +131,40 @@ impl std::fmt::Debug for Http2Pool {
 impl Http2Pool {
     /// None yet.
     pub fn new(worker: usize) -> Self {
-        Self { worker, shelves: RefCell::default() }
+        Self { worker, shelves: RefCell::default(), openings: Openings::default() }
     }
 
-    /// A stream on a connection that has room for one: the fullest such, so that others can go.
+    /// A stream on a connection that has room for one: the oldest such, so that others can go. Looks at no more of them than are
+    /// full, or begin no stream any more: a burst may have left very many.
     pub fn take(&self, uid: u64, now_ms: u64, secure: bool) -> Option<EndpointStream> {
         let mut shelves = self.shelves.borrow_mut();
         let shelf = shelves.get_mut(&uid)?;
-        shelf.connections.retain_mut(|connection| connection.begins(now_ms, secure));
-        let with_room = shelf.connections.iter_mut().filter(|connection| connection.has_room());
-        let fullest = with_room.max_by_key(|connection| connection.mark.open.load(Ordering::Relaxed))?;
-        fullest.idle_since_ms = now_ms;
-        Some(EndpointStream::new(fullest.sender.clone(), secure, Lease::new(&fullest.mark)))
+        let mut place = 0;
+        while let Some(connection) = shelf.connections.get_mut(place) {
+            if !connection.has_room() {
+                place += 1;
+            } else if connection.begins(now_ms, secure) {
+                connection.idle_since_ms = now_ms;
+                return Some(EndpointStream::new(
+                    connection.sender.clone(),
+                    secure,
+                    Lease::new(&connection.mark),
+                ));
+            } else {
+                shelf.connections.remove(place);
+            }
+        }
+        None
+    }
+
+    /// What is being opened.
+    pub(super) fn openings(&self) -> &Openings {
+        &self.openings
+    }
+
+    /// Streams that one connection to this incarnation carries, where one is known.
+    pub(super) fn streams_each(&self, uid: u64) -> Option<u32> {
+        self.shelves.borrow().get(&uid)?.connections.last().map(Shared::most)
     }
 
     /// Keeps a new connection, has it driven, and gives its first stream. `connected` is held as long as it is open.
