@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -51,6 +51,8 @@ impl std::error::Error for ClientError {}
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
+    /// Its entity tag, if it has one.
+    pub tag: Option<String>,
     /// The document: what was asked for, or a problem.
     pub value: Value,
 }
@@ -129,12 +131,13 @@ impl Client {
         tokio::spawn(connection);
         let response = sender.send_request(self.request(asking)?).await.map_err(failed)?;
         let status = response.status().as_u16();
+        let tag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
         let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
         let body = body.map_err(|error| self.unreachable(&error.to_string()))?.to_bytes();
         let value = serde_json::from_slice(&body).map_err(|error| {
             ClientError::NotAnAnswer(format!("{} does not answer as a control API: {error}", self.address))
         })?;
-        Ok(Answer { status, value })
+        Ok(Answer { status, tag, value })
     }
 
     fn request(&self, asking: Asking) -> Result<Request<Full<Bytes>>, ClientError> {

@@ -28,7 +28,7 @@ use crate::plane::{Inlets, Outlets, Plane, ReloadReply, ViewCell, follow, render
 use crate::rundir::{self, RunDir, RunDirError};
 use crate::settings::has_side_listener;
 use crate::status::{Reload, Status, StatusCell};
-use crate::store::{self, Journal, Record, Store};
+use crate::store::{self, Journal, Object, Record, Store};
 use crate::watch::watch;
 
 /// Mutations that may wait for the loop; further ones wait in their connections.
@@ -209,9 +209,11 @@ impl State {
             return Ok(state);
         };
         let opened = RunDir::open(path).and_then(|run_dir| {
-            let journal = Journal::open(run_dir.path()).map_err(|error| RunDirError::Unusable {
-                dir: path.to_owned(),
-                reason: format!("its journal cannot be opened: {error}"),
+            let journal = Journal::open_held(run_dir.path(), Some(run_dir.lock())).map_err(|error| {
+                RunDirError::Unusable {
+                    dir: path.to_owned(),
+                    reason: format!("its journal cannot be opened: {error}"),
+                }
             });
             Ok((run_dir, journal?))
         });
@@ -220,6 +222,8 @@ impl State {
             Err(error @ RunDirError::Unusable { .. }) => {
                 tracing::error!(%error, "nothing is durable: no last good table, and the API changes nothing");
                 status.update(|status| status.run_dir_error = Some(error.to_string()));
+                // What it can still be read of goes on serving.
+                state.overlay = peeked(path, status);
             }
             Ok((run_dir, (journal, loud))) => {
                 if let Some(loud) = &loud {
@@ -239,20 +243,40 @@ impl State {
     }
 }
 
-/// What the store has of endpoints and drain marks. An object that cannot be read is left where it is, loudly.
+/// What the store has of endpoints and drain marks.
 fn overlay(store: &dyn Store) -> Overlay {
     let mut overlay = Overlay::default();
     for prefix in [store::ENDPOINTS, store::MARKS] {
-        for object in store.list(prefix, None, usize::MAX).objects {
-            match Record::read(&object) {
-                Ok(record) => record.iter().for_each(|record| overlay.apply(record)),
-                Err(error) => {
-                    tracing::error!(key = %object.key, %error, "an object of the store cannot be read");
-                }
+        lay(&mut overlay, &store.list(prefix, None, usize::MAX).objects);
+    }
+    overlay
+}
+
+/// As [`overlay`], of a journal that can only be read.
+fn peeked(dir: &Path, status: &StatusCell) -> Overlay {
+    let mut overlay = Overlay::default();
+    for prefix in [store::ENDPOINTS, store::MARKS] {
+        match store::peek(dir, prefix) {
+            Ok(objects) => lay(&mut overlay, &objects),
+            Err(error) => {
+                let kind = prefix.trim_end_matches('/');
+                let why = format!("{kind} of the journal in {} are not served: {error}", dir.display());
+                tracing::error!("{why}");
+                status.update(|status| status.journal_error = Some(why));
             }
         }
     }
     overlay
+}
+
+/// Takes stored objects in. One that cannot be read is left where it is, loudly.
+fn lay(overlay: &mut Overlay, objects: &[Object]) {
+    for object in objects {
+        match Record::read(object) {
+            Ok(record) => record.iter().for_each(|record| overlay.apply(record)),
+            Err(error) => tracing::error!(key = %object.key, %error, "an object of the store cannot be read"),
+        }
+    }
 }
 
 /// When the file names the run directory, leaves word of it where a start without a readable file looks.
@@ -443,6 +467,8 @@ fn plane(
         ticket: Ticket::new(),
         store,
         unmark: Vec::new(),
+        unmark_due: false,
+        deleted: Default::default(),
         started_with,
         status: status.clone(),
         view: view.clone(),

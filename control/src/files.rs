@@ -3,26 +3,55 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes a file of mode 0600 beside `path`, syncs it, renames it over `path` and syncs the directory. Blocking.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".new");
-    let fresh = path.with_file_name(name);
-    let written = write_synced(&fresh, bytes).and_then(|()| fs::rename(&fresh, path));
-    if written.is_err() {
-        // Best effort: a half-written file on a full disk only makes matters worse.
-        let _ = fs::remove_file(&fresh);
-    }
-    written?;
+    Fresh::write(path, bytes)?.put()?;
     sync_dir(path)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+/// A new version of a file, written and synced beside it.
+#[derive(Debug)]
+pub(crate) struct Fresh<'p> {
+    path: &'p Path,
+    beside: PathBuf,
+    file: File,
+}
+
+impl<'p> Fresh<'p> {
+    /// Writes the new version; the file itself is as it was. Blocking.
+    pub(crate) fn write(path: &'p Path, bytes: &[u8]) -> io::Result<Self> {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(".new");
+        let beside = path.with_file_name(name);
+        // What a killed process left behind.
+        let _ = fs::remove_file(&beside);
+        let written = write_synced(&beside, bytes);
+        if written.is_err() {
+            // Best effort: a half-written file on a full disk only makes matters worse.
+            let _ = fs::remove_file(&beside);
+        }
+        Ok(Self { path, beside, file: written? })
+    }
+
+    /// Renames it into place and answers with the very file that stands there now, open for appending: to open the path again
+    /// may fail, and whoever goes on with the old file writes to one that nobody finds. Durable once the directory is synced.
+    pub(crate) fn put(self) -> io::Result<File> {
+        let Self { path, beside, file } = self;
+        if let Err(error) = fs::rename(&beside, path) {
+            let _ = fs::remove_file(&beside);
+            return Err(error);
+        }
+        Ok(file)
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut file = OpenOptions::new().create_new(true).append(true).read(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 /// Makes a created or renamed entry durable by syncing the directory that holds it.

@@ -305,10 +305,14 @@ impl Kept {
     fn find(options: &Options, process: Option<&Process>) -> Self {
         let last_good = find_last_good(options, process);
         let dir = find_run_dir(options, process);
-        // What cannot be read is said when the journal is opened.
-        let objects = |prefix| {
-            let read = dir.as_deref().map(|dir| store::peek(dir, prefix).unwrap_or_default());
-            read.unwrap_or_default()
+        let objects = |prefix: &str| {
+            let Some(dir) = dir.as_deref() else { return Vec::new() };
+            store::peek(dir, prefix).unwrap_or_else(|error| {
+                // Not the same as none: whatever the API had there is missing now.
+                let kind = prefix.trim_end_matches('/');
+                tracing::error!(%error, dir = %dir.display(), "{kind} of the journal cannot be read");
+                Vec::new()
+            })
         };
         let recorded = host_owners(&objects(desired::HOSTS));
         let saved = last_good.as_ref().ok().and_then(Option::as_ref);

@@ -12,6 +12,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::{files, fnv};
 
@@ -57,12 +58,16 @@ impl fmt::Display for RunDirError {
 
 impl std::error::Error for RunDirError {}
 
-/// A locked run directory. The lock ends with the value (or with the process, however it ends).
+/// A locked run directory. The lock ends with the value and all its [`Lock`]s (or with the process, however it ends).
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
-    _lock: File,
+    lock: Lock,
 }
+
+/// Keeps a run directory locked: held by whoever may still write there.
+#[derive(Debug, Clone)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] Arc<File>);
 
 impl RunDir {
     /// Makes the directory with mode 0700 when it is missing, and takes its lock.
@@ -89,7 +94,12 @@ impl RunDir {
             .set_len(0)
             .and_then(|()| lock.rewind())
             .and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock: Lock(Arc::new(lock)) })
+    }
+
+    /// Another hold on the lock.
+    pub(crate) fn lock(&self) -> Lock {
+        self.lock.clone()
     }
 
     /// Where it is.

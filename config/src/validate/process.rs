@@ -250,7 +250,8 @@ fn control(
                 "a TCP control address beside inbound or outbound listeners needs `control.token_file`";
             scope.report.error_help(text.span, "control_needs_token", message, help);
         } else if !tcp.ip().is_loopback() {
-            let message = "the control API is reachable from outside and has no token";
+            let message =
+                "the control API is reachable from outside and has no token: it refuses every request";
             scope.report.warning(text.span, "control_open", message, help);
         }
     }

@@ -14,11 +14,10 @@ use super::operations::Part;
 use super::reply::{Answer, Reply, gone};
 use super::request::Ask;
 use super::{Api, body, reply};
-use crate::desired::changes::as_json;
+use crate::desired::changes::{as_json, omitted};
 use crate::desired::merge::merged;
 use crate::desired::{APPS, AppWords, VERSIONS, VersionWords, app_key, numbered_key, words};
-use crate::fnv;
-use crate::plane::{AppEdit, AppsChange, AppsDone, View};
+use crate::plane::{AppEdit, AppsChange, AppsDone, View, file_tag};
 use crate::problem::Problem;
 use crate::store::Revision;
 
@@ -80,7 +79,7 @@ pub(super) fn current(api: &Api, view: &View, app: &AppName) -> Result<Option<Cu
         adopted: false,
         version: None,
         revision: 0,
-        tag: format!("\"f{}\"", fnv::hex_of(source.text.as_bytes())),
+        tag: file_tag(source),
     }))
 }
 
@@ -106,7 +105,9 @@ async fn change(api: &Api, ask: &Ask, why: &str, make: &Make<'_>) -> Answer {
             Edit::Spec(spec, place) => (Some(spec), place),
         };
         let expected = current.as_ref().map_or(0, |current| current.revision);
-        let edit = AppEdit { app: app.clone(), spec, expected, place };
+        let made_from = current.as_ref().filter(|current| current.revision == 0);
+        let made_from = made_from.map(|current| current.tag.clone());
+        let edit = AppEdit { app: app.clone(), spec, expected, made_from, place };
         match send(api, ask, vec![edit], why).await {
             Err(problem) if problem.code == "conflict" && left > 0 => {
                 if ask.conditions.matches.is_some() || ask.conditions.absent {
@@ -143,15 +144,15 @@ async fn changed(api: &Api, ask: &Ask, done: AppsDone, made: Option<String>) -> 
         "revision": done.revision,
         "changed": !done.changes.is_empty(),
         "changes": as_json(&done.changes),
+        "changes_omitted": omitted(&done.changes),
         "summary": done.summary,
         "warnings": done.warnings,
         "versions": versions.collect::<Map<_, _>>(),
         "dry_run": ask.flag("dry_run"),
     });
-    let part =
-        done.versions.keys().next().filter(|_| done.versions.len() == 1).map(|app| format!("app:{app}"));
+    let parts: Vec<reply::Part> = done.versions.keys().cloned().map(reply::Part::App).collect();
     let mut reply = if done.revision.is_some() {
-        reply::applied(api, &done.ticket, part.as_deref(), more).await?
+        reply::applied(api, &done.ticket, &parts, more).await?
     } else {
         let mut more = more;
         if let Some(members) = more.as_object_mut() {
@@ -459,6 +460,10 @@ fn apps_of(ask: &Ask) -> Result<Vec<(AppName, Value, String)>, Problem> {
 }
 
 pub(super) async fn apply(api: &Api, ask: &Ask) -> Answer {
+    if ask.flag("prune") && ask.text("app").is_some() {
+        let detail = "prune deletes the apps that a file of apps does not name: the file of one app (`app`) names no others";
+        return Err(Problem::new(400, "bad_parameter", detail));
+    }
     let wanted = apps_of(ask)?;
     if let Some((_, _, at)) = wanted.iter().find(|(_, spec, _)| !spec.is_object()) {
         return Err(Problem::at(422, "bad_value", at, "an app is a table"));
@@ -471,7 +476,8 @@ pub(super) async fn apply(api: &Api, ask: &Ask) -> Answer {
         };
         for (app, spec, at) in &wanted {
             let place = (String::new(), at.clone());
-            edits.push(AppEdit { app: app.clone(), spec: Some(spec.clone()), expected: stored(app), place });
+            let (spec, expected) = (Some(spec.clone()), stored(app));
+            edits.push(AppEdit { app: app.clone(), spec, expected, made_from: None, place });
         }
         if ask.flag("prune") {
             edits.extend(pruned(api, &wanted));
@@ -493,7 +499,8 @@ fn pruned(api: &Api, wanted: &[(AppName, Value, String)]) -> Vec<AppEdit> {
     let gone = objects.filter_map(|object| {
         let name = object.key.strip_prefix(APPS).filter(|name| !named.contains(name))?;
         let place = (String::new(), String::new());
-        Some(AppEdit { app: AppName::new(name).ok()?, spec: None, expected: object.modified, place })
+        let (app, expected) = (AppName::new(name).ok()?, object.modified);
+        Some(AppEdit { app, spec: None, expected, made_from: None, place })
     });
     gone.collect()
 }

@@ -1,7 +1,8 @@
 //! The audit log: who asked for which change, and how it ended. Never what was in a body, never a token.
 //!
 //! One line of JSON each, in `audit.log` of the run directory, and the last ones in memory for `GET /v1/audit`. Written behind
-//! the answer; what cannot be kept is counted and said loudly.
+//! the answer; what cannot be kept is counted and said loudly. Who is not let through is noted apart, and only so often in the
+//! file: no stranger pushes out what others changed.
 
 use std::collections::VecDeque;
 use std::fs::{self, OpenOptions};
@@ -20,6 +21,10 @@ const NAME: &str = "audit.log";
 const FILE_MAX: u64 = 16 << 20;
 /// Records in memory.
 const RECENT_MAX: usize = 1000;
+/// Records of those who were not let through, in memory.
+const REFUSALS_MAX: usize = 200;
+/// Of these, so many a minute go to the file.
+const REFUSALS_A_MINUTE: u64 = 60;
 /// Records that may wait to be written.
 const WAITING_MAX: usize = 10_000;
 
@@ -34,6 +39,18 @@ pub(crate) struct Audit {
 struct Recent {
     records: VecDeque<Value>,
     dropped: u64,
+    refusals: VecDeque<Value>,
+    /// Of this minute since the epoch, so many went to the file.
+    written: (u64, u64),
+    /// So many did not.
+    unwritten: u64,
+}
+
+fn keep(records: &mut VecDeque<Value>, most: usize, record: Value) {
+    if records.len() >= most {
+        records.pop_front();
+    }
+    records.push_back(record);
 }
 
 impl Audit {
@@ -58,16 +75,13 @@ impl Audit {
 
     /// Notes a change that was asked for; whether it may be written down too.
     pub(super) fn note(&self, record: Value) -> bool {
-        let full = self.outlet.as_ref().is_some_and(|outlet| outlet.try_send(format!("{record}\n")).is_err());
+        let full = self.send(&record);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if full {
             recent.dropped += 1;
         }
         let dropped = recent.dropped;
-        if recent.records.len() >= RECENT_MAX {
-            recent.records.pop_front();
-        }
-        recent.records.push_back(record);
+        keep(&mut recent.records, RECENT_MAX, record);
         drop(recent);
         if full {
             tracing::error!(
@@ -78,10 +92,39 @@ impl Audit {
         !full
     }
 
+    /// Whether there is no room for a record on its way to the file.
+    fn send(&self, record: &Value) -> bool {
+        self.outlet.as_ref().is_some_and(|outlet| outlet.try_send(format!("{record}\n")).is_err())
+    }
+
+    /// Notes who was not let through; false when the file should have it and cannot.
+    pub(super) fn refused(&self, record: Value) -> bool {
+        let minute = record.get("unix_ms").and_then(Value::as_u64).unwrap_or_default() / 60_000;
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.written.0 != minute {
+            recent.written = (minute, 0);
+        }
+        let writes = recent.written.1 < REFUSALS_A_MINUTE;
+        if writes {
+            recent.written.1 += 1;
+        } else {
+            recent.unwritten += 1;
+        }
+        let full = writes && self.send(&record);
+        recent.dropped += u64::from(full);
+        keep(&mut recent.refusals, REFUSALS_MAX, record);
+        !full
+    }
+
     /// The last records, newest last.
     pub(super) fn recent(&self) -> Value {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        json!({ "records": recent.records, "dropped": recent.dropped })
+        json!({
+            "records": recent.records,
+            "dropped": recent.dropped,
+            "refusals": recent.refusals,
+            "refusals_unwritten": recent.unwritten,
+        })
     }
 }
 
@@ -110,6 +153,21 @@ fn append(path: &PathBuf, line: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strangers_push_nothing_out() {
+        let audit = Audit::start(None);
+        audit.note(json!({ "who": "ann" }));
+        for n in 0..10_000 {
+            audit.refused(json!({ "unix_ms": 60_000 + n, "who": "nobody" }));
+        }
+        let recent = audit.recent();
+        assert_eq!(recent["records"], json!([{ "who": "ann" }]));
+        assert_eq!(recent["refusals"].as_array().unwrap().len(), REFUSALS_MAX);
+        assert_eq!(recent["refusals_unwritten"], 10_000 - REFUSALS_A_MINUTE);
+        audit.refused(json!({ "unix_ms": 120_000, "who": "nobody" }));
+        assert_eq!(audit.recent()["refusals_unwritten"], 10_000 - REFUSALS_A_MINUTE, "another minute");
+    }
 
     #[test]
     fn the_last_records_are_kept_and_all_are_written() {

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use ekiden_config::model::Address;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap};
 use hyper::http::uri::Authority;
 use hyper::{Request, header};
@@ -13,11 +14,33 @@ use super::ApiSettings;
 use super::who::{Role, Tokens, Who};
 use crate::problem::Problem;
 
+/// How far the socket reaches that a request came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// A unix socket: its mode says who may ask.
+    Socket,
+    /// TCP on a loopback address: this machine.
+    Machine,
+    /// TCP on any other address. Who asks there says what he likes in `Host`.
+    Network,
+}
+
+impl Reach {
+    /// That of a bound address.
+    pub(super) fn of(address: &Address) -> Self {
+        match address {
+            Address::Unix(_) => Reach::Socket,
+            Address::Tcp(tcp) if tcp.ip().to_canonical().is_loopback() => Reach::Machine,
+            Address::Tcp(_) => Reach::Network,
+        }
+    }
+}
+
 /// Fields that only a browser or a proxy adds.
 const CARRIED: [&str; 4] = ["origin", "x-forwarded-for", "forwarded", "via"];
 
 /// Lets a request through, as whom, or says why not.
-pub(super) fn check<B>(settings: &ApiSettings, tcp: bool, request: &Request<B>) -> Result<Who, Problem> {
+pub(super) fn check<B>(settings: &ApiSettings, reach: Reach, request: &Request<B>) -> Result<Who, Problem> {
     check_host(settings, request)?;
     if let Some(field) = CARRIED.iter().find(|field| request.headers().contains_key(**field)) {
         let detail =
@@ -25,7 +48,12 @@ pub(super) fn check<B>(settings: &ApiSettings, tcp: bool, request: &Request<B>) 
         return Err(Problem::new(403, "carried_request", detail));
     }
     match &settings.tokens {
-        Tokens::None if tcp && settings.beside_app => {
+        Tokens::None if reach == Reach::Network => {
+            let detail = "on an address that other machines may reach the API needs control.token_file; \
+                          or serve it on a loopback address or a unix socket";
+            Err(Problem::new(403, "token_required", detail))
+        }
+        Tokens::None if reach == Reach::Machine && settings.beside_app => {
             let detail = "with an inbound or outbound listener the API needs control.token_file on TCP; \
                           or serve it on a unix socket";
             Err(Problem::new(403, "token_required", detail))

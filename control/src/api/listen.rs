@@ -29,16 +29,6 @@ pub(super) enum Accepting {
     Unix(UnixStream),
 }
 
-impl Accepting {
-    /// Whether it came over TCP.
-    pub(super) fn is_tcp(&self) -> bool {
-        match self {
-            Accepting::Tcp(_) => true,
-            Accepting::Unix(_) => false,
-        }
-    }
-}
-
 impl Listening {
     /// Binds. A unix socket left behind by a dead process is replaced; one that answers is busy.
     pub(super) fn bind(address: &Address) -> io::Result<Self> {

@@ -10,6 +10,7 @@ mod bounds;
 mod dynos;
 mod entrance;
 mod guard;
+mod idempotency;
 mod limits;
 mod listen;
 mod openapi;
@@ -44,7 +45,9 @@ use crate::plane::{AppsChange, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
 use crate::store::Store;
 pub(crate) use audit::Audit;
-use bounds::{Idempotency, Rates};
+use bounds::Rates;
+use guard::Reach;
+use idempotency::Idempotency;
 use listen::{Accepting, Listening};
 pub(crate) use who::Tokens;
 
@@ -222,6 +225,7 @@ async fn accept(
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (closing, _) = tokio::sync::watch::channel(false);
     let here = settings.borrow().wanted.clone();
+    let reach = Reach::of(listening.address());
     loop {
         let permit = Arc::clone(&permits).acquire_owned();
         let accepted = async {
@@ -241,7 +245,7 @@ async fn accept(
         let rules = settings.clone();
         match stream {
             Ok(stream) => {
-                let connection = Connection { api: Arc::clone(api), rules, tcp: stream.is_tcp() };
+                let connection = Connection { api: Arc::clone(api), rules, reach };
                 let closing = closing.subscribe();
                 tokio::spawn(async move {
                     match stream {
@@ -269,15 +273,15 @@ async fn accept(
 struct Connection {
     api: Arc<Api>,
     rules: Receiver<ApiSettings>,
-    tcp: bool,
+    reach: Reach,
 }
 
 impl Connection {
     async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, mut closing: Receiver<bool>) {
-        let Connection { api, rules, tcp } = self;
+        let Connection { api, rules, reach } = self;
         let service = service_fn(move |request| {
-            let (api, rules) = (Arc::clone(&api), rules.borrow().clone());
-            async move { Ok::<_, Infallible>(routes::answer(&api, &rules, tcp, request).await) }
+            let (api, rules) = (Arc::clone(&api), rules.clone());
+            async move { Ok::<_, Infallible>(routes::answer(&api, &rules, reach, request).await) }
         });
         let mut builder = http1::Builder::new();
         builder

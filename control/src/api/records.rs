@@ -12,7 +12,7 @@ use super::apps::{current, version_words};
 use super::reply::{Answer, Reply};
 use super::request::Ask;
 use crate::clock::unix_ms;
-use crate::desired::changes::{as_json, changes};
+use crate::desired::changes::{as_json, changes, omitted};
 use crate::desired::merge::merged;
 use crate::desired::{
     FormationWords, HOSTS, RELEASES, ReleaseWords, VERSIONS, VersionWords, formation_key, numbered_key,
@@ -91,7 +91,9 @@ pub(super) fn version_changes(api: &Api, ask: &Ask) -> Answer {
     // Before the first there was nothing.
     let old = if from == 0 { None } else { Some(version_words(api, &app, from)?.spec) };
     let all = changes("", old.as_ref(), Some(&new.spec));
-    Ok(Reply::ok(json!({ "from": from, "to": to, "changes": as_json(&all) })))
+    Ok(Reply::ok(
+        json!({ "from": from, "to": to, "changes": as_json(&all), "changes_omitted": omitted(&all) }),
+    ))
 }
 
 fn release_view(app: &AppName, words: &ReleaseWords) -> Value {

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use ekiden_config::doors::{Generation, Ticket, Verdict};
+use ekiden_config::doors::{Generation, Refusal, Ticket, Verdict};
+use ekiden_config::names::AppName;
 use hyper::header::{ETAG, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use super::Api;
 use super::request::Ask;
+use crate::overlay::ClusterKey;
 use crate::plane::verdict;
 use crate::problem::Problem;
 use crate::store::Revision;
@@ -65,8 +67,35 @@ pub(super) fn page(ask: &Ask, word: &str, all: impl Iterator<Item = (String, Val
     Reply::ok(Value::Object(value))
 }
 
-/// Waits until every worker has the table, or answers that it is on its way. `part` is what must not be refused.
-pub(super) async fn applied(api: &Api, ticket: &Ticket, part: Option<&str>, mut more: Value) -> Answer {
+/// A part of a table as the router names it when it refuses it: what a change is about.
+#[derive(Debug, Clone)]
+pub(super) enum Part {
+    /// All of an app.
+    App(AppName),
+    /// A cluster, which an app as a whole is needed for.
+    Cluster(ClusterKey),
+}
+
+impl Part {
+    fn is(&self, refused: &str) -> bool {
+        match self {
+            Part::App(app) => {
+                refused.strip_prefix("app:") == Some(app.as_str())
+                    || refused
+                        .strip_prefix("tls:")
+                        .and_then(|place| place.split_once('/'))
+                        .is_some_and(|(name, _)| name == app.as_str())
+            }
+            Part::Cluster(ClusterKey { app, cluster }) => {
+                refused.strip_prefix("app:") == Some(app.as_str())
+                    || refused.strip_prefix("tls:") == Some(&format!("{app}/{cluster}"))
+            }
+        }
+    }
+}
+
+/// Waits until every worker has the table, or answers that it is on its way. `parts` are what must not be refused.
+pub(super) async fn applied(api: &Api, ticket: &Ticket, parts: &[Part], mut more: Value) -> Answer {
     let ended = timeout(APPLY_WAIT, verdict(ticket)).await;
     let mut with = |generation: Option<Generation>, pending: bool| {
         if let Some(members) = more.as_object_mut() {
@@ -88,10 +117,9 @@ pub(super) async fn applied(api: &Api, ticket: &Ticket, part: Option<&str>, mut 
             Err(Problem::new(503, "not_applied", detail))
         }
         Ok(Verdict::Applied { generation, refused }) => {
-            match refused.iter().find(|refusal| part.is_some_and(|part| refusal.part == part)) {
-                Some(refusal) => {
-                    let detail =
-                        format!("the change is recorded, but the router refused it: {}", refusal.reason);
+            match refused.iter().find(|refusal| parts.iter().any(|part| part.is(&refusal.part))) {
+                Some(Refusal { part, reason }) => {
+                    let detail = format!("the change is recorded, but the router refused {part}: {reason}");
                     Err(Problem::new(503, "not_applied", detail))
                 }
                 None => Ok(Reply::ok(with(Some(generation), false))),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -11,11 +11,14 @@ use hyper::header::{
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
-use super::bounds::{Before, fingerprint};
+use super::guard::Reach;
+use super::idempotency::{Before, fingerprint};
 use super::operations::{Found, Operation, What, find};
-use super::reply::{Answer, Reply, applied, gone};
+use super::reply::{Answer, Part, Reply, applied, gone};
 use super::request::Ask;
 use super::watch::ApiBody;
 use super::who::Role;
@@ -33,18 +36,21 @@ const REQUEST_ID_MAX: usize = 128;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
+/// How long somebody waits who is not let in, when there are too many of them.
+const STRANGER_WAITS: Duration = Duration::from_secs(1);
+
 /// Requests since the start, for ids.
 static ASKED: AtomicU64 = AtomicU64::new(0);
 
 /// Answers one request. Never fails: what goes wrong is a problem document.
 pub(super) async fn answer(
     api: &Arc<Api>,
-    settings: &ApiSettings,
-    tcp: bool,
+    settings: &Receiver<ApiSettings>,
+    reach: Reach,
     request: Request<Incoming>,
 ) -> Response<ApiBody> {
     let id = request_id(request.headers());
-    match answer_or_watch(api, settings, tcp, request, &id).await {
+    match answer_or_watch(api, settings, reach, request, &id).await {
         Ended::Answer(answer) => rendered(answer, &id),
         Ended::Watch(mut response) => {
             set_id(response.headers_mut(), &id);
@@ -76,17 +82,17 @@ fn set_id(headers: &mut HeaderMap, id: &str) {
 
 async fn answer_or_watch(
     api: &Arc<Api>,
-    settings: &ApiSettings,
-    tcp: bool,
+    settings: &Receiver<ApiSettings>,
+    reach: Reach,
     request: Request<Incoming>,
     id: &str,
 ) -> Ended {
     let (method, target) = (request.method().clone(), request.uri().to_string());
-    let who = match guard::check(settings, tcp, &request) {
+    let checked = guard::check(&settings.borrow(), reach, &request);
+    let who = match checked {
         Ok(who) => who,
         Err(problem) => {
-            note(api, id, ("nobody", None), (method.as_str(), &target), &Err(problem.clone()));
-            return Ended::Answer(Err(problem));
+            return Ended::Answer(turned_away(api, id, (method.as_str(), &target), problem).await);
         }
     };
     let path = request.uri().path().to_owned();
@@ -105,7 +111,7 @@ async fn answer_or_watch(
         }
     };
     let writes = operation.method != "GET";
-    let allowed = allow(operation, who.role).and_then(|()| api.rates.take(&who.name, writes, Instant::now()));
+    let allowed = api.rates.take(&who.name, writes, Instant::now()).and_then(|()| allow(operation, who.role));
     if allowed.as_ref().is_err_and(|problem| problem.status == 429) {
         api.status.update(|status| status.api_rate_limited += 1);
     }
@@ -114,7 +120,7 @@ async fn answer_or_watch(
         Err(problem) => Err(problem),
         Ok(()) => match prepare(operation, captures, request, who).await {
             Err(problem) => Err(problem),
-            Ok(ask) if operation.what == What::Watch => match watch::start(api, &ask) {
+            Ok(ask) if operation.what == What::Watch => match watch::start(api, &ask, settings) {
                 Ok(response) => return Ended::Watch(response),
                 Err(problem) => Err(problem),
             },
@@ -126,6 +132,19 @@ async fn answer_or_watch(
         note(api, id, (&by.name, Some(by.role)), (method.as_str(), &target), &answer);
     }
     Ended::Answer(answer)
+}
+
+/// Answers somebody who is not let in. Beyond so many a second all of them wait and hear no more than that: nobody tries
+/// tokens or fills the audit log as fast as the network is.
+async fn turned_away(api: &Api, id: &str, (method, target): (&str, &str), problem: Problem) -> Answer {
+    if let Err(too_many) = api.rates.take_stranger(Instant::now()) {
+        api.status.update(|status| status.api_rate_limited += 1);
+        sleep(STRANGER_WAITS).await;
+        return Err(too_many);
+    }
+    let answer = Err(problem);
+    note(api, id, ("nobody", None), (method, target), &answer);
+    answer
 }
 
 fn allow(operation: &Operation, role: Role) -> Result<(), Problem> {
@@ -171,7 +190,10 @@ fn note(
         "code": code,
         "revision": revision,
     });
-    if !api.audit.note(record) {
+    // Not let through by who asks or how often: nothing was judged.
+    let refusal = matches!(code, Some("role_too_low" | "too_many_requests")) || role.is_none();
+    let noted = if refusal { api.audit.refused(record) } else { api.audit.note(record) };
+    if !noted {
         api.status.update(|status| status.audit_dropped += 1);
     }
 }
@@ -180,7 +202,7 @@ fn note(
 async fn once(api: &Arc<Api>, operation: &'static Operation, ask: Ask, target: &str) -> Answer {
     let Some(key) = ask.headers.get(IDEMPOTENCY_KEY).cloned() else { return act(api, operation, &ask).await };
     let key = key.to_str().unwrap_or_default();
-    let print = fingerprint(operation.method, target, &ask.body);
+    let print = fingerprint(operation.method, target, &ask.headers, &ask.body);
     match api.idempotency.begin(&ask.who.name, key, print, Instant::now())? {
         Before::Done(answer) => answer.map(|mut reply| {
             reply.header(IDEMPOTENCY_REPLAYED, "true");
@@ -191,7 +213,7 @@ async fn once(api: &Arc<Api>, operation: &'static Operation, ask: Ask, target: &
             // Goes on when the client goes away: it will ask again for the answer.
             let ended = tokio::spawn(async move {
                 let answer = act(&api, operation, &ask).await;
-                api.idempotency.end(key, &answer);
+                key.end(&answer, Instant::now());
                 answer
             });
             ended.await.map_err(|_| gone())?
@@ -314,13 +336,13 @@ pub(super) async fn send(
     (matches, absent): (Option<IfMatch>, bool),
 ) -> Answer {
     let (reply, end) = oneshot::channel();
-    let part = format!("app:{}", key.app);
+    let parts = [Part::Cluster(key.place())];
     let mutation = Mutation { key, change, matches, absent, reply };
     api.mutations.send(mutation).await.map_err(|_| gone())?;
     let done = end.await.map_err(|_| gone())??;
-    let mut reply = applied(api, &done.ticket, Some(&part), json!({})).await?;
+    let mut reply = applied(api, &done.ticket, &parts, json!({})).await?;
     reply.revision = done.revision;
-    if let Some(revision) = done.revision.filter(|_| !done.deleted) {
+    if let Some(revision) = done.revision.filter(|_| done.tagged) {
         reply.tag(&format!("\"{revision}\""));
     }
     Ok(reply)
@@ -336,7 +358,7 @@ async fn reload(api: &Api) -> Answer {
         "refused_apps": reloaded.refused_apps,
         "diagnostics": as_json(&reloaded.diagnostics),
     });
-    applied(api, &reloaded.ticket, None, more).await
+    applied(api, &reloaded.ticket, &[], more).await
 }
 
 fn rendered(answer: Answer, id: &str) -> Response<ApiBody> {

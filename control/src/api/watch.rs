@@ -1,8 +1,9 @@
 //! `GET /v1/watch`: changes of objects as they happen, as Server-Sent Events or as lines of JSON.
 //!
-//! A watch begins after a revision; without one it tells first what is there. Who comes back with the last revision it saw
-//! (`?from=`, or `Last-Event-ID`) misses nothing; when that is too old, the answer is 410 and it begins anew. A bookmark every
-//! 15 s tells the newest revision and that the connection lives.
+//! A watch begins after a revision; without one it tells first what is there. Who comes back with the last `resume` it saw
+//! (`?from=`; of Server-Sent Events the last id) misses nothing; when that is too old, the answer is 410 and it begins anew.
+//! Only the end of a transaction is a place to resume from. A bookmark every 15 s tells one, and that the connection lives.
+//! A watch ends when the tokens change, and when its client takes nothing for 30 s.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,8 +18,8 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::Api;
 use super::request::Ask;
+use super::{Api, ApiSettings, Tokens};
 use crate::desired::{APPS, FORMATIONS, HOSTS, RELEASES, VERSIONS};
 use crate::plane::not_durable;
 use crate::problem::Problem;
@@ -30,6 +31,8 @@ const WATCHES_MAX: usize = 32;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(15);
 /// Pieces of a stream that wait for a slow client; then its watch waits.
 const PIECES_MAX: usize = 16;
+/// How long a client may take nothing while changes wait for it.
+const STALLED_MAX: Duration = Duration::from_secs(30);
 /// Changes taken from the store at a time.
 const EVENTS_MAX: usize = 256;
 /// Objects told at a time at the beginning.
@@ -86,7 +89,11 @@ enum Form {
 }
 
 /// Begins a watch.
-pub(super) fn start(api: &Arc<Api>, ask: &Ask) -> Result<Response<ApiBody>, Problem> {
+pub(super) fn start(
+    api: &Arc<Api>,
+    ask: &Ask,
+    settings: &watch::Receiver<ApiSettings>,
+) -> Result<Response<ApiBody>, Problem> {
     let store = Arc::clone(api.store.as_ref().ok_or_else(not_durable)?);
     let accept = ask.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = if accept.contains("text/event-stream") { Form::Events } else { Form::Lines };
@@ -115,10 +122,15 @@ pub(super) fn start(api: &Arc<Api>, ask: &Ask) -> Result<Response<ApiBody>, Prob
         Problem::new(503, "too_many_watches", format!("{WATCHES_MAX} watches are open, which is the bound"))
     })?;
     let (outlet, pieces) = mpsc::channel(PIECES_MAX);
-    let watch = Watch { store, form, outlet };
-    let stop = api.stopped.clone();
+    let watch = Watch { store, form, outlet, patience: STALLED_MAX };
+    let (stop, settings) = (api.stopped.clone(), settings.clone());
+    let tokens = settings.borrow().tokens.clone();
     tokio::spawn(async move {
-        watch.run(from, stop).await;
+        tokio::select! {
+            () = watch.run(from, stop) => {}
+            // Whoever may still look asks again.
+            () = renewed(settings, tokens) => {}
+        }
         drop(permit);
     });
     let mut response = Response::new(ApiBody::Pieces(pieces));
@@ -129,6 +141,15 @@ pub(super) fn start(api: &Arc<Api>, ask: &Ask) -> Result<Response<ApiBody>, Prob
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// Returns when other tokens are in force.
+async fn renewed(mut settings: watch::Receiver<ApiSettings>, tokens: Tokens) {
+    let ended = settings.wait_for(|now| now.tokens != tokens).await.is_err();
+    if ended {
+        // Control ends: another flag says so.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Watches that may be open.
@@ -185,9 +206,12 @@ struct Watch {
     store: Arc<dyn Store>,
     form: Form,
     outlet: mpsc::Sender<Bytes>,
+    /// How long a piece may wait for the client.
+    patience: Duration,
 }
 
-/// The client is gone.
+/// The client is gone, or takes nothing.
+#[derive(Debug)]
 struct Gone;
 
 impl Watch {
@@ -216,7 +240,7 @@ impl Watch {
                 Err(compacted) => {
                     // Too slow by far: it has to begin anew.
                     let gone = json!({ "type": "gone", "revision": at, "oldest": compacted.oldest });
-                    self.tell(&gone, at).await?;
+                    self.tell(gone, None, at).await?;
                     return Ok(());
                 }
                 Ok(events) if events.is_empty() => {
@@ -232,7 +256,7 @@ impl Watch {
                         // Only the end of a transaction is a place to begin from again.
                         let whole = events.get(index + 1).is_none_or(|next| next.revision != event.revision);
                         let id = if whole { event.revision } else { at };
-                        self.tell(&event_view(event), id).await?;
+                        self.tell(event_view(event), whole.then_some(id), id).await?;
                         if whole {
                             at = event.revision;
                         }
@@ -251,7 +275,7 @@ impl Watch {
             let page = self.store.list("", after.as_deref(), OBJECTS_MAX);
             for object in &page.objects {
                 // Not a place to begin from again: what comes behind it in the list has not been told.
-                self.tell(&put_view(object), 0).await?;
+                self.tell(put_view(object), None, 0).await?;
             }
             after = page.objects.last().map(|object| Arc::clone(&object.key));
             if !page.more {
@@ -263,11 +287,15 @@ impl Watch {
     }
 
     async fn bookmark(&mut self, at: Revision) -> Result<(), Gone> {
-        self.tell(&json!({ "type": "bookmark", "revision": at }), at).await
+        self.tell(json!({ "type": "bookmark", "revision": at }), Some(at), at).await
     }
 
-    /// `id` is what a client comes back with; 0 tells none.
-    async fn tell(&mut self, value: &Value, id: Revision) -> Result<(), Gone> {
+    /// `resume` is the place to resume from, when this is one. `id` is what a client of Server-Sent Events comes back with by
+    /// itself; 0 tells none.
+    async fn tell(&mut self, mut value: Value, resume: Option<Revision>, id: Revision) -> Result<(), Gone> {
+        if let (Some(members), Some(resume)) = (value.as_object_mut(), resume) {
+            members.insert("resume".to_owned(), json!(resume));
+        }
         let text = match self.form {
             Form::Lines => format!("{value}\n"),
             Form::Events => {
@@ -276,6 +304,29 @@ impl Watch {
                 format!("{id}event: {kind}\ndata: {value}\n\n")
             }
         };
-        self.outlet.send(Bytes::from(text)).await.map_err(|_| Gone)
+        match timeout(self.patience, self.outlet.send(Bytes::from(text))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Gone),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Journal;
+
+    #[test]
+    fn a_client_that_takes_nothing_ends_its_watch() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Journal::open(dir.path()).unwrap().0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // Nobody reads, and nobody closes.
+        let (outlet, _pieces) = mpsc::channel(1);
+        let mut watch = Watch { store, form: Form::Lines, outlet, patience: Duration::from_millis(1) };
+        runtime.block_on(async {
+            watch.bookmark(1).await.unwrap();
+            watch.bookmark(1).await.unwrap_err();
+        });
     }
 }

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 /// Shortest accepted token, in bytes.
 const TOKEN_MIN: usize = 16;
 /// Most tokens of a file.
-const TOKENS_MAX: usize = 1000;
+pub(super) const TOKENS_MAX: usize = 1000;
 /// Longest name of a token's holder, in bytes.
 const NAME_MAX: usize = 64;
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-/// Changes shown at most; a last one says how many more there are.
+/// Changes shown at most; [`omitted`] says how many more there are.
 pub(crate) const CHANGES_MAX: usize = 1000;
 
 /// One difference.
@@ -50,6 +50,11 @@ pub(crate) fn as_json(changes: &[Change]) -> Value {
         one
     });
     Value::Array(shown.collect())
+}
+
+/// How many there are that are not shown.
+pub(crate) fn omitted(changes: &[Change]) -> usize {
+    changes.len().saturating_sub(CHANGES_MAX)
 }
 
 fn step(path: &str, name: &str) -> String {

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ekiden_config::Diagnostic;
 use ekiden_config::diff::{diff, summary};
 use ekiden_config::document::pointer;
 use ekiden_config::doors::Ticket;
 use ekiden_config::names::AppName;
+use ekiden_config::{Diagnostic, Source};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -22,10 +22,11 @@ use crate::desired::{
     VERSIONS_MAX, VersionWords, app_key, formation_key, host_owners, host_writes, numbered_key,
     numbered_prefix, write,
 };
+use crate::fnv;
 use crate::load::{Accepted, Around, accept};
 use crate::problem::Problem;
 use crate::sources::Sources;
-use crate::store::{Revision, Store, StoreError, Txn, Write};
+use crate::store::{ENDPOINTS, MARKS, Revision, Store, StoreError, Txn, Write};
 
 /// Owners of hosts written down in one transaction.
 const HOSTS_AT_ONCE: usize = 10_000;
@@ -56,6 +57,8 @@ pub(crate) struct AppEdit {
     pub(crate) spec: Option<Value>,
     /// The revision of the app it was made from; 0: none.
     pub(crate) expected: Revision,
+    /// The tag of the file it was made from; none when it was not made from a file.
+    pub(crate) made_from: Option<String>,
     /// Where a part of the spec stands in what the client sent: its pointer there, and the client's.
     pub(crate) place: (String, String),
 }
@@ -95,6 +98,8 @@ struct Good {
     done: AppsDone,
     accepted: Accepted,
     apps: Arc<ApiApps>,
+    /// Apps that nobody has then.
+    gone: Vec<AppName>,
 }
 
 /// What a build needs.
@@ -186,6 +191,10 @@ impl Plane {
         if let Some(owned) = self.apps.get(app) {
             return Ok(owned.adopted);
         }
+        if edit.made_from.is_some() && edit.made_from != self.accepted.sources.app(app).map(file_tag) {
+            let detail = format!("the file of the app {app} changed meanwhile; read it and try again");
+            return Err(Problem::new(409, "conflict", detail));
+        }
         let file = self.accepted.sources.app(app).or_else(|| self.tried.as_ref()?.app(app));
         match (file, &edit.spec) {
             (Some(file), None) => {
@@ -210,10 +219,11 @@ impl Plane {
         let end = match end {
             Err(AppsError::Refused(problem)) => Err(problem),
             Err(AppsError::NotStored(error)) => Err(self.not_stored(&error)),
-            Ok(Good { done, accepted, apps }) => {
+            Ok(Good { done, accepted, apps, gone }) => {
                 let mut done = done;
                 if done.revision.is_some() {
                     self.apps = apps;
+                    self.forget_apps(gone);
                     self.put_in_force(accepted);
                     self.save();
                     done.ticket = self.ticket.clone();
@@ -246,6 +256,11 @@ impl Plane {
             }
         }))
     }
+}
+
+/// The entity tag of an app that a file owns.
+pub(crate) fn file_tag(source: &Source) -> String {
+    format!("\"f{}\"", fnv::hex_of(source.text.as_bytes()))
 }
 
 fn hosts_to_write(store: &dyn Store, accepted: &Accepted) -> Vec<Write> {
@@ -315,7 +330,9 @@ impl Job {
             warnings,
             versions,
         };
-        Ok(Good { done, accepted, apps: Arc::clone(apps) })
+        let gone = self.edits.iter().filter(|edit| self.leaves_nothing(edit));
+        let gone = gone.map(|edit| edit.app.clone()).collect();
+        Ok(Good { done, accepted, apps: Arc::clone(apps), gone })
     }
 
     /// What was found in an edited app.
@@ -361,11 +378,17 @@ impl Job {
         }
     }
 
+    /// The app is deleted, and no file gets it back.
+    fn leaves_nothing(&self, edit: &AppEdit) -> bool {
+        edit.spec.is_none() && self.before.sources.app(&edit.app).is_none()
+    }
+
     fn delete(&self, edit: &AppEdit, writes: &mut Vec<Write>) {
         let gone = |key: &Arc<str>| Write { key: Arc::clone(key), value: None };
         writes.push(gone(&app_key(&edit.app)));
-        let back = self.before.sources.app(&edit.app).is_some();
-        let kinds: &[&str] = if back { &[VERSIONS] } else { &[VERSIONS, RELEASES] };
+        let back = !self.leaves_nothing(edit);
+        // What stood over it must not come alive under the next app of that name.
+        let kinds: &[&str] = if back { &[VERSIONS] } else { &[VERSIONS, RELEASES, ENDPOINTS, MARKS] };
         for kind in kinds {
             let all = self.store.list(&numbered_prefix(kind, &edit.app), None, usize::MAX).objects;
             writes.extend(all.iter().map(|object| gone(&object.key)));

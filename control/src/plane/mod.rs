@@ -20,10 +20,11 @@ use std::time::Duration;
 
 use ekiden_config::doors::{Publisher, Ticket};
 use ekiden_config::model::{Model, Process};
+use ekiden_config::names::AppName;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use apps::{AppEdit, AppsChange, AppsDone};
+pub(crate) use apps::{AppEdit, AppsChange, AppsDone, file_tag};
 pub(crate) use mutate::{Change, IfMatch, Mutation, Put, not_durable};
 pub(crate) use publish::{View, ViewCell};
 pub(crate) use publish::{follow, verdict};
@@ -83,8 +84,12 @@ pub(crate) struct Plane {
     pub(crate) ticket: Ticket,
     /// None when the run directory cannot be used: then no mutation can be made durable.
     pub(crate) store: Option<Arc<dyn Store>>,
-    /// Marks that lost their endpoint, to be taken out of the store with the next write.
+    /// Marks that lost their endpoint, and what is left of deleted apps: to be taken out of the store with the next write.
     pub(crate) unmark: Vec<crate::store::Record>,
+    /// That write is to begin without waiting for a change.
+    pub(crate) unmark_due: bool,
+    /// Apps deleted since the write under way began.
+    pub(crate) deleted: BTreeSet<AppName>,
     /// Settings as of the start; a reload that differs is reported.
     pub(crate) started_with: Process,
     pub(crate) status: StatusCell,
@@ -160,6 +165,8 @@ impl Plane {
             unknown.remove(&answer.name);
             self.absorb(answer);
         }
+        // The files may have changed while nobody looked.
+        self.prune_marks();
         if !self.settle_all() {
             // An empty table is published too: the router waits for a first one.
             self.publish_always();
@@ -176,6 +183,9 @@ impl Plane {
         let mut writing = Slot(None);
         let mut batch: Vec<Mutation> = Vec::new();
         loop {
+            if self.unmark_due && writing.is_free() {
+                writing.0 = self.begin(Vec::new());
+            }
             tokio::select! {
                 () = stopped(&mut inlets.stop) => return,
                 count = inlets.mutations.recv_many(&mut batch, BATCH_MAX), if writing.is_free() => {

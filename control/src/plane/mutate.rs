@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ekiden_config::doors::Ticket;
 use ekiden_config::model::{Address, Cluster, Endpoint, Owner};
+use ekiden_config::names::{AppName, EndpointId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -85,15 +86,18 @@ pub(crate) struct Done {
     pub(crate) ticket: Ticket,
     /// The revision that made it; none when nothing changed.
     pub(crate) revision: Option<Revision>,
-    /// There is nothing any more that could have a revision.
-    pub(crate) deleted: bool,
+    /// The revision is that of the endpoint as the asker left it: no change of the same batch came behind.
+    pub(crate) tagged: bool,
 }
 
 /// Mutations that wait for the store.
 #[derive(Debug)]
 pub(super) struct Written {
+    /// Who waits, and whether the answer may carry the revision as a tag.
     accepted: Vec<(oneshot::Sender<Result<Done, Problem>>, bool)>,
     records: Vec<Record>,
+    /// What was taken away beside them.
+    unmark: Vec<Record>,
     result: Result<Revision, StoreError>,
 }
 
@@ -131,31 +135,36 @@ enum Held {
 
 impl Plane {
     /// Judges a batch and starts its journal write. Refused mutations and those that change nothing are answered at
-    /// once.
+    /// once. An empty batch writes what is to be taken away.
     pub(super) fn begin(&mut self, batch: Vec<Mutation>) -> Option<JoinHandle<Written>> {
+        self.unmark_due = false;
+        self.deleted.clear();
         let mut draft = Draft::default();
         let (mut records, mut accepted) = (Vec::new(), Vec::new());
         for mutation in batch {
-            let deleted = mutation.change == Change::Delete;
             let judged = self.conditions(&draft, &mutation).and_then(|()| self.judge(&draft, &mutation));
             match judged {
                 Err(problem) => answer(mutation.reply, Err(problem)),
                 Ok(None) if records.is_empty() => {
-                    let done = Done { ticket: self.ticket.clone(), revision: None, deleted };
+                    let done = Done { ticket: self.ticket.clone(), revision: None, tagged: false };
                     answer(mutation.reply, Ok(done));
                 }
                 // It repeats a change of this very batch: it is done when that is.
-                Ok(None) => accepted.push((mutation.reply, deleted)),
+                Ok(None) => accepted.push((mutation.reply, None)),
                 Ok(Some(record)) => {
                     draft.note(&record);
+                    accepted.push((mutation.reply, Some(records.len())));
                     records.push(record);
-                    accepted.push((mutation.reply, deleted));
                 }
             }
         }
-        if records.is_empty() {
+        if records.is_empty() && self.unmark.is_empty() {
             return None;
         }
+        let tagged = tagged(&records);
+        let is_tagged = |record: Option<usize>| record.is_some_and(|record| tagged.contains(&record));
+        let accepted: Vec<_> =
+            accepted.into_iter().map(|(reply, record)| (reply, is_tagged(record))).collect();
         let Some(store) = self.store.clone() else {
             for (reply, _) in accepted {
                 answer(reply, Err(not_durable()));
@@ -166,9 +175,11 @@ impl Plane {
         let all = self.unmark.iter().chain(&records).map(Record::write);
         let last: BTreeMap<Arc<str>, Write> = all.map(|write| (Arc::clone(&write.key), write)).collect();
         let txn = Txn { when: Vec::new(), writes: last.into_values().collect() };
+        // What is added meanwhile goes with the next one.
+        let unmark = std::mem::take(&mut self.unmark);
         Some(tokio::spawn(async move {
             let result = store.commit(txn).await;
-            Written { accepted, records, result }
+            Written { accepted, records, unmark, result }
         }))
     }
 
@@ -180,20 +191,33 @@ impl Plane {
             Ok(revision) => *revision,
             Err(error) => {
                 let problem = self.not_stored(error);
+                // With the next change, and not at once: the disk is as it is.
+                let newer = std::mem::replace(&mut self.unmark, written.unmark);
+                self.unmark.extend(newer);
                 written.accepted.into_iter().for_each(|(reply, _)| answer(reply, Err(problem.clone())));
                 return;
             }
         };
-        self.unmark.clear();
         let mut touched = BTreeSet::new();
         for record in &written.records {
+            let key = record.key();
+            if self.deleted.contains(&key.app) {
+                // Its app was deleted meanwhile: nothing of it may be there for the next app of that name.
+                self.take_away(undone(record).into_iter().collect());
+                continue;
+            }
             self.overlay.apply(record);
-            touched.insert(record.key().place());
+            touched.insert(key.place());
+            if matches!(record, Record::Mark(..)) && !self.may_be_marked(&key.place(), key) {
+                let lost = Record::Unmark(key.clone());
+                self.overlay.apply(&lost);
+                self.take_away(vec![lost]);
+            }
         }
         self.settle(&touched);
         self.stored(written.records.len() as u64);
-        for (reply, deleted) in written.accepted {
-            let done = Done { ticket: self.ticket.clone(), revision: Some(revision), deleted };
+        for (reply, tagged) in written.accepted {
+            let done = Done { ticket: self.ticket.clone(), revision: Some(revision), tagged };
             answer(reply, Ok(done));
         }
     }
@@ -215,8 +239,10 @@ impl Plane {
             (Some(IfMatch::Any), drafted) => drafted.map_or(stored.is_some(), Option::is_some),
             (None, _) => true,
         };
-        let there = drafted.map_or(stored.is_some(), Option::is_some);
-        if holds && !(mutation.absent && there) {
+        // Whoever owns it: to replace nothing means nothing of a file either.
+        let there =
+            || !matches!(self.held(draft, &mutation.key, is_dyno(&mutation.change)), Ok(Held::Free) | Err(_));
+        if holds && !(mutation.absent && there()) {
             return Ok(());
         }
         let detail = "the endpoint is not as the request's conditions want it; read it again";
@@ -252,8 +278,7 @@ impl Plane {
     /// What a mutation writes to the store: one record, or nothing when all is as asked already.
     fn judge(&self, draft: &Draft, mutation: &Mutation) -> Result<Option<Record>, Problem> {
         let key = &mutation.key;
-        let dyno = matches!(&mutation.change, Change::Put(put) if put.release.is_some());
-        let held = self.held(draft, key, dyno);
+        let held = self.held(draft, key, is_dyno(&mutation.change));
         match &mutation.change {
             Change::Delete => match held? {
                 Held::Api(..) => Ok(Some(Record::Delete(key.clone()))),
@@ -420,7 +445,36 @@ impl Plane {
         for record in &lost {
             self.overlay.apply(record);
         }
+        self.take_away(lost);
+    }
+
+    /// Has the store forget what is no longer in force, soon.
+    fn take_away(&mut self, lost: Vec<Record>) {
+        self.unmark_due |= !lost.is_empty();
         self.unmark.extend(lost);
+    }
+
+    /// Takes what stands over deleted apps away. The store has most of it no more; not so what was made durable while the
+    /// deletion was built, and what is being written now.
+    pub(super) fn forget_apps(&mut self, gone: Vec<AppName>) {
+        let mut lost = Vec::new();
+        for (place, part) in self.overlay.parts().filter(|(place, _)| gone.contains(&place.app)) {
+            let key = |id: &EndpointId| Key {
+                app: place.app.clone(),
+                cluster: place.cluster.clone(),
+                id: id.clone(),
+            };
+            lost.extend(part.endpoints.keys().map(|id| Record::Delete(key(id))));
+            lost.extend(part.marks.keys().map(|id| Record::Unmark(key(id))));
+        }
+        for record in &lost {
+            self.overlay.apply(record);
+        }
+        if let Some(store) = &self.store {
+            lost.retain(|record| store.get(&record.write().key).is_some());
+        }
+        self.take_away(lost);
+        self.deleted.extend(gone);
     }
 
     fn may_be_marked(&self, place: &ClusterKey, key: &Key) -> bool {
@@ -430,6 +484,31 @@ impl Plane {
         let base = &self.accepted.built.model;
         let cluster = base.apps.get(&place.app).and_then(|app| app.clusters.get(&place.cluster));
         cluster.is_some_and(|cluster| !cluster.names.is_empty() || by_id(cluster, key).is_some())
+    }
+}
+
+fn is_dyno(change: &Change) -> bool {
+    matches!(change, Change::Put(put) if put.release.is_some())
+}
+
+/// Which of a batch's records leave an endpoint of the API as the store then has it: the last of each endpoint.
+fn tagged(records: &[Record]) -> BTreeSet<usize> {
+    let ends: BTreeMap<&Key, usize> = records
+        .iter()
+        .enumerate()
+        .filter(|(_, record)| matches!(record, Record::Put(..) | Record::Delete(_)))
+        .map(|(at, record)| (record.key(), at))
+        .collect();
+    let put = |at: &usize| matches!(records.get(*at), Some(Record::Put(..)));
+    ends.into_values().filter(put).collect()
+}
+
+/// What takes a record's object away again.
+fn undone(record: &Record) -> Option<Record> {
+    match record {
+        Record::Put(key, ..) => Some(Record::Delete(key.clone())),
+        Record::Mark(key, _) => Some(Record::Unmark(key.clone())),
+        Record::Delete(_) | Record::Unmark(_) => None,
     }
 }
 
@@ -454,4 +533,33 @@ pub(super) fn conflict(error: &StoreError) -> Problem {
 /// The asker may have gone away; the change stands all the same.
 fn answer(reply: oneshot::Sender<Result<Done, Problem>>, end: Result<Done, Problem>) {
     let _ = reply.send(end);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_endpoint_was_left_as_has_a_tag() {
+        let key = |id: &str| Key {
+            app: AppName::new("shop").unwrap(),
+            cluster: ekiden_config::names::ClusterName::new("web").unwrap(),
+            id: EndpointId::new(id).unwrap(),
+        };
+        let put = |id: &str| {
+            let endpoint = Endpoint {
+                id: EndpointId::new(id).unwrap(),
+                address: crate::address::parse_address("127.0.0.1:1").unwrap(),
+                weight: 1,
+                zone: None,
+                drain: false,
+                dns_name: None,
+                release: None,
+                owner: Owner::Api,
+            };
+            Record::Put(key(id), Arc::new(endpoint), Standing::Beside)
+        };
+        let records = [put("a"), put("b"), Record::Mark(key("f"), true), put("a"), Record::Delete(key("b"))];
+        assert_eq!(tagged(&records), BTreeSet::from([3]));
+    }
 }

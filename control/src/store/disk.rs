@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::state::State;
 use super::{StoreError, entry, frame, legacy};
 use crate::clock::unix_ms;
-use crate::files::{replace, sync_dir};
+use crate::files::{Fresh, sync_dir};
 
 /// File name inside the run directory.
 pub(super) const NAME: &str = "journal";
@@ -67,13 +67,34 @@ pub(super) fn read(bytes: &[u8]) -> Found {
     found
 }
 
-/// The bytes of the journal in a run directory; none when there is none.
+/// The bytes of the journal in a run directory; none when there is none. A format of another version is an error.
 pub(super) fn bytes(dir: &Path) -> io::Result<Vec<u8>> {
-    match fs::read(dir.join(NAME)) {
-        Ok(bytes) => Ok(bytes),
+    let path = dir.join(NAME);
+    match fs::read(&path) {
+        Ok(bytes) => match frame::foreign(&bytes) {
+            None => Ok(bytes),
+            Some(digit) => Err(io::Error::other(format!(
+                "{} was written by another version of ekiden (format {digit}; this one reads 1 and 2) and is left as it is; \
+                 start that version again, or move the file away to begin without what it holds",
+                path.display()
+            ))),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
+}
+
+/// Copies a damaged file; durable on return.
+fn copy_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = path.with_file_name(format!("{NAME}.damaged-{}", unix_ms()));
+    let copied = fs::copy(path, &aside).and_then(|_| File::open(&aside)?.sync_all());
+    if copied.is_err() {
+        // Half a copy is of no use, and the disk may be full.
+        let _ = fs::remove_file(&aside);
+    }
+    copied?;
+    sync_dir(&aside)?;
+    Ok(aside)
 }
 
 /// An open file.
@@ -87,24 +108,40 @@ pub(super) struct Disk {
     pub(super) broken: bool,
     #[cfg(test)]
     pub(super) fault: Option<i32>,
+    /// Of the sync of the directory, after the rename of a rewrite.
+    #[cfg(test)]
+    pub(super) dir_fault: Option<i32>,
 }
 
 impl Disk {
     /// Opens or makes the journal of a run directory. Answers with its state and something a person must hear, if there
     /// is. The caller holds the directory's lock.
     pub(super) fn open(dir: &Path) -> io::Result<(Self, State, Option<String>)> {
+        Self::open_with(dir, copy_aside)
+    }
+
+    /// As [`Disk::open`], with what keeps a copy of a damaged file.
+    pub(super) fn open_with(
+        dir: &Path,
+        copy: impl Fn(&Path) -> io::Result<PathBuf>,
+    ) -> io::Result<(Self, State, Option<String>)> {
         let path = dir.join(NAME);
         let bytes = bytes(dir)?;
         let found = read(&bytes);
         let loud = found.damage.map(|what| {
-            let aside = dir.join(format!("journal.damaged-{}", unix_ms()));
-            let saved = match fs::copy(&path, &aside) {
-                Ok(_) => format!("a copy is kept at {}", aside.display()),
-                Err(error) => format!("and it could not be copied aside: {error}"),
-            };
-            let path = path.display();
-            format!("{path} is {what}; what stands before that is in force, the rest is ignored; {saved}")
+            let place = path.display();
+            // What is cut off below is gone for ever: not without a copy.
+            let aside = copy(&path).map_err(|error| {
+                let text =
+                    format!("{place} is {what} and is left as it is: it could not be copied aside: {error}");
+                io::Error::new(error.kind(), text)
+            })?;
+            let aside = aside.display();
+            Ok::<_, io::Error>(format!(
+                "{place} is {what}; what stands before that is in force, the rest is ignored; a copy is kept at {aside}"
+            ))
         });
+        let loud = loud.transpose()?;
         let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&path)?;
         let mut disk = Disk {
             path,
@@ -113,6 +150,8 @@ impl Disk {
             broken: false,
             #[cfg(test)]
             fault: None,
+            #[cfg(test)]
+            dir_fault: None,
         };
         if found.rewrite {
             disk.rewrite(&found.state)?;
@@ -170,7 +209,9 @@ impl Disk {
         self.len > COMPACT_FLOOR && self.len > COMPACT_FACTOR * state.live_bytes()
     }
 
-    /// Rewrites the file as a snapshot: a new file, synced, then renamed over the old.
+    /// Rewrites the file as a snapshot: a new file, synced, then renamed over the old. When it fails before the rename, all is
+    /// as it was; from the rename on, what is appended goes to the new file, and not before that is known to be the one that a
+    /// restart finds.
     pub(super) fn rewrite(&mut self, state: &State) -> io::Result<()> {
         let mut block = frame::HEADER.to_vec();
         if state.revision() > 0 {
@@ -180,11 +221,21 @@ impl Disk {
         for object in state.objects().values() {
             frame::push(&mut block, &entry::of_object(object).map_err(io::Error::other)?);
         }
-        replace(&self.path, &block)?;
-        self.file = OpenOptions::new().append(true).read(true).open(&self.path)?;
+        let fresh = Fresh::write(&self.path, &block)?;
+        self.broken = true;
+        self.file = fresh.put()?;
         self.len = block.len() as u64;
+        self.sync_dir()?;
         self.broken = false;
         Ok(())
+    }
+
+    fn sync_dir(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(code) = self.dir_fault.take() {
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        sync_dir(&self.path)
     }
 
     /// Size of the file, in bytes.

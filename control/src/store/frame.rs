@@ -49,6 +49,13 @@ fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
     crc.finalize()
 }
 
+/// The digit of a format that this version does not know: a journal of another version.
+pub(super) fn foreign(file: &[u8]) -> Option<char> {
+    let digit = char::from(*file.strip_prefix(b"EKIJRNL")?.first()?);
+    let ours = file.starts_with(HEADER) || file.starts_with(HEADER_1);
+    (digit.is_ascii_digit() && !ours).then_some(digit)
+}
+
 /// Appends one frame. The caller keeps `payload` within [`PAYLOAD_MAX`].
 pub(super) fn push(out: &mut Vec<u8>, payload: &[u8]) {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();

@@ -7,17 +7,22 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::disk::{self, Disk};
 use super::state::{Draft, State};
 use super::{Committing, Compacted, Event, Object, Page, Revision, Store, StoreError, Txn};
+use crate::rundir::Lock;
 
 /// Transactions that may wait for the writer; callers of further ones wait.
 const WAITING_MAX: usize = 1024;
+/// Longest wait for the writer to end.
+const ENDING_MAX: Duration = Duration::from_secs(2);
 /// Bytes of one group commit, beyond which the rest waits for the next.
 const GROUP_MAX: usize = 16 << 20;
 
@@ -30,6 +35,8 @@ pub(crate) struct Journal {
     shared: Arc<Shared>,
     /// None only while it is dropped.
     writer: Option<(mpsc::Sender<Message>, JoinHandle<()>)>,
+    /// Disconnected when the writer has ended.
+    ended: Mutex<Receiver<()>>,
 }
 
 #[derive(Debug)]
@@ -60,14 +67,20 @@ pub(crate) fn peek(dir: &Path, prefix: &str) -> io::Result<Vec<Object>> {
 }
 
 impl Journal {
-    /// Opens or makes the journal of a run directory. Answers also with something a person must hear, if there is: damage,
-    /// and where the old file was saved. The caller holds the directory's lock. Blocking.
+    /// As [`Journal::open_held`], in a directory that nobody else uses.
+    #[cfg(test)]
     pub(crate) fn open(dir: &Path) -> io::Result<(Self, Option<String>)> {
-        let (disk, state, loud) = Disk::open(dir)?;
-        Ok((Self::start(disk, state)?, loud))
+        Self::open_held(dir, None)
     }
 
-    fn start(disk: Disk, state: State) -> io::Result<Self> {
+    /// Opens or makes the journal of a run directory. Answers also with something a person must hear, if there is: damage,
+    /// and where the old file was saved. The writer holds the directory's lock as long as it may write. Blocking.
+    pub(crate) fn open_held(dir: &Path, lock: Option<Lock>) -> io::Result<(Self, Option<String>)> {
+        let (disk, state, loud) = Disk::open(dir)?;
+        Ok((Self::start(disk, state, lock)?, loud))
+    }
+
+    fn start(disk: Disk, state: State, lock: Option<Lock>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             newest: watch::Sender::new(state.revision()),
             bytes: AtomicU64::new(disk.len()),
@@ -76,8 +89,14 @@ impl Journal {
         });
         let (outlet, inlet) = mpsc::channel(WAITING_MAX);
         let writer = Writer { disk, shared: Arc::clone(&shared), inlet, not_before: 0 };
-        let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { shared, writer: Some((outlet, thread)) })
+        let (running, ended) = channel::<()>();
+        let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || {
+            // In this order: whoever hears that it ended finds the lock given back.
+            let held = (lock, running);
+            writer.run();
+            drop(held);
+        })?;
+        Ok(Self { shared, writer: Some((outlet, thread)), ended: Mutex::new(ended) })
     }
 }
 
@@ -89,7 +108,16 @@ impl Drop for Journal {
             self.shared.ending.store(true, Ordering::Release);
             // Full: then the writer is not asleep.
             let _ = outlet.try_send(None);
-            let _ = thread.join();
+            let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+            match ended.recv_timeout(ENDING_MAX) {
+                Err(RecvTimeoutError::Timeout) => {
+                    // Stuck in the disk. It keeps the lock: nobody writes beside it.
+                    tracing::error!(
+                        "the journal's writer does not end; its run directory stays locked until it does"
+                    );
+                }
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
+            }
         }
     }
 }

@@ -188,6 +188,71 @@ fn a_failed_write_changes_nothing_now_or_later() {
 }
 
 #[test]
+fn a_rewrite_that_fails_after_its_rename_loses_nothing_that_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut disk, mut state, _) = Disk::open(dir.path()).unwrap();
+    let mut append = |disk: &mut Disk, key: &str, faulty: bool| {
+        let mut draft = Draft::default();
+        draft.judge(&state, &Txn { when: Vec::new(), writes: vec![put(key, "1")] }).unwrap();
+        disk.dir_fault = faulty.then_some(5);
+        let end = disk.append(&draft.block, &state);
+        if end.is_ok() {
+            draft.accepted.into_iter().for_each(|(revision, writes)| state.apply(revision, writes));
+        }
+        end.is_ok()
+    };
+    assert!(append(&mut disk, "a", false));
+    let snapshot = super::disk::read(&fs::read(dir.path().join(NAME)).unwrap()).state;
+    disk.dir_fault = Some(5);
+    disk.rewrite(&snapshot).unwrap_err();
+    let found = || -> Vec<String> {
+        let state = super::disk::read(&fs::read(dir.path().join(NAME)).unwrap()).state;
+        state.objects().keys().map(ToString::to_string).collect()
+    };
+    assert!(!append(&mut disk, "b", true), "it is not trusted before its directory is synced");
+    assert_eq!(found(), ["a"]);
+    assert!(append(&mut disk, "c", false));
+    assert_eq!(found(), ["a", "c"], "what is acknowledged is where a restart looks");
+}
+
+#[test]
+fn a_file_that_cannot_be_copied_aside_is_not_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = written(dir.path()).pop().unwrap().0;
+    bytes[frame::HEADER.len() + 10] ^= 0x10;
+    fs::write(dir.path().join(NAME), &bytes).unwrap();
+    let full = Disk::open_with(dir.path(), |_| Err(std::io::Error::from_raw_os_error(28))).unwrap_err();
+    assert!(full.to_string().contains("could not be copied aside"), "{full}");
+    assert_eq!(fs::read(dir.path().join(NAME)).unwrap(), bytes);
+    let (_, loud) = open(dir.path());
+    assert!(loud.unwrap().contains("a copy is kept"));
+}
+
+#[test]
+fn a_journal_of_a_later_version_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = b"EKIJRNL3".to_vec();
+    bytes.extend_from_slice(b"what a later version makes of it");
+    fs::write(dir.path().join(NAME), &bytes).unwrap();
+    for error in [Journal::open(dir.path()).unwrap_err(), peek(dir.path(), "").unwrap_err()] {
+        assert!(error.to_string().contains("written by another version"), "{error}");
+    }
+    let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!((names, fs::read(dir.path().join(NAME)).unwrap()), (vec![NAME.into()], bytes));
+}
+
+#[test]
+fn the_writer_holds_the_run_directory_as_long_as_it_may_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let run_dir = crate::rundir::RunDir::open(dir.path()).unwrap();
+    let (journal, _) = Journal::open_held(dir.path(), Some(run_dir.lock())).unwrap();
+    drop(run_dir);
+    assert!(crate::rundir::RunDir::open(dir.path()).is_err(), "another would write beside it");
+    drop(journal);
+    crate::rundir::RunDir::open(dir.path()).unwrap();
+}
+
+#[test]
 fn it_is_rewritten_when_most_of_it_is_history_and_keeps_revisions() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open(dir.path());

@@ -78,6 +78,52 @@ fn a_file_owned_endpoint_may_only_be_drained() {
 }
 
 #[test]
+fn a_mark_ends_with_its_endpoint_also_when_nobody_looked() {
+    let bench = Bench::new(SMALL);
+    let (marked, other) = ("127.0.0.1:13000", SMALL.replace("13000", "13009"));
+    let plain = ["127.0.0.1:13000 127.0.0.1:13000"];
+    let running = bench.start();
+    assert_eq!(running.put(marked, r#"{"drain":true}"#).status, 200);
+    running.control.stop();
+    // The endpoint goes while control is down, and comes back later.
+    bench.put("ekiden.toml", &other);
+    let running = bench.start();
+    bench.put("ekiden.toml", SMALL);
+    running.router.wait("undrained", |model| web(model) == plain);
+
+    // It goes while control runs: that is written down without waiting for another change.
+    assert_eq!(running.put(marked, r#"{"drain":true}"#).status, 200);
+    bench.put("ekiden.toml", &other);
+    running.router.wait("the other endpoint", |model| web(model) == ["127.0.0.1:13009 127.0.0.1:13009"]);
+    until("the mark to be taken away", || {
+        let bytes = std::fs::read(bench.at("run/journal")).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        text.rfind("marks/").is_some_and(|at| !text[at..].contains("\"drain\"")).then_some(())
+    });
+    running.control.stop();
+    bench.put("ekiden.toml", SMALL);
+    assert_eq!(web(&bench.start().router.latest()), plain);
+}
+
+#[test]
+fn tags_are_for_what_the_api_keeps_and_to_make_means_that_nobody_has_it() {
+    let bench = Bench::new(SMALL);
+    let running = bench.start();
+    let tagged = |reply: &crate::bench::Reply| reply.head.contains("\r\netag: ");
+    let body = r#"{"address":"127.0.0.1:13001"}"#;
+    let put = running.put("extra", body);
+    assert!(put.status == 200 && tagged(&put), "{put:?}");
+    assert!(!tagged(&running.put("extra", body)), "nothing was changed");
+    let mark = running.put("127.0.0.1:13000", r#"{"drain":true}"#);
+    assert!(mark.status == 200 && !tagged(&mark), "a mark is no endpoint: {mark:?}");
+    for id in ["extra", "127.0.0.1:13000"] {
+        let at = format!("{}?adopt=true", endpoint(id));
+        let there = running.ask_with("PUT", &at, "If-None-Match: *\r\n", body);
+        assert_eq!((there.status, there.code()), (412, "precondition_failed"), "{id}");
+    }
+}
+
+#[test]
 fn a_file_owned_endpoint_is_taken_over_only_knowingly() {
     let bench = Bench::new(SMALL);
     let running = bench.start();
@@ -151,6 +197,16 @@ fn an_answer_waits_for_the_workers_and_says_when_they_do_not_come() {
     running.router.set(refusal("app:default"));
     assert_eq!(running.put("c", r#"{"address":"127.0.0.1:13003"}"#).code(), "not_applied");
     running.wait("the refusal in the status", |status| status.refused_parts == ["app:default: no"]);
+    running.router.set(refusal("tls:default/web"));
+    assert_eq!(running.put("c", r#"{"address":"127.0.0.1:13013"}"#).code(), "not_applied");
+    running.router.set(refusal("tls:default/other"));
+    assert_eq!(running.put("c", r#"{"address":"127.0.0.1:13023"}"#).status, 200);
+    // Of a file with several apps none may be refused.
+    running.router.set(refusal("app:two"));
+    let route = |app: &str| json!({ "route": [{ "host": format!("{app}.example"), "cluster": "web" }], "cluster": { "web": { "endpoints": ["127.0.0.1:13030"] } } });
+    let both = json!({ "app": { "one": route("one"), "two": route("two") } }).to_string();
+    let applied = running.ask("POST", "/v1/apply", &both);
+    assert_eq!((applied.status, applied.code()), (503, "not_applied"), "{applied:?}");
     running.router.set(refusal("app:another"));
     assert_eq!(
         running.put("d", r#"{"address":"127.0.0.1:13004"}"#).status,

@@ -68,6 +68,27 @@ fn an_app_is_made_changed_and_deleted_and_lives_through_restarts() {
 }
 
 #[test]
+fn nothing_of_a_deleted_app_comes_alive_under_the_next_one() {
+    let bench = Bench::new(SMALL);
+    let running = bench.start();
+    assert_eq!(put(&running, "shop", &spec("shop.example", 14000)).status, 201);
+    let at = |id: &str| format!("/v1/apps/shop/clusters/web/endpoints/{id}");
+    assert_eq!(running.ask("PUT", &at("extra"), r#"{"address":"127.0.0.1:14001"}"#).status, 200);
+    assert_eq!(running.ask("PUT", &at("127.0.0.1:14000"), r#"{"drain":true}"#).status, 200);
+    let worker = r#"{"release":"v1","address":"127.0.0.1:14002","state":"ready"}"#;
+    assert_eq!(running.ask("PUT", "/v1/apps/shop/dynos/worker.1", worker).status, 200);
+    assert_eq!(running.ask("DELETE", "/v1/apps/shop", "").status, 200);
+    let status = running.wait("nothing left", |status| status.api_endpoints == 0);
+    assert_eq!(status.drain_marks, 0);
+    assert_eq!(put(&running, "shop", &spec("shop.example", 14000)).status, 201);
+    let only = ["127.0.0.1:14000 127.0.0.1:14000"];
+    assert_eq!(served(&running, "shop"), only);
+    assert_eq!(running.ask("GET", "/v1/apps/shop/dynos", "").body["dynos"], json!([]));
+    running.control.stop();
+    assert_eq!(served(&bench.start(), "shop"), only, "nor after a restart");
+}
+
+#[test]
 fn a_refused_change_changes_nothing_and_says_where() {
     let bench = Bench::new(SMALL);
     let running = bench.start();
@@ -375,6 +396,7 @@ fn a_file_of_apps_is_applied_whole_or_not_at_all() {
         ("", "application/toml", "[cluster.web]\n", "unknown_member"),
         ("", "application/toml", "", "missing_apps"),
         ("?app=a%2Fb", "application/toml", "", "bad_name"),
+        ("?app=a&prune=true", "application/json", "{}", "bad_parameter"),
         ("", "application/toml", "[app]\na = 1\n", "bad_value"),
         ("?app=default", "application/toml", "", "owned_by_file"),
     ] {

@@ -43,30 +43,55 @@ fn roles_bound_what_a_token_may_do() {
         }
     }
     let audit = ask("ann-token-0123456", "GET", "/v1/audit", "");
-    let seen: Vec<(&str, u64, bool)> = audit.body["records"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| (one["who"].as_str().unwrap(), one["status"].as_u64().unwrap(), one["revision"].is_u64()))
-        .collect();
-    let want = [
-        ("graf", 403, false),
-        ("graf", 403, false),
-        ("ci", 200, true),
-        ("ci", 201, true),
-        ("ci", 403, false),
-        ("ci", 403, false),
-        ("ann", 201, true),
-        ("nobody", 401, false),
-    ];
-    assert_eq!(seen, want, "{audit:?}");
+    let seen = |kind: &str| -> Vec<(String, u64, bool)> {
+        let all = audit.body[kind].as_array().unwrap().iter();
+        let one = |one: &Value| {
+            (
+                one["who"].as_str().unwrap().to_owned(),
+                one["status"].as_u64().unwrap(),
+                one["revision"].is_u64(),
+            )
+        };
+        all.map(one).collect()
+    };
+    let want = |all: &[(&str, u64, bool)]| -> Vec<(String, u64, bool)> {
+        all.iter().map(|(who, status, changed)| ((*who).to_owned(), *status, *changed)).collect()
+    };
+    let done = [("ci", 200, true), ("ci", 201, true), ("ann", 201, true)];
+    assert_eq!(seen("records"), want(&done), "{audit:?}");
+    let refused =
+        [("graf", 403), ("graf", 403), ("ci", 403), ("ci", 403), ("nobody", 401)].map(|(a, b)| (a, b, false));
+    assert_eq!(seen("refusals"), want(&refused), "{audit:?}");
     let log = until("the audit log", || {
         let text = std::fs::read_to_string(bench.at("run/audit.log")).unwrap_or_default();
-        (text.lines().count() == want.len()).then_some(text)
+        (text.lines().count() == done.len() + refused.len()).then_some(text)
     });
     for secret in ["-token-", "127.0.0.1:13001", "shop.example"] {
         assert!(!log.contains(secret), "{secret} is in the audit log");
     }
+}
+
+#[test]
+fn strangers_are_slowed_down_and_push_out_nothing() {
+    let bench = Bench::new(&format!("{SMALL}\n[control]\ntoken_file = \"token\"\n"));
+    bench.put("token", "a-token-of-16-bytes");
+    let running = bench.start();
+    let good = "Authorization: Bearer a-token-of-16-bytes\r\n";
+    let changed = running.ask_with("PUT", &endpoint("a"), good, r#"{"address":"127.0.0.1:13001"}"#);
+    assert_eq!(changed.status, 200, "{changed:?}");
+    // Many at once on one connection: faster than any rate that lets them in.
+    let AddressFlag::At(Address::Tcp(address)) = running.api() else { panic!("TCP") };
+    let mut stream = TcpStream::connect(address).unwrap();
+    let guess =
+        "GET /v1/table HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a-guess-of-16-bytes\r\n\r\n";
+    stream.write_all(guess.repeat(2000).as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("HTTP/1.1 429")), "they are never told to wait");
+    drop(lines);
+    // Who has a token is not in that queue, and what was done is still there to see.
+    let audit = running.ask_with("GET", "/v1/audit", good, "");
+    assert_eq!(audit.body["records"].as_array().unwrap().len(), 1, "{audit:?}");
+    assert!(running.control.status().api_rate_limited >= 1);
 }
 
 #[test]
@@ -204,6 +229,49 @@ fn a_watch_tells_what_is_there_then_what_changes_and_resumes() {
     let running = bench.start();
     let old = running.ask("GET", &format!("/v1/watch?from={from}"), "");
     assert_eq!((old.status, old.code()), (410, "revision_gone"), "{old:?}");
+}
+
+#[test]
+fn only_whole_transactions_are_places_to_resume_from() {
+    let bench = Bench::new(SMALL);
+    let running = bench.start();
+    let mut watch = Watching::begin(&running, "", "");
+    let from = loop {
+        let next = watch.next();
+        if next["type"] == "bookmark" {
+            break next["resume"].as_u64().unwrap();
+        }
+        assert!(next["resume"].is_null(), "what comes behind it in the list is not told yet: {next}");
+    };
+    running.ask("PUT", "/v1/apps/shop", APP);
+    let mut told = Vec::new();
+    while told.iter().all(|one: &Value| one["kind"] != "host" || one["name"] != "shop.example") {
+        let next = watch.next();
+        if next["kind"] != "host" || next["name"] == "shop.example" {
+            told.push(next);
+        }
+    }
+    let last = told.pop().unwrap();
+    assert!(told.iter().all(|one| one["resume"].is_null()), "{told:?}");
+    assert!(last["resume"].as_u64().unwrap() > from && last["resume"] == last["revision"], "{last}");
+}
+
+#[test]
+fn other_tokens_end_watches() {
+    let bench = Bench::new(&format!("{SMALL}\n[control]\ntoken_file = \"token\"\n"));
+    bench.put("token", "a-token-of-16-bytes");
+    let running = bench.start();
+    let fields = "Authorization: Bearer a-token-of-16-bytes\r\n";
+    let mut watch = Watching::begin(&running, "", fields);
+    while watch.next()["type"] != "bookmark" {}
+    bench.put("token", "another-token-of-16-bytes");
+    assert_eq!(running.ask_with("POST", "/v1/reload", fields, "").status, 200);
+    // To the end of the body: its last chunk.
+    let mut line = String::new();
+    while line.trim_end() != "0" {
+        line.clear();
+        assert!(watch.0.read_line(&mut line).unwrap() > 0, "the stream ends as a whole");
+    }
 }
 
 #[test]

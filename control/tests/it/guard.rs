@@ -162,6 +162,22 @@ fn beside_an_app_tcp_needs_a_token() {
 }
 
 #[test]
+fn where_other_machines_may_ask_a_token_is_needed() {
+    let mut bench = Bench::new(SMALL);
+    bench.options.control = "0.0.0.0:0".parse().unwrap();
+    let running = bench.start();
+    let refused = running.put("extra", r#"{"address":"127.0.0.1:13001"}"#);
+    assert_eq!((refused.status, refused.code()), (403, "token_required"));
+    assert_eq!(running.ask("GET", "/v1/table", "").code(), "token_required", "not even to look");
+    running.control.stop();
+    bench.put("ekiden.toml", &format!("{SMALL}\n[control]\ntoken_file = \"token\"\n"));
+    bench.put("token", "a-token-of-16-bytes");
+    let running = bench.start();
+    let fields = "Authorization: Bearer a-token-of-16-bytes\r\n";
+    assert_eq!(running.ask_with("GET", "/v1/table", fields, "").status, 200);
+}
+
+#[test]
 fn the_default_address_moves_when_a_listener_beside_an_app_comes() {
     let mut bench = Bench::new(SMALL);
     bench.options.control = ekiden_control::AddressFlag::FromFile;

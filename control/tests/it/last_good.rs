@@ -49,6 +49,38 @@ fn the_last_good_table_serves_when_the_file_cannot() {
 }
 
 #[test]
+fn a_run_directory_that_can_only_be_read_still_serves_what_it_holds() {
+    let bench = Bench::new(SMALL);
+    let running = bench.start();
+    running.put("extra", r#"{"address":"127.0.0.1:13001"}"#);
+    running.put("127.0.0.1:13000", r#"{"drain":true}"#);
+    let served = ["127.0.0.1:13000 127.0.0.1:13000 drain", "extra 127.0.0.1:13001"];
+    assert_eq!(web(&running.router.latest()), served);
+    running.control.stop();
+    // No lock can be taken: the directory cannot be used.
+    fs::remove_file(bench.at("run/lock")).unwrap();
+    fs::create_dir(bench.at("run/lock")).unwrap();
+    let running = bench.start();
+    assert!(running.control.status().run_dir_error.is_some());
+    assert_eq!(web(&running.router.latest()), served, "an endpoint of the API stays in traffic");
+    assert_eq!(running.put("b", r#"{"address":"127.0.0.1:13002"}"#).code(), "not_durable");
+}
+
+#[test]
+fn a_journal_of_another_version_is_said_and_left_alone() {
+    let bench = Bench::new(SMALL);
+    fs::create_dir_all(bench.at("run")).unwrap();
+    fs::write(bench.at("run/journal"), "EKIJRNL3 and more").unwrap();
+    let running = bench.start();
+    assert_eq!(running.router.count(), 1, "traffic is served");
+    let status = running.control.status();
+    assert!(status.run_dir_error.as_ref().unwrap().contains("written by another version"), "{status:?}");
+    assert!(status.journal_error.as_ref().unwrap().contains("not served"), "{status:?}");
+    running.control.stop();
+    assert_eq!(fs::read_to_string(bench.at("run/journal")).unwrap(), "EKIJRNL3 and more");
+}
+
+#[test]
 fn it_is_saved_while_running_and_not_only_at_the_end() {
     let bench = Bench::new(SMALL);
     let running = bench.start();

@@ -36,6 +36,11 @@ impl From<ClientError> for Failed {
 
 /// Asks; a problem document is a failure.
 fn ask(server: &Server, asking: Asking) -> Result<Value, Failed> {
+    ask_for_tag(server, asking).map(|(value, _)| value)
+}
+
+/// As [`ask`], with the entity tag.
+fn ask_for_tag(server: &Server, asking: Asking) -> Result<(Value, Option<String>), Failed> {
     let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let flag = match (&server.control, variable("EKIDEN_CONTROL")) {
         (Some(flag), _) => flag.clone(),
@@ -48,8 +53,8 @@ fn ask(server: &Server, asking: Asking) -> Result<Value, Failed> {
         return Err(Failed::Usage("--control needs an address: IP:PORT or unix:PATH".to_owned()));
     };
     let token = server.token_file.clone().or_else(|| variable("EKIDEN_TOKEN_FILE").map(PathBuf::from));
-    let ApiAnswer { status, value } = Client::new(address, token.as_deref())?.ask(asking)?;
-    if status < 300 { Ok(value) } else { Err(Failed::Refused(value)) }
+    let ApiAnswer { status, tag, value } = Client::new(address, token.as_deref())?.ask(asking)?;
+    if status < 300 { Ok((value, tag)) } else { Err(Failed::Refused(value)) }
 }
 
 fn get_of(target: String) -> Asking {
@@ -72,8 +77,11 @@ fn encoded(text: &str) -> String {
 /// Prints an answer, or why there is none.
 fn end(server: &Server, answer: Result<Value, Failed>, text: impl Fn(&Value) -> String) -> ExitCode {
     match answer {
-        Ok(value) if server.json => print(&format!("{value:#}\n")),
-        Ok(value) => print(&text(&value)),
+        Ok(value) => {
+            let pending = value["pending"] == true;
+            let printed = if server.json { print(&format!("{value:#}\n")) } else { print(&text(&value)) };
+            if pending { exit::pending() } else { printed }
+        }
         Err(failed) => fail(server, failed),
     }
 }
@@ -144,6 +152,9 @@ fn changed_text(answer: &Value) -> String {
     for warning in answer["warnings"].as_array().into_iter().flatten() {
         text.push_str(&format!("warning[{}]: {}\n", word(warning, "code"), word(warning, "message")));
     }
+    if let Some(more) = answer["changes_omitted"].as_u64().filter(|more| *more > 0) {
+        text.push_str(&format!("and {more} more changes, not shown\n"));
+    }
     if answer["changed"] == false {
         return format!("{text}nothing differs\n");
     }
@@ -172,6 +183,13 @@ fn applying(what: &crate::cli::What, dry_run: bool) -> Result<Value, Failed> {
     let text = std::fs::read_to_string(&what.file)
         .map_err(|error| Failed::Usage(format!("{}: {error}", what.file.display())))?;
     let app = what.app.clone().or_else(|| only_app(&what.file, &text, format));
+    if let Some(app) = app.as_ref().filter(|_| what.prune) {
+        return Err(Failed::Usage(format!(
+            "{} is the file of the one app {app}, and --prune would delete every other app of the API; \
+             leave --prune out, or write all apps under `app.NAME`",
+            what.file.display()
+        )));
+    }
     let mut query: Vec<String> = app.iter().map(|app| format!("app={}", encoded(app))).collect();
     for (set, name) in [(dry_run, "dry_run"), (what.prune, "prune"), (what.adopt, "adopt")] {
         query.extend(set.then(|| format!("{name}=true")));
@@ -348,18 +366,22 @@ pub(crate) fn versions(arguments: &Versions) -> ExitCode {
 pub(crate) fn rollback(arguments: &Rollback) -> ExitCode {
     let app = encoded(&arguments.app);
     let version = match arguments.version {
-        Some(version) => Ok(version),
-        None => ask(&arguments.server, get_of(format!("/v1/apps/{app}"))).and_then(|value| {
+        Some(version) => Ok((version, None)),
+        // "Before" is before the one that was read: it holds only while that is the newest.
+        None => ask_for_tag(&arguments.server, get_of(format!("/v1/apps/{app}"))).and_then(|(value, tag)| {
             let before = value["version"].as_u64().and_then(|version| version.checked_sub(1));
-            before.filter(|version| *version > 0).ok_or_else(|| {
+            let before = before.filter(|version| *version > 0).ok_or_else(|| {
                 Failed::Usage(format!("the app {} has no version before this one", arguments.app))
-            })
+            });
+            Ok((before?, tag))
         }),
     };
     let query = if arguments.dry_run { "?dry_run=true" } else { "" };
-    let answer = version.and_then(|version| {
+    let answer = version.and_then(|(version, tag)| {
         let target = format!("/v1/apps/{app}/rollback{query}");
-        ask(&arguments.server, json_of("POST", target, &json!({ "version": version })))
+        let asking = json_of("POST", target, &json!({ "version": version }));
+        let fields = tag.map(|tag| ("if-match", tag)).into_iter().collect();
+        ask(&arguments.server, Asking { fields, ..asking })
     });
     end(&arguments.server, answer, changed_text)
 }
@@ -375,7 +397,8 @@ pub(crate) fn drain(arguments: &Drain) -> ExitCode {
     let drain = !arguments.undo;
     let answer = ask(&arguments.server, json_of("PUT", target, &json!({ "drain": drain })));
     let endpoint = &arguments.endpoint;
-    end(&arguments.server, answer, |_| match drain {
+    end(&arguments.server, answer, |value| match drain {
+        _ if value["pending"] == true => format!("{endpoint}: pending: not every worker has it yet\n"),
         true => format!("{endpoint} gets no new requests\n"),
         false => format!("{endpoint} gets requests again\n"),
     })

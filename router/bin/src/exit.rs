@@ -42,5 +42,10 @@ pub(crate) fn differs() -> ExitCode {
     ExitCode::from(8)
 }
 
+/// What was asked is recorded, and not every worker has it yet.
+pub(crate) fn pending() -> ExitCode {
+    ExitCode::from(9)
+}
+
 /// A worker died.
 pub(crate) const FATAL: i32 = 70;
