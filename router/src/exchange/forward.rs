@@ -33,7 +33,6 @@ use crate::exchange::{
     After, Workspace, evidence, grpc, overload, proxy_out, run, shard, trace, tunnel, upgrade,
 };
 use crate::http2::endpoint::{Share, Wanted, connection};
-use crate::pool::Return;
 use crate::stream::Stream;
 use crate::tls::stream::TlsError;
 use crate::tls::upstream::connect::speaks_http2;
@@ -619,15 +618,7 @@ impl<'a> Forward<'a> {
         }
         evidence::answered(&self.worker, ws);
         if finish.keep_upstream {
-            if let Some((stream, home)) = ws.leg.detach() {
-                let back = Return {
-                    cell: &home.cell,
-                    stats: &home.stats,
-                    most: home.pool_most,
-                    limit_ms: home.pool_limit_ms,
-                };
-                self.worker.pool.put(stream, back, self.worker.turn_ms());
-            }
+            self.give_back(ws);
         } else {
             ws.leg.cut();
         }

@@ -167,6 +167,10 @@ async fn ask<D: Downstream>(
     match entrance::wait(connection, ws, listener, &entry).await {
         Ok(()) => {}
         Err(Stop::Cause(cause)) => return Err(refuse(connection, ws, cause, None).await),
+        // A call ends with a status of gRPC: its client takes no page, and follows no redirect.
+        Err(Stop::Told(_)) if ws.call.is_some() => {
+            return Err(refuse(connection, ws, Cause::AuthorizerRefused, None).await);
+        }
         Err(Stop::Told(told)) => return Err(authorizer::tell(connection, ws, &told).await),
     }
     let Some(cluster) = cluster else { return Err(act(connection, ws, &entry).await) };
@@ -514,8 +518,8 @@ pub fn body_limit(listener: &Listener, entry: &RouteEntry) -> Option<u64> {
 
 /// Whether the connection can go on after an answer that did not read the body.
 pub fn may_keep(worker: &Worker, ws: &Workspace) -> bool {
-    // Behind a request for another protocol come bytes of that protocol, which are no request.
-    let is_switching = ws.request.asks_upgrade && !ws.client_in.is_empty();
+    // Behind a request for another protocol come bytes of that protocol, which are no request; some may be on their way.
+    let is_switching = ws.upgrade.is_some() || ws.request.asks_upgrade && !ws.client_in.is_empty();
     ws.request.keep_alive && ws.request.framing == Framing::None && !is_switching && !worker.is_leaving()
 }
 

@@ -266,3 +266,27 @@ fn a_refusal_that_breaks_off_lets_nobody_in() {
     }
     assert_eq!(echo.requests(), 0);
 }
+
+/// A call of gRPC ends with a status of its own kind; its client takes no page and follows no redirect.
+#[test]
+fn a_call_that_is_refused_gets_a_status() {
+    use ekiden_tests::http2::{ask as call, get_of, talk};
+    let (service, echo) = (Service::start(), Echo::start("one"));
+    let text = format!(
+        "{}{}[[route]]\ncluster = \"web\"\n{WORDS}\n",
+        cluster("web", &[echo.address], ""),
+        cluster("auth", &[service.origin.address], "")
+    );
+    let router = Ekiden::start(Setup::new(text).listener("h2c = true"));
+    talk(router.address(), async |client| {
+        for target in ["/no", "/login"] {
+            let mut request = get_of("a", target);
+            request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+            let reply = call(&client, request).await.unwrap();
+            assert_eq!(
+                (reply.status, reply.field("grpc-status"), reply.code()),
+                (200, "7", "authorizer_refused")
+            );
+        }
+    });
+}

@@ -110,6 +110,18 @@ fn good_tokens_and_what_endpoints_are_told() {
     assert!(!log.contains(token.split('.').nth(1).unwrap()));
 }
 
+/// The name of a key is optional in a set of keys (RFC 7517 section 4.5).
+#[test]
+fn keys_without_a_name_are_tried() {
+    let (echo, mut signer) = (Echo::start("one"), Signer::new("one"));
+    signer.jwk.as_object_mut().unwrap().remove("kid");
+    let router = serve_with(&echo, ROUTE, &from_file(), &[("keys.json", &set(&[&signer]))]);
+    let mut client = router.client();
+    assert_eq!(ask(&mut client, "GET /", &signer.token(&claims(json!({})))).status, 200);
+    let stranger = Signer::new("one");
+    assert_eq!(ask(&mut client, "GET /", &stranger.token(&claims(json!({})))).status, 401);
+}
+
 #[test]
 #[expect(clippy::too_many_lines, reason = "one row for each fault")]
 fn bad_tokens() {

@@ -127,9 +127,8 @@ fn both_deadlines_are_written_anew() {
             if count == 3 {
                 conn.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
             } else {
-                // Some digits less are left of either deadline then.
-                std::thread::sleep(std::time::Duration::from_millis(120));
-                conn.send("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n");
+                // It is asked again a second later, when either deadline has a digit less.
+                conn.send("HTTP/1.1 503 No\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
             }
         }
     });

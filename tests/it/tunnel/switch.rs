@@ -73,6 +73,21 @@ fn early_bytes_are_no_request_when_the_endpoint_refuses() {
     assert_eq!(router.records(1).len(), 1);
 }
 
+/// The same where the router refuses by itself.
+#[test]
+fn early_bytes_are_no_request_when_the_router_refuses() {
+    let origin = Origin::hello("plain");
+    let router = serve(
+        &origin,
+        "[[route]]\npath = \"/closed\"\ncluster = \"web\"\ndeny = { clients = [\"127.0.0.0/8\"] }",
+    );
+    let mut client = router.client();
+    client.send([ask("/closed"), "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()].concat());
+    assert_eq!(client.response().status, 403);
+    assert!(client.rest().is_empty());
+    assert_eq!((origin.connections(), router.records(1).len()), (0, 1));
+}
+
 /// The same bytes, sent apart from the head and seen by nobody when the endpoint refuses at once.
 #[test]
 fn early_bytes_in_the_kernel_are_no_request_either() {

@@ -223,7 +223,8 @@ impl Forward<'_> {
         ws.trace.phase = Phase::Connect;
     }
 
-    fn give_back(&self, ws: &mut Workspace) {
+    /// The connection goes back to the pool. Called where its response has been read to the end.
+    pub(super) fn give_back(&self, ws: &mut Workspace) {
         let Some((stream, home)) = ws.leg.detach() else { return };
         let back = Return {
             cell: &home.cell,
