@@ -17,6 +17,7 @@ use ekiden_core::table::Table;
 use crate::entrance::keyring::Keyring;
 use crate::overload::Ceilings;
 use crate::probe::Suspects;
+use crate::store::Stores;
 use crate::tls::{Hub, Trusts};
 use crate::worker::connection_limits::KnownClients;
 use crate::worker::mailbox::{Mailbox, Message};
@@ -55,6 +56,8 @@ pub struct Shared {
     pub trusts: Arc<Trusts>,
     /// Files of credentials.
     pub keyring: Arc<Keyring>,
+    /// Stores through which limits are shared.
+    pub stores: Stores,
     /// Ceilings of the process, and how near they are.
     pub ceilings: Ceilings,
     own: Mutex<Arc<[Address]>>,
@@ -114,6 +117,7 @@ impl Shared {
             started: Instant::now(),
             tls: Arc::new(Hub::new(base.clone())),
             keyring: Arc::new(Keyring::new(base.clone(), workers)),
+            stores: Stores::new(base.clone()),
             trusts: Arc::new(Trusts::new(base)),
             ceilings: Ceilings::default(),
             own: Mutex::new(Arc::from([])),

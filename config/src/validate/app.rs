@@ -74,7 +74,7 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
     let (names, seen) = (BTreeMap::new(), BTreeMap::new());
     let admission = admission::over(&mut scope, None, &parts.admission);
     let body_limit = parts.body_limit;
-    let limits = limit::list(&mut scope, parts.limits, "app");
+    let limits = limit::list(&mut scope, parts.limits, ("app", Some(&name)));
     let rate_limits =
         (!limits.is_empty()).then(|| Arc::new(RouteLimits { app: Arc::new(limits), route: Vec::new() }));
     let caps = overload::caps(parts.caps);

@@ -67,6 +67,7 @@ impl Keys<'_> {
             None if text == "path" => Ok(KeyPart::WholePath),
             None if text == "query" => Ok(KeyPart::WholeQuery),
             None if text == "api_key" && self.api_key => Ok(KeyPart::ApiKey),
+            None if text == "certificate" && self.groups.is_some() => Ok(KeyPart::Certificate),
             None if text == "group" => match self.groups {
                 Some(groups) if groups.is_empty() => {
                     Err(bad().help("name the groups: `groups = { office = [\"192.0.2.0/24\"] }`"))

@@ -76,6 +76,7 @@ fn read_key<D: Downstream>(
         query: request.query().unwrap_or(""),
         fields: &request.head,
         api_key: None,
+        certificate: None,
     };
     let found = request::read(words, &asked, &mut ws.shard.text);
     ws.shard.absent = found == Found::Balance;

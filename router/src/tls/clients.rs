@@ -84,6 +84,8 @@ pub struct Identity {
     pub client_cert: Box<str>,
     /// Value of `X-Forwarded-Client-Cert`: hash, subject, names.
     pub forwarded: Box<str>,
+    /// What limits know it by: its first URI, else its first DNS name, else its subject.
+    pub name: Box<str>,
 }
 
 impl Identity {
@@ -94,15 +96,23 @@ impl Identity {
         let mut forwarded = format!("Hash={}", HEXLOWER.encode(hash.as_ref()));
         put_quoted(&mut forwarded, "Subject", &parsed.subject().to_string());
         let alternatives = parsed.subject_alternative_name().ok().flatten();
+        let (mut uri, mut dns) = (None, None);
         for name in alternatives.iter().flat_map(|names| &names.value.general_names) {
             match name {
-                GeneralName::URI(uri) => put_quoted(&mut forwarded, "URI", uri),
-                GeneralName::DNSName(name) => put_quoted(&mut forwarded, "DNS", name),
+                GeneralName::URI(name) => {
+                    put_quoted(&mut forwarded, "URI", name);
+                    uri.get_or_insert(*name);
+                }
+                GeneralName::DNSName(name) => {
+                    put_quoted(&mut forwarded, "DNS", name);
+                    dns.get_or_insert(*name);
+                }
                 _ => {}
             }
         }
         let client_cert = format!(":{}:", BASE64.encode(certificate));
-        Some(Self { client_cert: client_cert.into(), forwarded: forwarded.into() })
+        let name = uri.or(dns).map_or_else(|| parsed.subject().to_string(), str::to_owned);
+        Some(Self { client_cert: client_cert.into(), forwarded: forwarded.into(), name: name.into() })
     }
 }
 

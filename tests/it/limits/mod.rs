@@ -7,6 +7,7 @@ mod answers;
 mod keys;
 mod rates;
 mod shared;
+mod stores;
 
 use ekiden_tests::{Client, Echo, Ekiden, Response, Setup, web};
 
