@@ -847,11 +847,14 @@ tables! {
 
     /// A service that is asked by a GET without a body: 2xx lets the request in, any other answer below 500 is given to the client.
     /// It gets the fields of the request, those that endpoints get of the client, and `X-Forwarded-Method` and `X-Forwarded-Uri`.
+    /// With `grpc` it is asked by a call instead.
     RawAuthorizer as "authorizer" {
         /// Who is asked: a cluster of the same app.
         cluster: Spanned<String> = "required" in 1, NAME;
-        /// Path and query of the question.
+        /// Path and query of the question. Not with `grpc`.
         path: Spanned<String> = "\"/\"" in 1, 4096;
+        /// Ask by the call `envoy.service.auth.v3.Authorization/Check` (Envoy's `ext_authz`). The cluster must speak HTTP/2.
+        grpc: Spanned<bool> = "false";
         /// Longest wait for an answer, connecting included.
         timeout: Duration = "\"1s\"" in 1, HOUR;
         /// What happens when there is no answer, or one of 5xx: `closed` refuses the request (503), `open` lets it in.

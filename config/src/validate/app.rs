@@ -10,7 +10,9 @@ use super::{Scope, World, cluster, grpc, limit, overload, raw as raw_route, time
 use crate::diagnostic::Report;
 use crate::model::{App, RouteLimits, Timeouts};
 use crate::names::{AppName, ClusterName};
-use crate::raw::{Map, RawApp, RawCaps, RawCluster, RawLimit, RawProcess, RawRoute, RawTimeout, Spanned};
+use crate::raw::{
+    Map, Off, RawApp, RawCaps, RawCluster, RawLimit, RawProcess, RawRoute, RawTimeout, Spanned,
+};
 use crate::source::Span;
 
 /// What forms an app, from the process file or from a file of its own.
@@ -98,6 +100,11 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
         if let Some(route) = route(&mut scope, raw, index + 1, &mut shared) {
             raw_route::carries_raw(&mut scope, raw, &route, &clusters);
             grpc::speaks_http2(&mut scope, raw, &route, &clusters);
+            let place = match &raw.authorizer {
+                Some(Off::Set(asked)) => asked.grpc.as_ref().map_or(asked.span, |flag| flag.span),
+                Some(Off::Off) | None => raw.span,
+            };
+            grpc::authorizer_speaks_http2(&mut scope, place, &route, &clusters);
             routes.push(Arc::new(route));
             places.push(raw.host.as_ref().map_or(raw.span, |host| host.span));
         }

@@ -8,6 +8,7 @@ mod keys;
 mod rates;
 mod shared;
 mod stores;
+mod units;
 
 use ekiden_tests::{Client, Echo, Ekiden, Response, Setup, web};
 
