@@ -58,12 +58,9 @@ impl Redis {
     }
 
     /// Sends a signal, SIGSTOP for example.
-    #[expect(unsafe_code, reason = "kill has no safe form in std")]
-    pub fn signal(&self, signal: i32) {
-        let id = self.child.as_ref().map(|child| i32::try_from(child.id()).unwrap()).unwrap();
-        // SAFETY: kill takes plain numbers; the child has not been waited for, so its id is still its own.
-        let failed = unsafe { libc::kill(id, signal) };
-        assert_eq!(failed, 0, "kill {id}");
+    pub fn signal(&self, number: i32) {
+        let id = self.child.as_ref().map(Child::id);
+        crate::signal(id.unwrap(), number);
     }
 
     /// The lines of `[store.NAME]`.

@@ -10,7 +10,9 @@ mod link;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Wake;
+use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ekiden_config::doors::StoreStatus;
@@ -51,6 +53,7 @@ pub struct Store {
     /// Questions and connects that were not.
     pub failed: AtomicU64,
     since: Mutex<(u64, String)>,
+    thread: OnceLock<Thread>,
 }
 
 impl Stores {
@@ -69,7 +72,9 @@ impl Stores {
             stays
         });
         for (name, source) in sources {
-            if running.contains_key(name) {
+            if let Some(store) = running.get(name) {
+                // It looks at the limits of the new table at once.
+                store.thread.get().into_iter().for_each(Thread::unpark);
                 continue;
             }
             let store = Arc::new(Store::new(name.clone(), source.clone()));
@@ -77,7 +82,8 @@ impl Stores {
             // Not nicer than the workers, as other threads are: what it does late, limits are wrong by.
             let run = move || Errand::new(for_thread, &base).run(&weak);
             match std::thread::Builder::new().name(format!("ekiden-store-{name}")).spawn(run) {
-                Ok(_) => {
+                Ok(handle) => {
+                    let _set_once = store.thread.set(handle.thread().clone());
                     running.insert(name.clone(), store);
                 }
                 Err(error) => tracing::error!(store = %name, "limits cannot be shared: {error}"),
@@ -106,6 +112,7 @@ impl Store {
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             since: Mutex::new((unix_ms(), "it has not been asked yet".to_owned())),
+            thread: OnceLock::new(),
         }
     }
 
@@ -137,6 +144,19 @@ impl Store {
     }
 }
 
+/// A thread that waits.
+struct Parked(Thread);
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 /// What the thread of one store works on.
 struct Errand {
     store: Arc<Store>,
@@ -161,7 +181,7 @@ impl Errand {
         Self {
             password: store.source.password_file.as_ref().map(|file| base.join(file)),
             store,
-            bell: Arc::new(Bell::here()),
+            bell: Arc::new(Bell::new(Arc::new(Parked(std::thread::current())).into())),
             id: format!("{:016x}", fastrand::u64(..)),
             seed: None,
             link: None,

@@ -12,7 +12,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
+use std::task::Waker;
 
 use arc_swap::ArcSwapOption;
 use ekiden_config::model::Limit;
@@ -27,26 +27,28 @@ const LEASE_PARTS: u32 = 2;
 /// Time of the rate that a lease may hold in any case, in nanoseconds: a burst may be smaller than what comes between two
 /// exchanges.
 const LEASE_NS: u64 = 20_000_000;
+/// Most keys that the first request makes room for, on its worker.
+const KEYS_LATE: u32 = 1 << 16;
 /// Sweeps that a lease may lie unused before it is given back.
 const CALM_SWEEPS: u32 = 2;
 
 /// Wakes the thread that talks to a store. Rung by workers, once for each time that the thread looked.
 #[derive(Debug)]
 pub struct Bell {
-    thread: Thread,
+    waker: Waker,
     rung: AtomicBool,
 }
 
 impl Bell {
-    /// Of the calling thread.
-    pub fn here() -> Self {
-        Self { thread: std::thread::current(), rung: AtomicBool::new(false) }
+    /// One that wakes by this.
+    pub fn new(waker: Waker) -> Self {
+        Self { waker, rung: AtomicBool::new(false) }
     }
 
     /// Wakes it, unless it has been woken and has not looked since.
     pub fn ring(&self) {
         if !self.rung.load(Relaxed) && !self.rung.swap(true, Relaxed) {
-            self.thread.unpark();
+            self.waker.wake_by_ref();
         }
     }
 
@@ -116,7 +118,7 @@ impl SharedLimit {
     /// For a limit that is shared; none for others.
     pub(super) fn new(words: &Limit, place: &LimitPlace, accounts: &Arc<Accounts>) -> Option<Self> {
         let store = words.shared.clone()?;
-        Some(Self {
+        let made = Self {
             store,
             name: name(words, place),
             leased: AtomicU64::new(0),
@@ -127,7 +129,12 @@ impl SharedLimit {
             key: ArcSwapOption::empty(),
             bell: ArcSwapOption::empty(),
             books: OnceLock::new(),
-        })
+        };
+        // Large ones are made with the table, and not by the first request.
+        if words.keys > KEYS_LATE {
+            made.books();
+        }
+        Some(made)
     }
 
     /// Begins: the key by which all routers count alike, the number of routers, and whom to wake. Called by the thread of the
