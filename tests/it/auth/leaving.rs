@@ -3,7 +3,7 @@
 
 use ekiden_tests::{Echo, Ekiden, Origin, Served, Setup, cluster, until_true, web};
 
-use super::{basic, serve_with, user};
+use super::{basic, rulings, serve_with, user};
 
 /// A client that asks with these fields and leaves while it is judged. Its record says so, whatever the judge would have said.
 fn leave(router: &Ekiden, fields: &str, is_asked: impl FnMut() -> bool) {
@@ -29,6 +29,7 @@ fn while_a_password_is_verified() {
     let router = serve_with(&echo, "auth = { users = \"staff\" }", top, &[("staff", &staff)]);
     leave(&router, &basic("ann", "wrong"), || under_way(&router));
     assert_eq!(echo.requests(), 0);
+    assert_eq!(rulings(&router, "password"), [0.0; 3], "it left before the verdict");
 }
 
 #[test]
@@ -42,6 +43,7 @@ fn while_keys_of_tokens_are_asked_for() {
     let router = serve_with(&echo, "auth = { jwt = \"corp\" }", &top, &[]);
     let token = "eyJhbGciOiJFUzI1NiIsImtpZCI6Im9uZSJ9.e30.AAAA";
     leave(&router, &format!("Authorization: Bearer {token}\r\n"), || under_way(&router));
+    assert_eq!(rulings(&router, "token"), [0.0; 3], "it left before the keys were given up");
 }
 
 #[test]
