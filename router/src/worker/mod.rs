@@ -31,6 +31,7 @@ use crate::exchange::Workspace;
 use crate::exchange::splice::Pipes;
 use crate::http2::endpoint::Http2Pool;
 use crate::http2::streams::StreamWork;
+use crate::memory;
 use crate::pool::Pool;
 use crate::record::Recorder;
 use crate::shared::Shared;
@@ -202,8 +203,14 @@ impl Worker {
         self.stream_seats.trim();
         let freed = self.buffers.trim() + self.workspaces.trim() * size_of::<Workspace>();
         if freed >= TRIM_BYTES {
-            self.shared.trim_heap();
+            self.trim_heap();
         }
+    }
+
+    /// Gives up what this thread has freed, and asks for what is free in the process to go back to the system.
+    pub fn trim_heap(&self) {
+        memory::let_go();
+        self.shared.trim_heap();
     }
 
     /// Whether new requests should be the last of their connections.
