@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::Rate;
+use super::{CertField, Rate};
 use crate::names::TrustName;
 
 /// So many requests of one key in a time.
@@ -67,8 +67,8 @@ pub enum KeyPart {
     WholeQuery,
     /// The id of the API key that the route knows. Of limits of apps and routes alone.
     ApiKey,
-    /// What the client's verified certificate calls it: its first URI, else DNS name, else its subject. Of limits alone.
-    Certificate,
+    /// The first value of a part of the client's certificate.
+    ClientCert(CertField),
 }
 
 /// Client addresses that count as one.

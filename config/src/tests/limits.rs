@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    Cost, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, Rate, RouteLimits, StoreAddress,
+    CertField, Cost, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, Rate, RouteLimits, StoreAddress,
 };
 
 fn built(text: &str) -> Built {
@@ -83,9 +83,9 @@ fn costs() {
 
 #[test]
 fn requests_at_a_time_and_costs_that_responses_say() {
-    let limit = of_listener("{ concurrency = 10, key = \"certificate\" }").remove(0);
+    let limit = of_listener("{ concurrency = 10, key = \"client_cert:uri\" }").remove(0);
     assert_eq!((limit.unit, limit.rate.count, limit.rate.burst), (LimitUnit::AtATime, 10, 10));
-    assert_eq!(limit.key, [KeyPart::Certificate]);
+    assert_eq!(limit.key, [KeyPart::ClientCert(CertField::Uri)]);
     // What is taken afterwards may be more than a burst.
     let cost = one("burst = 5, cost = { response = \"X-Cost\", most = 500 }").cost;
     assert_eq!((cost.response.as_deref(), cost.most, cost.otherwise), (Some("x-cost"), 500, 1));

@@ -1,11 +1,6 @@
-//! What limits count beside requests in a time: requests at a time, and what responses say that they cost. Keys by the client's
-//! certificate.
+//! What limits count beside requests in a time: requests at a time, and what responses say that they cost.
 
-use std::fs;
-
-use ekiden_tests::{Authority, Client, Echo, Ekiden, Origin, Served, Setup, until_true, web};
-use rustls::ProtocolVersion;
-use rustls::pki_types::ServerName;
+use ekiden_tests::{Client, Ekiden, Origin, Served, Setup, until_true, web};
 
 use super::{get, is_served};
 
@@ -96,32 +91,4 @@ fn a_response_says_what_it_cost() {
     let wait: u64 = answer.get("retry-after").unwrap().parse().unwrap();
     assert!((3_600..=4_000).contains(&wait), "10 of debt and 1 more at 10 in an hour: {wait}");
     assert_eq!(refused(&router), 1.0 + 4.0 + 1.0);
-}
-
-#[test]
-fn certificates_are_keys() {
-    let echo = Echo::start("one");
-    let (servers, people) = (Authority::new(), Authority::new());
-    let limit = "limit = [{ rate = \"2/h\", key = \"certificate\" }]";
-    let listener = "tls = { cert = \"site.pem\", key = \"site.key\" }\nclient_auth = { mode = \"optional\", ca = \"people.pem\" }";
-    let setup = Setup::new(web(&[echo.address], "", limit)).listener(listener);
-    servers.make(&["a.test"]).write(setup.dir(), "site");
-    fs::write(setup.dir().join("people.pem"), &people.pem).unwrap();
-    let router = Ekiden::start_with(setup, ekiden_tests::Run::default());
-    let trusting = servers.trusting();
-    let ask = |name: Option<&str>| {
-        let version = ProtocolVersion::TLSv1_3;
-        let config = match name {
-            // Another certificate of the same name each time: it is the name that counts.
-            Some(name) => trusting.showing(version, &people.make(&[name])),
-            None => trusting.only(version),
-        };
-        let name = ServerName::try_from("a.test").unwrap();
-        let mut client = Client::secure(router.address(), name, &config).unwrap();
-        is_served(&client.ask("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"))
-    };
-    for who in [Some("anna.test"), Some("otto.test"), None] {
-        let served: Vec<bool> = (0..3).map(|_| ask(who)).collect();
-        assert_eq!(served, [true, true, false], "{who:?}");
-    }
 }

@@ -26,6 +26,7 @@ use self::key::Key;
 use self::places::Places;
 pub use self::shared::{Bell, Due, SharedLimit};
 use super::nets::NetSet;
+use crate::client_cert::ClientCert;
 use crate::table::Fields;
 
 /// What limits may ask of a request.
@@ -45,8 +46,8 @@ pub struct Asked<'a> {
     pub fields: &'a dyn Fields,
     /// The id of the API key, where the route knows it.
     pub api_key: Option<&'a str>,
-    /// What the client's certificate calls it, where it showed one.
-    pub certificate: Option<&'a str>,
+    /// The certificate that the client showed.
+    pub client_cert: Option<&'a ClientCert>,
 }
 
 /// Where and when a request is judged.

@@ -1,12 +1,14 @@
 //! The question as a call of gRPC: `envoy.service.auth.v3.Authorization/Check`. What stands in the messages is core's
 //! (`core::grpc::ext_authz`); the call goes the way of the question, as a POST with one message.
 
-use ekiden_config::model::{Authorizer, Listener};
+use ekiden_config::model::{Authorizer, CertField, Listener};
+use ekiden_core::client_cert::ClientCert;
 use ekiden_core::grpc::ext_authz::{self, Check, Verdict};
 
 use super::{Asker, FIELDS_MAX, METHOD, URI, is_named, is_of_answer};
 use crate::exchange::out::put_field;
 use crate::exchange::request_out::client_address;
+use crate::exchange::run::client_cert;
 use crate::exchange::{Workspace, grpc};
 use crate::head::FieldId;
 use crate::wire::Version;
@@ -60,7 +62,7 @@ fn message(ws: &Workspace, listener: &Listener, words: &Authorizer) -> Vec<u8> {
     let host = request.head.known(FieldId::Host).unwrap_or(request.host.as_bytes());
     let check = Check {
         source: address.as_deref().map(|address| (address, port)),
-        principal: ws.session.as_ref().and_then(|session| Some(&*session.client.as_ref()?.name)),
+        principal: client_cert(ws.session.as_deref()).and_then(principal),
         id: &ws.trace.request_id,
         method: request.method(),
         path: &path,
@@ -79,6 +81,13 @@ fn message(ws: &Workspace, listener: &Listener, words: &Authorizer) -> Vec<u8> {
     };
     let headers = headers(ws, words);
     ext_authz::request(&check, headers.iter().map(|(name, value)| (&**name, &**value)))
+}
+
+/// What a certificate calls its owner: its first URI, else its first DNS name, else its subject.
+fn principal(certificate: &ClientCert) -> Option<&str> {
+    [CertField::Uri, CertField::Dns, CertField::Subject]
+        .into_iter()
+        .find_map(|field| certificate.values(field).next())
 }
 
 /// The fields that go along, each once: in lower case, values joined.

@@ -57,7 +57,7 @@ fn passed_all(lists: &[&[Limiter]]) -> usize {
         query: "",
         fields: &NoFields,
         api_key: None,
-        certificate: None,
+        client_cert: None,
     };
     let one = || {
         let mut takes = Takes::new();
