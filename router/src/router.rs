@@ -63,6 +63,25 @@ pub struct ControlStatus {
     pub reloads_failed: u64,
     /// Time of the last reload taken, milliseconds since the Unix epoch.
     pub last_reload_unix_ms: u64,
+    /// Dynos that control runs; none when it runs none.
+    pub dynos: Option<DynoMeters>,
+}
+
+/// What control counts of the dynos that it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DynoMeters {
+    /// Process type, state, and how many are so.
+    pub counts: Vec<(String, &'static str, u64)>,
+    /// Starts after an end that nobody asked for.
+    pub restarts: u64,
+    /// Rollouts that were done.
+    pub rollouts_done: u64,
+    /// Rollouts that failed.
+    pub rollouts_failed: u64,
+    /// Dynos that were ended with requests in flight.
+    pub late: u64,
+    /// Lines of dynos that nobody read fast enough.
+    pub lines_dropped: u64,
 }
 
 /// A running router.

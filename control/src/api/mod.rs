@@ -41,6 +41,7 @@ use tokio::sync::watch::Sender;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
+use crate::dynos::Board;
 use crate::plane::{AppsChange, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
 use crate::store::Store;
@@ -114,6 +115,8 @@ pub(crate) struct Api {
     pub(crate) changes: mpsc::Sender<AppsChange>,
     /// None when the run directory cannot be used.
     pub(crate) store: Option<Arc<dyn Store>>,
+    /// The Procfile's dynos, when there is a Procfile.
+    pub(crate) board: Option<Board>,
     /// Who asked for what.
     pub(crate) audit: Audit,
     /// True when control ends.
@@ -142,6 +145,8 @@ pub(crate) struct Doors {
     pub(crate) status: StatusCell,
     /// None when the run directory cannot be used.
     pub(crate) store: Option<Arc<dyn Store>>,
+    /// The Procfile's dynos, when there is a Procfile.
+    pub(crate) board: Option<Board>,
     /// True when control ends.
     pub(crate) stopped: Receiver<bool>,
 }
@@ -149,7 +154,7 @@ pub(crate) struct Doors {
 impl Api {
     /// The API over these doors; the audit log goes to the run directory.
     pub(crate) fn new(doors: Doors, run_dir: Option<&Path>) -> Self {
-        let Doors { mutations, changes, reloads, view, inspect, status, store, stopped } = doors;
+        let Doors { mutations, changes, reloads, view, inspect, status, store, board, stopped } = doors;
         Self {
             mutations,
             changes,
@@ -158,6 +163,7 @@ impl Api {
             inspect,
             status,
             store,
+            board,
             stopped,
             audit: Audit::start(run_dir),
             rates: Rates::default(),

@@ -35,6 +35,7 @@ pub(super) enum What {
     Releases,
     Release,
     PostRelease,
+    Rollout,
     Formation,
     PutFormation,
     PatchFormation,
@@ -126,6 +127,11 @@ const FROM: Parameter = Parameter {
     name: "from",
     kind: "integer",
     words: "Changes after this revision; else what is there first, then changes.",
+};
+const OF_RELEASE: Parameter = Parameter {
+    name: "release",
+    kind: "integer",
+    words: "Of this release; of the newest that was rolled out unless given.",
 };
 const AGAINST: Parameter = Parameter {
     name: "from",
@@ -356,9 +362,18 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/apps/{app}/releases",
         What::PostRelease,
         Body::Json("ReleaseBody"),
-        "Records a release; it gets the next number.",
+        "Records a release; it gets the next number. With a Procfile its dynos are started and take over.",
         "Release",
     ),
+    Operation {
+        query: &[OF_RELEASE],
+        ..read(
+            "/v1/apps/{app}/rollout",
+            What::Rollout,
+            "How far the dynos of a Procfile are with a release.",
+            "Rollout",
+        )
+    },
     read(
         "/v1/apps/{app}/formation",
         What::Formation,

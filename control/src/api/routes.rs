@@ -255,6 +255,7 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
         | What::VersionChanges
         | What::Releases
         | What::Release
+        | What::Rollout
         | What::Formation
         | What::Hosts
         | What::Watch
@@ -281,6 +282,7 @@ async fn look(api: Arc<Api>, operation: &'static Operation, ask: Ask) -> Answer 
         What::VersionChanges => records::version_changes(&api, &ask),
         What::Releases => records::releases(&api, &ask),
         What::Release => records::release(&api, &ask),
+        What::Rollout => dynos::rollout(&api, &ask),
         What::Formation => records::formation(&api, &ask),
         What::Hosts => records::hosts(&api, &ask),
         What::Audit => Ok(Reply::ok(api.audit.recent())),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_config::doors::{Publisher, Ticket};
-use ekiden_config::model::{Model, Process};
+use ekiden_config::model::{Endpoint, Model, Process};
 use ekiden_config::names::AppName;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
@@ -38,6 +38,7 @@ use crate::last_good::Unsaved;
 use crate::load::{Accepted, Attempt};
 use crate::overlay::{ClusterKey, Dormant, Overlay};
 use crate::own::Own;
+use crate::placement::Placed;
 use crate::problem::Problem;
 use crate::settings::Options;
 use crate::sources::Sources;
@@ -71,6 +72,8 @@ pub(crate) struct Plane {
     /// Apps owned by the API.
     pub(crate) apps: Arc<ApiApps>,
     pub(crate) names: Names,
+    /// Endpoints of sources, by cluster.
+    pub(crate) placed: BTreeMap<ClusterKey, Vec<Arc<Endpoint>>>,
     pub(crate) asking: Asking,
     /// What is published: the files' Model with DNS, API endpoints and drain marks.
     pub(crate) live: Arc<Model>,
@@ -119,6 +122,8 @@ pub(crate) struct Inlets {
     pub(crate) reloads: mpsc::Receiver<Option<ReloadReply>>,
     /// From the watcher.
     pub(crate) changed: mpsc::Receiver<()>,
+    /// From sources of placements.
+    pub(crate) placed: mpsc::Receiver<Placed>,
     /// From DNS.
     pub(crate) told: mpsc::Receiver<Told>,
     /// Ends the loop when true, or when the sender is gone.
@@ -201,6 +206,7 @@ impl Plane {
                     }
                     self.settle(&touched);
                 }
+                Some(placed) = inlets.placed.recv() => self.put_placed(placed),
                 Some(()) = inlets.changed.recv(), if building.is_free() && recording.is_free() => building.0 = Some(self.build(false)),
                 Some(reply) = inlets.reloads.recv(), if building.is_free() && recording.is_free() => {
                     waiting.extend(reply);

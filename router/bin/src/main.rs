@@ -6,9 +6,12 @@ mod ask;
 mod check;
 mod cli;
 mod demo;
+mod deploy;
 mod descriptors;
+mod dyno_exec;
 mod exit;
 mod logging;
+mod procfile;
 mod ring;
 mod run;
 mod signals;
@@ -31,6 +34,8 @@ fn main() -> ExitCode {
         Command::Get(arguments) => ask::get(&arguments),
         Command::Set(arguments) => ask::set(&arguments),
         Command::Scale(arguments) => ask::scale(&arguments),
+        Command::Deploy(arguments) => deploy::deploy(&arguments),
+        Command::DynoExec(arguments) => dyno_exec::dyno_exec(&arguments),
         Command::Releases(arguments) => ask::releases(&arguments),
         Command::Versions(arguments) => ask::versions(&arguments),
         Command::Rollback(arguments) => ask::rollback(&arguments),

@@ -59,6 +59,11 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
         }),
     })
     .map_err(|error| failed(format!("the router could not start: {error}"), exit::system()))?;
+    // Dynos do not give way: they inherit what the thread has that forks them.
+    let mut loaded = loaded;
+    loaded
+        .start_dyno_thread()
+        .map_err(|error| failed(format!("no thread for dynos: {error}"), exit::system()))?;
     // Control and telemetry are started from here and give way too.
     aside::give_way();
     router.set_own_addresses(loaded.own_addresses());
