@@ -129,7 +129,8 @@ impl Control {
         let (reloads, reload_inlet) = mpsc::channel(RELOADS_MAX);
         let (first, opened) = sync_channel(1);
         let (placing, placed) = mpsc::channel(PLACED_MAX);
-        let place = || Some(ClusterKey { app: AppName::default_app(), cluster: ClusterName::new(dynos::WEB).ok()? });
+        let place =
+            || Some(ClusterKey { app: AppName::default_app(), cluster: ClusterName::new(dynos::WEB).ok()? });
         let board = loaded.options.procfile.as_ref().and_then(|_| place()).map(Board::new);
         let duties = loaded.options.procfile.clone().zip(board.clone()).map(|(run, board)| Duties {
             run,

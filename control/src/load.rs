@@ -230,6 +230,11 @@ impl Loaded {
         Ok(())
     }
 
+    /// Whether a Procfile's dynos are to be run.
+    pub fn has_procfile(&self) -> bool {
+        self.options.procfile.is_some()
+    }
+
     /// Builds again when the store, now that it is ours, has other apps than were seen before.
     pub(crate) fn refresh(&mut self, store: &dyn Store) {
         let all = |prefix| store.list(prefix, None, usize::MAX).objects;

@@ -30,4 +30,5 @@ pub mod wheel;
 pub mod wire;
 pub mod worker;
 
-pub use router::{ControlStatus, DynoMeters, Options, Router};
+pub use router::{ControlStatus, Options, Router};
+pub use telemetry::DynoMeters;

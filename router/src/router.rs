@@ -24,7 +24,9 @@ use crate::probe::{Hooks, Prober, Target};
 use crate::record::Scribe;
 use crate::shared::{Shared, retire_all};
 use crate::swap::{Swap, SwapStatus, Swapper};
-use crate::telemetry::{Crowding, Readiness, Sources, Status, StatusSource, Telemetry, WorkerState};
+use crate::telemetry::{
+    Crowding, DynoMeters, Readiness, Sources, Status, StatusSource, Telemetry, WorkerState,
+};
 use crate::tls::watch;
 use crate::worker::mailbox::Message;
 use crate::worker::thread;
@@ -65,23 +67,6 @@ pub struct ControlStatus {
     pub last_reload_unix_ms: u64,
     /// Dynos that control runs; none when it runs none.
     pub dynos: Option<DynoMeters>,
-}
-
-/// What control counts of the dynos that it runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DynoMeters {
-    /// Process type, state, and how many are so.
-    pub counts: Vec<(String, &'static str, u64)>,
-    /// Starts after an end that nobody asked for.
-    pub restarts: u64,
-    /// Rollouts that were done.
-    pub rollouts_done: u64,
-    /// Rollouts that failed.
-    pub rollouts_failed: u64,
-    /// Dynos that were ended with requests in flight.
-    pub late: u64,
-    /// Lines of dynos that nobody read fast enough.
-    pub lines_dropped: u64,
 }
 
 /// A running router.
@@ -410,6 +395,7 @@ impl StatusSource for State {
             reloads_ok: control.reloads_ok,
             reloads_failed: control.reloads_failed,
             last_reload_unix_ms: control.last_reload_unix_ms,
+            dynos: control.dynos,
             pending_workers: swap.late,
         }
     }

@@ -95,7 +95,8 @@ fn run_here(api: &Api, app: &AppName) -> Vec<DynoView> {
 
 /// Two of a name may be there at once, one of each release: pages go by both.
 fn run_here_views(api: &Api, app: &AppName) -> Vec<(String, Value)> {
-    let views = run_here(api, app).into_iter().map(|dyno| (format!("{}@{}", dyno.name, dyno.release), json!(dyno)));
+    let views =
+        run_here(api, app).into_iter().map(|dyno| (format!("{}@{}", dyno.name, dyno.release), json!(dyno)));
     views.collect()
 }
 
@@ -112,7 +113,8 @@ pub(super) fn list(api: &Api, ask: &Ask) -> Answer {
 pub(super) fn rollout(api: &Api, ask: &Ask) -> Answer {
     let app = ask.app()?;
     let Some(told) = api.board.as_ref().map(Board::read).filter(|told| told.place.app == app) else {
-        let detail = format!("no Procfile runs dynos of the app {app} here, so a release of it is only recorded");
+        let detail =
+            format!("no Procfile runs dynos of the app {app} here, so a release of it is only recorded");
         return Err(Problem::new(404, "not_run_here", detail));
     };
     let asked = ask.count("release");
@@ -141,8 +143,11 @@ fn waiting(api: &Api, app: &AppName, release: u64, last: Option<&RolloutView>) -
         return Err(Problem::new(404, "unknown_release", format!("the app {app} has no release {release}")));
     };
     let passed = last.is_some_and(|last| last.release > release);
-    let (state, reason) =
-        if passed { ("superseded", "a newer release came first") } else { ("waiting", "it is not begun yet") };
+    let (state, reason) = if passed {
+        ("superseded", "a newer release came first")
+    } else {
+        ("waiting", "it is not begun yet")
+    };
     Ok(json!({
         "release": release, "name": recorded.name, "state": state, "reason": reason,
         "began_unix_ms": null, "ended_unix_ms": null, "late": [],

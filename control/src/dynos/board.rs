@@ -143,7 +143,8 @@ impl Board {
         for dyno in &told.dynos {
             *by.entry((&dyno.kind, dyno.state)).or_default() += 1;
         }
-        let dynos = by.into_iter().map(|((kind, state), count)| DynoCount { kind: kind.to_owned(), state, count });
+        let dynos =
+            by.into_iter().map(|((kind, state), count)| DynoCount { kind: kind.to_owned(), state, count });
         DynoCounts { dynos: dynos.collect(), ..told.counts.clone() }
     }
 }

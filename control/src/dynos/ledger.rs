@@ -62,10 +62,14 @@ impl Ledger {
                 Ok(bytes) => match serde_json::from_slice::<Words>(&bytes) {
                     Ok(words) if words.boot == boot => sweep(&words.groups),
                     Ok(_) => {}
-                    Err(error) => tracing::error!(path = %path.display(), %error, "dynos of an earlier run cannot be read"),
+                    Err(error) => {
+                        tracing::error!(path = %path.display(), %error, "dynos of an earlier run cannot be read")
+                    }
                 },
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => tracing::error!(path = %path.display(), %error, "dynos of an earlier run cannot be read"),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "dynos of an earlier run cannot be read")
+                }
             }
         }
         let ledger = Self { path, words: Words { boot, groups: Vec::new() } };
@@ -108,7 +112,11 @@ enum Left {
 fn left(record: &Record) -> Left {
     match system::stat(record.pid) {
         Some(stat) if !stat.zombie => {
-            if stat.start == record.start && stat.group == record.pid { Left::Group } else { Left::Nothing }
+            if stat.start == record.start && stat.group == record.pid {
+                Left::Group
+            } else {
+                Left::Nothing
+            }
         }
         _ => {
             let mark = format!("{MARK}={}", record.mark);

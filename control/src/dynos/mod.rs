@@ -120,8 +120,7 @@ pub fn port_in_env(procfile: &Path) -> Option<u16> {
 
 /// Reads a Procfile and what stands beside it, so that a start is refused for what is wrong there.
 pub(crate) fn check(run: &ProcfileRun) -> Result<(), Box<Diagnostic>> {
-    let read = release::read(run, 0, "")
-        .map_err(|wrong| Box::new(wrong.diagnostic()))?;
+    let read = release::read(run, 0, "").map_err(|wrong| Box::new(wrong.diagnostic()))?;
     let known = |name: &String| name == "all" || read.commands.contains_key(name);
     match run.formation.0.keys().find(|name| !known(name)) {
         None => Ok(()),

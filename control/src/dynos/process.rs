@@ -198,13 +198,14 @@ async fn asked(plan: &Plan, pid: u32, child: &mut Child, orders: &mut watch::Rec
     let end = Instant::now() + plan.stop_timeout;
     if *orders.borrow() < Order::Kill {
         system::end_group(pid, End::Ask);
-        tokio::select! {
-            ended = child.wait() => {
-                clear(pid, end, orders).await;
-                return ended_words(ended);
-            }
-            _ = orders.wait_for(|order| *order == Order::Kill) => {}
-            () = sleep_until(end) => {}
+        let ended = tokio::select! {
+            ended = child.wait() => Some(ended),
+            _ = orders.wait_for(|order| *order == Order::Kill) => None,
+            () = sleep_until(end) => None,
+        };
+        if let Some(ended) = ended {
+            clear(pid, end, orders).await;
+            return ended_words(ended);
         }
         tracing::warn!(dyno = %plan.name, pid, "it has not ended after SIGTERM: SIGKILL");
     }

@@ -83,9 +83,8 @@ pub(crate) fn variables(text: &str) -> Result<Vec<(String, String)>, Wrong> {
 }
 
 fn unquoted(value: &str) -> String {
-    let inside = |quote: char| {
-        (value.len() > 1).then(|| value.strip_prefix(quote)?.strip_suffix(quote)).flatten()
-    };
+    let inside =
+        |quote: char| (value.len() > 1).then(|| value.strip_prefix(quote)?.strip_suffix(quote)).flatten();
     if let Some(text) = inside('\'') {
         return text.to_owned();
     }
@@ -125,7 +124,8 @@ mod tests {
 
     #[test]
     fn a_procfile_is_types_and_commands() {
-        let read = commands("# app\n\nweb: bundle exec puma -p $PORT\n  worker :  sidekiq: -q a \r\n").unwrap();
+        let read =
+            commands("# app\n\nweb: bundle exec puma -p $PORT\n  worker :  sidekiq: -q a \r\n").unwrap();
         let wanted = pairs(&[("web", "bundle exec puma -p $PORT"), ("worker", "sidekiq: -q a")]);
         assert_eq!(read.into_iter().collect::<Vec<_>>(), wanted);
         for (text, line) in [

@@ -27,7 +27,12 @@ const STRANGER_MAX: Duration = Duration::from_secs(3);
 
 /// Waits until the dyno is ready and answers where. `note` hears why it is not yet. For ever, if need be: the caller has the
 /// deadline.
-pub(super) async fn ready(group: u32, port: u16, path: Option<&str>, mut note: impl FnMut(String)) -> SocketAddr {
+pub(super) async fn ready(
+    group: u32,
+    port: u16,
+    path: Option<&str>,
+    mut note: impl FnMut(String),
+) -> SocketAddr {
     let mut stranger: Option<Instant> = None;
     loop {
         let tried = try_once(port, path).await;
@@ -88,7 +93,8 @@ async fn asked(stream: TcpStream, address: SocketAddr, path: &str) -> Result<(),
         Err(_) => return Err(failed(format!("nothing came within {} s", ANSWER_MAX.as_secs()))),
     };
     let millis = began.elapsed().as_millis();
-    explained(path, answer.status().as_u16(), answer.headers()).map_err(|why| format!("{why}, after {millis} ms"))
+    explained(path, answer.status().as_u16(), answer.headers())
+        .map_err(|why| format!("{why}, after {millis} ms"))
 }
 
 /// What an answer means.
@@ -100,9 +106,7 @@ fn explained(path: &str, status: u16, fields: &HeaderMap) -> Result<(), String> 
             "GET {path} answered {status} to {to}: the app sends plain requests to https; except {path} from that"
         )),
         (300..=399, Some(to)) => Err(format!("GET {path} answered {status} to {to}")),
-        (401 | 403, _) => {
-            Err(format!("GET {path} answered {status}: the path must be open to the check"))
-        }
+        (401 | 403, _) => Err(format!("GET {path} answered {status}: the path must be open to the check")),
         _ => Err(format!("GET {path} answered {status}")),
     }
 }

@@ -56,7 +56,9 @@ enum Step {
 impl Supervisor {
     /// Begins the rollout of the newest release on record, if it has not had one.
     pub(super) fn next_rollout(&mut self) {
-        let Some((number, name)) = self.newest().filter(|(number, _)| *number > self.seen) else { return };
+        let Some((number, name)) = self.latest.clone().filter(|(number, _)| *number > self.seen) else {
+            return;
+        };
         match &self.rollout {
             // Its old dynos are on their way out; one after the other.
             Some(rollout) if !rollout.is_before_the_shift() => return,
@@ -170,7 +172,8 @@ impl Supervisor {
 
     fn judged(&self, rollout: &Rollout) -> Step {
         let number = rollout.release.number;
-        let fallen = self.falls.iter().find(|((release, ..), falls)| *release == number && falls.count >= FALLS_MAX);
+        let fallen =
+            self.falls.iter().find(|((release, ..), falls)| *release == number && falls.count >= FALLS_MAX);
         if let Some(((_, kind, at), falls)) = fallen {
             return Step::Fail(format!("{kind}.{at} ended {} times: {}", falls.count, falls.why));
         }

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
+use super::WEB;
 use super::board::{DynoCounts, DynoView, RolloutView, Told};
 use super::ledger::Ledger;
 use super::lines::Lines;
@@ -28,7 +29,6 @@ use super::release::{self, Release};
 use super::rollout::Rollout;
 use super::system::free_port;
 use super::thread::Duties;
-use super::WEB;
 use crate::clock::unix_ms;
 use crate::desired::{
     FormationWords, RELEASES, ReleaseWords, formation_key, numbered_key, numbered_prefix, words, write,
@@ -137,8 +137,10 @@ pub(super) struct Supervisor {
     pub(super) rollout: Option<Rollout>,
     /// Those that have ended, oldest first.
     pub(super) rollouts: VecDeque<RolloutView>,
-    /// The newest release that was looked at.
+    /// The newest release that was begun.
     pub(super) seen: u64,
+    /// A newer one on record.
+    pub(super) latest: Option<(u64, String)>,
     pub(super) counts: DynoCounts,
     serials: u64,
     placed: Vec<Arc<Endpoint>>,
@@ -154,12 +156,8 @@ impl Supervisor {
         let (events, inbox) = mpsc::unbounded_channel();
         let (applied, applies) = mpsc::unbounded_channel();
         let place = duties.board.read().place.clone();
-        let nothing = Release {
-            number: 0,
-            name: String::new(),
-            commands: BTreeMap::new(),
-            environment: Vec::new(),
-        };
+        let nothing =
+            Release { number: 0, name: String::new(), commands: BTreeMap::new(), environment: Vec::new() };
         Self {
             duties,
             ledger,
@@ -176,6 +174,7 @@ impl Supervisor {
             rollout: None,
             rollouts: VecDeque::new(),
             seen: 0,
+            latest: None,
             counts: DynoCounts::default(),
             serials: 0,
             placed: Vec::new(),
@@ -242,11 +241,12 @@ impl Supervisor {
         words::<FormationWords>(&object).ok().map(|words| words.processes)
     }
 
-    /// The newest release on record.
-    pub(super) fn newest(&self) -> Option<(u64, String)> {
+    /// The newest release on record, if it is newer than the one that was begun last.
+    fn newest(&self) -> Option<(u64, String)> {
         let store = self.duties.store.as_ref()?;
-        let kept = store.list(&numbered_prefix(RELEASES, self.app()), None, usize::MAX).objects;
-        let last = words::<ReleaseWords>(kept.last()?).ok()?;
+        let seen = numbered_key(RELEASES, self.app(), self.seen);
+        let newer = store.list(&numbered_prefix(RELEASES, self.app()), Some(&seen), usize::MAX).objects;
+        let last = words::<ReleaseWords>(newer.last()?).ok()?;
         Some((last.release, last.name))
     }
 
@@ -277,6 +277,7 @@ impl Supervisor {
 
     /// Takes in what the store says.
     fn look(&mut self) {
+        self.latest = self.newest();
         if let Some(stored) = self.stored_formation().filter(|stored| *stored != self.formation) {
             for kind in stored.keys().filter(|kind| !self.current.commands.contains_key(*kind)) {
                 tracing::warn!(%kind, "the formation has a process type that the Procfile does not");
@@ -302,7 +303,8 @@ impl Supervisor {
     /// Whether something is under way that no event tells the end of.
     fn is_busy(&self) -> bool {
         let waits = self.dynos.iter().any(|dyno| matches!(dyno.phase, Phase::Draining { .. }));
-        waits || self.rollout.is_some() || !self.falls.is_empty()
+        let now = Instant::now();
+        waits || self.rollout.is_some() || self.falls.values().any(|falls| now < falls.until + TICK)
     }
 
     fn take(&mut self, serial: u64, event: Event) {
@@ -378,7 +380,10 @@ impl Supervisor {
         };
         for at in 0..self.dynos.len() {
             let leaves = self.dynos.get(at).is_some_and(|dyno| !dyno.is_leaving() && !keeps(self, dyno));
-            let served = self.dynos.get(at).is_some_and(|dyno| self.placed.iter().any(|one| Some(&one.id) == id(dyno).as_ref()));
+            let served = self
+                .dynos
+                .get(at)
+                .is_some_and(|dyno| self.placed.iter().any(|one| Some(&one.id) == id(dyno).as_ref()));
             let Some(dyno) = self.dynos.get_mut(at).filter(|_| leaves) else { continue };
             match dyno.phase {
                 Phase::Ready(Some(address)) if served => {
@@ -394,8 +399,8 @@ impl Supervisor {
         let falls = std::mem::take(&mut self.falls);
         let kept = falls.into_iter().filter(|((release, kind, number), _)| {
             let next = self.rollout.as_ref().filter(|rollout| rollout.is_before_the_shift());
-            let known = *release == self.current.number
-                || next.is_some_and(|next| next.release.number == *release);
+            let known =
+                *release == self.current.number || next.is_some_and(|next| next.release.number == *release);
             known && *number <= self.wanted(kind)
         });
         self.falls = kept.collect();
@@ -424,9 +429,11 @@ impl Supervisor {
     /// the one before has ended.
     fn is_taken(&self, release: &Release, kind: &str, number: u32) -> bool {
         let here = |dyno: &&Dyno| dyno.kind == kind && dyno.number == number;
-        let any = self.dynos.iter().filter(here).any(|dyno| {
-            kind != WEB || (dyno.release.number == release.number && !dyno.is_leaving())
-        });
+        let any = self
+            .dynos
+            .iter()
+            .filter(here)
+            .any(|dyno| kind != WEB || (dyno.release.number == release.number && !dyno.is_leaving()));
         let seat = (release.number, kind.to_owned(), number);
         any || self.falls.get(&seat).is_some_and(|falls| Instant::now() < falls.until)
     }
@@ -482,7 +489,9 @@ impl Supervisor {
         let mut endpoints = Vec::new();
         for dyno in self.dynos.iter().filter(|dyno| dyno.kind == WEB) {
             match dyno.phase {
-                Phase::Ready(Some(address)) if self.serves(dyno) => endpoints.extend(endpoint(dyno, address, false)),
+                Phase::Ready(Some(address)) if self.serves(dyno) => {
+                    endpoints.extend(endpoint(dyno, address, false))
+                }
                 Phase::Draining { address, .. } => endpoints.extend(endpoint(dyno, address, true)),
                 Phase::Starting | Phase::Ready(_) | Phase::Stopping => {}
             }
@@ -536,8 +545,10 @@ impl Supervisor {
                 *quiet = true;
                 tracing::info!(dyno = %name, release = %dyno.release.name, "it gets no new requests");
             }
-            let in_flight =
-                statuses.iter().find(|status| Some(&status.id) == own.as_ref()).map_or(0, |status| status.in_flight);
+            let in_flight = statuses
+                .iter()
+                .find(|status| Some(&status.id) == own.as_ref())
+                .map_or(0, |status| status.in_flight);
             let over = since.elapsed() >= timeout;
             if !over && (!seen || in_flight > 0) {
                 continue;
@@ -545,7 +556,10 @@ impl Supervisor {
             if over && in_flight > 0 {
                 let seconds = timeout.as_secs();
                 tracing::warn!(dyno = %name, in_flight, seconds, "its time to drain is over: it is ended with requests in flight");
-                late.push(format!("{name} of {}: {in_flight} in flight after {seconds} s", dyno.release.name));
+                late.push(format!(
+                    "{name} of {}: {in_flight} in flight after {seconds} s",
+                    dyno.release.name
+                ));
             } else {
                 tracing::info!(dyno = %name, release = %dyno.release.name, "none is in flight: SIGTERM");
             }
@@ -582,7 +596,8 @@ impl Supervisor {
         };
         let mut dynos: Vec<DynoView> = self.dynos.iter().map(view).collect();
         let alone = self.falls.iter().filter(|((release, kind, number), _)| {
-            let here = |dyno: &Dyno| (dyno.release.number, &dyno.kind, dyno.number) == (*release, kind, *number);
+            let here =
+                |dyno: &Dyno| (dyno.release.number, &dyno.kind, dyno.number) == (*release, kind, *number);
             !self.dynos.iter().any(here)
         });
         dynos.extend(alone.map(|((release, kind, number), falls)| DynoView {
@@ -607,7 +622,8 @@ impl Supervisor {
 
     fn release_name(&self, number: u64) -> String {
         let next = self.rollout.as_ref().map(|rollout| &rollout.release);
-        let known = [Some(&self.current), next].into_iter().flatten().find(|release| release.number == number);
+        let known =
+            [Some(&self.current), next].into_iter().flatten().find(|release| release.number == number);
         known.map_or_else(String::new, |release| release.name.clone())
     }
 }

@@ -109,8 +109,11 @@ pub(super) fn group_listens(group: u32, port: u16) -> Option<bool> {
     if tables.iter().all(Option::is_none) {
         return None;
     }
-    let sockets: BTreeSet<String> =
-        tables.iter().flatten().flat_map(|table| table.lines().filter_map(|line| listening(line, port))).collect();
+    let sockets: BTreeSet<String> = tables
+        .iter()
+        .flatten()
+        .flat_map(|table| table.lines().filter_map(|line| listening(line, port)))
+        .collect();
     let holds = |pid: u32| {
         let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
         let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());

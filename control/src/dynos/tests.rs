@@ -20,11 +20,8 @@ fn a_procfile_is_known_by_its_name() {
 #[test]
 fn the_configuration_of_a_procfile_can_be_served() {
     let text = configuration("127.0.0.1:5000".parse().unwrap());
-    let main = ekiden_config::Source {
-        file: "Procfile".to_owned(),
-        text,
-        format: ekiden_config::Format::Toml,
-    };
+    let main =
+        ekiden_config::Source { file: "Procfile".to_owned(), text, format: ekiden_config::Format::Toml };
     let hosts = ekiden_config::HostOwners::default();
     let input = ekiden_config::Input { main: &main, apps: &[], previous: None, hosts: &hosts };
     let built = ekiden_config::build(input).unwrap();

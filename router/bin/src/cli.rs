@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ekiden_control::AddressFlag;
 
-pub(crate) use asking::{Apply, Deploy, Diff, Drain, Get, Releases, Rollback, Scale, Server, Set, Versions, What};
+pub(crate) use asking::{
+    Apply, Deploy, Diff, Drain, Get, Releases, Rollback, Scale, Server, Set, Versions, What,
+};
 
 /// An L7 router and service-mesh data plane.
 #[derive(Debug, Parser)]

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ekiden_control::{Launcher, Options, ProcfileRun, configuration, configuration_beside, is_procfile, port_in_env};
+use ekiden_control::{
+    Launcher, Options, ProcfileRun, configuration, configuration_beside, is_procfile, port_in_env,
+};
 
 use crate::cli::{OfProcfile, Run};
 
@@ -16,11 +18,16 @@ const PORT: u16 = 5000;
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Puts the file in, and all that a Procfile needs. `descriptors` is the limit of open files that its dynos get back.
-pub(crate) fn with_file(options: Options, arguments: &Run, descriptors: Option<u64>) -> Result<Options, String> {
+pub(crate) fn with_file(
+    options: Options,
+    arguments: &Run,
+    descriptors: Option<u64>,
+) -> Result<Options, String> {
     let (file, asked) = (&arguments.file, &arguments.procfile);
     if !is_procfile(file) {
         let OfProcfile { formation, listen, ready, boot_timeout: _, stop_timeout: _ } = asked;
-        let given = [(formation.is_some(), "-m"), (listen.is_some(), "--listen"), (ready.is_some(), "--ready")];
+        let given =
+            [(formation.is_some(), "-m"), (listen.is_some(), "--listen"), (ready.is_some(), "--ready")];
         return match given.iter().find(|(given, _)| *given) {
             Some((_, flag)) => Err(format!("{flag} is for a Procfile, and {} is none", file.display())),
             None => Ok(Options { file: file.clone(), ..options }),
@@ -38,7 +45,8 @@ pub(crate) fn with_file(options: Options, arguments: &Run, descriptors: Option<u
         boot_timeout: seconds(asked.boot_timeout),
         stop_timeout: seconds(asked.stop_timeout),
         launcher: Launcher { program: PathBuf::from(THIS_PROGRAM), before },
-        colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty()),
+        colour: std::io::stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty()),
     };
     let options = Options { procfile: Some(run), ..options };
     match configuration_beside(file) {

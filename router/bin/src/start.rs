@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ekiden_config::doors::Verdict;
-use ekiden_control::{Control, Loaded, StartError};
+use ekiden_control::{Control, DynoCounts, Loaded, StartError};
 use ekiden_router::aside;
 use ekiden_router::listen::Inherited;
 use ekiden_router::telemetry::Telemetry;
-use ekiden_router::{ControlStatus, Options, Router};
+use ekiden_router::{ControlStatus, DynoMeters, Options, Router};
 
 use crate::exit;
 
@@ -67,6 +67,7 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
     // Control and telemetry are started from here and give way too.
     aside::give_way();
     router.set_own_addresses(loaded.own_addresses());
+    let with_dynos = loaded.has_procfile();
     let telemetry_address = loaded.settings().telemetry.clone();
     let Some(publisher) = router.publisher() else {
         return Err(failed("the router gave no publisher", exit::system()));
@@ -97,6 +98,7 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
     }
     let reader = control.status_reader();
     let last_ok = AtomicU64::new(0);
+    let dyno_counts = control.dyno_counts();
     let status = move || {
         let status = reader.read();
         if let Some(reload) = status.last_reload.as_ref().filter(|reload| reload.ok) {
@@ -108,6 +110,7 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
             reloads_ok: status.reloads.accepted,
             reloads_failed: status.reloads.partial + status.reloads.refused,
             last_reload_unix_ms: last_ok.load(Ordering::Relaxed),
+            dynos: with_dynos.then(|| meters(dyno_counts())),
         }
     };
     let telemetry = telemetry_address
@@ -115,4 +118,11 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
         .transpose()
         .map_err(|error| failed(format!("telemetry could not start: {error}"), exit::system()))?;
     Ok(Running { router, control, telemetry })
+}
+
+/// What control counts of dynos, in the router's words.
+fn meters(counts: DynoCounts) -> DynoMeters {
+    let DynoCounts { dynos, restarts, rollouts_done, rollouts_failed, late, lines_dropped } = counts;
+    let counts = dynos.into_iter().map(|one| (one.kind, one.state, one.count)).collect();
+    DynoMeters { counts, restarts, rollouts_done, rollouts_failed, late, lines_dropped }
 }
