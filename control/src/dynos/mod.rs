@@ -2,12 +2,13 @@
 //! release without a lost request.
 //!
 //! [`procfile`] reads texts; [`release`] makes of files what a dyno is started with; [`supervisor`] decides, [`rollout`] one
-//! step of it; [`process`] is the life of one process, over [`readiness`], [`lines`], [`ledger`] and [`system`]; [`board`] is what the
+//! step of it, [`wishes`], [`placing`] and [`telling`] others; [`process`] is the life of one process, over [`readiness`], [`lines`], [`ledger`] and [`system`]; [`board`] is what the
 //! API reads. A dyno comes before the router as an endpoint like any other, over [`crate::placement`].
 
 mod board;
 mod ledger;
 mod lines;
+mod placing;
 mod process;
 mod procfile;
 mod readiness;
@@ -15,9 +16,11 @@ mod release;
 mod rollout;
 mod supervisor;
 mod system;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

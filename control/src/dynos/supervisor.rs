@@ -2,7 +2,8 @@
 //! drained, ended.
 //!
 //! Level by level: after each event all of [`Supervisor::step`] looks at what is there and what should be, so that it does not matter
-//! what came first. What concerns two releases at once is in `rollout`.
+//! what came first. What concerns two releases at once is in `rollout`; what is asked, in `wishes`; what the router gets, in `placing`; what is shown, in
+//! `telling`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -12,31 +13,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ekiden_config::doors::{EndpointStatus, Verdict};
-use ekiden_config::model::{Address, Endpoint, Owner};
-use ekiden_config::names::{AppName, EndpointId};
-use tokio::sync::{mpsc, oneshot, watch};
+use ekiden_config::model::Endpoint;
+use ekiden_config::names::AppName;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use super::WEB;
-use super::board::{DynoCounts, DynoView, RolloutView, Told};
+use super::board::{DynoCounts, RolloutView};
 use super::ledger::Ledger;
 use super::lines::Lines;
+use super::placing::id;
 use super::process::{Event, Events, Order, Plan, live};
 use super::procfile::DYNOS_MAX;
-use super::release::{self, Release};
+use super::release::Release;
 use super::rollout::Rollout;
 use super::system::free_port;
 use super::thread::Duties;
+use super::wishes::newer;
 use crate::clock::unix_ms;
-use crate::desired::{
-    FormationWords, RELEASES, ReleaseWords, formation_key, numbered_key, numbered_prefix, words, write,
-};
 use crate::overlay::ClusterKey;
-use crate::placement::Placed;
-use crate::plane::verdict;
-use crate::store::{Txn, Write};
 
 /// Time between two looks while something is under way.
 const TICK: Duration = Duration::from_millis(50);
@@ -73,7 +69,7 @@ pub(super) struct Dyno {
     pub(super) reason: Option<String>,
     pub(super) started: Instant,
     pub(super) since_unix_ms: u64,
-    orders: watch::Sender<Order>,
+    pub(super) orders: watch::Sender<Order>,
 }
 
 impl Dyno {
@@ -86,7 +82,7 @@ impl Dyno {
         self.since_unix_ms = unix_ms();
     }
 
-    fn state(&self) -> &'static str {
+    pub(super) fn state(&self) -> &'static str {
         match self.phase {
             Phase::Starting => "starting",
             Phase::Ready(_) => "ready",
@@ -109,10 +105,10 @@ pub(super) struct Falls {
     /// In a row.
     pub(super) count: u32,
     /// All of them.
-    restarts: u32,
+    pub(super) restarts: u32,
     until: Instant,
     pub(super) why: String,
-    since_unix_ms: u64,
+    pub(super) since_unix_ms: u64,
 }
 
 /// A place for a dyno: of which release, type and number.
@@ -123,10 +119,10 @@ pub(super) type Seat = (u64, String, u32);
 pub(super) struct Supervisor {
     pub(super) duties: Duties,
     ledger: Rc<RefCell<Ledger>>,
-    lines: Lines,
+    pub(super) lines: Lines,
     events: Events,
     inbox: mpsc::UnboundedReceiver<(u64, Event)>,
-    applied: mpsc::UnboundedSender<u64>,
+    pub(super) applied: mpsc::UnboundedSender<u64>,
     applies: mpsc::UnboundedReceiver<u64>,
     pub(super) place: ClusterKey,
     /// What serves.
@@ -143,7 +139,7 @@ pub(super) struct Supervisor {
     pub(super) latest: Option<(u64, String)>,
     pub(super) counts: DynoCounts,
     serials: u64,
-    placed: Vec<Arc<Endpoint>>,
+    pub(super) placed: Vec<Arc<Endpoint>>,
     /// Counts publishes.
     pub(super) publish: u64,
     /// The newest of them that is with every worker.
@@ -206,84 +202,6 @@ impl Supervisor {
                 Some(()) = deploys.recv() => self.record("SIGHUP").await,
                 true = newer(&mut revisions) => self.look(),
             }
-        }
-    }
-
-    /// Finds out which release runs and how many dynos there should be.
-    async fn begin(&mut self) {
-        if self.newest().is_none() {
-            self.record("the first start").await;
-        }
-        let (number, name) = self.newest().unwrap_or((1, "v1".to_owned()));
-        self.seen = number;
-        match release::read(&self.duties.run, number, &name) {
-            Ok(release) => self.current = Rc::new(release),
-            // It was read a moment ago; the next release reads it again.
-            Err(unusable) => tracing::error!("no dyno is started: {}", unusable.words()),
-        }
-        let asked = &self.duties.run.formation.0;
-        let stored = self.stored_formation();
-        let types = self.current.commands.keys();
-        self.formation = match stored.filter(|_| asked.is_empty()) {
-            Some(stored) => stored,
-            None => {
-                let all = asked.get("all").copied().unwrap_or(u32::from(asked.is_empty()));
-                types.map(|kind| (kind.clone(), asked.get(kind).copied().unwrap_or(all))).collect()
-            }
-        };
-        let processes = self.formation.clone();
-        let key = formation_key(self.app());
-        self.commit(vec![write(key, &FormationWords { processes })]).await;
-    }
-
-    fn stored_formation(&self) -> Option<BTreeMap<String, u32>> {
-        let object = self.duties.store.as_ref()?.get(&formation_key(self.app()))?;
-        words::<FormationWords>(&object).ok().map(|words| words.processes)
-    }
-
-    /// The newest release on record, if it is newer than the one that was begun last.
-    fn newest(&self) -> Option<(u64, String)> {
-        let store = self.duties.store.as_ref()?;
-        let seen = numbered_key(RELEASES, self.app(), self.seen);
-        let newer = store.list(&numbered_prefix(RELEASES, self.app()), Some(&seen), usize::MAX).objects;
-        let last = words::<ReleaseWords>(newer.last()?).ok()?;
-        Some((last.release, last.name))
-    }
-
-    async fn commit(&self, writes: Vec<Write>) {
-        let Some(store) = self.duties.store.clone() else { return };
-        if let Err(error) = store.commit(Txn { when: Vec::new(), writes }).await {
-            tracing::error!(%error, "what the Procfile's dynos should be could not be recorded");
-        }
-    }
-
-    /// Records a release of what the files say now; it is rolled out when the record is seen.
-    async fn record(&mut self, by: &str) {
-        let number = self.newest().map_or(self.seen, |(number, _)| number) + 1;
-        let name = format!("v{number}");
-        let words = ReleaseWords {
-            release: number,
-            name: name.clone(),
-            description: format!("by {by}"),
-            unix_ms: unix_ms(),
-            by: "procfile".to_owned(),
-        };
-        self.commit(vec![write(numbered_key(RELEASES, self.app(), number), &words)]).await;
-        if self.current.number > 0 && self.newest().is_none() {
-            // Nothing can be recorded: it is a release all the same.
-            self.roll_out(number, &name);
-        }
-    }
-
-    /// Takes in what the store says.
-    fn look(&mut self) {
-        self.latest = self.newest();
-        if let Some(stored) = self.stored_formation().filter(|stored| *stored != self.formation) {
-            for kind in stored.keys().filter(|kind| !self.current.commands.contains_key(*kind)) {
-                tracing::warn!(%kind, "the formation has a process type that the Procfile does not");
-            }
-            tracing::info!(?stored, "formation");
-            self.formation = stored;
         }
     }
 
@@ -476,186 +394,4 @@ impl Supervisor {
         });
         spawn_local(live(plan, told, self.events.clone(), Rc::clone(&self.ledger), self.lines.clone()));
     }
-
-    /// Whether the router is to send requests to a dyno that is ready.
-    fn serves(&self, dyno: &Dyno) -> bool {
-        let shifts = self.rollout.as_ref().filter(|rollout| rollout.is_shifting());
-        dyno.release.number == self.current.number
-            || shifts.is_some_and(|shifts| shifts.release.number == dyno.release.number)
-    }
-
-    /// Tells the control loop where the web dynos are, if that changed.
-    async fn place(&mut self) {
-        let mut endpoints = Vec::new();
-        for dyno in self.dynos.iter().filter(|dyno| dyno.kind == WEB) {
-            match dyno.phase {
-                Phase::Ready(Some(address)) if self.serves(dyno) => {
-                    endpoints.extend(endpoint(dyno, address, false))
-                }
-                Phase::Draining { address, .. } => endpoints.extend(endpoint(dyno, address, true)),
-                Phase::Starting | Phase::Ready(_) | Phase::Stopping => {}
-            }
-        }
-        endpoints.sort_by(|a, b| a.id.cmp(&b.id));
-        if endpoints != self.placed {
-            self.placed.clone_from(&endpoints);
-            self.publish += 1;
-            let (reply, ticket) = oneshot::channel();
-            let placed = Placed { place: self.place.clone(), endpoints, reply };
-            // Control is gone: so is the process, soon.
-            if self.duties.placing.send(placed).await.is_ok() {
-                let (publish, applied) = (self.publish, self.applied.clone());
-                spawn_local(async move {
-                    let Ok(ticket) = ticket.await else { return };
-                    match verdict(&ticket).await {
-                        Verdict::Applied { .. } => drop(applied.send(publish)),
-                        Verdict::Rejected { reason } => {
-                            tracing::error!(%reason, "the router does not take the placements of dynos");
-                        }
-                    }
-                });
-            }
-        }
-        let newest = self.publish;
-        for dyno in &mut self.dynos {
-            if let Phase::Draining { publish: publish @ None, .. } = &mut dyno.phase {
-                *publish = Some(newest);
-            }
-        }
-    }
-
-    /// What the router says of the web dynos.
-    pub(super) fn statuses(&self) -> Vec<EndpointStatus> {
-        self.duties.inspect.0.endpoints(&self.place.app, &self.place.cluster).unwrap_or_default()
-    }
-
-    /// Ends dynos that have finished their requests, or had their time.
-    fn drain(&mut self) {
-        if !self.dynos.iter().any(|dyno| matches!(dyno.phase, Phase::Draining { .. })) {
-            return;
-        }
-        let statuses = self.statuses();
-        let (published, timeout) = (self.published, self.duties.drain_timeout);
-        let mut late = Vec::new();
-        for dyno in &mut self.dynos {
-            let (name, own) = (dyno.name(), id(dyno));
-            let Phase::Draining { publish, since, quiet, .. } = &mut dyno.phase else { continue };
-            let seen = publish.is_some_and(|publish| published >= publish);
-            if seen && !*quiet {
-                *quiet = true;
-                tracing::info!(dyno = %name, release = %dyno.release.name, "it gets no new requests");
-            }
-            let in_flight = statuses
-                .iter()
-                .find(|status| Some(&status.id) == own.as_ref())
-                .map_or(0, |status| status.in_flight);
-            let over = since.elapsed() >= timeout;
-            if !over && (!seen || in_flight > 0) {
-                continue;
-            }
-            if over && in_flight > 0 {
-                let seconds = timeout.as_secs();
-                tracing::warn!(dyno = %name, in_flight, seconds, "its time to drain is over: it is ended with requests in flight");
-                late.push(format!(
-                    "{name} of {}: {in_flight} in flight after {seconds} s",
-                    dyno.release.name
-                ));
-            } else {
-                tracing::info!(dyno = %name, release = %dyno.release.name, "none is in flight: SIGTERM");
-            }
-            dyno.enter(Phase::Stopping);
-            dyno.orders.send_replace(Order::End);
-        }
-        self.counts.late += late.len() as u64;
-        if let Some(rollout) = &mut self.rollout {
-            rollout.view.late.extend(late);
-        }
-    }
-
-    /// Shows how things are.
-    fn tell(&mut self) {
-        self.counts.lines_dropped = self.lines.dropped();
-        let cluster = self.place.cluster.to_string();
-        let restarts = |seat: &Seat| self.falls.get(seat).map_or(0, |falls| falls.restarts);
-        let view = |dyno: &Dyno| DynoView {
-            name: dyno.name(),
-            kind: dyno.kind.clone(),
-            cluster: if dyno.kind == WEB { cluster.clone() } else { dyno.kind.clone() },
-            endpoint: id(dyno).filter(|_| dyno.kind == WEB).map(|id| id.to_string()),
-            release: dyno.release.name.clone(),
-            address: match dyno.phase {
-                Phase::Ready(address) => address.map(|address| address.to_string()),
-                Phase::Draining { address, .. } => Some(address.to_string()),
-                Phase::Starting | Phase::Stopping => None,
-            },
-            state: dyno.state(),
-            reason: dyno.reason.clone(),
-            since_unix_ms: dyno.since_unix_ms,
-            pid: dyno.pid,
-            restarts: restarts(&(dyno.release.number, dyno.kind.clone(), dyno.number)),
-        };
-        let mut dynos: Vec<DynoView> = self.dynos.iter().map(view).collect();
-        let alone = self.falls.iter().filter(|((release, kind, number), _)| {
-            let here =
-                |dyno: &Dyno| (dyno.release.number, &dyno.kind, dyno.number) == (*release, kind, *number);
-            !self.dynos.iter().any(here)
-        });
-        dynos.extend(alone.map(|((release, kind, number), falls)| DynoView {
-            name: format!("{kind}.{number}"),
-            kind: kind.clone(),
-            cluster: kind.clone(),
-            endpoint: None,
-            release: self.release_name(*release),
-            address: None,
-            state: "waiting",
-            reason: Some(falls.why.clone()),
-            since_unix_ms: falls.since_unix_ms,
-            pid: None,
-            restarts: falls.restarts,
-        }));
-        dynos.sort_by(|a, b| (&a.name, &a.release).cmp(&(&b.name, &b.release)));
-        let under_way = self.rollout.as_ref().map(|rollout| rollout.view.clone());
-        let rollouts = self.rollouts.iter().cloned().chain(under_way).collect();
-        let told = Told { place: self.place.clone(), dynos, rollouts, counts: self.counts.clone() };
-        self.duties.board.replace(told);
-    }
-
-    fn release_name(&self, number: u64) -> String {
-        let next = self.rollout.as_ref().map(|rollout| &rollout.release);
-        let known =
-            [Some(&self.current), next].into_iter().flatten().find(|release| release.number == number);
-        known.map_or_else(String::new, |release| release.name.clone())
-    }
-}
-
-/// Waits for a newer revision of the store; for ever without one. False when the store is gone.
-async fn newer(revisions: &mut Option<watch::Receiver<u64>>) -> bool {
-    match revisions {
-        Some(changes) => {
-            let there = changes.changed().await.is_ok();
-            if !there {
-                *revisions = None;
-            }
-            there
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// A dyno as an endpoint: its name, and the release, since two of a name may be there at once.
-fn id(dyno: &Dyno) -> Option<EndpointId> {
-    EndpointId::new(&format!("{}.{}@v{}", dyno.kind, dyno.number, dyno.release.number)).ok()
-}
-
-fn endpoint(dyno: &Dyno, address: SocketAddr, drain: bool) -> Option<Arc<Endpoint>> {
-    Some(Arc::new(Endpoint {
-        id: id(dyno)?,
-        address: Address::Tcp(address),
-        weight: 1,
-        zone: None,
-        drain,
-        dns_name: None,
-        release: Some(Arc::from(dyno.release.name.as_str())),
-        owner: Owner::Source,
-    }))
 }
