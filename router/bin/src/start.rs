@@ -96,10 +96,20 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
         Some(Verdict::Rejected { reason }) => return Err(failed(reason, exit::system())),
         None => return Err(failed("the workers did not take the first table within 10 s", exit::system())),
     }
+    let status = told(&control, with_dynos);
+    let telemetry = telemetry_address
+        .map(|address| router.serve_telemetry(address, status))
+        .transpose()
+        .map_err(|error| failed(format!("telemetry could not start: {error}"), exit::system()))?;
+    Ok(Running { router, control, telemetry })
+}
+
+/// What control tells of itself at each scrape.
+fn told(control: &Control, with_dynos: bool) -> impl Fn() -> ControlStatus + Send + Sync + 'static {
     let reader = control.status_reader();
     let last_ok = AtomicU64::new(0);
     let dyno_counts = control.dyno_counts();
-    let status = move || {
+    move || {
         let status = reader.read();
         if let Some(reload) = status.last_reload.as_ref().filter(|reload| reload.ok) {
             last_ok.store(reload.unix_ms, Ordering::Relaxed);
@@ -112,12 +122,7 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
             last_reload_unix_ms: last_ok.load(Ordering::Relaxed),
             dynos: with_dynos.then(|| meters(dyno_counts())),
         }
-    };
-    let telemetry = telemetry_address
-        .map(|address| router.serve_telemetry(address, status))
-        .transpose()
-        .map_err(|error| failed(format!("telemetry could not start: {error}"), exit::system()))?;
-    Ok(Running { router, control, telemetry })
+    }
 }
 
 /// What control counts of dynos, in the router's words.

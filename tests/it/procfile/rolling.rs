@@ -98,13 +98,13 @@ fn a_release_that_does_not_come_up_is_refused_and_explained() {
     assert_eq!(place.get("/").unwrap(), "web.1 v4");
 }
 
-/// A request that the app holds until there is a file `go`; sent, and seen by the app.
+/// A request that the app holds until there is a file `go`; sent, and seen by the app. One that nobody may send again.
 fn waiting(place: &Place) -> JoinHandle<Result<Response, Lost>> {
     let address = place.address();
     let waiting = thread::spawn(move || {
         let mut client = Client::connect(address);
         client.patience(PATIENCE);
-        client.send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send("POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
         client.read(false)
     });
     patiently("the request", || place.read("waiting"));
@@ -140,7 +140,7 @@ fn one_that_takes_too_long_is_reported() {
     place.write(
         "ekiden.toml",
         &format!(
-            "drain_timeout = \"1s\"\ntelemetry = \"127.0.0.1:{telemetry}\"\n[listener.web]\naddress = \"127.0.0.1:{web}\"\n\
+            "drain_timeout = \"1s\"\n[telemetry]\naddress = \"127.0.0.1:{telemetry}\"\n[listener.web]\naddress = \"127.0.0.1:{web}\"\n\
              [access_log]\nto = \"off\"\n[cluster.web]\nendpoints = []\nprobe = {{ path = \"/up\", interval = \"1s\" }}\n\
              [[route]]\ncluster = \"web\"\n"
         ),
@@ -157,7 +157,7 @@ fn one_that_takes_too_long_is_reported() {
     let mut client = Client::connect(([127, 0, 0, 1], telemetry).into());
     let metrics = client.get("localhost", "/metrics").text();
     for line in [
-        "ekiden_dynos{state=\"ready\",type=\"web\"} 1",
+        "ekiden_dynos{type=\"web\",state=\"ready\"} 1",
         "ekiden_rollouts_total{result=\"done\"} 1",
         "ekiden_rollouts_total{result=\"failed\"} 0",
         "ekiden_dyno_late_drains_total 1",
