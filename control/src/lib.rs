@@ -47,8 +47,8 @@ pub use client::{Answer as ApiAnswer, Asking, Client, ClientError};
 pub use control::{Control, StartError, StatusReader};
 pub use dns::{Answer, Family, RECORDS_MAX, Resolve, ResolveError, Resolving};
 pub use dynos::{
-    DynoCount, DynoCounts, Formation, Launcher, ProcfileRun, configuration, configuration_beside,
-    is_procfile, port_in_env,
+    DynoCount, DynoCounts, Formation, Launcher, ProcfileRun, become_dyno, configuration,
+    configuration_beside, is_procfile, port_in_env,
 };
 pub use load::{Loaded, Refused, check, load};
 pub use rundir::RunDirError;

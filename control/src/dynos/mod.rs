@@ -2,10 +2,11 @@
 //! release without a lost request.
 //!
 //! [`procfile`] reads texts; [`release`] makes of files what a dyno is started with; [`supervisor`] decides, [`rollout`] one
-//! step of it, [`wishes`], [`placing`] and [`telling`] others; [`process`] is the life of one process, over [`readiness`], [`lines`], [`ledger`] and [`system`]; [`board`] is what the
+//! step of it, [`wishes`], [`placing`] and [`telling`] others; [`process`] is the life of one process, over [`exec`], [`readiness`], [`lines`], [`ledger`] and [`system`]; [`board`] is what the
 //! API reads. A dyno comes before the router as an endpoint like any other, over [`crate::placement`].
 
 mod board;
+mod exec;
 mod ledger;
 mod lines;
 mod placing;
@@ -35,6 +36,7 @@ use crate::sources::finding;
 
 pub(crate) use board::{Board, DynoView, RolloutView};
 pub use board::{DynoCount, DynoCounts};
+pub use exec::become_dyno;
 pub(crate) use thread::{Duties, DynoThread, Handle, InspectDoor};
 
 /// The process type that clients reach; the others run without routes.

@@ -156,7 +156,7 @@ fn path(text: &str) -> Result<String, String> {
 #[derive(Debug, Args)]
 pub(crate) struct DynoExec {
     /// Soft limit of open files
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     pub descriptors: Option<u64>,
     /// The process that started this one
     pub parent: i32,

@@ -8,7 +8,6 @@ mod cli;
 mod demo;
 mod deploy;
 mod descriptors;
-mod dyno_exec;
 mod exit;
 mod logging;
 mod procfile;
@@ -35,7 +34,10 @@ fn main() -> ExitCode {
         Command::Set(arguments) => ask::set(&arguments),
         Command::Scale(arguments) => ask::scale(&arguments),
         Command::Deploy(arguments) => deploy::deploy(&arguments),
-        Command::DynoExec(arguments) => dyno_exec::dyno_exec(&arguments),
+        Command::DynoExec(cli::DynoExec { descriptors, parent, command }) => {
+            logging::say(ekiden_control::become_dyno(parent, descriptors, &command));
+            exit::system()
+        }
         Command::Releases(arguments) => ask::releases(&arguments),
         Command::Versions(arguments) => ask::versions(&arguments),
         Command::Rollback(arguments) => ask::rollback(&arguments),
