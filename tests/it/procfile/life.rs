@@ -89,8 +89,7 @@ fn a_dyno_that_falls_is_started_with_growing_waits_and_says_why() {
 #[test]
 fn one_that_does_not_end_is_killed_with_all_that_it_started() {
     // The shell and its child both live on after SIGTERM.
-    let stubborn =
-        "trap '' TERM; sleep 600 & echo $! > child; echo up > up; wait; wait; while :; do sleep 1; done";
+    let stubborn = "trap '' TERM; sleep 60 & echo $! > child; echo up > up; wait; wait; while [ -e app.py ]; do sleep 1; done";
     let place = Place::new(&format!("worker: {stubborn}\n"));
     let mut router = place.run(&["--stop-timeout", "1"]);
     patiently("the start", || place.read("up"));
@@ -104,7 +103,7 @@ fn one_that_does_not_end_is_killed_with_all_that_it_started() {
 #[test]
 fn after_a_kill_the_next_start_ends_what_is_left_before_it_starts_anything() {
     // The shell hears of its parent's end by the signal it asked for, and its child does not.
-    let orphan = "(trap '' TERM; echo $(exec sh -c 'echo $PPID') >> children; while :; do sleep 1; done) & exec python3 app.py";
+    let orphan = "(trap '' TERM; echo $(exec sh -c 'echo $PPID') >> children; while [ -e app.py ]; do sleep 1; done) & exec python3 app.py";
     let place = Place::new(&format!("web: {orphan}\n"));
     let mut first = place.run(&["-m", "web=2"]);
     place.serves();
@@ -121,12 +120,14 @@ fn after_a_kill_the_next_start_ends_what_is_left_before_it_starts_anything() {
     assert!(children.iter().all(|pid| runs(*pid)), "nothing is left to be ended: the test says nothing");
     fs::remove_file(place.file("children")).unwrap();
 
-    let second = place.run(&["-m", "web=2"]);
+    let mut second = place.run(&["-m", "web=2", "--stop-timeout", "1"]);
     // When the first of the new ones is there, none of the old ones is.
     patiently("new dynos", || place.read("children"));
     assert!(!children.iter().any(|pid| runs(*pid)), "the next start left {children:?}");
     place.serves();
     assert!(second.errors().contains("ending what an earlier run left"), "{}", second.errors());
+    second.signal(libc::SIGTERM);
+    assert!(place.end_of(&mut second).code == 0);
 }
 
 #[test]

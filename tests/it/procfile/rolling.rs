@@ -20,7 +20,7 @@ const KEPT: &[&str] = &[
 
 fn rolls_without_a_lost_request(program: &str) {
     let place = Place::new(&format!("web: {program}\n"));
-    let router = place.run(&["-m", "web=2"]);
+    let mut router = place.run(&["-m", "web=2"]);
     place.serves();
     place.settled(&[("web.1", "v1"), ("web.2", "v1")]);
     let kept = Load::start(place.address(), 6, KEPT, Refused::Fails);
@@ -47,7 +47,8 @@ fn rolls_without_a_lost_request(program: &str) {
     for tally in [kept.stop(), new.stop()] {
         assert!(tally.failed.is_empty(), "{} served, and failed: {:?}", tally.served, tally.failed);
     }
-    drop(router);
+    router.signal(libc::SIGTERM);
+    assert_eq!(place.end_of(&mut router).code, 0);
 }
 
 #[test]
