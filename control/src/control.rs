@@ -38,6 +38,8 @@ use crate::watch::watch;
 const MUTATIONS_MAX: usize = 1024;
 /// Changes of apps that may wait for the loop; further ones wait in their connections.
 const CHANGES_MAX: usize = 256;
+/// Changes of maintenance that may wait for the loop; further ones wait in their connections.
+const LOOKS_MAX: usize = 64;
 /// Reloads that may wait; further ones of SIGHUP are covered by those.
 const RELOADS_MAX: usize = 64;
 /// DNS answers that may wait; the tasks that bring them wait.
@@ -393,6 +395,7 @@ impl Start {
         let (told_outlet, mut told) = mpsc::channel::<Told>(ANSWERS_MAX);
         let (mutation_outlet, mutations) = mpsc::channel(MUTATIONS_MAX);
         let (change_outlet, changes) = mpsc::channel(CHANGES_MAX);
+        let (look_outlet, looks) = mpsc::channel(LOOKS_MAX);
         let (changed_outlet, changed) = mpsc::channel(1);
         let (bound_outlet, bound) = watch::channel(None);
         let view = ViewCell::new();
@@ -407,6 +410,7 @@ impl Start {
         let doors = Doors {
             mutations: mutation_outlet,
             changes: change_outlet,
+            looks: look_outlet,
             reloads,
             view,
             inspect,
@@ -428,7 +432,8 @@ impl Start {
             tokio::spawn(write_behind(run_dir.path().to_owned(), tasks.last_good, status.clone()))
         });
         let (stop_loop, stop) = watch::channel(false);
-        let inlets = Inlets { mutations, changes, reloads: reload_inlet, placed, changed, told, stop, bound };
+        let inlets =
+            Inlets { mutations, changes, reloads: reload_inlet, looks, placed, changed, told, stop, bound };
         let running = Running(status);
         let looping = tokio::spawn(async move {
             plane.run(inlets).await;
@@ -504,6 +509,7 @@ fn plane(
         apps: api,
         names,
         placed: Default::default(),
+        closed: Default::default(),
         asking,
         live: Arc::new(Model::empty()),
         dormant: Default::default(),

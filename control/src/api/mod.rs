@@ -13,6 +13,7 @@ mod guard;
 mod idempotency;
 mod limits;
 mod listen;
+mod maintenance;
 mod openapi;
 mod operations;
 mod overload;
@@ -42,7 +43,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
 use crate::dynos::Board;
-use crate::plane::{AppsChange, Mutation, ReloadReply, ViewCell, stopped};
+use crate::plane::{AppsChange, Look, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
 use crate::store::Store;
 pub(crate) use audit::Audit;
@@ -113,6 +114,8 @@ pub(crate) struct Api {
     pub(crate) status: StatusCell,
     /// To the control loop: changes of apps.
     pub(crate) changes: mpsc::Sender<AppsChange>,
+    /// To the control loop: changes of maintenance.
+    pub(crate) looks: mpsc::Sender<Look>,
     /// None when the run directory cannot be used.
     pub(crate) store: Option<Arc<dyn Store>>,
     /// The Procfile's dynos, when there is a Procfile.
@@ -136,6 +139,8 @@ pub(crate) struct Doors {
     /// To the control loop.
     pub(crate) changes: mpsc::Sender<AppsChange>,
     /// To the control loop.
+    pub(crate) looks: mpsc::Sender<Look>,
+    /// To the control loop.
     pub(crate) reloads: mpsc::Sender<Option<ReloadReply>>,
     /// What is published.
     pub(crate) view: ViewCell,
@@ -154,10 +159,12 @@ pub(crate) struct Doors {
 impl Api {
     /// The API over these doors; the audit log goes to the run directory.
     pub(crate) fn new(doors: Doors, run_dir: Option<&Path>) -> Self {
-        let Doors { mutations, changes, reloads, view, inspect, status, store, board, stopped } = doors;
+        let Doors { mutations, changes, looks, reloads, view, inspect, status, store, board, stopped } =
+            doors;
         Self {
             mutations,
             changes,
+            looks,
             reloads,
             view,
             inspect,

@@ -198,6 +198,7 @@ fn schemas() -> Value {
             "reason": text, "began_unix_ms": maybe_number, "ended_unix_ms": maybe_number, "late": list,
         })),
         "Formation": object(json!({ "app": text, "processes": map })),
+        "Maintenance": object(json!({ "app": text, "on": flag, "page": maybe_text, "generation": maybe_number })),
         "Hosts": page("hosts", object(json!({ "host": text, "app": text }))),
         "Event": object(json!({ "type": { "enum": ["put", "delete", "bookmark", "gone"] }, "revision": number })),
         "Audit": object(
@@ -235,6 +236,7 @@ fn body_schemas() -> Value {
         }), &[]),
         "RollbackBody": body_object(json!({ "version": { "type": "integer", "minimum": 1 } }), &["version"]),
         "ReleaseBody": body_object(json!({ "name": text, "description": text }), &[]),
+        "MaintenanceBody": body_object(json!({ "page": { "type": ["string", "null"], "maxLength": 12_288 } }), &[]),
         "FormationBody": body_object(json!({
             "processes": {
                 "type": "object",

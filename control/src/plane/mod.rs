@@ -9,6 +9,7 @@
 //! build and one commit of endpoints are under way; what arrives meanwhile waits in bounded queues and is taken together.
 
 mod apps;
+mod maintenance;
 mod mutate;
 mod publish;
 mod reload;
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use apps::{AppEdit, AppsChange, AppsDone, file_tag};
+pub(crate) use maintenance::{ClosedApps, Look};
 pub(crate) use mutate::{Change, IfMatch, Mutation, Put, not_durable};
 pub(crate) use publish::{View, ViewCell};
 pub(crate) use publish::{follow, verdict};
@@ -74,6 +76,8 @@ pub(crate) struct Plane {
     pub(crate) names: Names,
     /// Endpoints of sources, by cluster.
     pub(crate) placed: BTreeMap<ClusterKey, Vec<Arc<Endpoint>>>,
+    /// Apps in maintenance.
+    pub(crate) closed: ClosedApps,
     pub(crate) asking: Asking,
     /// What is published: the files' Model with DNS, API endpoints and drain marks.
     pub(crate) live: Arc<Model>,
@@ -122,6 +126,8 @@ pub(crate) struct Inlets {
     pub(crate) reloads: mpsc::Receiver<Option<ReloadReply>>,
     /// From the watcher.
     pub(crate) changed: mpsc::Receiver<()>,
+    /// From the API: an app's maintenance may have changed.
+    pub(crate) looks: mpsc::Receiver<Look>,
     /// From sources of placements.
     pub(crate) placed: mpsc::Receiver<Placed>,
     /// From DNS.
@@ -158,6 +164,7 @@ impl Plane {
     /// Publishes the first table. Waits at most [`FIRST_ANSWERS`] for names without a remembered address.
     pub(crate) async fn open(&mut self, told: &mut mpsc::Receiver<Told>) -> Ticket {
         self.index_names();
+        self.read_maintenance();
         let mut unknown: BTreeSet<Arc<str>> = self.clusters_of.keys().cloned().collect();
         for (name, known) in self.names.known() {
             if !known.addresses.is_empty() {
@@ -206,6 +213,7 @@ impl Plane {
                     }
                     self.settle(&touched);
                 }
+                Some(look) = inlets.looks.recv() => self.look_at_maintenance(look),
                 Some(placed) = inlets.placed.recv() => self.put_placed(placed),
                 Some(()) = inlets.changed.recv(), if building.is_free() && recording.is_free() => building.0 = Some(self.build(false)),
                 Some(reply) = inlets.reloads.recv(), if building.is_free() && recording.is_free() => {

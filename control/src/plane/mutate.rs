@@ -474,6 +474,7 @@ impl Plane {
             lost.retain(|record| store.get(&record.write().key).is_some());
         }
         self.take_away(lost);
+        self.closed.retain(|app, _| !gone.contains(app));
         self.deleted.extend(gone);
     }
 

@@ -129,12 +129,13 @@ impl Plane {
                 changed.push((name.clone(), merged));
             }
         }
-        if changed.is_empty() {
+        let routes = self.routes_of(base);
+        if changed.is_empty() && Arc::ptr_eq(&routes, &base.routes) {
             return Arc::clone(base);
         }
         let mut clusters = base.clusters.clone();
         clusters.extend(changed);
-        let merged = with_clusters(base, clusters);
+        let merged = App { routes, ..with_clusters(base, clusters) };
         match self.live.apps.get(&base.name) {
             Some(old) if same_app(old, &merged) => Arc::clone(old),
             _ => Arc::new(merged),

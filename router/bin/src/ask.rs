@@ -10,7 +10,9 @@ use ekiden_config::{Format, Source};
 use ekiden_control::{AddressFlag, ApiAnswer, Asking, Client, ClientError};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Apply, Diff, Drain, Get, Releases, Rollback, Scale, Server, Set, Versions};
+use crate::cli::{
+    Apply, Diff, Drain, Get, Maintenance, Releases, Rollback, Scale, Server, Set, Switch, Versions,
+};
 use crate::{exit, print};
 
 /// What went wrong before an answer came, or what the answer refuses.
@@ -407,5 +409,25 @@ pub(crate) fn drain(arguments: &Drain) -> ExitCode {
         _ if value["pending"] == true => format!("{endpoint}: pending: not every worker has it yet\n"),
         true => format!("{endpoint} gets no new requests\n"),
         false => format!("{endpoint} gets requests again\n"),
+    })
+}
+
+/// `ekiden maintenance`.
+pub(crate) fn maintenance(arguments: &Maintenance) -> ExitCode {
+    let (app, server) = (&arguments.app, &arguments.server);
+    let target = format!("/v1/apps/{}/maintenance", encoded(app));
+    let page = arguments.page.as_deref().map(|file| {
+        std::fs::read_to_string(file).map_err(|error| Failed::Usage(format!("{}: {error}", file.display())))
+    });
+    let answer = match (arguments.state, page.transpose()) {
+        (_, Err(failed)) => Err(failed),
+        (Switch::Off, Ok(Some(_))) => Err(Failed::Usage("--page goes with `on`".to_owned())),
+        (Switch::Off, Ok(None)) => ask(server, Asking { method: "DELETE", target, ..Asking::default() }),
+        (Switch::On, Ok(page)) => ask(server, json_of("PUT", target, &json!({ "page": page }))),
+    };
+    end(server, answer, |value| match (value["pending"] == true, arguments.state) {
+        (true, _) => format!("{app}: pending: not every worker has it yet\n"),
+        (false, Switch::On) => format!("{app} is in maintenance\n"),
+        (false, Switch::Off) => format!("{app} serves\n"),
     })
 }

@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ekiden_control::AddressFlag;
 
 pub(crate) use asking::{
-    Apply, Deploy, Diff, Drain, Get, Releases, Rollback, Scale, Server, Set, Versions, What,
+    Apply, Deploy, Diff, Drain, Get, Maintenance, Releases, Rollback, Scale, Server, Set, Switch, Versions,
+    What,
 };
 
 /// An L7 router and service-mesh data plane.
@@ -69,6 +70,9 @@ pub(crate) enum Command {
     /// Go back to an older version of an app
     #[command(after_help = asking::ROLLBACK_EXAMPLES)]
     Rollback(Rollback),
+    /// Answer every request for an app with 503, or no more
+    #[command(after_help = asking::MAINTENANCE_EXAMPLES)]
+    Maintenance(Maintenance),
     /// Send no new requests to an endpoint; what is in flight is finished
     #[command(after_help = asking::DRAIN_EXAMPLES)]
     Drain(Drain),

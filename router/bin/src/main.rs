@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Releases(arguments) => ask::releases(&arguments),
         Command::Versions(arguments) => ask::versions(&arguments),
         Command::Rollback(arguments) => ask::rollback(&arguments),
+        Command::Maintenance(arguments) => ask::maintenance(&arguments),
         Command::Drain(arguments) => ask::drain(&arguments),
         Command::Schema => print(&format!("{:#}\n", ekiden_config::schema())),
         Command::Version(arguments) => print(&cli::version(&arguments)),

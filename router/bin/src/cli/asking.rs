@@ -205,6 +205,37 @@ pub(crate) struct Rollback {
     pub server: Server,
 }
 
+pub(super) const MAINTENANCE_EXAMPLES: &str = "\
+Examples:
+  ekiden maintenance on shop
+  ekiden maintenance on shop --page back-soon.html
+  ekiden maintenance off shop
+  ekiden get apps/shop/maintenance";
+
+/// Arguments of `maintenance`.
+#[derive(Debug, Args)]
+pub(crate) struct Maintenance {
+    /// What it is to be
+    pub state: Switch,
+    /// The app
+    #[arg(default_value = "default")]
+    pub app: String,
+    /// File with the page that people get, in HTML
+    #[arg(long, value_name = "FILE")]
+    pub page: Option<PathBuf>,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// It is
+    On,
+    /// It is not
+    Off,
+}
+
 pub(super) const DRAIN_EXAMPLES: &str = "\
 Examples:
   ekiden drain shop/web/127.0.0.1:3000
