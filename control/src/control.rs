@@ -399,8 +399,7 @@ impl Start {
         let (changed_outlet, changed) = mpsc::channel(1);
         let (bound_outlet, bound) = watch::channel(None);
         let view = ViewCell::new();
-        let look = loaded.look.clone();
-        let file = loaded.options.file.clone();
+        let (look, file) = (loaded.look.clone(), loaded.options.file.clone());
         let (outlets, tasks) = outlets(&loaded);
         let asking = Asking::new(resolve, told_outlet);
         let api_store = store.clone();

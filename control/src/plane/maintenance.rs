@@ -29,8 +29,12 @@ pub(crate) struct Look {
 pub(crate) struct Closed {
     page: Option<Arc<str>>,
     /// Its routes as written and as published, so that what did not change stays pointer-equal.
-    routes: Option<(Arc<Vec<Arc<Route>>>, Arc<Vec<Arc<Route>>>)>,
+    routes: Option<(Routes, Routes)>,
 }
+
+/// The routes of an app, as a Model has them.
+#[allow(clippy::rc_buffer, reason = "the form that they have in a Model")]
+type Routes = Arc<Vec<Arc<Route>>>;
 
 /// Apps in maintenance, by name.
 pub(crate) type ClosedApps = BTreeMap<AppName, Closed>;
@@ -76,7 +80,7 @@ impl Plane {
     }
 
     /// The routes of an app as they are published.
-    pub(super) fn routes_of(&mut self, app: &App) -> Arc<Vec<Arc<Route>>> {
+    pub(super) fn routes_of(&mut self, app: &App) -> Routes {
         let Some(closed) = self.closed.get_mut(&app.name) else { return Arc::clone(&app.routes) };
         if let Some((_, shown)) =
             closed.routes.as_ref().filter(|(written, _)| Arc::ptr_eq(written, &app.routes))
