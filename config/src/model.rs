@@ -364,6 +364,9 @@ pub enum Action {
     Redirect(Redirect),
     /// Answer with a fixed response.
     Fixed(FixedResponse),
+    /// The app is in maintenance: answer with 503, and with this page to those who take HTML. In no file: control puts it in the
+    /// place of every action of the app.
+    Maintenance(Option<Arc<str>>),
 }
 
 /// Where and how to forward.

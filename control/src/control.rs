@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ekiden_config::doors::{Inspect, Observations, Publisher, Ticket};
 use ekiden_config::model::Model;
+use ekiden_config::names::{AppName, ClusterName};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -19,11 +20,13 @@ use crate::clock::unix_ms;
 use crate::dns::Resolve;
 use crate::dns::asking::{Asking, Told};
 use crate::dns::system::SystemResolve;
+use crate::dynos::{self, Board, Duties, DynoCounts};
 use crate::last_good::write_behind;
 use crate::load::Loaded;
 use crate::observed::heed;
-use crate::overlay::Overlay;
+use crate::overlay::{ClusterKey, Overlay};
 use crate::own::Own;
+use crate::placement::{PLACED_MAX, Placed};
 use crate::plane::{Inlets, Outlets, Plane, ReloadReply, ViewCell, follow, rendered};
 use crate::rundir::{self, RunDir, RunDirError};
 use crate::settings::has_side_listener;
@@ -35,6 +38,8 @@ use crate::watch::watch;
 const MUTATIONS_MAX: usize = 1024;
 /// Changes of apps that may wait for the loop; further ones wait in their connections.
 const CHANGES_MAX: usize = 256;
+/// Changes of maintenance that may wait for the loop; further ones wait in their connections.
+const LOOKS_MAX: usize = 64;
 /// Reloads that may wait; further ones of SIGHUP are covered by those.
 const RELOADS_MAX: usize = 64;
 /// DNS answers that may wait; the tasks that bring them wait.
@@ -69,6 +74,8 @@ pub struct Control {
     status: StatusReader,
     reloads: mpsc::Sender<Option<ReloadReply>>,
     stop: watch::Sender<bool>,
+    dynos: Option<dynos::Handle>,
+    board: Option<Board>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -123,6 +130,21 @@ impl Control {
         let (stop, stopped) = watch::channel(false);
         let (reloads, reload_inlet) = mpsc::channel(RELOADS_MAX);
         let (first, opened) = sync_channel(1);
+        let (placing, placed) = mpsc::channel(PLACED_MAX);
+        let place =
+            || Some(ClusterKey { app: AppName::default_app(), cluster: ClusterName::new(dynos::WEB).ok()? });
+        let board = loaded.options.procfile.as_ref().and_then(|_| place()).map(Board::new);
+        let duties = loaded.options.procfile.clone().zip(board.clone()).map(|(run, board)| Duties {
+            run,
+            run_dir: state.run_dir.as_ref().map(|dir| dir.path().to_owned()),
+            store: state.store.clone(),
+            placing,
+            inspect: dynos::InspectDoor(Arc::clone(&inspect)),
+            board,
+            drain_timeout: loaded.process().drain_timeout,
+        });
+        loaded.start_dyno_thread().map_err(no_thread)?;
+        let dyno_thread = loaded.dynos.take();
         let start = Start {
             loaded,
             state,
@@ -135,12 +157,15 @@ impl Control {
             reload_inlet,
             stopped,
             first,
+            placed,
+            board: board.clone(),
         };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || start.run(runtime));
         let thread = thread.map_err(no_thread)?;
         let first =
             opened.recv().map_err(|_| StartError::NoThread("it ended at once; see the log".to_owned()))?;
-        Ok(Self { first, status: StatusReader(status), reloads, stop, thread: Some(thread) })
+        let dynos = dyno_thread.zip(duties).map(|(thread, duties)| thread.begin(duties));
+        Ok(Self { first, status: StatusReader(status), reloads, stop, dynos, board, thread: Some(thread) })
     }
 
     /// Follows the first publish.
@@ -159,10 +184,26 @@ impl Control {
     }
 
     /// Reads the files again, also when nothing seems to have changed, and the token file too. Returns at once; how
-    /// it went is in the log and in [`Status::last_reload`]. For SIGHUP.
+    /// it went is in the log and in [`Status::last_reload`]. With a Procfile this is a new release too. For SIGHUP.
     pub fn reload(&self) {
         // Full: as many reloads are waiting already, and one of them will see the files as they are now.
         let _ = self.reloads.try_send(None);
+        if let Some(dynos) = &self.dynos {
+            dynos.deploy();
+        }
+    }
+
+    /// The Procfile's dynos in numbers; none when there is no Procfile. The reader can be handed to telemetry.
+    pub fn dyno_counts(&self) -> impl Fn() -> DynoCounts + Send + Sync + 'static {
+        let board = self.board.clone();
+        move || board.as_ref().map(Board::counts).unwrap_or_default()
+    }
+
+    /// Ends the Procfile's dynos, if there are any: SIGTERM, and SIGKILL when their time is over or `now` says so. Blocking.
+    pub fn end_dynos(&mut self, now: impl Fn() -> bool) {
+        if let Some(dynos) = &mut self.dynos {
+            dynos.end(now);
+        }
     }
 
     /// Stops control: open API requests are answered, the last good table is written, the run directory is given
@@ -172,6 +213,7 @@ impl Control {
     }
 
     fn end(&mut self) {
+        self.end_dynos(|| false);
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -304,6 +346,8 @@ struct Start {
     reload_inlet: mpsc::Receiver<Option<ReloadReply>>,
     stopped: watch::Receiver<bool>,
     first: SyncSender<Ticket>,
+    placed: mpsc::Receiver<Placed>,
+    board: Option<Board>,
 }
 
 /// Says in the status that control has ended, however it ended.
@@ -344,16 +388,18 @@ impl Start {
             reload_inlet,
             stopped,
             first,
+            placed,
+            board,
         } = self;
         let State { run_dir, store, overlay } = state;
         let (told_outlet, mut told) = mpsc::channel::<Told>(ANSWERS_MAX);
         let (mutation_outlet, mutations) = mpsc::channel(MUTATIONS_MAX);
         let (change_outlet, changes) = mpsc::channel(CHANGES_MAX);
+        let (look_outlet, looks) = mpsc::channel(LOOKS_MAX);
         let (changed_outlet, changed) = mpsc::channel(1);
         let (bound_outlet, bound) = watch::channel(None);
         let view = ViewCell::new();
-        let look = loaded.look.clone();
-        let file = loaded.options.file.clone();
+        let (look, file) = (loaded.look.clone(), loaded.options.file.clone());
         let (outlets, tasks) = outlets(&loaded);
         let asking = Asking::new(resolve, told_outlet);
         let api_store = store.clone();
@@ -363,11 +409,13 @@ impl Start {
         let doors = Doors {
             mutations: mutation_outlet,
             changes: change_outlet,
+            looks: look_outlet,
             reloads,
             view,
             inspect,
             status: status.clone(),
             store: api_store,
+            board,
             stopped: stopped.clone(),
         };
         let api = Arc::new(Api::new(doors, run_dir.as_ref().map(RunDir::path)));
@@ -383,7 +431,8 @@ impl Start {
             tokio::spawn(write_behind(run_dir.path().to_owned(), tasks.last_good, status.clone()))
         });
         let (stop_loop, stop) = watch::channel(false);
-        let inlets = Inlets { mutations, changes, reloads: reload_inlet, changed, told, stop, bound };
+        let inlets =
+            Inlets { mutations, changes, reloads: reload_inlet, looks, placed, changed, told, stop, bound };
         let running = Running(status);
         let looping = tokio::spawn(async move {
             plane.run(inlets).await;
@@ -458,6 +507,8 @@ fn plane(
         overlay,
         apps: api,
         names,
+        placed: Default::default(),
+        closed: Default::default(),
         asking,
         live: Arc::new(Model::empty()),
         dormant: Default::default(),

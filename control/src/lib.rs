@@ -24,6 +24,7 @@ mod clock;
 mod control;
 mod desired;
 mod dns;
+mod dynos;
 mod files;
 mod fnv;
 mod last_good;
@@ -31,6 +32,7 @@ mod load;
 mod observed;
 mod overlay;
 mod own;
+mod placement;
 mod plane;
 mod problem;
 mod rundir;
@@ -44,7 +46,11 @@ pub use address::AddressFlag;
 pub use client::{Answer as ApiAnswer, Asking, Client, ClientError};
 pub use control::{Control, StartError, StatusReader};
 pub use dns::{Answer, Family, RECORDS_MAX, Resolve, ResolveError, Resolving};
+pub use dynos::{
+    DynoCount, DynoCounts, Formation, Launcher, ProcfileRun, become_dyno, configuration,
+    configuration_beside, is_procfile, port_in_env,
+};
 pub use load::{Loaded, Refused, check, load};
 pub use rundir::RunDirError;
-pub use settings::{Options, Settings};
+pub use settings::{Options, Settings, control_beside};
 pub use status::{ApiStatus, NameStatus, Refusing, Reload, ReloadCounts, Status};

@@ -14,12 +14,13 @@ use ekiden_config::{Built, Diagnostic, HostOwners, Input, Severity, Source, buil
 
 use crate::desired::{ApiApps, api_apps, host_owners};
 use crate::dns::names::Names;
+use crate::dynos::DynoThread;
 use crate::last_good::LastGood;
 use crate::settings::{Options, Settings, run_dir, settings};
 use crate::sources::{Sources, apps_path, finding, read_apps, read_main, with_stand_ins};
 use crate::store::Store;
 use crate::watch::{Look, look};
-use crate::{desired, rundir, store};
+use crate::{desired, dynos, rundir, store};
 
 /// Reads that a file changing under our eyes gets before what was read last is taken.
 const READS_MAX: u32 = 5;
@@ -63,15 +64,19 @@ pub(crate) struct Around<'a> {
     pub(crate) api: &'a ApiApps,
 }
 
+/// A process file: its path, and its text when that is not to be read from there.
+pub(crate) type MainFile<'a> = (&'a Path, Option<&'a str>);
+
 /// Reads the files and builds. `tried` are the texts of the last attempt: when they are the same again nothing is built.
-pub(crate) fn attempt(file: &Path, around: Around<'_>, tried: Option<&Sources>) -> Attempt {
+pub(crate) fn attempt(main: MainFile<'_>, around: Around<'_>, tried: Option<&Sources>) -> Attempt {
+    let (file, _) = main;
     let before = around.before;
     let mut reads = 0;
     loop {
         reads += 1;
         let guess = before.and_then(|before| before.built.apps_dir.clone());
         let first = look(file, guess.as_deref());
-        let (sources, outcome) = read_and_build(file, guess, around, tried);
+        let (sources, outcome) = read_and_build(main, guess, around, tried);
         let dir = match &outcome {
             Some(Ok(accepted)) => accepted.built.apps_dir.as_deref(),
             Some(Err(_)) | None => before.and_then(|before| before.built.apps_dir.as_deref()),
@@ -89,8 +94,13 @@ type Read = (Option<Arc<Sources>>, Option<Result<Accepted, Vec<Diagnostic>>>);
 
 /// The directory of app files is named inside the process file: build with the one known so far, and again when
 /// the file names another.
-fn read_and_build(file: &Path, guess: Option<PathBuf>, around: Around<'_>, tried: Option<&Sources>) -> Read {
-    let main = match read_main(file) {
+fn read_and_build(
+    (file, text): MainFile<'_>,
+    guess: Option<PathBuf>,
+    around: Around<'_>,
+    tried: Option<&Sources>,
+) -> Read {
+    let main = match read_main(file, text) {
         Ok(main) => main,
         Err(diagnostic) => return (None, Some(Err(vec![*diagnostic]))),
     };
@@ -186,7 +196,7 @@ fn shadowing(app: &AppName, source: &Source, api: &ApiApps) -> Option<Diagnostic
 /// `Built::diagnostics`: those of single apps.
 pub fn check(file: &Path) -> Result<Built, Vec<Diagnostic>> {
     let (hosts, api) = (HostOwners::default(), ApiApps::default());
-    match attempt(file, Around { before: None, hosts: &hosts, api: &api }, None).outcome {
+    match attempt((file, None), Around { before: None, hosts: &hosts, api: &api }, None).outcome {
         Some(Ok(accepted)) => Ok(Built { diagnostics: accepted.diagnostics, ..accepted.built }),
         Some(Err(diagnostics)) => Err(diagnostics),
         // Not reached: without an earlier attempt there is always an outcome.
@@ -206,9 +216,25 @@ pub struct Loaded {
     pub(crate) stale: Option<String>,
     pub(crate) diagnostics: Vec<Diagnostic>,
     settings: Settings,
+    /// The thread that forks dynos, once there is one.
+    pub(crate) dynos: Option<DynoThread>,
 }
 
 impl Loaded {
+    /// Starts the thread that forks the Procfile's dynos, if there is one to run. They inherit the niceness of the caller. Error:
+    /// the system gave no thread.
+    pub fn start_dyno_thread(&mut self) -> std::io::Result<()> {
+        if self.options.procfile.is_some() && self.dynos.is_none() {
+            self.dynos = Some(DynoThread::start()?);
+        }
+        Ok(())
+    }
+
+    /// Whether a Procfile's dynos are to be run.
+    pub fn has_procfile(&self) -> bool {
+        self.options.procfile.is_some()
+    }
+
     /// Builds again when the store, now that it is ours, has other apps than were seen before.
     pub(crate) fn refresh(&mut self, store: &dyn Store) {
         let all = |prefix| store.list(prefix, None, usize::MAX).objects;
@@ -352,6 +378,11 @@ fn find_run_dir(options: &Options, process: Option<&Process>) -> Option<PathBuf>
 /// Reads the files for a start. A process file that is missing, empty or invalid is stood in for by the last good
 /// table made from the same path, unless `strict`; an invalid app file by that app's last good version.
 pub fn load(options: Options) -> Result<Loaded, Refused> {
+    if let Some(run) = &options.procfile
+        && let Err(found) = dynos::check(run)
+    {
+        return Err(Refused { diagnostics: vec![*found], note: None });
+    }
     let mut kept = Kept::find(&options, None);
     let mut first = try_with(&options, &kept);
     if let Some(Ok(accepted)) = &first.outcome {
@@ -399,16 +430,18 @@ pub fn load(options: Options) -> Result<Loaded, Refused> {
         stale,
         diagnostics,
         settings,
+        dynos: None,
     })
 }
 
 /// One attempt; when it refuses an app and there is a last good table, once more on top of that.
 fn try_with(options: &Options, kept: &Kept) -> Attempt {
-    let first = attempt(&options.file, kept.around(), None);
+    let main = (options.file.as_path(), options.text.as_deref());
+    let first = attempt(main, kept.around(), None);
     let refuses = matches!(&first.outcome, Some(Ok(accepted)) if !accepted.refused.is_empty());
     let restored = if refuses && !options.strict { kept.restore() } else { None };
     match restored {
-        Some(before) => attempt(&options.file, Around { before: Some(&before), ..kept.around() }, None),
+        Some(before) => attempt(main, Around { before: Some(&before), ..kept.around() }, None),
         None => first,
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ekiden_config::model::{Address, ControlAddress, Model, Process, Role};
 
 use crate::address::AddressFlag;
+use crate::dynos::{ProcfileRun, configuration_beside};
 use crate::rundir;
 
 /// Where the API is served unless told otherwise.
@@ -30,6 +31,10 @@ pub struct Options {
     pub strict: bool,
     /// A name server to ask instead of the system's. For tests and unusual networks.
     pub resolver: Option<SocketAddr>,
+    /// The configuration itself, in TOML, when it is made of something else; `file` then only names that.
+    pub text: Option<Arc<str>>,
+    /// A Procfile whose dynos run beside the configuration.
+    pub procfile: Option<ProcfileRun>,
 }
 
 /// What applies after flags, file and defaults.
@@ -51,6 +56,21 @@ pub(crate) fn has_side_listener(model: &Model) -> bool {
     })
 }
 
+/// The API's socket in a run directory.
+fn control_socket(run_dir: &Path) -> Address {
+    let socket = rundir::absolute(&run_dir.join(CONTROL_SOCKET));
+    Address::Unix(Arc::from(socket.to_string_lossy().as_ref()))
+}
+
+/// Where the API of a process is served that runs the Procfile of a directory, unless it was told otherwise. None when there
+/// is no such socket.
+pub fn control_beside(dir: &Path) -> Option<Address> {
+    let procfile = dir.join("Procfile");
+    let file = configuration_beside(&procfile).or_else(|| procfile.is_file().then_some(procfile))?;
+    let run_dir = rundir::default_run_dir(&file)?;
+    run_dir.join(CONTROL_SOCKET).exists().then(|| control_socket(&run_dir))
+}
+
 /// The run directory of a start.
 pub(crate) fn run_dir(options: &Options, process: Option<&Process>) -> Option<PathBuf> {
     let written = process.and_then(|process| process.run_dir.as_deref());
@@ -62,11 +82,9 @@ pub(crate) fn run_dir(options: &Options, process: Option<&Process>) -> Option<Pa
 pub(crate) fn settings(options: &Options, process: &Process, model: &Model) -> Settings {
     let run_dir = run_dir(options, Some(process));
     let by_default = || match &run_dir {
-        _ if !has_side_listener(model) => Some(Address::Tcp(CONTROL_DEFAULT)),
-        Some(dir) => {
-            let socket = rundir::absolute(&dir.join(CONTROL_SOCKET));
-            Some(Address::Unix(Arc::from(socket.to_string_lossy().as_ref())))
-        }
+        // Dynos run code of others on this machine: what may end them is not for whoever reaches a port of it.
+        _ if !has_side_listener(model) && options.procfile.is_none() => Some(Address::Tcp(CONTROL_DEFAULT)),
+        Some(dir) => Some(control_socket(dir)),
         None => None,
     };
     let control = match (&options.control, &process.control) {

@@ -79,8 +79,13 @@ pub(crate) fn finding(
     }
 }
 
-/// Reads the process file. Errors: missing, unreadable, empty, too large, not UTF-8, unknown extension.
-pub(crate) fn read_main(file: &Path) -> Result<Source, Box<Diagnostic>> {
+/// Reads the process file, or takes its text when that is made of something else. Errors: missing, unreadable, empty, too
+/// large, not UTF-8, unknown extension.
+pub(crate) fn read_main(file: &Path, text: Option<&str>) -> Result<Source, Box<Diagnostic>> {
+    if let Some(text) = text {
+        let file = file.display().to_string();
+        return Ok(Source { file, text: text.to_owned(), format: Format::Toml });
+    }
     let source = read(file)?;
     if source.text.trim().is_empty() {
         let help = "start with a [listener.NAME], a [cluster.NAME] and a [[route]]";

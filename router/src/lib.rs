@@ -33,3 +33,4 @@ pub mod wire;
 pub mod worker;
 
 pub use router::{ControlStatus, Options, Router};
+pub use telemetry::DynoMeters;

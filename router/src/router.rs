@@ -24,7 +24,9 @@ use crate::probe::{Hooks, Prober, Target};
 use crate::record::Scribe;
 use crate::shared::{Shared, retire_all};
 use crate::swap::{Swap, SwapStatus, Swapper};
-use crate::telemetry::{Crowding, Readiness, Sources, Status, StatusSource, Telemetry, WorkerState};
+use crate::telemetry::{
+    Crowding, DynoMeters, Readiness, Sources, Status, StatusSource, Telemetry, WorkerState,
+};
 use crate::tls::watch;
 use crate::worker::mailbox::Message;
 use crate::worker::thread;
@@ -63,6 +65,8 @@ pub struct ControlStatus {
     pub reloads_failed: u64,
     /// Time of the last reload taken, milliseconds since the Unix epoch.
     pub last_reload_unix_ms: u64,
+    /// Dynos that control runs; none when it runs none.
+    pub dynos: Option<DynoMeters>,
 }
 
 /// A running router.
@@ -399,6 +403,7 @@ impl StatusSource for State {
             reloads_ok: control.reloads_ok,
             reloads_failed: control.reloads_failed,
             last_reload_unix_ms: control.last_reload_unix_ms,
+            dynos: control.dynos,
             pending_workers: swap.late,
         }
     }

@@ -479,6 +479,17 @@ impl Background {
     pub fn wait(&mut self) -> ExitStatus {
         until("the end of the process", || self.child.try_wait().unwrap())
     }
+
+    /// Whether it has ended, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Whether all that it wrote has been read. Only after its end.
+    pub fn is_heard(&self) -> bool {
+        // The threads that read hold one each.
+        [&self.out, &self.errors].into_iter().all(|text| Arc::strong_count(text) == 1)
+    }
 }
 
 impl Drop for Background {

@@ -3,7 +3,7 @@
 //! `refusals` and `upstream_faults` hold the engine's strictness, `relay`, `headers`, `retry` and `routing` what it does
 //! with good traffic, `admission` what is let in, `auth` what must be shown, `limits` at which rates, `ejection` what is set aside, `shard` who serves which key, `http2` all that HTTP/2
 //! adds, `seams` the points where later parts plug in; `control`, `swap` and
-//! `process` run the real binary, `nginx` a real endpoint, `smuggling` many of them for hostile requests, `defence` what
+//! `process` run the real binary, `procfile` the programs that it starts itself, `nginx` a real endpoint, `smuggling` many of them for hostile requests, `defence` what
 //! floods and slow clients meet, `overload` who is served when not all can be, `tls` certificates, handshakes and what goes
 //! over them, `endpoint_tls` and `endpoint_http2` the same towards endpoints, `tunnel` what protocols are switched to,
 //! `grpc` calls of gRPC, `proxied` the PROXY protocol, `raw` what is no HTTP, `codes` walks every code, `arch` looks at the manifests.
@@ -25,6 +25,7 @@ mod limits;
 mod nginx;
 mod overload;
 mod process;
+mod procfile;
 mod proxied;
 mod raw;
 mod refusals;

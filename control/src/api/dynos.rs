@@ -2,7 +2,8 @@
 //!
 //! A dyno is an endpoint of the API with a release. A ready one is served by the cluster named like its process type (or by
 //! `cluster`); one that starts is not; a draining one gets no new requests; `DELETE` says that it is gone. A dyno whose
-//! cluster no route goes to, such as a worker, is kept and not served.
+//! cluster no route goes to, such as a worker, is kept and not served. Beside those that are pushed stand the dynos of a Procfile, which only
+//! its supervisor places.
 
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use super::reply::{Answer, Reply, page};
 use super::request::Ask;
 use super::routes::send;
 use crate::desired::merge::merged;
+use crate::desired::{RELEASES, ReleaseWords, numbered_key, words};
+use crate::dynos::{Board, DynoView, RolloutView};
 use crate::overlay::Key;
 use crate::plane::{Change, IfMatch, not_durable};
 use crate::problem::Problem;
@@ -84,13 +87,81 @@ fn view(dyno: &Stored) -> Value {
     view
 }
 
+/// The dynos of the Procfile, when it is this app's.
+fn run_here(api: &Api, app: &AppName) -> Vec<DynoView> {
+    let told = api.board.as_ref().map(Board::read).filter(|told| told.place.app == *app);
+    told.map(|told| told.dynos.clone()).unwrap_or_default()
+}
+
+/// Two of a name may be there at once, one of each release: pages go by both.
+fn run_here_views(api: &Api, app: &AppName) -> Vec<(String, Value)> {
+    let views =
+        run_here(api, app).into_iter().map(|dyno| (format!("{}@{}", dyno.name, dyno.release), json!(dyno)));
+    views.collect()
+}
+
 pub(super) fn list(api: &Api, ask: &Ask) -> Answer {
-    let dynos = all(api, &ask.app()?)?;
-    Ok(page(ask, "dynos", dynos.iter().map(|dyno| (dyno.id.clone(), view(dyno)))))
+    let app = ask.app()?;
+    let mut views = run_here_views(api, &app);
+    if api.store.is_some() || views.is_empty() {
+        views.extend(all(api, &app)?.iter().map(|dyno| (dyno.id.clone(), view(dyno))));
+    }
+    views.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(page(ask, "dynos", views.into_iter()))
+}
+
+pub(super) fn rollout(api: &Api, ask: &Ask) -> Answer {
+    let app = ask.app()?;
+    let Some(told) = api.board.as_ref().map(Board::read).filter(|told| told.place.app == app) else {
+        let detail =
+            format!("no Procfile runs dynos of the app {app} here, so a release of it is only recorded");
+        return Err(Problem::new(404, "not_run_here", detail));
+    };
+    let asked = ask.count("release");
+    let found = match asked {
+        Some(release) => told.rollouts.iter().rev().find(|rollout| rollout.release == release),
+        None => told.rollouts.last(),
+    };
+    let mut value = match (found, asked) {
+        (Some(rollout), _) => json!(rollout),
+        (None, Some(release)) => waiting(api, &app, release, told.rollouts.last())?,
+        (None, None) => {
+            return Err(Problem::new(404, "no_rollout", "nothing was rolled out since the start"));
+        }
+    };
+    if let Some(members) = value.as_object_mut() {
+        members.insert("app".to_owned(), json!(app.as_str()));
+    }
+    Ok(Reply::ok(value))
+}
+
+/// A release that has no rollout: one that was recorded a moment ago, or one that a newer was faster than.
+fn waiting(api: &Api, app: &AppName, release: u64, last: Option<&RolloutView>) -> Result<Value, Problem> {
+    let object = api.store.as_ref().and_then(|store| store.get(&numbered_key(RELEASES, app, release)));
+    let recorded = object.and_then(|object| words::<ReleaseWords>(&object).ok());
+    let Some(recorded) = recorded else {
+        return Err(Problem::new(404, "unknown_release", format!("the app {app} has no release {release}")));
+    };
+    let passed = last.is_some_and(|last| last.release > release);
+    let (state, reason) = if passed {
+        ("superseded", "a newer release came first")
+    } else {
+        ("waiting", "it is not begun yet")
+    };
+    Ok(json!({
+        "release": release, "name": recorded.name, "state": state, "reason": reason,
+        "began_unix_ms": null, "ended_unix_ms": null, "late": [],
+    }))
 }
 
 pub(super) fn one(api: &Api, ask: &Ask) -> Answer {
     let (app, (id, _)) = (ask.app()?, ask.dyno()?);
+    let mut mine = run_here(api, &app).into_iter().filter(|dyno| dyno.name == id.as_str());
+    if let Some(dyno) = mine.next() {
+        // The one that serves, when one leaves beside it.
+        let better = mine.find(|_| matches!(dyno.state, "draining" | "stopping"));
+        return Ok(Reply::ok(json!(better.unwrap_or(dyno))));
+    }
     let dyno = find(api, &app, &id)?.ok_or_else(|| unknown(&app, &id))?;
     let mut reply = Reply::ok(view(&dyno));
     reply.tag(&format!("\"{}\"", dyno.object.modified));

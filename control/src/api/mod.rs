@@ -13,6 +13,7 @@ mod guard;
 mod idempotency;
 mod limits;
 mod listen;
+mod maintenance;
 mod openapi;
 mod operations;
 mod overload;
@@ -41,7 +42,8 @@ use tokio::sync::watch::Sender;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
-use crate::plane::{AppsChange, Mutation, ReloadReply, ViewCell, stopped};
+use crate::dynos::Board;
+use crate::plane::{AppsChange, Look, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
 use crate::store::Store;
 pub(crate) use audit::Audit;
@@ -112,8 +114,12 @@ pub(crate) struct Api {
     pub(crate) status: StatusCell,
     /// To the control loop: changes of apps.
     pub(crate) changes: mpsc::Sender<AppsChange>,
+    /// To the control loop: changes of maintenance.
+    pub(crate) looks: mpsc::Sender<Look>,
     /// None when the run directory cannot be used.
     pub(crate) store: Option<Arc<dyn Store>>,
+    /// The Procfile's dynos, when there is a Procfile.
+    pub(crate) board: Option<Board>,
     /// Who asked for what.
     pub(crate) audit: Audit,
     /// True when control ends.
@@ -133,6 +139,8 @@ pub(crate) struct Doors {
     /// To the control loop.
     pub(crate) changes: mpsc::Sender<AppsChange>,
     /// To the control loop.
+    pub(crate) looks: mpsc::Sender<Look>,
+    /// To the control loop.
     pub(crate) reloads: mpsc::Sender<Option<ReloadReply>>,
     /// What is published.
     pub(crate) view: ViewCell,
@@ -142,6 +150,8 @@ pub(crate) struct Doors {
     pub(crate) status: StatusCell,
     /// None when the run directory cannot be used.
     pub(crate) store: Option<Arc<dyn Store>>,
+    /// The Procfile's dynos, when there is a Procfile.
+    pub(crate) board: Option<Board>,
     /// True when control ends.
     pub(crate) stopped: Receiver<bool>,
 }
@@ -149,15 +159,18 @@ pub(crate) struct Doors {
 impl Api {
     /// The API over these doors; the audit log goes to the run directory.
     pub(crate) fn new(doors: Doors, run_dir: Option<&Path>) -> Self {
-        let Doors { mutations, changes, reloads, view, inspect, status, store, stopped } = doors;
+        let Doors { mutations, changes, looks, reloads, view, inspect, status, store, board, stopped } =
+            doors;
         Self {
             mutations,
             changes,
+            looks,
             reloads,
             view,
             inspect,
             status,
             store,
+            board,
             stopped,
             audit: Audit::start(run_dir),
             rates: Rates::default(),

@@ -184,7 +184,7 @@ fn schemas() -> Value {
         "Endpoints": object(json!({ "endpoints": list, "dormant": list, "generation": number })),
         "Endpoint": object(json!({ "id": text, "address": text, "weight": number, "drain": flag, "owner": text, "state": text, "generation": number })),
         "Dynos": page("dynos", reference("Dyno")),
-        "Dyno": object(json!({ "name": text, "type": text, "cluster": text, "release": text, "address": text, "state": { "enum": ["starting", "ready", "draining"] } })),
+        "Dyno": object(json!({ "name": text, "type": text, "cluster": text, "release": text, "address": maybe_text, "state": { "enum": ["starting", "ready", "draining", "stopping", "waiting"] } })),
         "Versions": page("versions", object(json!({ "version": number, "unix_ms": number, "by": text, "why": text }))),
         "Version": object(json!({ "version": number, "unix_ms": number, "by": text, "why": text, "spec": any })),
         "Changes": object(
@@ -192,7 +192,13 @@ fn schemas() -> Value {
         ),
         "Releases": page("releases", reference("Release")),
         "Release": object(json!({ "app": text, "release": number, "name": text, "description": text, "unix_ms": number, "by": text })),
+        "Rollout": object(json!({
+            "app": text, "release": number, "name": text,
+            "state": { "enum": ["waiting", "starting", "shifting", "draining", "done", "failed", "superseded"] },
+            "reason": text, "began_unix_ms": maybe_number, "ended_unix_ms": maybe_number, "late": list,
+        })),
         "Formation": object(json!({ "app": text, "processes": map })),
+        "Maintenance": object(json!({ "app": text, "on": flag, "page": maybe_text, "generation": maybe_number })),
         "Hosts": page("hosts", object(json!({ "host": text, "app": text }))),
         "Event": object(json!({ "type": { "enum": ["put", "delete", "bookmark", "gone"] }, "revision": number })),
         "Audit": object(
@@ -230,6 +236,7 @@ fn body_schemas() -> Value {
         }), &[]),
         "RollbackBody": body_object(json!({ "version": { "type": "integer", "minimum": 1 } }), &["version"]),
         "ReleaseBody": body_object(json!({ "name": text, "description": text }), &[]),
+        "MaintenanceBody": body_object(json!({ "page": { "type": ["string", "null"], "maxLength": 12_288 } }), &[]),
         "FormationBody": body_object(json!({
             "processes": {
                 "type": "object",

@@ -35,9 +35,13 @@ pub(super) enum What {
     Releases,
     Release,
     PostRelease,
+    Rollout,
     Formation,
     PutFormation,
     PatchFormation,
+    Maintenance,
+    PutMaintenance,
+    DeleteMaintenance,
     Apply,
     Hosts,
     Watch,
@@ -126,6 +130,11 @@ const FROM: Parameter = Parameter {
     name: "from",
     kind: "integer",
     words: "Changes after this revision; else what is there first, then changes.",
+};
+const OF_RELEASE: Parameter = Parameter {
+    name: "release",
+    kind: "integer",
+    words: "Of this release; of the newest that was rolled out unless given.",
 };
 const AGAINST: Parameter = Parameter {
     name: "from",
@@ -356,9 +365,18 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/apps/{app}/releases",
         What::PostRelease,
         Body::Json("ReleaseBody"),
-        "Records a release; it gets the next number.",
+        "Records a release; it gets the next number. With a Procfile its dynos are started and take over.",
         "Release",
     ),
+    Operation {
+        query: &[OF_RELEASE],
+        ..read(
+            "/v1/apps/{app}/rollout",
+            What::Rollout,
+            "How far the dynos of a Procfile are with a release.",
+            "Rollout",
+        )
+    },
     read(
         "/v1/apps/{app}/formation",
         What::Formation,
@@ -380,6 +398,28 @@ pub(super) const OPERATIONS: &[Operation] = &[
         Body::Patch("FormationBody"),
         "Changes the formation.",
         "Formation",
+    ),
+    read(
+        "/v1/apps/{app}/maintenance",
+        What::Maintenance,
+        "Whether the app is in maintenance.",
+        "Maintenance",
+    ),
+    deploy(
+        "PUT",
+        "/v1/apps/{app}/maintenance",
+        What::PutMaintenance,
+        Body::Json("MaintenanceBody"),
+        "Answers every request for the app with 503, and with a page if there is one.",
+        "Maintenance",
+    ),
+    deploy(
+        "DELETE",
+        "/v1/apps/{app}/maintenance",
+        What::DeleteMaintenance,
+        Body::None,
+        "The app serves again.",
+        "Maintenance",
     ),
     Operation {
         query: &[DRY_RUN, ADOPT, PRUNE, APP],

@@ -38,7 +38,7 @@ fn store(api: &Api) -> Result<&Arc<dyn Store>, Problem> {
 }
 
 /// An app that is there, whoever owns it.
-fn known(api: &Api, ask: &Ask) -> Result<AppName, Problem> {
+pub(super) fn known(api: &Api, ask: &Ask) -> Result<AppName, Problem> {
     let app = ask.app()?;
     match current(api, &api.view.read(), &app)? {
         Some(_) => Ok(app),
@@ -131,7 +131,7 @@ fn text(body: &Value, member: &str) -> Result<Option<String>, Problem> {
 }
 
 /// Why a commit failed. `None`: something else was faster.
-fn failed(error: &StoreError) -> Option<Problem> {
+pub(super) fn failed(error: &StoreError) -> Option<Problem> {
     let (status, code, text) = match error {
         StoreError::Conflict { .. } => return None,
         StoreError::Full(text) => (507, "storage_full", text),

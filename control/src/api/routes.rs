@@ -22,7 +22,7 @@ use super::reply::{Answer, Part, Reply, applied, gone};
 use super::request::Ask;
 use super::watch::ApiBody;
 use super::who::Role;
-use super::{Api, ApiSettings, apps, body, dynos, guard, openapi, records, views, watch};
+use super::{Api, ApiSettings, apps, body, dynos, guard, maintenance, openapi, records, views, watch};
 use crate::clock::unix_ms;
 use crate::overlay::Key;
 use crate::plane::{Change, IfMatch, Mutation, as_json};
@@ -239,6 +239,8 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
         What::PostRelease => records::post_release(api, ask).await,
         What::PutFormation => records::put_formation(api, ask).await,
         What::PatchFormation => records::patch_formation(api, ask).await,
+        What::PutMaintenance => maintenance::put(api, ask).await,
+        What::DeleteMaintenance => maintenance::delete(api, ask).await,
         What::Apply => apps::apply(api, ask).await,
         What::Table
         | What::Status
@@ -255,7 +257,9 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
         | What::VersionChanges
         | What::Releases
         | What::Release
+        | What::Rollout
         | What::Formation
+        | What::Maintenance
         | What::Hosts
         | What::Watch
         | What::Audit
@@ -281,7 +285,9 @@ async fn look(api: Arc<Api>, operation: &'static Operation, ask: Ask) -> Answer 
         What::VersionChanges => records::version_changes(&api, &ask),
         What::Releases => records::releases(&api, &ask),
         What::Release => records::release(&api, &ask),
+        What::Rollout => dynos::rollout(&api, &ask),
         What::Formation => records::formation(&api, &ask),
+        What::Maintenance => maintenance::one(&api, &ask),
         What::Hosts => records::hosts(&api, &ask),
         What::Audit => Ok(Reply::ok(api.audit.recent())),
         What::OpenApi => Ok(Reply::ok(openapi::document())),
@@ -301,6 +307,8 @@ async fn look(api: Arc<Api>, operation: &'static Operation, ask: Ask) -> Answer 
         | What::PostRelease
         | What::PutFormation
         | What::PatchFormation
+        | What::PutMaintenance
+        | What::DeleteMaintenance
         | What::Apply
         | What::Watch => Err(not_so(operation)),
     });

@@ -236,6 +236,7 @@ fn route_view(route: &Route) -> Value {
         }
         Action::Redirect(redirect) => json!({ "redirect": redirect.status }),
         Action::Fixed(fixed) => json!({ "fixed": fixed.status }),
+        Action::Maintenance(_) => json!({ "maintenance": true }),
     };
     let listeners = route.listeners.as_ref();
     json!({

@@ -24,6 +24,8 @@ pub(crate) const VERSIONS: &str = "versions/";
 pub(crate) const RELEASES: &str = "releases/";
 /// Where formations are.
 pub(crate) const FORMATIONS: &str = "formations/";
+/// Where apps in maintenance are.
+pub(crate) const MAINTENANCE: &str = "maintenance/";
 /// Where owners of hosts are.
 pub(crate) const HOSTS: &str = "hosts/";
 /// Most apps owned by the API.
@@ -82,6 +84,14 @@ pub(crate) struct FormationWords {
     pub(crate) processes: BTreeMap<String, u32>,
 }
 
+/// An app in maintenance, as stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MaintenanceWords {
+    /// What people see instead of the router's own page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) page: Option<String>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct HostWords {
     app: String,
@@ -133,6 +143,11 @@ pub(crate) fn numbered_key(kind: &str, app: &AppName, number: u64) -> Arc<str> {
 /// The key of a formation.
 pub(crate) fn formation_key(app: &AppName) -> Arc<str> {
     Arc::from(format!("{FORMATIONS}{app}"))
+}
+
+/// The key of an app's maintenance.
+pub(crate) fn maintenance_key(app: &AppName) -> Arc<str> {
+    Arc::from(format!("{MAINTENANCE}{app}"))
 }
 
 /// Reads an object's words; the error says what is wrong with them.

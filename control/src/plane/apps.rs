@@ -18,8 +18,8 @@ use super::{Built, Plane};
 use crate::clock::unix_ms;
 use crate::desired::changes::{Change, changes};
 use crate::desired::{
-    APPS_MAX, ApiApp, ApiApps, AppWords, FORMATIONS, HOSTS, RELEASES, VERSION_BYTES_MAX, VERSIONS,
-    VERSIONS_MAX, VersionWords, app_key, formation_key, host_owners, host_writes, numbered_key,
+    APPS_MAX, ApiApp, ApiApps, AppWords, HOSTS, RELEASES, VERSION_BYTES_MAX, VERSIONS, VERSIONS_MAX,
+    VersionWords, app_key, formation_key, host_owners, host_writes, maintenance_key, numbered_key,
     numbered_prefix, write,
 };
 use crate::fnv;
@@ -393,10 +393,9 @@ impl Job {
             let all = self.store.list(&numbered_prefix(kind, &edit.app), None, usize::MAX).objects;
             writes.extend(all.iter().map(|object| gone(&object.key)));
         }
-        let formation = formation_key(&edit.app);
-        debug_assert!(formation.starts_with(FORMATIONS));
-        if !back && self.store.get(&formation).is_some() {
-            writes.push(gone(&formation));
+        let alone = [formation_key(&edit.app), maintenance_key(&edit.app)];
+        for key in alone.iter().filter(|key| !back && self.store.get(key).is_some()) {
+            writes.push(gone(key));
         }
     }
 }

@@ -9,6 +9,7 @@
 //! build and one commit of endpoints are under way; what arrives meanwhile waits in bounded queues and is taken together.
 
 mod apps;
+mod maintenance;
 mod mutate;
 mod publish;
 mod reload;
@@ -19,12 +20,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_config::doors::{Publisher, Ticket};
-use ekiden_config::model::{Model, Process};
+use ekiden_config::model::{Endpoint, Model, Process};
 use ekiden_config::names::AppName;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use apps::{AppEdit, AppsChange, AppsDone, file_tag};
+pub(crate) use maintenance::{ClosedApps, Look};
 pub(crate) use mutate::{Change, IfMatch, Mutation, Put, not_durable};
 pub(crate) use publish::{View, ViewCell};
 pub(crate) use publish::{follow, verdict};
@@ -38,6 +40,7 @@ use crate::last_good::Unsaved;
 use crate::load::{Accepted, Attempt};
 use crate::overlay::{ClusterKey, Dormant, Overlay};
 use crate::own::Own;
+use crate::placement::Placed;
 use crate::problem::Problem;
 use crate::settings::Options;
 use crate::sources::Sources;
@@ -71,6 +74,10 @@ pub(crate) struct Plane {
     /// Apps owned by the API.
     pub(crate) apps: Arc<ApiApps>,
     pub(crate) names: Names,
+    /// Endpoints of sources, by cluster.
+    pub(crate) placed: BTreeMap<ClusterKey, Vec<Arc<Endpoint>>>,
+    /// Apps in maintenance.
+    pub(crate) closed: ClosedApps,
     pub(crate) asking: Asking,
     /// What is published: the files' Model with DNS, API endpoints and drain marks.
     pub(crate) live: Arc<Model>,
@@ -119,6 +126,10 @@ pub(crate) struct Inlets {
     pub(crate) reloads: mpsc::Receiver<Option<ReloadReply>>,
     /// From the watcher.
     pub(crate) changed: mpsc::Receiver<()>,
+    /// From the API: an app's maintenance may have changed.
+    pub(crate) looks: mpsc::Receiver<Look>,
+    /// From sources of placements.
+    pub(crate) placed: mpsc::Receiver<Placed>,
     /// From DNS.
     pub(crate) told: mpsc::Receiver<Told>,
     /// Ends the loop when true, or when the sender is gone.
@@ -153,6 +164,7 @@ impl Plane {
     /// Publishes the first table. Waits at most [`FIRST_ANSWERS`] for names without a remembered address.
     pub(crate) async fn open(&mut self, told: &mut mpsc::Receiver<Told>) -> Ticket {
         self.index_names();
+        self.read_maintenance();
         let mut unknown: BTreeSet<Arc<str>> = self.clusters_of.keys().cloned().collect();
         for (name, known) in self.names.known() {
             if !known.addresses.is_empty() {
@@ -201,6 +213,8 @@ impl Plane {
                     }
                     self.settle(&touched);
                 }
+                Some(look) = inlets.looks.recv() => self.look_at_maintenance(look),
+                Some(placed) = inlets.placed.recv() => self.put_placed(placed),
                 Some(()) = inlets.changed.recv(), if building.is_free() && recording.is_free() => building.0 = Some(self.build(false)),
                 Some(reply) = inlets.reloads.recv(), if building.is_free() && recording.is_free() => {
                     waiting.extend(reply);

@@ -417,7 +417,7 @@ impl Plane {
                 ("owned_by_app", format!("the words of the app {}; change it there", key.app))
             }
             Owner::File => ("owned_by_file", "the configuration file".to_owned()),
-            Owner::Source => ("owned_by_source", "DNS".to_owned()),
+            Owner::Source => ("owned_by_source", "DNS or the Procfile".to_owned()),
             Owner::Api => ("owned_by_api", "the API".to_owned()),
         };
         let id = &key.id;
@@ -474,6 +474,7 @@ impl Plane {
             lost.retain(|record| store.get(&record.write().key).is_some());
         }
         self.take_away(lost);
+        self.closed.retain(|app, _| !gone.contains(app));
         self.deleted.extend(gone);
     }
 
@@ -483,7 +484,9 @@ impl Plane {
         }
         let base = &self.accepted.built.model;
         let cluster = base.apps.get(&place.app).and_then(|app| app.clusters.get(&place.cluster));
-        cluster.is_some_and(|cluster| !cluster.names.is_empty() || by_id(cluster, key).is_some())
+        let placed = self.placed.get(place).into_iter().flatten();
+        placed.into_iter().any(|endpoint| endpoint.id == key.id)
+            || cluster.is_some_and(|cluster| !cluster.names.is_empty() || by_id(cluster, key).is_some())
     }
 }
 

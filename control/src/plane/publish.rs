@@ -19,6 +19,7 @@ use crate::dns::asking::Told;
 use crate::last_good::Unsaved;
 use crate::overlay::{ClusterKey, Dormancy, Dormant, merge};
 use crate::own::Own;
+use crate::placement::Placed;
 use crate::rundir;
 use crate::settings::{has_side_listener, settings};
 use crate::sources::Sources;
@@ -128,12 +129,13 @@ impl Plane {
                 changed.push((name.clone(), merged));
             }
         }
-        if changed.is_empty() {
+        let routes = self.routes_of(base);
+        if changed.is_empty() && Arc::ptr_eq(&routes, &base.routes) {
             return Arc::clone(base);
         }
         let mut clusters = base.clusters.clone();
         clusters.extend(changed);
-        let merged = with_clusters(base, clusters);
+        let merged = App { routes, ..with_clusters(base, clusters) };
         match self.live.apps.get(&base.name) {
             Some(old) if same_app(old, &merged) => Arc::clone(old),
             _ => Arc::new(merged),
@@ -141,7 +143,8 @@ impl Plane {
     }
 
     fn merge_cluster(&mut self, place: &ClusterKey, base: &Arc<Cluster>) -> Arc<Cluster> {
-        let dns = if base.names.is_empty() { Vec::new() } else { self.names.expand(place, &base.names) };
+        let mut dns = if base.names.is_empty() { Vec::new() } else { self.names.expand(place, &base.names) };
+        dns.extend(self.placed.get(place).into_iter().flatten().cloned());
         let old = find(&self.live, &place.app, &place.cluster);
         let own = &self.own;
         let merged = merge(base, dns, self.overlay.part(place), old, &|endpoint| own.holds(endpoint));
@@ -151,6 +154,15 @@ impl Plane {
             self.dormant.insert(place.clone(), Arc::from(merged.dormant));
         }
         merged.cluster
+    }
+
+    /// Takes in what a source says of a cluster.
+    pub(super) fn put_placed(&mut self, placed: Placed) {
+        let Placed { place, endpoints, reply } = placed;
+        self.placed.insert(place.clone(), endpoints);
+        self.settle(&BTreeSet::from([place]));
+        // The source may have gone away; what it said counts all the same.
+        let _ = reply.send(self.ticket.clone());
     }
 
     /// Notes the API endpoints of a cluster that no file has.

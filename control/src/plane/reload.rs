@@ -35,13 +35,13 @@ pub(crate) struct Reloaded {
 impl Plane {
     /// Starts reading and building. Unless `forced`, texts equal to the last attempt's are not built again.
     pub(super) fn build(&self, forced: bool) -> JoinHandle<Built> {
-        let file = self.options.file.clone();
+        let (file, text) = (self.options.file.clone(), self.options.text.clone());
         let before = Arc::clone(&self.accepted);
         let api = Arc::clone(&self.apps);
         let tried = if forced { None } else { self.tried.clone() };
         spawn_blocking(move || {
             let around = Around { before: Some(&before), hosts: &before.built.hosts, api: &api };
-            Built::Files(Box::new(attempt(&file, around, tried.as_deref())))
+            Built::Files(Box::new(attempt((&file, text.as_deref()), around, tried.as_deref())))
         })
     }
 

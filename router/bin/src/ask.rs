@@ -10,11 +10,13 @@ use ekiden_config::{Format, Source};
 use ekiden_control::{AddressFlag, ApiAnswer, Asking, Client, ClientError};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Apply, Diff, Drain, Get, Releases, Rollback, Scale, Server, Set, Versions};
+use crate::cli::{
+    Apply, Diff, Drain, Get, Maintenance, Releases, Rollback, Scale, Server, Set, Switch, Versions,
+};
 use crate::{exit, print};
 
 /// What went wrong before an answer came, or what the answer refuses.
-enum Failed {
+pub(crate) enum Failed {
     /// The arguments make no sense.
     Usage(String),
     /// Nobody answered.
@@ -35,7 +37,7 @@ impl From<ClientError> for Failed {
 }
 
 /// Asks; a problem document is a failure.
-fn ask(server: &Server, asking: Asking) -> Result<Value, Failed> {
+pub(crate) fn ask(server: &Server, asking: Asking) -> Result<Value, Failed> {
     ask_for_tag(server, asking).map(|(value, _)| value)
 }
 
@@ -47,7 +49,10 @@ fn ask_for_tag(server: &Server, asking: Asking) -> Result<(Value, Option<String>
         (None, Some(text)) => {
             text.parse().map_err(|error| Failed::Usage(format!("EKIDEN_CONTROL: {error}")))?
         }
-        (None, None) => AddressFlag::At(Address::Tcp(([127, 0, 0, 1], 9902).into())),
+        (None, None) => AddressFlag::At(
+            ekiden_control::control_beside(Path::new("."))
+                .unwrap_or(Address::Tcp(([127, 0, 0, 1], 9902).into())),
+        ),
     };
     let AddressFlag::At(address) = flag else {
         return Err(Failed::Usage("--control needs an address: IP:PORT or unix:PATH".to_owned()));
@@ -57,17 +62,17 @@ fn ask_for_tag(server: &Server, asking: Asking) -> Result<(Value, Option<String>
     if status < 300 { Ok((value, tag)) } else { Err(Failed::Refused(value)) }
 }
 
-fn get_of(target: String) -> Asking {
+pub(crate) fn get_of(target: String) -> Asking {
     Asking { method: "GET", target, ..Asking::default() }
 }
 
-fn json_of(method: &'static str, target: String, body: &Value) -> Asking {
+pub(crate) fn json_of(method: &'static str, target: String, body: &Value) -> Asking {
     let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
     Asking { method, target, body: Some((kind, body.to_string().into_bytes())), fields: Vec::new() }
 }
 
 /// Percent-encodes a segment of a path or a value of a query.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:".contains(&byte);
     text.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
@@ -86,7 +91,7 @@ fn end(server: &Server, answer: Result<Value, Failed>, text: impl Fn(&Value) -> 
     }
 }
 
-fn fail(server: &Server, failed: Failed) -> ExitCode {
+pub(crate) fn fail(server: &Server, failed: Failed) -> ExitCode {
     match failed {
         Failed::Usage(why) => {
             eprintln!("error: {why}");
@@ -107,7 +112,7 @@ fn fail(server: &Server, failed: Failed) -> ExitCode {
     }
 }
 
-fn word<'v>(value: &'v Value, name: &str) -> &'v str {
+pub(crate) fn word<'v>(value: &'v Value, name: &str) -> &'v str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -305,9 +310,12 @@ pub(crate) fn set(arguments: &Set) -> ExitCode {
 
 /// `ekiden scale`.
 pub(crate) fn scale(arguments: &Scale) -> ExitCode {
-    let target = format!("/v1/apps/{}/formation", encoded(&arguments.app));
+    // `scale web=5` names no app.
+    let count = arguments.app.as_ref().filter(|app| app.contains('='));
+    let app = arguments.app.as_deref().filter(|_| count.is_none()).unwrap_or("default");
+    let target = format!("/v1/apps/{}/formation", encoded(app));
     let mut processes = Map::new();
-    for text in &arguments.counts {
+    for text in count.into_iter().chain(&arguments.counts) {
         let count = text.split_once('=').and_then(|(name, count)| Some((name, count.parse::<u32>().ok()?)));
         let Some((name, count)) = count else {
             return fail(
@@ -401,5 +409,25 @@ pub(crate) fn drain(arguments: &Drain) -> ExitCode {
         _ if value["pending"] == true => format!("{endpoint}: pending: not every worker has it yet\n"),
         true => format!("{endpoint} gets no new requests\n"),
         false => format!("{endpoint} gets requests again\n"),
+    })
+}
+
+/// `ekiden maintenance`.
+pub(crate) fn maintenance(arguments: &Maintenance) -> ExitCode {
+    let (app, server) = (&arguments.app, &arguments.server);
+    let target = format!("/v1/apps/{}/maintenance", encoded(app));
+    let page = arguments.page.as_deref().map(|file| {
+        std::fs::read_to_string(file).map_err(|error| Failed::Usage(format!("{}: {error}", file.display())))
+    });
+    let answer = match (arguments.state, page.transpose()) {
+        (_, Err(failed)) => Err(failed),
+        (Switch::Off, Ok(Some(_))) => Err(Failed::Usage("--page goes with `on`".to_owned())),
+        (Switch::Off, Ok(None)) => ask(server, Asking { method: "DELETE", target, ..Asking::default() }),
+        (Switch::On, Ok(page)) => ask(server, json_of("PUT", target, &json!({ "page": page }))),
+    };
+    end(server, answer, |value| match (value["pending"] == true, arguments.state) {
+        (true, _) => format!("{app}: pending: not every worker has it yet\n"),
+        (false, Switch::On) => format!("{app} is in maintenance\n"),
+        (false, Switch::Off) => format!("{app} serves\n"),
     })
 }

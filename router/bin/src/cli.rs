@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ekiden_control::AddressFlag;
 
-pub(crate) use asking::{Apply, Diff, Drain, Get, Releases, Rollback, Scale, Server, Set, Versions, What};
+pub(crate) use asking::{
+    Apply, Deploy, Diff, Drain, Get, Maintenance, Releases, Rollback, Scale, Server, Set, Switch, Versions,
+    What,
+};
 
 /// An L7 router and service-mesh data plane.
 #[derive(Debug, Parser)]
@@ -28,7 +31,7 @@ Examples:
 Exit codes: 0 ended as asked, 1 invalid configuration, 2 wrong usage, 3 an address is taken,
 4 the run directory is in use, 5 the system refused a resource, 6 the control API refused,
 7 it cannot be asked, 8 `diff` found a difference, 9 recorded and not yet with every worker,
-70 a worker died.";
+10 a deployment failed, 70 a worker died.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -56,6 +59,9 @@ pub(crate) enum Command {
     /// Set how many dynos of which type an app should have
     #[command(after_help = asking::SCALE_EXAMPLES)]
     Scale(Scale),
+    /// Start a new release of a running Procfile and wait for how it ends
+    #[command(after_help = asking::DEPLOY_EXAMPLES)]
+    Deploy(Deploy),
     /// List the releases of an app, or record one
     #[command(after_help = asking::RELEASES_EXAMPLES)]
     Releases(Releases),
@@ -64,6 +70,9 @@ pub(crate) enum Command {
     /// Go back to an older version of an app
     #[command(after_help = asking::ROLLBACK_EXAMPLES)]
     Rollback(Rollback),
+    /// Answer every request for an app with 503, or no more
+    #[command(after_help = asking::MAINTENANCE_EXAMPLES)]
+    Maintenance(Maintenance),
     /// Send no new requests to an endpoint; what is in flight is finished
     #[command(after_help = asking::DRAIN_EXAMPLES)]
     Drain(Drain),
@@ -73,6 +82,9 @@ pub(crate) enum Command {
     Version(Version),
     /// Run three origins and a router in one process, and swap their table while you watch
     Demo(Demo),
+    /// Start a dyno's command; for `run` alone
+    #[command(hide = true)]
+    DynoExec(DynoExec),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  ekiden completions bash > /etc/bash_completion.d/ekiden")]
     Completions {
@@ -86,14 +98,17 @@ Examples:
   ekiden run ekiden.toml
   ekiden run ekiden.toml --workers 2 --telemetry 0.0.0.0:9901
   ekiden run ekiden.toml --control unix:/run/ekiden/control.sock --run-dir /run/ekiden
+  ekiden run Procfile -m web=3,worker=1
 
-Signals: SIGHUP reloads the configuration and reopens the access log; SIGTERM and SIGINT finish what
+Signals: SIGHUP reloads the configuration, reopens the access log and makes a new release of a Procfile; SIGTERM and SIGINT finish what
 is in flight and end (a second one ends now).";
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// The configuration: TOML, or YAML or JSON by its extension
+    /// The configuration: TOML, or YAML or JSON by its extension; or a Procfile
     pub file: PathBuf,
+    #[command(flatten)]
+    pub procfile: OfProcfile,
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
@@ -112,6 +127,45 @@ pub(crate) struct Run {
     /// Name server to ask for DNS endpoints instead of the system's
     #[arg(long, value_name = "IP:PORT", hide_short_help = true)]
     pub resolver: Option<std::net::SocketAddr>,
+}
+
+/// What only a Procfile is run with.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "With a Procfile")]
+pub(crate) struct OfProcfile {
+    /// Dynos of each type; `all` is every type [default: what `ekiden scale` said last, else all=1]
+    #[arg(short = 'm', long, value_name = "TYPE=COUNT,...")]
+    pub formation: Option<ekiden_control::Formation>,
+    /// Where clients come in, without an ekiden.toml beside [default: 127.0.0.1 and $PORT, else 5000]
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// What a web dyno must answer with 2xx to be ready [default: it accepts connections]
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub ready: Option<String>,
+    /// Seconds a dyno may take to be ready
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub boot_timeout: u16,
+    /// Seconds from SIGTERM to SIGKILL
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub stop_timeout: u16,
+}
+
+/// A path of a request.
+fn path(text: &str) -> Result<String, String> {
+    let plain = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if plain { Ok(text.to_owned()) } else { Err("write a path, such as /up".to_owned()) }
+}
+
+/// Arguments of `dyno-exec`.
+#[derive(Debug, Args)]
+pub(crate) struct DynoExec {
+    /// Soft limit of open files
+    #[arg(long, value_name = "N")]
+    pub descriptors: Option<u64>,
+    /// The process that started this one
+    pub parent: i32,
+    /// What the shell is given
+    pub command: std::ffi::OsString,
 }
 
 const CHECK_EXAMPLES: &str = "\

@@ -47,5 +47,10 @@ pub(crate) fn pending() -> ExitCode {
     ExitCode::from(9)
 }
 
+/// A deployment failed; what served before serves on.
+pub(crate) fn not_deployed() -> ExitCode {
+    ExitCode::from(10)
+}
+
 /// A worker died.
 pub(crate) const FATAL: i32 = 70;

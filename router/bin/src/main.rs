@@ -6,9 +6,11 @@ mod ask;
 mod check;
 mod cli;
 mod demo;
+mod deploy;
 mod descriptors;
 mod exit;
 mod logging;
+mod procfile;
 mod ring;
 mod run;
 mod signals;
@@ -35,9 +37,15 @@ fn main() -> ExitCode {
         Command::Get(arguments) => ask::get(&arguments),
         Command::Set(arguments) => ask::set(&arguments),
         Command::Scale(arguments) => ask::scale(&arguments),
+        Command::Deploy(arguments) => deploy::deploy(&arguments),
+        Command::DynoExec(cli::DynoExec { descriptors, parent, command }) => {
+            logging::say(ekiden_control::become_dyno(parent, descriptors, &command));
+            exit::system()
+        }
         Command::Releases(arguments) => ask::releases(&arguments),
         Command::Versions(arguments) => ask::versions(&arguments),
         Command::Rollback(arguments) => ask::rollback(&arguments),
+        Command::Maintenance(arguments) => ask::maintenance(&arguments),
         Command::Drain(arguments) => ask::drain(&arguments),
         Command::Schema => print(&format!("{:#}\n", ekiden_config::schema())),
         Command::Version(arguments) => print(&cli::version(&arguments)),

@@ -14,22 +14,32 @@ use tokio::runtime::{Builder, Runtime};
 use crate::cli::Run;
 use crate::signals::{Asked, Signals};
 use crate::start::{Running, start};
-use crate::{descriptors, exit, logging};
+use crate::{descriptors, exit, logging, procfile};
 
 /// Serves a configuration until the process is told to end.
 pub(crate) fn run(arguments: &Run) -> ExitCode {
     // First of all, while no other thread and no other descriptor is there.
     let inherited = Inherited::from_environment();
     logging::install();
-    descriptors::raise_limit();
-    let loaded = match ekiden_control::load(options(arguments)) {
+    let descriptors = descriptors::raise_limit();
+    let options = match options(arguments, descriptors) {
+        Ok(options) => options,
+        Err(why) => {
+            logging::say(format_args!("error: {why}"));
+            return exit::usage();
+        }
+    };
+    let with_procfile = options.procfile.is_some();
+    let loaded = match ekiden_control::load(options) {
         Ok(loaded) => loaded,
         Err(refused) => {
             logging::say(refused);
             return exit::invalid();
         }
     };
-    for diagnostic in loaded.diagnostics() {
+    // A cluster that waits for dynos is meant to be empty.
+    let meant = |found: &&ekiden_config::Diagnostic| !(with_procfile && found.code == "empty_cluster");
+    for diagnostic in loaded.diagnostics().iter().filter(meant) {
         logging::say(format_args!("{diagnostic}\n"));
     }
     let announcement = announcement(&loaded);
@@ -60,15 +70,16 @@ fn listen_to_signals() -> io::Result<(Runtime, Signals)> {
     Ok((runtime, signals))
 }
 
-fn options(arguments: &Run) -> Options {
-    Options {
-        file: arguments.file.clone(),
+fn options(arguments: &Run, descriptors: Option<u64>) -> Result<Options, String> {
+    let options = Options {
         telemetry: arguments.telemetry.clone().unwrap_or(AddressFlag::FromFile),
         control: arguments.control.clone().unwrap_or(AddressFlag::FromFile),
         run_dir: arguments.run_dir.clone(),
         strict: arguments.strict,
         resolver: arguments.resolver,
-    }
+        ..Options::default()
+    };
+    procfile::with_file(options, arguments, descriptors)
 }
 
 /// What a person wants to see first: what serves, where, and where to look.
@@ -113,7 +124,7 @@ fn serve(
     grace: Duration,
     timeout: Duration,
 ) -> ExitCode {
-    let Running { router, control, telemetry } = running;
+    let Running { router, mut control, telemetry } = running;
     while runtime.block_on(signals.next()) == Asked::Reload {
         tracing::info!("SIGHUP: reloading the configuration and certificates, and reopening the access log");
         router.reopen_log();
@@ -138,6 +149,7 @@ fn serve(
     if !router.await_idle(timeout, interrupted) && router.connections() > 0 {
         tracing::warn!(connections = router.connections(), "ending with requests in flight");
     }
+    control.end_dynos(interrupted);
     control.stop();
     drop(telemetry);
     router.stop();

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ekiden_config::doors::Verdict;
-use ekiden_control::{Control, Loaded, StartError};
+use ekiden_control::{Control, DynoCounts, Loaded, StartError};
 use ekiden_router::aside;
 use ekiden_router::listen::Inherited;
 use ekiden_router::telemetry::Telemetry;
-use ekiden_router::{ControlStatus, Options, Router};
+use ekiden_router::{ControlStatus, DynoMeters, Options, Router};
 
 use crate::exit;
 
@@ -59,9 +59,15 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
         }),
     })
     .map_err(|error| failed(format!("the router could not start: {error}"), exit::system()))?;
+    // Dynos do not give way: they inherit what the thread has that forks them.
+    let mut loaded = loaded;
+    loaded
+        .start_dyno_thread()
+        .map_err(|error| failed(format!("no thread for dynos: {error}"), exit::system()))?;
     // Control and telemetry are started from here and give way too.
     aside::give_way();
     router.set_own_addresses(loaded.own_addresses());
+    let with_dynos = loaded.has_procfile();
     let telemetry_address = loaded.settings().telemetry.clone();
     let Some(publisher) = router.publisher() else {
         return Err(failed("the router gave no publisher", exit::system()));
@@ -90,9 +96,20 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
         Some(Verdict::Rejected { reason }) => return Err(failed(reason, exit::system())),
         None => return Err(failed("the workers did not take the first table within 10 s", exit::system())),
     }
+    let status = told(&control, with_dynos);
+    let telemetry = telemetry_address
+        .map(|address| router.serve_telemetry(address, status))
+        .transpose()
+        .map_err(|error| failed(format!("telemetry could not start: {error}"), exit::system()))?;
+    Ok(Running { router, control, telemetry })
+}
+
+/// What control tells of itself at each scrape.
+fn told(control: &Control, with_dynos: bool) -> impl Fn() -> ControlStatus + Send + Sync + 'static {
     let reader = control.status_reader();
     let last_ok = AtomicU64::new(0);
-    let status = move || {
+    let dyno_counts = control.dyno_counts();
+    move || {
         let status = reader.read();
         if let Some(reload) = status.last_reload.as_ref().filter(|reload| reload.ok) {
             last_ok.store(reload.unix_ms, Ordering::Relaxed);
@@ -103,11 +120,14 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
             reloads_ok: status.reloads.accepted,
             reloads_failed: status.reloads.partial + status.reloads.refused,
             last_reload_unix_ms: last_ok.load(Ordering::Relaxed),
+            dynos: with_dynos.then(|| meters(dyno_counts())),
         }
-    };
-    let telemetry = telemetry_address
-        .map(|address| router.serve_telemetry(address, status))
-        .transpose()
-        .map_err(|error| failed(format!("telemetry could not start: {error}"), exit::system()))?;
-    Ok(Running { router, control, telemetry })
+    }
+}
+
+/// What control counts of dynos, in the router's words.
+fn meters(counts: DynoCounts) -> DynoMeters {
+    let DynoCounts { dynos, restarts, rollouts_done, rollouts_failed, late, lines_dropped } = counts;
+    let counts = dynos.into_iter().map(|one| (one.kind, one.state, one.count)).collect();
+    DynoMeters { counts, restarts, rollouts_done, rollouts_failed, late, lines_dropped }
 }

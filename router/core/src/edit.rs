@@ -35,7 +35,7 @@ pub fn rewritten_path(route: &Route, path: &str, out: &mut String) {
             Some(replacement) => push_replaced(&route.path, path, replacement, out),
             None => out.push_str(path),
         },
-        Action::Redirect(_) | Action::Fixed(_) => out.push_str(path),
+        Action::Redirect(_) | Action::Fixed(_) | Action::Maintenance(_) => out.push_str(path),
     }
 }
 
@@ -43,7 +43,7 @@ pub fn rewritten_path(route: &Route, path: &str, out: &mut String) {
 pub fn rewritten_host(route: &Route) -> Option<&str> {
     match &route.action {
         Action::Forward(forward) => forward.host_rewrite.as_deref(),
-        Action::Redirect(_) | Action::Fixed(_) => None,
+        Action::Redirect(_) | Action::Fixed(_) | Action::Maintenance(_) => None,
     }
 }
 

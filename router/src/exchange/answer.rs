@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use ekiden_config::model::Action;
 use ekiden_core::outcome::{Cause, Outcome};
 
 use crate::clock::http_date;
@@ -119,8 +120,20 @@ pub fn write_error<D: Downstream>(
     }
     let accept = ws.request.head.known(FieldId::Accept).unwrap_or(b"");
     let limit = ws.limits.named.as_deref().filter(|_| status == 429);
-    let (content_type, body) = error_body(outcome, status, accept, &ws.trace.request_id, limit);
+    let (content_type, body) = match maintenance_page(ws, outcome) {
+        Some(page) if mentions(accept, b"text/html") => ("text/html; charset=utf-8", page.to_owned()),
+        Some(_) | None => error_body(outcome, status, accept, &ws.trace.request_id, limit),
+    };
     write_answer(connection, ws, &Answer { status, fields: &fields, content_type, body: &body }, keep)
+}
+
+/// The page of an app in maintenance, when it is that which answers and has one.
+fn maintenance_page(ws: &Workspace, outcome: Outcome) -> Option<&str> {
+    let route = ws.route.as_deref().filter(|_| outcome.cause == Cause::Maintenance)?;
+    match &route.route.action {
+        Action::Maintenance(page) => page.as_deref(),
+        Action::Forward(_) | Action::Redirect(_) | Action::Fixed(_) => None,
+    }
 }
 
 /// The type of problem that draft-ietf-httpapi-ratelimit-headers registers.

@@ -602,6 +602,7 @@ async fn act<D: Downstream>(
             let reply = Fixed(fixed).start(&ws.request);
             answer_from_backend(connection, ws, reply, keep).await
         }
+        Action::Maintenance(_) => return refuse(connection, ws, Cause::Maintenance, None).await,
         Action::Forward(_) => Cause::ClusterGone,
     };
     trace::end(&worker, ws, cause);

@@ -14,8 +14,8 @@ use ekiden_core::table::Table;
 
 use super::family::{self, Family};
 use super::{
-    State, connection_limits, grpc, http2, limits, overload, process, publishing, readiness, resilience,
-    shards, stores, tls,
+    State, connection_limits, dynos, grpc, http2, limits, overload, process, publishing, readiness,
+    resilience, shards, stores, tls,
 };
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
@@ -44,7 +44,9 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     families.extend(resilience::families(max, &table, elapsed_ms(state)));
     families.extend(resilience::breakers(max, &table));
     families.extend(shards::families(max, &table));
-    families.extend(publishing::table(&state.sources.status.status()));
+    let status = state.sources.status.status();
+    families.extend(publishing::table(&status));
+    families.extend(status.dynos.iter().flat_map(dynos::dynos));
     families.extend(publishing::log(&state.sources.log));
     families.extend(process::families());
     families.push(left_out(state, &families));

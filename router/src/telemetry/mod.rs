@@ -15,6 +15,7 @@ use crate::tls::{CertificateState, IdentityState};
 
 mod collect;
 mod connection_limits;
+mod dynos;
 mod family;
 mod grpc;
 mod health;
@@ -32,6 +33,7 @@ mod stores;
 mod tests;
 mod tls;
 
+pub use dynos::DynoMeters;
 pub use health::{BEAT_MAX, FIRST_CHECKS_MAX};
 pub use server::Telemetry;
 
@@ -58,6 +60,8 @@ pub struct Status {
     pub reloads_failed: u64,
     /// Time of the last reload that was taken, milliseconds since the Unix epoch; 0 before the first.
     pub last_reload_unix_ms: u64,
+    /// Dynos that control runs; none when it runs none.
+    pub dynos: Option<DynoMeters>,
     /// Workers that have not taken the newest generation within the time they have for it.
     pub pending_workers: Vec<usize>,
 }

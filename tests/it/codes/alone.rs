@@ -170,6 +170,16 @@ pub(super) fn overloaded(cause: Cause, phase: Phase) {
 }
 
 /// The app's only request at a time is under way.
+/// The app is closed by the API.
+pub(super) fn maintenance(cause: Cause, phase: Phase) {
+    let origin = Origin::start(Conn::until_closed);
+    let router = Ekiden::start(Setup::new(web(&[origin.address], "", "")));
+    let put = router.control("PUT", "/v1/apps/default/maintenance", "{}");
+    assert_eq!(put.status, 200, "{put:?}");
+    check(&router, cause, phase, &sent(router.client(), GET));
+    counted_once(&router, cause);
+}
+
 pub(super) fn app_limited(cause: Cause, phase: Phase) {
     let silent = Origin::start(Conn::until_closed);
     let router = Ekiden::start(Setup::new(web(&[silent.address], "", "")).top("caps = { in_flight = 1 }"));

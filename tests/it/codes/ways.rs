@@ -128,6 +128,7 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::SocketsExhausted => Alone(Connect, alone::sockets_exhausted),
         Cause::BreakerOpen => Alone(Connect, alone::breaker_open),
         Cause::AppLimited => Alone(Match, alone::app_limited),
+        Cause::Maintenance => Alone(Match, alone::maintenance),
         Cause::SelfAddress => Elsewhere(
             "every source of endpoints refuses such an address before, so that the look at connect is a second one; \
              control/tests/it/guard.rs and tests/it/control/dns.rs hold the first",

@@ -5,6 +5,7 @@ mod apps;
 mod command;
 mod dns;
 mod files;
+mod maintenance;
 mod schema;
 mod start;
 mod telemetry;

@@ -8,7 +8,8 @@ use ekiden_control::AddressFlag;
 /// Where the API is, and how answers are printed.
 #[derive(Debug, Args)]
 pub(crate) struct Server {
-    /// Where the control API is: IP:PORT or unix:PATH [default: $EKIDEN_CONTROL, else 127.0.0.1:9902]
+    /// Where the control API is: IP:PORT or unix:PATH [default: $EKIDEN_CONTROL, else that of the Procfile here if
+    /// it runs, else 127.0.0.1:9902]
     #[arg(long, value_name = "ADDRESS")]
     pub control: Option<AddressFlag>,
     /// File that holds the bearer token [default: $EKIDEN_TOKEN_FILE, else none]
@@ -114,16 +115,41 @@ pub(crate) struct Set {
 pub(super) const SCALE_EXAMPLES: &str = "\
 Examples:
   ekiden scale shop                      what it is
-  ekiden scale shop web=3 worker=1";
+  ekiden scale shop web=3 worker=1
+  ekiden scale web=5                     dynos of the Procfile that runs from here";
 
 /// Arguments of `scale`.
 #[derive(Debug, Args)]
 pub(crate) struct Scale {
-    /// The app
-    pub app: String,
+    /// The app [default: `default`, a Procfile's]
+    pub app: Option<String>,
     /// TYPE=COUNT
     #[arg(value_name = "TYPE=COUNT")]
     pub counts: Vec<String>,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+pub(super) const DEPLOY_EXAMPLES: &str = "\
+Examples:
+  ekiden deploy
+  ekiden deploy --description \"new cart\" && echo it serves
+
+Reads the Procfile and .env again, starts dynos of them, waits until they are ready, has them take over, and lets the old
+ones finish. Exits with 0 when the new release serves, with 10 when the old one serves on.";
+
+/// Arguments of `deploy`.
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// The app
+    #[arg(default_value = "default")]
+    pub app: String,
+    /// The release's name [default: v and its number]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// What is in it
+    #[arg(long)]
+    pub description: Option<String>,
     #[command(flatten)]
     pub server: Server,
 }
@@ -177,6 +203,37 @@ pub(crate) struct Rollback {
     pub dry_run: bool,
     #[command(flatten)]
     pub server: Server,
+}
+
+pub(super) const MAINTENANCE_EXAMPLES: &str = "\
+Examples:
+  ekiden maintenance on shop
+  ekiden maintenance on shop --page back-soon.html
+  ekiden maintenance off shop
+  ekiden get apps/shop/maintenance";
+
+/// Arguments of `maintenance`.
+#[derive(Debug, Args)]
+pub(crate) struct Maintenance {
+    /// What it is to be
+    pub state: Switch,
+    /// The app
+    #[arg(default_value = "default")]
+    pub app: String,
+    /// File with the page that people get, in HTML
+    #[arg(long, value_name = "FILE")]
+    pub page: Option<PathBuf>,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// It is
+    On,
+    /// It is not
+    Off,
 }
 
 pub(super) const DRAIN_EXAMPLES: &str = "\

@@ -281,6 +281,9 @@ causes! {
     TlsUnavailable: "tls_unavailable", Always(503), "H99", Router, Never, "proxy_configuration_error", 5,
         "The router cannot speak TLS with the cluster: an authority, an identity or a name is missing.",
         "Look for the file and the reason in the log of the router, or run `ekiden check`.";
+    Maintenance: "maintenance", Always(503), "H80", Router, Never, "proxy_internal_response", 60,
+        "The app is in maintenance.",
+        "Wait until it is back; `ekiden maintenance off` ends it.";
     AppLimited: "app_limited", Always(503), "H11", Endpoint, Never, "connection_limit_reached", 1,
         "The app already uses as much of the router as it may; the log names the cap.",
         "Make the app answer faster, add endpoints, or raise `caps`.";

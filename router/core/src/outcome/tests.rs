@@ -93,6 +93,7 @@ fn statuses_that_the_issue_names() {
         (Cause::UpstreamIdle, Phase::Relay, 504, Some("H15")),
         (Cause::TotalTimeout, Phase::Wait, 504, Some("H12")),
         (Cause::Drained, Phase::Relay, 503, Some("H24")),
+        (Cause::Maintenance, Phase::Match, 503, Some("H80")),
         (Cause::Overloaded, Phase::Accept, 503, Some("H22")),
         (Cause::Panicked, Phase::Match, 500, Some("H99")),
         (Cause::ClientGone, Phase::Wait, 499, Some("H27")),

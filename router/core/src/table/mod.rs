@@ -114,7 +114,7 @@ pub enum Target {
     Clusters(SmallVec<[Side; 2]>),
     /// The redirect of the route's action.
     Redirect,
-    /// The fixed response of the route's action.
+    /// The fixed response of the route's action, or the app is in maintenance.
     Fixed,
 }
 

@@ -85,7 +85,7 @@ fn check(app: &App) -> Result<(), Refusal> {
 fn forward(route: &Route) -> Option<&Forward> {
     match &route.action {
         Action::Forward(forward) => Some(forward),
-        Action::Redirect(_) | Action::Fixed(_) => None,
+        Action::Redirect(_) | Action::Fixed(_) | Action::Maintenance(_) => None,
     }
 }
 
@@ -277,7 +277,7 @@ fn target(route: &Route, table: &AppTable) -> Target {
     let forward = match &route.action {
         Action::Forward(forward) => forward,
         Action::Redirect(_) => return Target::Redirect,
-        Action::Fixed(_) => return Target::Fixed,
+        Action::Fixed(_) | Action::Maintenance(_) => return Target::Fixed,
     };
     let mut sides: SmallVec<[Side; 2]> = SmallVec::new();
     for weighted in &forward.clusters {

@@ -1,0 +1,67 @@
+//! Maintenance of an app: on, with a page or without, and off. Durable first, then published, then answered.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::Api;
+use super::records::{failed, known};
+use super::reply::{Answer, Part, Reply, applied, gone};
+use super::request::Ask;
+use crate::desired::{MaintenanceWords, maintenance_key, words, write};
+use crate::plane::{Look, not_durable};
+use crate::problem::Problem;
+use crate::store::{Txn, Write};
+
+/// Longest page, in bytes.
+const PAGE_MAX: usize = 48 << 10;
+
+pub(super) fn one(api: &Api, ask: &Ask) -> Answer {
+    let app = known(api, ask)?;
+    let object = api.store.as_ref().and_then(|store| store.get(&maintenance_key(&app)));
+    let stored = object.map(|object| words::<MaintenanceWords>(&object)).transpose();
+    let stored = stored.map_err(|error| Problem::new(500, "unreadable_object", error))?;
+    let generation = api.inspect.generation().0;
+    let (on, page) = (stored.is_some(), stored.and_then(|words| words.page));
+    Ok(Reply::ok(json!({ "app": app.as_str(), "on": on, "page": page, "generation": generation })))
+}
+
+pub(super) async fn put(api: &Api, ask: &Ask) -> Answer {
+    let page = match ask.members(&["page"])?.get("page") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(page)) if page.len() <= PAGE_MAX => Some(page.clone()),
+        Some(_) => {
+            let detail = format!("\"page\" must be a text of at most {PAGE_MAX} bytes, in HTML");
+            return Err(Problem::at(422, "bad_value", "/page", detail));
+        }
+    };
+    change(api, ask, Some(MaintenanceWords { page })).await
+}
+
+pub(super) async fn delete(api: &Api, ask: &Ask) -> Answer {
+    change(api, ask, None).await
+}
+
+async fn change(api: &Api, ask: &Ask, new: Option<MaintenanceWords>) -> Answer {
+    let app = known(api, ask)?;
+    let store = api.store.as_ref().ok_or_else(not_durable)?;
+    let key = maintenance_key(&app);
+    let writes = vec![match &new {
+        Some(words) => write(Arc::clone(&key), words),
+        None => Write { key: Arc::clone(&key), value: None },
+    }];
+    let committed = store.commit(Txn { when: Vec::new(), writes }).await;
+    let revision = committed.map_err(|error| {
+        // Without a condition there is no conflict.
+        failed(&error).unwrap_or_else(|| Problem::new(409, "conflict", "something else was faster"))
+    })?;
+    let (reply, ticket) = oneshot::channel();
+    api.looks.send(Look { app: app.clone(), reply }).await.map_err(|_| gone())?;
+    let ticket = ticket.await.map_err(|_| gone())?;
+    let page = new.as_ref().and_then(|words| words.page.as_deref());
+    let more = json!({ "app": app.as_str(), "on": new.is_some(), "page": page });
+    let mut reply = applied(api, &ticket, &[Part::App(app)], more).await?;
+    reply.revision = Some(revision);
+    Ok(reply)
+}

@@ -1,0 +1,132 @@
+//! Dynos before the router: placed as endpoints when they are ready, without new requests before they go, ended when they have
+//! finished what they had.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ekiden_config::doors::{EndpointStatus, Verdict};
+use ekiden_config::model::{Address, Endpoint, Owner};
+use ekiden_config::names::EndpointId;
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+
+use super::WEB;
+use super::process::Order;
+use super::supervisor::{Dyno, Phase, Supervisor};
+use crate::placement::Placed;
+use crate::plane::verdict;
+
+impl Supervisor {
+    /// Whether the router is to send requests to a dyno that is ready.
+    fn serves(&self, dyno: &Dyno) -> bool {
+        let shifts = self.rollout.as_ref().filter(|rollout| rollout.is_shifting());
+        dyno.release.number == self.current.number
+            || shifts.is_some_and(|shifts| shifts.release.number == dyno.release.number)
+    }
+
+    /// Tells the control loop where the web dynos are, if that changed.
+    pub(super) async fn place(&mut self) {
+        let mut endpoints = Vec::new();
+        for dyno in self.dynos.iter().filter(|dyno| dyno.kind == WEB) {
+            match dyno.phase {
+                Phase::Ready(Some(address)) if self.serves(dyno) => {
+                    endpoints.extend(endpoint(dyno, address, false))
+                }
+                Phase::Draining { address, .. } => endpoints.extend(endpoint(dyno, address, true)),
+                Phase::Starting | Phase::Ready(_) | Phase::Stopping => {}
+            }
+        }
+        endpoints.sort_by(|a, b| a.id.cmp(&b.id));
+        if endpoints != self.placed {
+            self.placed.clone_from(&endpoints);
+            self.publish += 1;
+            let (reply, ticket) = oneshot::channel();
+            let placed = Placed { place: self.place.clone(), endpoints, reply };
+            // Control is gone: so is the process, soon.
+            if self.duties.placing.send(placed).await.is_ok() {
+                let (publish, applied) = (self.publish, self.applied.clone());
+                spawn_local(async move {
+                    let Ok(ticket) = ticket.await else { return };
+                    match verdict(&ticket).await {
+                        Verdict::Applied { .. } => drop(applied.send(publish)),
+                        Verdict::Rejected { reason } => {
+                            tracing::error!(%reason, "the router does not take the placements of dynos");
+                        }
+                    }
+                });
+            }
+        }
+        let newest = self.publish;
+        for dyno in &mut self.dynos {
+            if let Phase::Draining { publish: publish @ None, .. } = &mut dyno.phase {
+                *publish = Some(newest);
+            }
+        }
+    }
+
+    /// What the router says of the web dynos.
+    pub(super) fn statuses(&self) -> Vec<EndpointStatus> {
+        self.duties.inspect.0.endpoints(&self.place.app, &self.place.cluster).unwrap_or_default()
+    }
+
+    /// Ends dynos that have finished their requests, or had their time.
+    pub(super) fn drain(&mut self) {
+        if !self.dynos.iter().any(|dyno| matches!(dyno.phase, Phase::Draining { .. })) {
+            return;
+        }
+        let statuses = self.statuses();
+        let (published, timeout) = (self.published, self.duties.drain_timeout);
+        let mut late = Vec::new();
+        for dyno in &mut self.dynos {
+            let (name, own) = (dyno.name(), id(dyno));
+            let Phase::Draining { publish, since, quiet, .. } = &mut dyno.phase else { continue };
+            let seen = publish.is_some_and(|publish| published >= publish);
+            if seen && !*quiet {
+                *quiet = true;
+                tracing::info!(dyno = %name, release = %dyno.release.name, "it gets no new requests");
+            }
+            let in_flight = statuses
+                .iter()
+                .find(|status| Some(&status.id) == own.as_ref())
+                .map_or(0, |status| status.in_flight);
+            let over = since.elapsed() >= timeout;
+            if !over && (!seen || in_flight > 0) {
+                continue;
+            }
+            if over && in_flight > 0 {
+                let seconds = timeout.as_secs();
+                tracing::warn!(dyno = %name, in_flight, seconds, "its time to drain is over: it is ended with requests in flight");
+                late.push(format!(
+                    "{name} of {}: {in_flight} in flight after {seconds} s",
+                    dyno.release.name
+                ));
+            } else {
+                tracing::info!(dyno = %name, release = %dyno.release.name, "none is in flight: SIGTERM");
+            }
+            dyno.enter(Phase::Stopping);
+            dyno.orders.send_replace(Order::End);
+        }
+        self.counts.late += late.len() as u64;
+        if let Some(rollout) = &mut self.rollout {
+            rollout.view.late.extend(late);
+        }
+    }
+}
+
+/// A dyno as an endpoint: its name, and the release, since two of a name may be there at once.
+pub(super) fn id(dyno: &Dyno) -> Option<EndpointId> {
+    EndpointId::new(&format!("{}.{}@v{}", dyno.kind, dyno.number, dyno.release.number)).ok()
+}
+
+fn endpoint(dyno: &Dyno, address: SocketAddr, drain: bool) -> Option<Arc<Endpoint>> {
+    Some(Arc::new(Endpoint {
+        id: id(dyno)?,
+        address: Address::Tcp(address),
+        weight: 1,
+        zone: None,
+        drain,
+        dns_name: None,
+        release: Some(Arc::from(dyno.release.name.as_str())),
+        owner: Owner::Source,
+    }))
+}

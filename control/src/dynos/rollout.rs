@@ -1,0 +1,228 @@
+//! From one release to the next without a lost request.
+//!
+//! ```text
+//! Starting --all web dynos ready--> Shifting --the router finds them ready--> Draining --the old ones have ended--> Done
+//!     |                                 |
+//!     +----- too late, or it falls -----+--> Failed (the old release serves on; it was never asked to leave)
+//! ```
+//! New dynos are placed when all of them are ready and beside the old ones; those leave only when the router, which may have
+//! checks of its own, calls the new ones ready. Only web dynos are there twice: other types may be such as must not be.
+
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use super::WEB;
+use super::board::{ROLLOUTS_MAX, RolloutState, RolloutView};
+use super::release::{self, Release};
+use super::supervisor::{Phase, Supervisor};
+use crate::clock::unix_ms;
+
+/// Ends in a row after which a dyno of a new release speaks against it.
+const FALLS_MAX: u32 = 3;
+
+/// A rollout under way.
+#[derive(Debug)]
+pub(super) struct Rollout {
+    pub(super) release: Rc<Release>,
+    pub(super) view: RolloutView,
+    /// When the release counts as one that does not come up.
+    deadline: Instant,
+    /// The publish that has the new dynos, while they wait for the router's word.
+    publish: Option<u64>,
+}
+
+impl Rollout {
+    /// The old release serves, and the new one may have dynos beside it.
+    pub(super) fn is_before_the_shift(&self) -> bool {
+        matches!(self.view.state, RolloutState::Starting | RolloutState::Shifting)
+    }
+
+    /// The new dynos are to be placed beside the old ones.
+    pub(super) fn is_shifting(&self) -> bool {
+        self.view.state == RolloutState::Shifting
+    }
+}
+
+/// What is to be done next.
+enum Step {
+    Wait(String),
+    Shift,
+    Back,
+    Commit,
+    Fail(String),
+}
+
+impl Supervisor {
+    /// Begins the rollout of the newest release on record, if it has not had one.
+    pub(super) fn next_rollout(&mut self) {
+        let Some((number, name)) = self.latest.clone().filter(|(number, _)| *number > self.seen) else {
+            return;
+        };
+        match &self.rollout {
+            // Its old dynos are on their way out; one after the other.
+            Some(rollout) if !rollout.is_before_the_shift() => return,
+            Some(_) => self.end_rollout(RolloutState::Superseded, format!("{name} came first")),
+            None => {}
+        }
+        self.roll_out(number, &name);
+    }
+
+    /// Begins a rollout of what the files say now.
+    pub(super) fn roll_out(&mut self, number: u64, name: &str) {
+        self.seen = number;
+        let mut view = RolloutView {
+            release: number,
+            name: name.to_owned(),
+            state: RolloutState::Starting,
+            reason: "dynos start".to_owned(),
+            began_unix_ms: unix_ms(),
+            ended_unix_ms: None,
+            late: Vec::new(),
+        };
+        match release::read(&self.duties.run, number, name) {
+            Ok(release) => {
+                tracing::info!(release = %name, "rollout: dynos of the new release start");
+                let deadline = Instant::now() + self.duties.run.boot_timeout;
+                self.rollout = Some(Rollout { release: Rc::new(release), view, deadline, publish: None });
+            }
+            Err(unusable) => {
+                tracing::error!(release = %name, "rollout failed: {}", unusable.words());
+                self.counts.rollouts_failed += 1;
+                view.state = RolloutState::Failed;
+                view.reason = unusable.words();
+                view.ended_unix_ms = Some(unix_ms());
+                self.remember(view);
+            }
+        }
+    }
+
+    fn remember(&mut self, view: RolloutView) {
+        self.rollouts.push_back(view);
+        while self.rollouts.len() > ROLLOUTS_MAX {
+            self.rollouts.pop_front();
+        }
+    }
+
+    fn end_rollout(&mut self, state: RolloutState, reason: String) {
+        let Some(Rollout { mut view, .. }) = self.rollout.take() else { return };
+        match state {
+            RolloutState::Done => {
+                self.counts.rollouts_done += 1;
+                tracing::info!(release = %view.name, late = view.late.len(), "rollout done");
+            }
+            _ => {
+                self.counts.rollouts_failed += u64::from(state == RolloutState::Failed);
+                tracing::error!(release = %view.name, "rollout ended, the release before it serves on: {reason}");
+            }
+        }
+        view.state = state;
+        view.reason = reason;
+        view.ended_unix_ms = Some(unix_ms());
+        self.remember(view);
+    }
+
+    /// Takes a rollout one step on, if it may.
+    pub(super) fn advance(&mut self) {
+        let Some(rollout) = &self.rollout else { return };
+        if !rollout.is_before_the_shift() {
+            let old = |release: &Rc<Release>| release.number != self.current.number;
+            if !self.dynos.iter().any(|dyno| old(&dyno.release)) {
+                let late = rollout.view.late.len();
+                let words = match late {
+                    0 => "every request of the old release was finished".to_owned(),
+                    _ => format!("{late} dynos of the old release were ended with requests in flight"),
+                };
+                self.end_rollout(RolloutState::Done, words);
+            }
+            return;
+        }
+        let step = self.judged(rollout);
+        let late = Instant::now() >= rollout.deadline;
+        let next = Rc::clone(&rollout.release);
+        let boot = self.duties.run.boot_timeout;
+        let publish = self.publish;
+        let Some(rollout) = &mut self.rollout else { return };
+        match step {
+            Step::Fail(why) => self.end_rollout(RolloutState::Failed, why),
+            Step::Wait(why) if late => {
+                let why = format!("not ready within {} s: {why}", boot.as_secs());
+                self.end_rollout(RolloutState::Failed, why);
+            }
+            Step::Wait(why) => rollout.view.reason = why,
+            Step::Shift => {
+                rollout.view.state = RolloutState::Shifting;
+                rollout.view.reason = "the router looks at the new dynos".to_owned();
+                // That of the step under way, which places them.
+                rollout.publish = Some(publish + 1);
+                rollout.deadline = Instant::now() + boot;
+            }
+            Step::Back => {
+                rollout.view.state = RolloutState::Starting;
+                rollout.publish = None;
+            }
+            Step::Commit => {
+                tracing::info!(release = %next.name, "rollout: the new release serves, the old one drains");
+                rollout.view.state = RolloutState::Draining;
+                rollout.view.reason = "the old release finishes its requests".to_owned();
+                self.current = next;
+            }
+        }
+    }
+
+    fn judged(&self, rollout: &Rollout) -> Step {
+        let number = rollout.release.number;
+        let fallen =
+            self.falls.iter().find(|((release, ..), falls)| *release == number && falls.count >= FALLS_MAX);
+        if let Some(((_, kind, at), falls)) = fallen {
+            return Step::Fail(format!("{kind}.{at} ended {} times: {}", falls.count, falls.why));
+        }
+        let wanted = if rollout.release.commands.contains_key(WEB) { self.wanted(WEB) } else { 0 };
+        if wanted == 0 {
+            return Step::Commit;
+        }
+        let mut waits = Vec::new();
+        let mut ready = Vec::new();
+        for at in 1..=wanted {
+            let mine = self.dynos.iter().find(|dyno| {
+                dyno.kind == WEB && dyno.number == at && dyno.release.number == number && !dyno.is_leaving()
+            });
+            match mine.map(|dyno| (dyno.phase, &dyno.reason)) {
+                Some((Phase::Ready(_), _)) => ready.push(at),
+                Some((_, Some(reason))) => waits.push(format!("{WEB}.{at}: {reason}")),
+                _ => {
+                    let fell = self.falls.get(&(number, WEB.to_owned(), at)).map(|falls| falls.why.as_str());
+                    waits.push(format!("{WEB}.{at}: {}", fell.unwrap_or("it starts")));
+                }
+            }
+        }
+        match (waits.is_empty(), rollout.publish) {
+            (true, None) => Step::Shift,
+            (true, Some(publish)) => self.router_agrees(number, publish, &ready),
+            (false, Some(_)) => Step::Back,
+            (false, None) => Step::Wait(waits.join("; ")),
+        }
+    }
+
+    /// Whether the router would send requests to the new dynos.
+    fn router_agrees(&self, number: u64, publish: u64, ready: &[u32]) -> Step {
+        if self.published < publish {
+            return Step::Wait("not every worker has the new dynos yet".to_owned());
+        }
+        let statuses = self.statuses();
+        if statuses.is_empty() {
+            // No route leads there: nobody's requests can be lost.
+            return Step::Commit;
+        }
+        let mut waits = Vec::new();
+        for at in ready {
+            let id = format!("{WEB}.{at}@v{number}");
+            match statuses.iter().find(|status| status.id.as_str() == id) {
+                Some(status) if matches!(status.state, "ready" | "warming") => {}
+                Some(status) => waits.push(format!("{WEB}.{at} is {}: {}", status.state, status.reason)),
+                None => waits.push(format!("{WEB}.{at} is not in the table")),
+            }
+        }
+        if waits.is_empty() { Step::Commit } else { Step::Wait(waits.join("; ")) }
+    }
+}

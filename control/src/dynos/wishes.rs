@@ -1,0 +1,108 @@
+//! What is asked of the supervisor: the formation and the newest release, as the store has them; what it records there itself.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tokio::sync::watch;
+
+use super::release;
+use super::supervisor::Supervisor;
+use crate::clock::unix_ms;
+use crate::desired::{
+    FormationWords, RELEASES, ReleaseWords, formation_key, numbered_key, numbered_prefix, words, write,
+};
+use crate::store::{Txn, Write};
+
+impl Supervisor {
+    /// Finds out which release runs and how many dynos there should be.
+    pub(super) async fn begin(&mut self) {
+        if self.newest().is_none() {
+            self.record("the first start").await;
+        }
+        let (number, name) = self.newest().unwrap_or((1, "v1".to_owned()));
+        self.seen = number;
+        match release::read(&self.duties.run, number, &name) {
+            Ok(release) => self.current = Rc::new(release),
+            // It was read a moment ago; the next release reads it again.
+            Err(unusable) => tracing::error!("no dyno is started: {}", unusable.words()),
+        }
+        let asked = &self.duties.run.formation.0;
+        let stored = self.stored_formation();
+        let types = self.current.commands.keys();
+        self.formation = match stored.filter(|_| asked.is_empty()) {
+            Some(stored) => stored,
+            None => {
+                let all = asked.get("all").copied().unwrap_or(u32::from(asked.is_empty()));
+                types.map(|kind| (kind.clone(), asked.get(kind).copied().unwrap_or(all))).collect()
+            }
+        };
+        let processes = self.formation.clone();
+        let key = formation_key(self.app());
+        self.commit(vec![write(key, &FormationWords { processes })]).await;
+    }
+
+    fn stored_formation(&self) -> Option<BTreeMap<String, u32>> {
+        let object = self.duties.store.as_ref()?.get(&formation_key(self.app()))?;
+        words::<FormationWords>(&object).ok().map(|words| words.processes)
+    }
+
+    /// The newest release on record, if it is newer than the one that was begun last.
+    fn newest(&self) -> Option<(u64, String)> {
+        let store = self.duties.store.as_ref()?;
+        let seen = numbered_key(RELEASES, self.app(), self.seen);
+        let newer = store.list(&numbered_prefix(RELEASES, self.app()), Some(&seen), usize::MAX).objects;
+        let last = words::<ReleaseWords>(newer.last()?).ok()?;
+        Some((last.release, last.name))
+    }
+
+    async fn commit(&self, writes: Vec<Write>) {
+        let Some(store) = self.duties.store.clone() else { return };
+        if let Err(error) = store.commit(Txn { when: Vec::new(), writes }).await {
+            tracing::error!(%error, "what the Procfile's dynos should be could not be recorded");
+        }
+    }
+
+    /// Records a release of what the files say now; it is rolled out when the record is seen.
+    pub(super) async fn record(&mut self, by: &str) {
+        let number = self.newest().map_or(self.seen, |(number, _)| number) + 1;
+        let name = format!("v{number}");
+        let words = ReleaseWords {
+            release: number,
+            name: name.clone(),
+            description: format!("by {by}"),
+            unix_ms: unix_ms(),
+            by: "procfile".to_owned(),
+        };
+        self.commit(vec![write(numbered_key(RELEASES, self.app(), number), &words)]).await;
+        if self.current.number > 0 && self.newest().is_none() {
+            // Nothing can be recorded: it is a release all the same.
+            self.latest = Some((number, name));
+        }
+    }
+
+    /// Takes in what the store says.
+    pub(super) fn look(&mut self) {
+        self.latest = self.newest();
+        if let Some(stored) = self.stored_formation().filter(|stored| *stored != self.formation) {
+            for kind in stored.keys().filter(|kind| !self.current.commands.contains_key(*kind)) {
+                tracing::warn!(%kind, "the formation has a process type that the Procfile does not");
+            }
+            tracing::info!(?stored, "formation");
+            self.formation = stored;
+        }
+    }
+}
+
+/// Waits for a newer revision of the store; for ever without one. False when the store is gone.
+pub(super) async fn newer(revisions: &mut Option<watch::Receiver<u64>>) -> bool {
+    match revisions {
+        Some(changes) => {
+            let there = changes.changed().await.is_ok();
+            if !there {
+                *revisions = None;
+            }
+            there
+        }
+        None => std::future::pending().await,
+    }
+}
