@@ -24,7 +24,7 @@ use crate::probe::{Hooks, Prober, Target};
 use crate::record::Scribe;
 use crate::shared::{Shared, retire_all};
 use crate::swap::{Swap, SwapStatus, Swapper};
-use crate::telemetry::{Crowding, Readiness, Sources, Status, StatusSource, Telemetry, WorkerState};
+use crate::telemetry::{Crowding, Meter, Readiness, Sources, Status, StatusSource, Telemetry, WorkerState};
 use crate::tls::watch;
 use crate::worker::mailbox::Message;
 use crate::worker::thread;
@@ -63,6 +63,8 @@ pub struct ControlStatus {
     pub reloads_failed: u64,
     /// Time of the last reload taken, milliseconds since the Unix epoch.
     pub last_reload_unix_ms: u64,
+    /// Further metrics of control's.
+    pub more: Vec<Meter>,
 }
 
 /// A running router.
@@ -391,6 +393,7 @@ impl StatusSource for State {
             reloads_ok: control.reloads_ok,
             reloads_failed: control.reloads_failed,
             last_reload_unix_ms: control.last_reload_unix_ms,
+            more: control.more,
             pending_workers: swap.late,
         }
     }

@@ -9,10 +9,11 @@ mod body;
 mod bounds;
 mod dynos;
 mod entrance;
+mod fleet;
 mod guard;
 mod idempotency;
 mod limits;
-mod listen;
+pub(crate) mod listen;
 mod openapi;
 mod operations;
 mod overload;
@@ -41,6 +42,7 @@ use tokio::sync::watch::Sender;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
+use crate::fleet::Fleet;
 use crate::plane::{AppsChange, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
 use crate::store::Store;
@@ -118,6 +120,8 @@ pub(crate) struct Api {
     pub(crate) audit: Audit,
     /// True when control ends.
     pub(crate) stopped: Receiver<bool>,
+    /// Routers that are elsewhere; none where the data path is in this process.
+    pub(crate) fleet: Option<Fleet>,
     /// How often one may ask.
     pub(crate) rates: Rates,
     /// What was answered to requests with a key.
@@ -144,12 +148,14 @@ pub(crate) struct Doors {
     pub(crate) store: Option<Arc<dyn Store>>,
     /// True when control ends.
     pub(crate) stopped: Receiver<bool>,
+    /// Routers that are elsewhere.
+    pub(crate) fleet: Option<Fleet>,
 }
 
 impl Api {
     /// The API over these doors; the audit log goes to the run directory.
     pub(crate) fn new(doors: Doors, run_dir: Option<&Path>) -> Self {
-        let Doors { mutations, changes, reloads, view, inspect, status, store, stopped } = doors;
+        let Doors { mutations, changes, reloads, view, inspect, status, store, stopped, fleet } = doors;
         Self {
             mutations,
             changes,
@@ -159,6 +165,7 @@ impl Api {
             status,
             store,
             stopped,
+            fleet,
             audit: Audit::start(run_dir),
             rates: Rates::default(),
             idempotency: Idempotency::default(),

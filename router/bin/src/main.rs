@@ -8,6 +8,7 @@ mod cli;
 mod demo;
 mod descriptors;
 mod exit;
+mod fleet;
 mod logging;
 mod ring;
 mod run;
@@ -28,6 +29,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Control(arguments) => fleet::control(&arguments),
+        Command::Router(arguments) => fleet::router(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Ring(arguments) => ring::ring(&arguments),
         Command::Apply(arguments) => ask::apply(&arguments),

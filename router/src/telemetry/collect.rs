@@ -14,8 +14,8 @@ use ekiden_core::table::Table;
 
 use super::family::{self, Family};
 use super::{
-    State, connection_limits, grpc, http2, limits, overload, process, publishing, readiness, resilience,
-    shards, tls,
+    State, connection_limits, grpc, http2, limits, outside, overload, process, publishing, readiness,
+    resilience, shards, tls,
 };
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
@@ -43,7 +43,9 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     families.extend(resilience::families(max, &table, elapsed_ms(state)));
     families.extend(resilience::breakers(max, &table));
     families.extend(shards::families(max, &table));
-    families.extend(publishing::table(&state.sources.status.status()));
+    let status = state.sources.status.status();
+    families.extend(publishing::table(&status));
+    families.extend(outside::families(max, &status.more));
     families.extend(publishing::log(&state.sources.log));
     families.extend(process::families());
     families.push(left_out(state, &families));

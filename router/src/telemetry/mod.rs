@@ -13,6 +13,7 @@ use ekiden_core::table::Table;
 use crate::record::LogMeters;
 use crate::tls::{CertificateState, IdentityState};
 
+mod alone;
 mod collect;
 mod connection_limits;
 mod family;
@@ -20,6 +21,7 @@ mod grpc;
 mod health;
 mod http2;
 mod limits;
+mod outside;
 mod overload;
 mod process;
 mod publishing;
@@ -31,6 +33,7 @@ mod shards;
 mod tests;
 mod tls;
 
+pub use alone::serve_alone;
 pub use health::{BEAT_MAX, FIRST_CHECKS_MAX};
 pub use server::Telemetry;
 
@@ -59,6 +62,32 @@ pub struct Status {
     pub last_reload_unix_ms: u64,
     /// Workers that have not taken the newest generation within the time they have for it.
     pub pending_workers: Vec<usize>,
+    /// Metrics of control's, which this crate does not know.
+    pub more: Vec<Meter>,
+}
+
+/// A metric that is told from outside: one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Meter {
+    /// Its name; samples of one name stand together.
+    pub name: &'static str,
+    /// What it is.
+    pub help: &'static str,
+    /// Label names with their values. Bounded by who tells it.
+    pub labels: Vec<(&'static str, String)>,
+    /// Its value.
+    pub value: Reading,
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// Of a counter.
+    Count(u64),
+    /// Of a gauge.
+    Level(f64),
+    /// Of a histogram of durations in microseconds: upper bounds, counts of each bucket (one more than bounds), and the sum.
+    Durations(&'static [u64], Vec<u64>, u64),
 }
 
 /// Tells the state of publishing. Called on the telemetry thread, once a scrape; may lock, must not wait.
