@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -236,7 +237,10 @@ impl RemoteRouter {
             keep_inlet,
             stopped,
         };
-        let thread = around.spawn(runtime, agent, dial)?;
+        let (told, tried) = sync_channel(1);
+        let thread = around.spawn(runtime, (agent, dial), told)?;
+        // Whoever hears that this process serves may ask its API at once: it is bound by then, or loudly is not.
+        tried.recv().map_err(|_| StartError::NoThread("it ended at once; see the log".to_owned()))?;
         let first = whole.then_some(first);
         Ok(Self { first, status: StatusReader::of(status), reloads, stop, thread: Some(thread) })
     }
@@ -377,17 +381,22 @@ struct Around {
 }
 
 impl Around {
-    fn spawn(self, runtime: Runtime, agent: Agent, dial: Dial) -> Result<JoinHandle<()>, StartError> {
+    fn spawn(
+        self,
+        runtime: Runtime,
+        (agent, dial): (Agent, Dial),
+        tried: SyncSender<()>,
+    ) -> Result<JoinHandle<()>, StartError> {
         let thread = thread::Builder::new().name("control".to_owned());
         let thread = thread.spawn(move || {
-            runtime.block_on(self.serve(agent, dial));
+            runtime.block_on(self.serve(agent, dial, tried));
             // A write stuck in the disk must not keep the process from ending.
             runtime.shutdown_timeout(Duration::from_millis(500));
         });
         thread.map_err(|error| StartError::NoThread(error.to_string()))
     }
 
-    async fn serve(self, agent: Agent, dial: Dial) {
+    async fn serve(self, agent: Agent, dial: Dial, tried: SyncSender<()>) {
         let Around {
             options,
             look,
@@ -411,7 +420,7 @@ impl Around {
         let token = Tokens::read(&options.file, process.control_token_file.as_deref());
         api_settings.renew(settings.control, token, has_side_listener(&agent.made.model));
         let (api_outlet, api_inlet) = channel::channel(api_settings);
-        let (bound, _) = channel::channel(None);
+        let (bound, mut bound_at) = channel::channel(None);
         let doors = Doors {
             mutations,
             changes,
@@ -425,6 +434,9 @@ impl Around {
         };
         let api = Arc::new(Api::new(doors, run_dir.as_ref().map(RunDir::path)));
         let server = tokio::spawn(api::serve(api, api_inlet, bound, stopped.clone()));
+        let _ = bound_at.changed().await;
+        // The starter waits for this; if it does not any more, the stop flag is on its way.
+        let _ = tried.send(());
         tokio::spawn(watch(options.file.clone(), channel::channel(None).1, look, changed_outlet));
         tokio::spawn(follow(agent.tickets.subscribe(), status.clone()));
         let writer = run_dir.as_ref().map(|dir| {
