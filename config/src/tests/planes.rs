@@ -5,7 +5,7 @@ use crate::model::{Roots, San};
 use crate::{Purpose, build_for};
 
 const APP: &str = "[cluster.web]\nendpoints = [\"127.0.0.1:1\"]\ntls = { ca = \"mesh\", identity = \"edge\" }\n\
-     [[route]]\ncluster = \"web\"\nlisteners = [\"edge\"]\nauth = { users = \"staff\" }\n";
+     [[route]]\ncluster = \"web\"\nlisteners = [\"edge\"]\nclient_cert = { dns = \"a\" }\nauth = { users = \"staff\" }\n";
 
 fn built(
     main: &str,
