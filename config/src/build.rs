@@ -14,10 +14,10 @@ use crate::hosts::HostOwners;
 use crate::hosts::claims::{Claimant, settle};
 use crate::model::{App, Model, Process};
 use crate::names::AppName;
-use crate::raw::{Raw, RawApp, RawProcess};
+use crate::raw::{self, Raw, RawApp, RawProcess};
 use crate::source::{Source, Span};
-use crate::tree;
-use crate::validate::{self, AppParts, CheckedApp, CheckedProcess, World};
+use crate::tree::{self, Value};
+use crate::validate::{self, AppParts, CheckedApp, CheckedProcess, Planes, World};
 
 /// What a build starts from.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,30 @@ pub struct Built {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// What a build is for.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Purpose<'a> {
+    /// A process with both planes.
+    #[default]
+    Whole,
+    /// Control without a data path: what routers give a meaning to (listeners, authorities, identities, files of credentials) is
+    /// taken as it is named.
+    Control,
+    /// A router whose apps come from control. The text is that of the app `default`, `{}` when control has none; `Input::apps` are
+    /// the others.
+    Router(&'a Source),
+}
+
+impl Purpose<'_> {
+    fn planes(self) -> Planes {
+        match self {
+            Purpose::Whole => Planes::Both,
+            Purpose::Control => Planes::Control,
+            Purpose::Router(_) => Planes::Router,
+        }
+    }
+}
+
 impl Built {
     /// Whether an app was refused. `ekiden check` exits 1 then.
     pub fn has_errors(&self) -> bool {
@@ -57,26 +81,72 @@ impl Built {
 /// Builds a Model from texts. Errors: all findings of all files, when the process file is invalid. Called by
 /// control at start and at each change of a file, and by `ekiden check`.
 pub fn build(input: Input<'_>) -> Result<Built, Vec<Diagnostic>> {
+    build_for(input, Purpose::Whole)
+}
+
+/// As [`build`], for a process that has one plane only. Called by `ekiden control` and `ekiden router`.
+pub fn build_for(input: Input<'_>, purpose: Purpose<'_>) -> Result<Built, Vec<Diagnostic>> {
     let mut main = Report::new(input.main);
-    let mut world = World::default();
+    if let Purpose::Control = purpose {
+        main.forgive("missing_listener");
+    }
+    let mut world = World { planes: purpose.planes(), ..World::default() };
     world.apps.insert(AppName::default_app());
     world.apps.extend(input.apps.iter().map(|(name, _)| name.clone()));
     let raw = read::<RawProcess>(&mut main, input.main);
     let process = raw.as_ref().map(|raw| validate::process(raw, &mut world, &mut main));
-    let default = raw
-        .as_ref()
-        .map(|raw| validate::app(AppName::default_app(), &AppParts::from(raw), &world, &mut main));
+    let default;
+    let mut far = None;
+    match purpose {
+        Purpose::Whole | Purpose::Control => {
+            if let (Purpose::Control, Some(raw)) =
+                (purpose, raw.as_ref().filter(|raw| raw.listener.is_some()))
+            {
+                let message = "the listeners of this file are not opened: control has no data path";
+                let help = "move them to the files of its routers";
+                main.warning(raw.span.first(), "listener_in_control", message, help);
+            }
+            default = raw
+                .as_ref()
+                .map(|raw| validate::app(AppName::default_app(), &AppParts::from(raw), &world, &mut main));
+        }
+        Purpose::Router(source) => {
+            barred(&mut main, input.main);
+            let mut report = Report::new(source);
+            let raw = read::<RawApp>(&mut report, source);
+            let parts = raw.as_ref().map(AppParts::from);
+            let app = parts.map(|parts| validate::app(AppName::default_app(), &parts, &world, &mut report));
+            default = app.filter(|_| !report.failed());
+            far = Some(report);
+        }
+    }
     let main_failed = main.failed();
-    let mut parts = vec![Part { name: AppName::default_app(), reports: vec![main], checked: default }];
+    let reports = std::iter::once(main).chain(far).collect();
+    let mut parts = vec![Part { name: AppName::default_app(), reports, checked: default }];
     // Apps are checked even when the process file is not valid, so that one run shows everything; but without
     // any listener known each of their routes would be a finding of its own.
     if raw.is_some() {
         parts.extend(app_parts(&input, &world));
     }
-    let Some(process) = process.filter(|_| !main_failed) else {
+    let Some(mut process) = process.filter(|_| !main_failed) else {
         return Err(findings(parts));
     };
+    if let Purpose::Control = purpose {
+        process.listeners.clear();
+    }
     Ok(assemble(&input, &world, process, parts))
+}
+
+/// Says of each key of an app in the file of a router that it has no place there.
+fn barred(report: &mut Report<'_>, source: &Source) {
+    let mut syntax = Report::new(source);
+    let Some(Value::Table(entries)) = tree::read(source, &mut syntax).map(|node| node.value) else { return };
+    for entry in entries.iter().filter(|entry| entry.key == "apps" || raw::is_app_key(&entry.key)) {
+        let message =
+            format!("`{}` has no place in the file of a router: its apps come from control", entry.key);
+        let help = "move it to the file of `ekiden control`, or serve this file with `ekiden run`";
+        report.error_help(entry.key_span, "belongs_to_control", message, help);
+    }
 }
 
 /// Reads a text as a raw table. A text without any key stands for an empty table.
@@ -144,7 +214,8 @@ fn assemble(input: &Input<'_>, world: &World, process: CheckedProcess, parts: Ve
     let mut apps = BTreeMap::new();
     for (part, ruling) in parts.iter_mut().zip(settled.rulings) {
         let wanted = part.checked.take();
-        if let (Some(report), Some(checked)) = (part.reports.first_mut(), &wanted) {
+        // The last is that of the app's own text; of `default` the first may be the process file's.
+        if let (Some(report), Some(checked)) = (part.reports.last_mut(), &wanted) {
             for conflict in &ruling.conflicts {
                 let place = checked.places.get(conflict.route).copied().unwrap_or_default();
                 report.error_help(place, "host_owned", conflict.message(), conflict.help());

@@ -127,11 +127,25 @@ pub(crate) struct Report<'s> {
     findings: Vec<Diagnostic>,
     errors: usize,
     dropped: usize,
+    /// The code of a finding that is none here.
+    forgiven: Option<&'static str>,
 }
 
 impl<'s> Report<'s> {
     pub(crate) fn new(source: &'s Source) -> Self {
-        Self { source, lines: Lines::new(&source.text), findings: Vec::new(), errors: 0, dropped: 0 }
+        Self {
+            source,
+            lines: Lines::new(&source.text),
+            findings: Vec::new(),
+            errors: 0,
+            dropped: 0,
+            forgiven: None,
+        }
+    }
+
+    /// From here on findings of this code are none.
+    pub(crate) fn forgive(&mut self, code: &'static str) {
+        self.forgiven = Some(code);
     }
 
     /// Notes an error without advice.
@@ -207,6 +221,9 @@ impl<'s> Report<'s> {
         message: String,
         help: Option<String>,
     ) {
+        if self.forgiven == Some(code) {
+            return;
+        }
         if severity == Severity::Error {
             self.errors += 1;
         }

@@ -6,6 +6,7 @@
 use serde_json::{Map, Number, Value as Json};
 
 use crate::diagnostic::{Diagnostic, Report};
+use crate::raw::is_app_key;
 use crate::source::{Source, Span};
 use crate::tree::{self, Node, Value};
 
@@ -16,6 +17,17 @@ pub fn document(source: &Source) -> Result<Json, Vec<Diagnostic>> {
         Some(node) => Ok(json(&node)),
         None => Err(report.into_findings()),
     }
+}
+
+/// The document of an app: of an app file all of it, of a process file what forms the app `default`. `None` for a text without a
+/// syntax, which no accepted app has.
+pub fn app_document(source: &Source) -> Option<Json> {
+    let mut members = match document(source).ok()? {
+        Json::Object(members) => members,
+        _ => Map::new(),
+    };
+    members.retain(|key, _| is_app_key(key));
+    Some(Json::Object(members))
 }
 
 fn json(node: &Node) -> Json {

@@ -7,11 +7,13 @@ mod observations;
 
 pub use observations::{EndpointKey, OBSERVATIONS_MAX, Observation, Observations};
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::hosts::HostOwners;
 use crate::model::Model;
 use crate::names::{AppName, ClusterName, EndpointId};
 
@@ -30,6 +32,26 @@ pub trait Publisher: Send {
     /// Hands over a Model and returns at once; the ticket tells how it ended. Publishes are applied in order and
     /// may be coalesced: a later one may carry an earlier one's ticket to `Applied`.
     fn publish(&mut self, model: Arc<Model>) -> Ticket;
+
+    /// Whether it hands Models on as words, and so has to be told them with [`Publisher::written`].
+    fn wants_words(&self) -> bool {
+        false
+    }
+
+    /// Tells the words that the apps of Models from now on are made of, and who owns which host; whether that differs from what it
+    /// knew, so that a publish is due also when the Model is the same.
+    fn written(&mut self, _words: Written) -> bool {
+        false
+    }
+}
+
+/// What the apps of a Model were made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The document of each app as JSON text, by name.
+    pub apps: BTreeMap<AppName, Arc<str>>,
+    /// Who owns which host.
+    pub hosts: HostOwners,
 }
 
 /// How a publish ended.

@@ -29,7 +29,7 @@ mod tests;
 mod tree;
 mod validate;
 
-pub use build::{Built, Input, build};
+pub use build::{Built, Input, Purpose, build, build_for};
 pub use diagnostic::{Diagnostic, Severity};
 pub use hosts::HostOwners;
 pub use schema::schema;

@@ -7,6 +7,7 @@
 mod admission;
 mod client_cert;
 mod entrance;
+mod fleet;
 mod limit;
 mod overload;
 mod protocol;
@@ -21,6 +22,7 @@ mod upgrade;
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use client_cert::{CertCondition, CertField};
 pub use entrance::{ApiKeys, Auth, Authorizer, Cors, Entrance, OriginPattern, Origins, Tokens};
+pub use fleet::Fleet;
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, RouteLimits};
 pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
@@ -676,6 +678,8 @@ pub struct Process {
     pub max_connections: Option<u32>,
     /// Ceilings from which requests are refused.
     pub overload: OverloadPolicy,
+    /// The link between control and routers.
+    pub fleet: Fleet,
 }
 
 /// Where the control API is served.

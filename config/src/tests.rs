@@ -7,6 +7,7 @@ mod examples;
 mod formats;
 mod limits;
 mod ownership;
+mod planes;
 mod publish;
 mod robust;
 mod shards;

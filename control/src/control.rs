@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ekiden_config::doors::{Inspect, Observations, Publisher, Ticket};
-use ekiden_config::model::Model;
+use ekiden_config::model::{Model, Process};
 use ekiden_config::names::{AppName, ClusterName};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -21,6 +21,10 @@ use crate::dns::Resolve;
 use crate::dns::asking::{Asking, Told};
 use crate::dns::system::SystemResolve;
 use crate::dynos::{self, Board, Duties, DynoCounts};
+use crate::fleet::publisher::{FleetInspect, FleetPublisher};
+use crate::fleet::roster::FleetMeters;
+use crate::fleet::server::{self as fleet, Link};
+use crate::fleet::{Fleet, begin_term};
 use crate::last_good::write_behind;
 use crate::load::Loaded;
 use crate::observed::heed;
@@ -29,7 +33,7 @@ use crate::own::Own;
 use crate::placement::{PLACED_MAX, Placed};
 use crate::plane::{Inlets, Outlets, Plane, ReloadReply, ViewCell, follow, rendered};
 use crate::rundir::{self, RunDir, RunDirError};
-use crate::settings::has_side_listener;
+use crate::settings::{Options, has_side_listener};
 use crate::status::{Reload, Status, StatusCell};
 use crate::store::{self, Journal, Object, Record, Store};
 use crate::watch::watch;
@@ -54,6 +58,8 @@ pub enum StartError {
     InUse(RunDirError),
     /// The system gave no thread or no event queue; the text says why.
     NoThread(String),
+    /// The link between control and routers cannot be as it is written; the text says why.
+    Link(String),
 }
 
 impl fmt::Display for StartError {
@@ -61,6 +67,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::InUse(error) => error.fmt(f),
             StartError::NoThread(why) => write!(f, "control could not start its thread: {why}"),
+            StartError::Link(why) => f.write_str(why),
         }
     }
 }
@@ -77,6 +84,16 @@ pub struct Control {
     dynos: Option<dynos::Handle>,
     board: Option<Board>,
     thread: Option<JoinHandle<()>>,
+    fleet: Option<Fleet>,
+}
+
+/// Where Models go.
+struct Below {
+    publisher: Box<dyn Publisher>,
+    inspect: Arc<dyn Inspect>,
+    observations: Observations,
+    /// To routers elsewhere, over this link.
+    fleet: Option<(Fleet, Link)>,
 }
 
 /// Reads control's status from any thread, also after control has stopped. Cheap to clone.
@@ -84,9 +101,25 @@ pub struct Control {
 pub struct StatusReader(StatusCell);
 
 impl StatusReader {
+    /// Of a cell.
+    pub(crate) fn of(cell: StatusCell) -> Self {
+        Self(cell)
+    }
+
     /// The newest status.
     pub fn read(&self) -> Arc<Status> {
         self.0.read()
+    }
+}
+
+/// Reads counts of the fleet from any thread. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct FleetReader(Option<Fleet>);
+
+impl FleetReader {
+    /// The newest counts; none where the data path is in this process.
+    pub fn read(&self) -> Option<FleetMeters> {
+        self.0.as_ref().map(Fleet::meters)
     }
 }
 
@@ -101,7 +134,13 @@ impl Control {
         observations: Observations,
     ) -> Result<Self, StartError> {
         let resolve = Arc::new(SystemResolve::new(loaded.options.resolver));
-        Self::begin(loaded, publisher, (inspect, observations), resolve)
+        Self::begin(loaded, Some(Below { publisher, inspect, observations, fleet: None }), resolve)
+    }
+
+    /// Starts control without a data path: it publishes to routers that connect to it. The run directory is needed, for the term.
+    pub fn start_alone(loaded: Loaded) -> Result<Self, StartError> {
+        let resolve = Arc::new(SystemResolve::new(loaded.options.resolver));
+        Self::begin(loaded, None, resolve)
     }
 
     /// As [`Control::start`], with another source of DNS answers and nothing observed. For tests and embedders.
@@ -111,15 +150,11 @@ impl Control {
         inspect: Arc<dyn Inspect>,
         resolve: Arc<dyn Resolve>,
     ) -> Result<Self, StartError> {
-        Self::begin(loaded, publisher, (inspect, Observations::default()), resolve)
+        let observations = Observations::default();
+        Self::begin(loaded, Some(Below { publisher, inspect, observations, fleet: None }), resolve)
     }
 
-    fn begin(
-        loaded: Loaded,
-        publisher: Box<dyn Publisher>,
-        (inspect, observations): (Arc<dyn Inspect>, Observations),
-        resolve: Arc<dyn Resolve>,
-    ) -> Result<Self, StartError> {
+    fn begin(loaded: Loaded, below: Option<Below>, resolve: Arc<dyn Resolve>) -> Result<Self, StartError> {
         let status = StatusCell::default();
         let mut loaded = loaded;
         let state = State::open(&loaded, &status)?;
@@ -127,6 +162,11 @@ impl Control {
             loaded.refresh(&**store);
         }
         let runtime = Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
+        let below = match below {
+            Some(below) => below,
+            None => runtime.block_on(towards_routers(&loaded, state.store.as_deref()))?,
+        };
+        let fleet = below.fleet.as_ref().map(|(fleet, _)| fleet.clone());
         let (stop, stopped) = watch::channel(false);
         let (reloads, reload_inlet) = mpsc::channel(RELOADS_MAX);
         let (first, opened) = sync_channel(1);
@@ -139,7 +179,7 @@ impl Control {
             run_dir: state.run_dir.as_ref().map(|dir| dir.path().to_owned()),
             store: state.store.clone(),
             placing,
-            inspect: dynos::InspectDoor(Arc::clone(&inspect)),
+            inspect: dynos::InspectDoor(Arc::clone(&below.inspect)),
             board,
             drain_timeout: loaded.process().drain_timeout,
         });
@@ -148,9 +188,7 @@ impl Control {
         let start = Start {
             loaded,
             state,
-            publisher,
-            inspect,
-            observations,
+            below,
             resolve,
             status: status.clone(),
             reloads: reloads.clone(),
@@ -165,7 +203,8 @@ impl Control {
         let first =
             opened.recv().map_err(|_| StartError::NoThread("it ended at once; see the log".to_owned()))?;
         let dynos = dyno_thread.zip(duties).map(|(thread, duties)| thread.begin(duties));
-        Ok(Self { first, status: StatusReader(status), reloads, stop, dynos, board, thread: Some(thread) })
+        let status = StatusReader(status);
+        Ok(Self { first, status, reloads, stop, dynos, board, thread: Some(thread), fleet })
     }
 
     /// Follows the first publish.
@@ -181,6 +220,11 @@ impl Control {
     /// A reader of the status that can be handed to telemetry.
     pub fn status_reader(&self) -> StatusReader {
         self.status.clone()
+    }
+
+    /// Counts of the fleet, for telemetry; the reader gives none where the data path is in this process.
+    pub fn fleet_reader(&self) -> FleetReader {
+        FleetReader(self.fleet.clone())
     }
 
     /// Reads the files again, also when nothing seems to have changed, and the token file too. Returns at once; how
@@ -233,6 +277,28 @@ fn no_thread(error: io::Error) -> StartError {
     StartError::NoThread(error.to_string())
 }
 
+/// The doors towards routers elsewhere. The term of this process is durable before anyone hears of it.
+async fn towards_routers(loaded: &Loaded, store: Option<&dyn Store>) -> Result<Below, StartError> {
+    let store = store.ok_or_else(|| {
+        let why = "control for other routers needs a run directory that can be written; use --run-dir";
+        StartError::Link(why.to_owned())
+    })?;
+    let built = &loaded.accepted.built;
+    let mut link = Link::new(&built.process.fleet, &built.model.trust, loaded.base_dir());
+    link.check()
+        .map_err(|why| StartError::Link(format!("the certificates of [fleet] cannot be used: {why}")))?;
+    let term = begin_term(store, unix_ms()).await.map_err(|error| {
+        StartError::Link(format!("the term of this control cannot be written down: {error}"))
+    })?;
+    let fleet = Fleet::new(term);
+    Ok(Below {
+        publisher: Box::new(FleetPublisher::new(fleet.clone())),
+        inspect: Arc::new(FleetInspect(fleet.clone())),
+        observations: Observations::default(),
+        fleet: Some((fleet, link)),
+    })
+}
+
 /// What is kept on disk, as far as it can be.
 struct State {
     /// Held until control ends; None when it cannot be used.
@@ -276,7 +342,7 @@ impl State {
                     status.journal_bytes = journal.bytes();
                     status.journal_error = loud;
                 });
-                leave_pointer(loaded, run_dir.path());
+                leave_pointer(&loaded.options, loaded.process(), run_dir.path());
                 let overlay = overlay(&journal);
                 state = State { run_dir: Some(run_dir), store: Some(Arc::new(journal)), overlay };
             }
@@ -322,11 +388,11 @@ fn lay(overlay: &mut Overlay, objects: &[Object]) {
 }
 
 /// When the file names the run directory, leaves word of it where a start without a readable file looks.
-fn leave_pointer(loaded: &Loaded, real: &Path) {
-    if loaded.options.run_dir.is_some() || loaded.process().run_dir.is_none() {
+pub(crate) fn leave_pointer(options: &Options, process: &Process, real: &Path) {
+    if options.run_dir.is_some() || process.run_dir.is_none() {
         return;
     }
-    if let Some(default) = rundir::default_run_dir(&loaded.options.file)
+    if let Some(default) = rundir::default_run_dir(&options.file)
         && let Err(error) = rundir::point(&default, &rundir::absolute(real))
     {
         tracing::warn!(%error, dir = %default.display(), "the place of the run directory could not be noted");
@@ -337,9 +403,7 @@ fn leave_pointer(loaded: &Loaded, real: &Path) {
 struct Start {
     loaded: Loaded,
     state: State,
-    publisher: Box<dyn Publisher>,
-    inspect: Arc<dyn Inspect>,
-    observations: Observations,
+    below: Below,
     resolve: Arc<dyn Resolve>,
     status: StatusCell,
     reloads: mpsc::Sender<Option<ReloadReply>>,
@@ -379,9 +443,7 @@ impl Start {
         let Start {
             loaded,
             state,
-            publisher,
-            inspect,
-            observations,
+            below: Below { publisher, inspect, observations, fleet },
             resolve,
             status,
             reloads,
@@ -400,6 +462,7 @@ impl Start {
         let (bound_outlet, bound) = watch::channel(None);
         let view = ViewCell::new();
         let (look, file) = (loaded.look.clone(), loaded.options.file.clone());
+        let (fleet, link) = fleet.unzip();
         let (outlets, tasks) = outlets(&loaded);
         let asking = Asking::new(resolve, told_outlet);
         let api_store = store.clone();
@@ -417,6 +480,7 @@ impl Start {
             store: api_store,
             board,
             stopped: stopped.clone(),
+            fleet: fleet.clone(),
         };
         let api = Arc::new(Api::new(doors, run_dir.as_ref().map(RunDir::path)));
         tokio::spawn(watch(file, tasks.apps_dir, look, changed_outlet));
@@ -425,6 +489,7 @@ impl Start {
         let server = tokio::spawn(api::serve(api, tasks.api, bound_outlet, stopped.clone()));
         // Whoever hears that this process serves may ask the API at once: it is bound by then, or loudly is not.
         let _ = tried.changed().await;
+        let links = open_links(fleet.zip(link), &stopped).await;
         // The starter waits for this; if it does not any more, the stop flag is on its way.
         let _ = first.send(ticket);
         let writer = run_dir.as_ref().map(|run_dir| {
@@ -440,6 +505,9 @@ impl Start {
         });
         // The loop goes on while the server answers its last requests. Panics of tasks end those tasks only.
         let _ = server.await;
+        if let Some(links) = links {
+            let _ = links.await;
+        }
         stop_loop.send_replace(true);
         let _ = looping.await;
         if let Some(writer) = writer {
@@ -468,6 +536,18 @@ impl Start {
             tracing::error!("{stale}");
         }
     }
+}
+
+/// Serves routers elsewhere, if there is a link for them; returns once its address was tried.
+async fn open_links(
+    link: Option<(Fleet, Link)>,
+    stopped: &watch::Receiver<bool>,
+) -> Option<tokio::task::JoinHandle<()>> {
+    let (fleet, link) = link?;
+    let (outlet, mut bound) = watch::channel(None);
+    let serving = tokio::spawn(fleet::serve(fleet, link, outlet, stopped.clone()));
+    let _ = bound.changed().await;
+    Some(serving)
 }
 
 fn outlets(loaded: &Loaded) -> (Outlets, Tasks) {
@@ -515,6 +595,7 @@ fn plane(
         clusters_of: Default::default(),
         own,
         publisher,
+        words: Default::default(),
         ticket: Ticket::new(),
         store,
         unmark: Vec::new(),

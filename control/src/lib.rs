@@ -26,6 +26,7 @@ mod desired;
 mod dns;
 mod dynos;
 mod files;
+mod fleet;
 mod fnv;
 mod last_good;
 mod load;
@@ -44,13 +45,16 @@ mod watch;
 
 pub use address::AddressFlag;
 pub use client::{Answer as ApiAnswer, Asking, Client, ClientError};
-pub use control::{Control, StartError, StatusReader};
+pub use control::{Control, FleetReader, StartError, StatusReader};
 pub use dns::{Answer, Family, RECORDS_MAX, Resolve, ResolveError, Resolving};
 pub use dynos::{
     DynoCount, DynoCounts, Formation, Launcher, ProcfileRun, become_dyno, configuration,
     configuration_beside, is_procfile, port_in_env,
 };
-pub use load::{Loaded, Refused, check, load};
+pub use fleet::dial::ControlUrl;
+pub use fleet::remote::{LoadedRouter, RemoteRouter, check_router, load_router};
+pub use fleet::roster::{FleetMeters, PROPAGATION_BOUNDS_US, Propagation};
+pub use load::{Loaded, Refused, check, check_control, load};
 pub use rundir::RunDirError;
 pub use settings::{Options, Settings, control_beside};
-pub use status::{ApiStatus, NameStatus, Refusing, Reload, ReloadCounts, Status};
+pub use status::{ApiStatus, LinkStatus, NameStatus, Refusing, Reload, ReloadCounts, Status};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ekiden_config::model::{Model, Process};
 use ekiden_config::names::AppName;
-use ekiden_config::{Built, Diagnostic, HostOwners, Input, Severity, Source, build};
+use ekiden_config::{Built, Diagnostic, HostOwners, Input, Purpose, Severity, Source, build_for};
 
 use crate::desired::{ApiApps, api_apps, host_owners};
 use crate::dns::names::Names;
@@ -40,6 +40,8 @@ pub(crate) struct Accepted {
     pub(crate) refused: BTreeSet<AppName>,
     /// Every finding, about files and about texts.
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// There is no data path in this process.
+    pub(crate) alone: bool,
 }
 
 /// How one reading of the files ended.
@@ -62,6 +64,8 @@ pub(crate) struct Around<'a> {
     pub(crate) hosts: &'a HostOwners,
     /// Apps owned by the API.
     pub(crate) api: &'a ApiApps,
+    /// There is no data path in this process.
+    pub(crate) alone: bool,
 }
 
 /// A process file: its path, and its text when that is not to be read from there.
@@ -135,7 +139,7 @@ fn read_and_build(
 
 /// Builds texts and sorts out what is in force afterwards.
 pub(crate) fn accept(sources: Arc<Sources>, around: Around<'_>) -> Result<Accepted, Vec<Diagnostic>> {
-    let Around { before, hosts, api } = around;
+    let Around { before, hosts, api, alone } = around;
     let old = before.map(|before| &before.sources);
     let mut input = with_stand_ins(Sources::clone(&sources), old);
     let shadowed: Vec<(AppName, Source)> =
@@ -145,7 +149,8 @@ pub(crate) fn accept(sources: Arc<Sources>, around: Around<'_>) -> Result<Accept
     let files = input.apps.len();
     input.apps.extend(api.iter().map(|(app, object)| (app.clone(), object.source.clone())));
     let previous = before.map(|before| &*before.built.model);
-    let built = match build(Input { main: &input.main, apps: &input.apps, previous, hosts }) {
+    let purpose = if alone { Purpose::Control } else { Purpose::Whole };
+    let built = match build_for(Input { main: &input.main, apps: &input.apps, previous, hosts }, purpose) {
         Ok(built) => built,
         Err(more) => return Err(found.into_iter().chain(more).collect()),
     };
@@ -171,7 +176,7 @@ pub(crate) fn accept(sources: Arc<Sources>, around: Around<'_>) -> Result<Accept
     in_force.sort_by(|a, b| a.0.cmp(&b.0));
     let in_force =
         Sources { main: input.main.clone(), apps: in_force, unreadable: Vec::new(), diagnostics: Vec::new() };
-    Ok(Accepted { sources: Arc::new(in_force), built, refused, diagnostics: found })
+    Ok(Accepted { sources: Arc::new(in_force), built, refused, diagnostics: found, alone })
 }
 
 /// What is said of a file whose app the API owns: an error, unless the API took it from the file knowingly.
@@ -195,8 +200,17 @@ fn shadowing(app: &AppName, source: &Source, api: &ApiApps) -> Option<Diagnostic
 /// Reads a process file and its app files and builds them, as `ekiden check` does. `Ok` may still carry errors, in
 /// `Built::diagnostics`: those of single apps.
 pub fn check(file: &Path) -> Result<Built, Vec<Diagnostic>> {
+    check_with(file, false)
+}
+
+/// As [`check`], for the file of `ekiden control`.
+pub fn check_control(file: &Path) -> Result<Built, Vec<Diagnostic>> {
+    check_with(file, true)
+}
+
+fn check_with(file: &Path, alone: bool) -> Result<Built, Vec<Diagnostic>> {
     let (hosts, api) = (HostOwners::default(), ApiApps::default());
-    match attempt((file, None), Around { before: None, hosts: &hosts, api: &api }, None).outcome {
+    match attempt((file, None), Around { before: None, hosts: &hosts, api: &api, alone }, None).outcome {
         Some(Ok(accepted)) => Ok(Built { diagnostics: accepted.diagnostics, ..accepted.built }),
         Some(Err(diagnostics)) => Err(diagnostics),
         // Not reached: without an earlier attempt there is always an outcome.
@@ -243,7 +257,8 @@ impl Loaded {
             return;
         }
         let hosts = host_owners(&all(desired::HOSTS));
-        let around = Around { before: Some(&self.accepted), hosts: &hosts, api: &api };
+        let alone = self.accepted.alone;
+        let around = Around { before: Some(&self.accepted), hosts: &hosts, api: &api, alone };
         match accept(Arc::clone(&self.accepted.sources), around) {
             Ok(accepted) => {
                 self.accepted = accepted;
@@ -325,6 +340,8 @@ struct Kept {
     /// Apps owned by the API.
     api: Arc<ApiApps>,
     hosts: HostOwners,
+    /// There is no data path in this process.
+    alone: bool,
 }
 
 impl Kept {
@@ -346,7 +363,7 @@ impl Kept {
             Some(saved) if recorded.is_empty() => saved.hosts().clone(),
             Some(_) | None => recorded,
         };
-        Self { api: Arc::new(api_apps(&objects(desired::APPS))), hosts, last_good }
+        Self { api: Arc::new(api_apps(&objects(desired::APPS))), hosts, last_good, alone: options.alone }
     }
 
     fn saved(&self) -> Option<&LastGood> {
@@ -355,7 +372,7 @@ impl Kept {
 
     /// With nothing in force before.
     fn around(&self) -> Around<'_> {
-        Around { before: None, hosts: &self.hosts, api: &self.api }
+        Around { before: None, hosts: &self.hosts, api: &self.api, alone: self.alone }
     }
 
     fn restore(&self) -> Option<Accepted> {
@@ -364,7 +381,7 @@ impl Kept {
 }
 
 /// The run directory of a start, also when the file that names it cannot be read any more.
-fn find_run_dir(options: &Options, process: Option<&Process>) -> Option<PathBuf> {
+pub(crate) fn find_run_dir(options: &Options, process: Option<&Process>) -> Option<PathBuf> {
     let dir = run_dir(options, process)?;
     if options.run_dir.is_none()
         && process.is_none()

@@ -14,7 +14,7 @@ use crate::rundir;
 const CONTROL_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
 /// Name of the API's socket in the run directory.
-const CONTROL_SOCKET: &str = "control.sock";
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,8 @@ pub struct Options {
     pub text: Option<Arc<str>>,
     /// A Procfile whose dynos run beside the configuration.
     pub procfile: Option<ProcfileRun>,
+    /// Control without a data path (`ekiden control`): what routers give a meaning to is taken as it is named.
+    pub alone: bool,
 }
 
 /// What applies after flags, file and defaults.

@@ -70,6 +70,35 @@ pub struct Status {
     pub last_good_unix_ms: Option<u64>,
     /// Why it could not be saved.
     pub last_good_error: Option<String>,
+    /// The link of a router whose control is another process.
+    pub link: LinkStatus,
+}
+
+/// The link of a router to its control.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct LinkStatus {
+    /// Control is another process; false where it is this one, and nothing below counts.
+    pub remote: bool,
+    /// Where control is, or may be.
+    pub control: String,
+    /// Whether it is there.
+    pub connected: bool,
+    /// Since when that is so, in milliseconds since the Unix epoch.
+    pub since_unix_ms: u64,
+    /// When it was heard last, in milliseconds since the Unix epoch; 0 for never.
+    pub heard_unix_ms: u64,
+    /// The highest term of a control that this router has had a table of.
+    pub term: u64,
+    /// The generation of that term.
+    pub generation: u64,
+    /// Links since the start.
+    pub links: u64,
+    /// Those that began with everything.
+    pub snapshots: u64,
+    /// Tries that failed and links that ended.
+    pub failures: u64,
+    /// Why the last of these.
+    pub error: Option<String>,
 }
 
 /// How a reload went.

@@ -25,7 +25,7 @@ use crate::record::Scribe;
 use crate::shared::{Shared, retire_all};
 use crate::swap::{Swap, SwapStatus, Swapper};
 use crate::telemetry::{
-    Crowding, DynoMeters, Readiness, Sources, Status, StatusSource, Telemetry, WorkerState,
+    Crowding, DynoMeters, Meter, Readiness, Sources, Status, StatusSource, Telemetry, WorkerState,
 };
 use crate::tls::watch;
 use crate::worker::mailbox::Message;
@@ -67,6 +67,8 @@ pub struct ControlStatus {
     pub last_reload_unix_ms: u64,
     /// Dynos that control runs; none when it runs none.
     pub dynos: Option<DynoMeters>,
+    /// Further metrics of control's.
+    pub more: Vec<Meter>,
 }
 
 /// A running router.
@@ -404,6 +406,7 @@ impl StatusSource for State {
             reloads_failed: control.reloads_failed,
             last_reload_unix_ms: control.last_reload_unix_ms,
             dynos: control.dynos,
+            more: control.more,
             pending_workers: swap.late,
         }
     }

@@ -6,7 +6,7 @@
 //! `process` run the real binary, `procfile` the programs that it starts itself, `nginx` a real endpoint, `smuggling` many of them for hostile requests, `defence` what
 //! floods and slow clients meet, `overload` who is served when not all can be, `tls` certificates, handshakes and what goes
 //! over them, `endpoint_tls` and `endpoint_http2` the same towards endpoints, `tunnel` what protocols are switched to,
-//! `grpc` calls of gRPC, `proxied` the PROXY protocol, `raw` what is no HTTP, `codes` walks every code, `arch` looks at the manifests.
+//! `grpc` calls of gRPC, `proxied` the PROXY protocol, `raw` what is no HTTP, `fleet` control and routers as processes of their own, `codes` walks every code, `arch` looks at the manifests.
 
 mod admission;
 mod arch;
@@ -18,6 +18,7 @@ mod defence;
 mod ejection;
 mod endpoint_http2;
 mod endpoint_tls;
+mod fleet;
 mod grpc;
 mod headers;
 mod http2;

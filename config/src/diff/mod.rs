@@ -116,6 +116,7 @@ pub fn restart_needed(old: &Process, new: &Process) -> Vec<&'static str> {
         ("access_log.to", old.access_log.to != new.access_log.to),
         ("max_connections", old.max_connections != new.max_connections),
         ("overload", old.overload != new.overload),
+        ("fleet", old.fleet != new.fleet),
     ];
     changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

@@ -1,5 +1,7 @@
 //! Every key that can be written, with its documentation, default and bounds. The only list of keys.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::declare::tables;
@@ -169,6 +171,16 @@ pub(crate) fn is_process_key(key: &str) -> bool {
     }
 }
 
+/// Whether a key belongs to an app, in whatever file it stands.
+pub(crate) fn is_app_key(key: &str) -> bool {
+    /// The shape of an app is large, and documents of many apps are looked at key by key.
+    static KEYS: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| match RawApp::shape(RawApp::BOUND) {
+        Shape::Table(table) => table.keys.iter().map(|known| known.key).collect(),
+        _ => BTreeSet::new(),
+    });
+    KEYS.contains(key)
+}
+
 tables! {
     /// The process file. Its top-level routes and clusters form the app `default`.
     RawProcess as "the process file" {
@@ -224,6 +236,8 @@ tables! {
         telemetry: RawTelemetry = "see the keys";
         /// Where and how the control API is served.
         control: RawControl = "see the keys";
+        /// The link between `ekiden control` and its routers. Needs a restart.
+        fleet: RawFleet = "see the keys";
         /// Directory for state; a relative path goes by this file's directory. Needs a restart.
         run_dir: Spanned<String> = "a directory of the user's state directory, named by a hash of this file's path" in 1, 4096;
         /// Worker threads. Needs a restart.
@@ -1086,6 +1100,24 @@ tables! {
         token_file: Spanned<String> = "no token" in 1, 4096;
         /// Host names, beside loopback, under which the API answers.
         hosts: Vec<Spanned<String>> = "none" in 0, 64;
+    }
+
+    /// The link between `ekiden control` and its routers, in the file of either; `ekiden run` does not look at it. Needs a restart.
+    RawFleet as "[fleet]" {
+        /// Control: where routers connect, `IP:PORT` or `unix:/path`.
+        listen: Spanned<String> = "\"127.0.0.1:9903\"" in 1, 256;
+        /// The certificate that this side shows the other one: an `[identity.NAME]` of this file. Without one the link is plain.
+        identity: Spanned<String> = "none" in 1, NAME;
+        /// Who vouches for the other side: a `[ca.NAME]` of this file. Goes with `identity`.
+        ca: Spanned<String> = "none" in 1, NAME;
+        /// Router: the name that the certificate of control must have.
+        server_name: Spanned<String> = "the host of `--control`" in 1, 255;
+        /// Control: names (DNS or URI) of certificates that routers may show, such as \"spiffe://example.org/router/edge-1\".
+        routers: Vec<Spanned<String>> = "every name that `ca` vouches for" in 1, 10_000;
+        /// Router: its name in the fleet, where the link is plain; over TLS it has that of its certificate.
+        name: Spanned<String> = "the name of the machine" in 1, NAME;
+        /// A plain link may leave the machine: everybody on the way can read and change what is sent.
+        insecure: bool = "false";
     }
 
     /// The access log. Needs a restart.

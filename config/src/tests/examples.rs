@@ -107,6 +107,7 @@ fn smallest() {
             access_log: AccessLog { format: LogFormat::Json, to: LogTarget::Stdout },
             max_connections: None,
             overload: Default::default(),
+            fleet: Default::default(),
         }
     );
 }

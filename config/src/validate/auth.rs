@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Fault, Scope, field};
 use crate::fields;
-use crate::model::{ApiKeys, Auth, Tokens, may_use};
+use crate::model::{ApiKeys, Auth, Tokens};
 use crate::names::{AppName, TrustName};
 use crate::raw::{RawAuth, Spanned, TextOr, shown};
 
@@ -111,6 +111,11 @@ pub(super) fn named(
     (text, key, what): (&Spanned<String>, &str, &str),
     known: &BTreeMap<TrustName, Vec<AppName>>,
 ) -> Option<TrustName> {
+    if scope.world.is_open()
+        && let Ok(name) = TrustName::new(&text.value)
+    {
+        return Some(name);
+    }
     let Some((name, apps)) = known.get_key_value(text.value.as_str()) else {
         let message = format!("there is no {what} `{}`", shown(&text.value));
         let help = format!(
@@ -119,7 +124,7 @@ pub(super) fn named(
         scope.report.error_help(text.span, "unknown_secret", message, help);
         return None;
     };
-    if may_use(app, apps) {
+    if scope.world.may_use(app, apps) {
         return Some(name.clone());
     }
     let message = format!("the app `{app}` may not use the {what} `{name}`");

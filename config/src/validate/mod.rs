@@ -13,6 +13,7 @@ mod connect;
 mod cors;
 mod entrance;
 mod field;
+mod fleet;
 mod grpc;
 mod host;
 mod key;
@@ -38,7 +39,7 @@ mod upgrade;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::Report;
-use crate::model::{Address, ListenerProtocol, Role};
+use crate::model::{Address, ListenerProtocol, Role, may_use};
 use crate::names::{AppName, ListenerName, NameError, TrustName};
 use crate::raw::{Spanned, nearest, shown};
 use crate::source::Span;
@@ -48,9 +49,23 @@ use network::network;
 pub(crate) use app::{AppParts, CheckedApp, app};
 pub(crate) use process::{CheckedProcess, process};
 
+/// Which planes the process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Planes {
+    /// Both.
+    #[default]
+    Both,
+    /// Control alone: routers give its names a meaning.
+    Control,
+    /// The router alone: no app is written here.
+    Router,
+}
+
 /// What the checks of an app need to know about the rest of the process.
 #[derive(Debug, Default)]
 pub(crate) struct World {
+    /// Which planes the process has.
+    pub(crate) planes: Planes,
     /// Every listener written, with its role, also those that have errors of their own.
     pub(crate) listeners: BTreeMap<ListenerName, Role>,
     /// Those of them that carry something else than HTTP.
@@ -73,6 +88,26 @@ pub(crate) struct World {
     pub(crate) api_keys: BTreeMap<TrustName, Vec<AppName>>,
     /// Stores of limits, likewise.
     pub(crate) stores: BTreeMap<TrustName, Vec<AppName>>,
+}
+
+impl World {
+    /// Names of listeners, authorities and the like are taken as they are: routers know them.
+    fn is_open(&self) -> bool {
+        self.planes == Planes::Control
+    }
+
+    /// Whether an app is the process file's own, and may hold paths of this machine.
+    fn may_hold_paths(&self, app: &AppName) -> bool {
+        self.planes == Planes::Both && *app == AppName::default_app()
+    }
+
+    /// Whether an app may use an entry that lists these apps. Of a router, no app is the process file's own.
+    fn may_use(&self, app: &AppName, apps: &[AppName]) -> bool {
+        match self.planes {
+            Planes::Both | Planes::Control => may_use(app, apps),
+            Planes::Router => apps.contains(app),
+        }
+    }
 }
 
 /// One file being checked.
@@ -128,6 +163,10 @@ impl Scope<'_, '_> {
             match self.world.listeners.get_key_value(text.value.as_str()) {
                 Some((name, _)) if !found.contains(name) => found.push(name.clone()),
                 Some(_) => {}
+                None if self.world.is_open() => {
+                    let name = self.name(text, ListenerName::new);
+                    found.extend(name.filter(|name| !found.contains(name)));
+                }
                 None => {
                     let known = self.world.listeners.keys().map(ListenerName::as_str);
                     self.unknown("unknown_listener", "listener", text, known);

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::cluster::target;
 use super::{
-    Fault, Scope, World, admission, host, limit, network, overload, proxy, raw as other, tls, trust,
+    Fault, Scope, World, admission, fleet, host, limit, network, overload, proxy, raw as other, tls, trust,
 };
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
-    AccessLog, Address, ClientAuthMode, ClientConnections, ConnectionLimits, ControlAddress, HttpLimits,
-    Listener, ListenerProtocol, LogFormat, LogTarget, Process, Rate, Role, TrustSources,
+    AccessLog, Address, ClientAuthMode, ClientConnections, ConnectionLimits, ControlAddress, Fleet,
+    HttpLimits, Listener, ListenerProtocol, LogFormat, LogTarget, Process, Rate, Role, TrustSources,
 };
 use crate::names::ListenerName;
 use crate::raw::{
@@ -68,7 +68,8 @@ pub(crate) fn process(raw: &RawProcess, world: &mut World, report: &mut Report<'
     let control = control(&mut scope, raw, ambassador, &mut sockets);
     world.own = sockets.own;
     let trust = trust::sources(&mut scope, raw, world);
-    let process = settings(&mut scope, raw, telemetry, control);
+    let fleet = fleet::fleet(&mut scope, raw.fleet.as_ref(), world);
+    let process = Process { fleet, ..settings(&mut scope, raw, telemetry, control) };
     let apps_dir = raw.apps.as_ref().and_then(|text| file_path(&mut scope, text));
     CheckedProcess { listeners, trust, process, apps_dir }
 }
@@ -91,7 +92,7 @@ impl Sockets {
 }
 
 /// An address to bind: no DNS name.
-fn bind_address(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<Address> {
+pub(super) fn bind_address(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<Address> {
     let bound = |text: &str| match target(text)? {
         Target::Address(address) => Ok(address),
         Target::Name { .. } => Err(Fault::new("bad_address", format!("`{}` is a name", shown(text)))
@@ -287,6 +288,7 @@ fn settings(
         access_log: access_log(scope, raw.access_log.as_ref()),
         max_connections: raw.max_connections.as_ref().and_then(|count| u32::try_from(count.value).ok()),
         overload: overload::ceilings(raw.overload.as_ref()),
+        fleet: Fleet::default(),
     }
 }
 

@@ -165,7 +165,7 @@ fn warn(scope: &mut Scope<'_, '_>, raw: &RawRoute, route: &Route, shared: &mut S
     let world = scope.world;
     let serves =
         |(name, role): (&ListenerName, &Role)| *role == Role::Edge && !world.protocols.contains_key(name);
-    if route.listeners.is_none() && !world.listeners.iter().any(serves) {
+    if route.listeners.is_none() && !world.is_open() && !world.listeners.iter().any(serves) {
         let help = "name its listeners: `listeners = [\"...\"]`";
         let message = "the route applies to no listener: none has the role edge";
         scope.report.warning(raw.span, "no_listener", message, help);

@@ -9,7 +9,7 @@ use super::process::file_path;
 use super::{Fault, Scope, World, host};
 use crate::model::{
     AuthoritySource, ClusterTls, Credential, IdentitySource, KeyPair, Roots, San, SecretFile, TrustSources,
-    Verify, may_use,
+    Verify,
 };
 use crate::names::{AppName, TrustName};
 use crate::raw::{FlagOr, RawClusterTls, RawProcess, Spanned, shown};
@@ -162,7 +162,7 @@ fn identity(scope: &mut Scope<'_, '_>, app: &AppName, raw: &RawClusterTls) -> Op
             }
         };
     }
-    if *app != AppName::default_app() {
+    if !scope.world.may_hold_paths(app) {
         for (key, file) in files {
             if let Some(file) = file {
                 let message = format!("`{key}` is a path, and an app file may not hold any");
@@ -200,8 +200,13 @@ fn named(
     (text, key, what, unknown, denied): (&Spanned<String>, &str, &str, &'static str, &'static str),
     known: &BTreeMap<TrustName, Vec<AppName>>,
 ) -> Option<Named> {
+    if scope.world.is_open()
+        && let Ok(name) = TrustName::new(&text.value)
+    {
+        return Some(Named::Entry(name));
+    }
     if let Some((name, apps)) = known.get_key_value(text.value.as_str()) {
-        if may_use(app, apps) {
+        if scope.world.may_use(app, apps) {
             return Some(Named::Entry(name.clone()));
         }
         let message = format!("the app `{app}` may not use the {what} `{name}`");
@@ -210,7 +215,7 @@ fn named(
         return None;
     }
     if text.value.contains(['/', '.']) {
-        if *app == AppName::default_app() {
+        if scope.world.may_hold_paths(app) {
             return file_path(scope, text).map(Named::Path);
         }
         let message = format!("`{}` is a path, and an app file may not hold any", shown(&text.value));
@@ -222,12 +227,12 @@ fn named(
 }
 
 /// A host or an address; brackets of IPv6 are taken off, as certificates know none.
-fn server_name(text: &str) -> Result<Arc<str>, Fault> {
+pub(super) fn server_name(text: &str) -> Result<Arc<str>, Fault> {
     let host = host::plain(text, text)?;
     Ok(Arc::from(host.trim_start_matches('[').trim_end_matches(']')))
 }
 
-fn san(text: &str) -> Result<San, Fault> {
+pub(super) fn san(text: &str) -> Result<San, Fault> {
     let bad = |help: &str| {
         Fault::new("bad_san", format!("`{}` is not a name of a certificate", shown(text))).help(help)
     };

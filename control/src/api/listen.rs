@@ -11,7 +11,7 @@ use ekiden_config::model::Address;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// A bound socket. A unix socket's file goes away with it.
-pub(super) struct Listening {
+pub(crate) struct Listening {
     address: Address,
     socket: Socket,
 }
@@ -22,7 +22,7 @@ enum Socket {
 }
 
 /// An accepted connection.
-pub(super) enum Accepting {
+pub(crate) enum Accepting {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a unix socket.
@@ -31,7 +31,7 @@ pub(super) enum Accepting {
 
 impl Listening {
     /// Binds. A unix socket left behind by a dead process is replaced; one that answers is busy.
-    pub(super) fn bind(address: &Address) -> io::Result<Self> {
+    pub(crate) fn bind(address: &Address) -> io::Result<Self> {
         match address {
             Address::Tcp(wanted) => {
                 let listener = std::net::TcpListener::bind(wanted)?;
@@ -49,12 +49,12 @@ impl Listening {
     }
 
     /// The real address.
-    pub(super) fn address(&self) -> &Address {
+    pub(crate) fn address(&self) -> &Address {
         &self.address
     }
 
     /// The next connection. Safe to drop and call again.
-    pub(super) async fn accept(&mut self) -> io::Result<Accepting> {
+    pub(crate) async fn accept(&mut self) -> io::Result<Accepting> {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;

@@ -45,6 +45,11 @@ pub(super) async fn delete(api: &Api, ask: &Ask) -> Answer {
 
 async fn change(api: &Api, ask: &Ask, new: Option<MaintenanceWords>) -> Answer {
     let app = known(api, ask)?;
+    if api.fleet.is_some() && new.is_some() {
+        // Apps travel to routers as documents, and this is a word of control's.
+        let detail = "routers that are elsewhere are not told of maintenance; give the app a route that answers 503 instead";
+        return Err(Problem::new(409, "not_for_fleets", detail));
+    }
     let store = api.store.as_ref().ok_or_else(not_durable)?;
     let key = maintenance_key(&app);
     let writes = vec![match &new {

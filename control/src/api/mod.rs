@@ -9,10 +9,11 @@ mod body;
 mod bounds;
 mod dynos;
 mod entrance;
+mod fleet;
 mod guard;
 mod idempotency;
 mod limits;
-mod listen;
+pub(crate) mod listen;
 mod maintenance;
 mod openapi;
 mod operations;
@@ -43,6 +44,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
 use crate::dynos::Board;
+use crate::fleet::Fleet;
 use crate::plane::{AppsChange, Look, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
 use crate::store::Store;
@@ -124,6 +126,8 @@ pub(crate) struct Api {
     pub(crate) audit: Audit,
     /// True when control ends.
     pub(crate) stopped: Receiver<bool>,
+    /// Routers that are elsewhere; none where the data path is in this process.
+    pub(crate) fleet: Option<Fleet>,
     /// How often one may ask.
     pub(crate) rates: Rates,
     /// What was answered to requests with a key.
@@ -154,12 +158,14 @@ pub(crate) struct Doors {
     pub(crate) board: Option<Board>,
     /// True when control ends.
     pub(crate) stopped: Receiver<bool>,
+    /// Routers that are elsewhere.
+    pub(crate) fleet: Option<Fleet>,
 }
 
 impl Api {
     /// The API over these doors; the audit log goes to the run directory.
     pub(crate) fn new(doors: Doors, run_dir: Option<&Path>) -> Self {
-        let Doors { mutations, changes, looks, reloads, view, inspect, status, store, board, stopped } =
+        let Doors { mutations, changes, looks, reloads, view, inspect, status, store, board, stopped, fleet } =
             doors;
         Self {
             mutations,
@@ -172,6 +178,7 @@ impl Api {
             store,
             board,
             stopped,
+            fleet,
             audit: Audit::start(run_dir),
             rates: Rates::default(),
             idempotency: Idempotency::default(),

@@ -199,6 +199,17 @@ fn schemas() -> Value {
         })),
         "Formation": object(json!({ "app": text, "processes": map })),
         "Maintenance": object(json!({ "app": text, "on": flag, "page": maybe_text, "generation": maybe_number })),
+        "Routers": {
+            "allOf": [page("routers", reference("Router")), object(json!({
+                "generation": number, "term": number, "connected": number, "behind": number,
+            }))],
+        },
+        "Router": object(json!({
+            "name": text, "connected": flag, "since_unix_ms": number, "address": text, "identity": maybe_text,
+            "software": text, "generation": maybe_number, "generation_since_unix_ms": maybe_number,
+            "began_with": { "enum": ["snapshot", "delta"] }, "links": number, "refused": list,
+            "refusing_connects": map, "last_error": maybe_text,
+        })),
         "Hosts": page("hosts", object(json!({ "host": text, "app": text }))),
         "Event": object(json!({ "type": { "enum": ["put", "delete", "bookmark", "gone"] }, "revision": number })),
         "Audit": object(

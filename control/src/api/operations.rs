@@ -44,6 +44,7 @@ pub(super) enum What {
     DeleteMaintenance,
     Apply,
     Hosts,
+    Routers,
     Watch,
     Audit,
     OpenApi,
@@ -426,6 +427,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..change("POST", "/v1/apply", What::Apply, Body::File, "Applies a whole file of apps in one change.")
     },
     list("/v1/hosts", What::Hosts, "Who owns which host.", "Hosts"),
+    list(
+        "/v1/routers",
+        What::Routers,
+        "The routers of `ekiden control`: which has which generation, since when, and what it refuses. Empty elsewhere.",
+        "Routers",
+    ),
     Operation {
         query: &[FROM],
         bad: &[404, 410],

@@ -15,8 +15,8 @@ use crate::plane::verdict;
 use crate::problem::Problem;
 use crate::store::Revision;
 
-/// How long a mutation waits for all workers before it answers 202.
-const APPLY_WAIT: Duration = Duration::from_millis(1500);
+/// How long a mutation waits for all workers, of all routers that are connected, before it answers 202.
+pub(super) const APPLY_WAIT: Duration = Duration::from_millis(1500);
 
 /// A document.
 #[derive(Debug, Clone)]
@@ -98,7 +98,9 @@ impl Part {
 pub(super) async fn applied(api: &Api, ticket: &Ticket, parts: &[Part], mut more: Value) -> Answer {
     let ended = timeout(APPLY_WAIT, verdict(ticket)).await;
     let mut with = |generation: Option<Generation>, pending: bool| {
+        let spread = generation.and_then(|generation| super::fleet::spread(api, generation.0));
         if let Some(members) = more.as_object_mut() {
+            members.extend(spread.map(|spread| ("routers".to_owned(), spread)));
             members.insert("generation".to_owned(), json!(generation.map(|generation| generation.0)));
             if pending {
                 members.insert("pending".to_owned(), json!(true));

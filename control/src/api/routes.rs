@@ -22,7 +22,7 @@ use super::reply::{Answer, Part, Reply, applied, gone};
 use super::request::Ask;
 use super::watch::ApiBody;
 use super::who::Role;
-use super::{Api, ApiSettings, apps, body, dynos, guard, maintenance, openapi, records, views, watch};
+use super::{Api, ApiSettings, apps, body, dynos, fleet, guard, maintenance, openapi, records, views, watch};
 use crate::clock::unix_ms;
 use crate::overlay::Key;
 use crate::plane::{Change, IfMatch, Mutation, as_json};
@@ -222,6 +222,11 @@ async fn once(api: &Arc<Api>, operation: &'static Operation, ask: Ask, target: &
 }
 
 async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
+    let link = api.status.read();
+    if link.link.remote && operation.what != What::Reload {
+        let detail = format!("this router takes its apps from control; ask there ({})", link.link.control);
+        return Err(Problem::new(409, "asks_control", detail));
+    }
     match operation.what {
         What::Reload => reload(api).await,
         What::PutApp => apps::put(api, ask).await,
@@ -261,6 +266,7 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
         | What::Formation
         | What::Maintenance
         | What::Hosts
+        | What::Routers
         | What::Watch
         | What::Audit
         | What::OpenApi => Err(not_so(operation)),
@@ -289,6 +295,7 @@ async fn look(api: Arc<Api>, operation: &'static Operation, ask: Ask) -> Answer 
         What::Formation => records::formation(&api, &ask),
         What::Maintenance => maintenance::one(&api, &ask),
         What::Hosts => records::hosts(&api, &ask),
+        What::Routers => fleet::routers(&api, &ask),
         What::Audit => Ok(Reply::ok(api.audit.recent())),
         What::OpenApi => Ok(Reply::ok(openapi::document())),
         What::Reload

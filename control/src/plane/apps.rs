@@ -298,7 +298,8 @@ impl Job {
 
     fn build(&self) -> Result<Good, Problem> {
         let Job { before, apps, .. } = self;
-        let around = Around { before: Some(before), hosts: &before.built.hosts, api: apps };
+        let alone = before.alone;
+        let around = Around { before: Some(before), hosts: &before.built.hosts, api: apps, alone };
         // What the disk has may have become unusable as a whole since: then what is in force counts.
         let accepted = accept(Arc::clone(&self.sources), around)
             .or_else(|_| accept(Arc::clone(&before.sources), around))

@@ -87,6 +87,8 @@ pub(crate) struct Plane {
     pub(crate) clusters_of: BTreeMap<Arc<str>, BTreeSet<ClusterKey>>,
     pub(crate) own: Own,
     pub(crate) publisher: Box<dyn Publisher>,
+    /// What the publisher was told last, when it wants words.
+    pub(crate) words: BTreeMap<AppName, Arc<str>>,
     /// Follows the newest publish.
     pub(crate) ticket: Ticket,
     /// None when the run directory cannot be used: then no mutation can be made durable.
@@ -179,6 +181,7 @@ impl Plane {
         }
         // The files may have changed while nobody looked.
         self.prune_marks();
+        self.tell_words();
         if !self.settle_all() {
             // An empty table is published too: the router waits for a first one.
             self.publish_always();

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use ekiden_config::doors::{Ticket, Verdict};
+use ekiden_config::document::app_document;
+use ekiden_config::doors::{Ticket, Verdict, Written};
 use ekiden_config::model::{Address, App, Cluster, Model};
 use ekiden_config::names::{AppName, ClusterName};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -63,7 +65,8 @@ impl ViewCell {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn replace(&self, view: View) {
+    /// Puts another one there.
+    pub(crate) fn replace(&self, view: View) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
     }
 }
@@ -235,6 +238,32 @@ impl Plane {
             status.api_endpoints = self.overlay.endpoint_count();
             status.drain_marks = self.overlay.mark_count();
         });
+    }
+
+    /// Tells a publisher that hands Models on as words what the apps of the next one are made of; whether that differs.
+    pub(super) fn tell_words(&mut self) -> bool {
+        if !self.publisher.wants_words() {
+            return false;
+        }
+        let accepted = Arc::clone(&self.accepted);
+        let mut words = BTreeMap::new();
+        for name in accepted.built.model.apps.keys() {
+            if accepted.refused.contains(name)
+                && let Some(text) = self.words.get(name)
+            {
+                words.insert(name.clone(), Arc::clone(text));
+                continue;
+            }
+            let source = match self.apps.get(name) {
+                Some(app) => Some(&app.source),
+                None if *name == AppName::default_app() => Some(&accepted.sources.main),
+                None => accepted.sources.app(name),
+            };
+            let document = source.and_then(app_document).filter(|document| *document != json!({}));
+            words.extend(document.map(|document| (name.clone(), Arc::from(document.to_string()))));
+        }
+        self.words = words;
+        self.publisher.written(Written { apps: self.words.clone(), hosts: accepted.built.hosts.clone() })
     }
 
     /// Hands what is in force to the writer of the last good table.

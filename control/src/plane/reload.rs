@@ -40,7 +40,8 @@ impl Plane {
         let api = Arc::clone(&self.apps);
         let tried = if forced { None } else { self.tried.clone() };
         spawn_blocking(move || {
-            let around = Around { before: Some(&before), hosts: &before.built.hosts, api: &api };
+            let alone = before.alone;
+            let around = Around { before: Some(&before), hosts: &before.built.hosts, api: &api, alone };
             Built::Files(Box::new(attempt((&file, text.as_deref()), around, tried.as_deref())))
         })
     }
@@ -104,7 +105,12 @@ impl Plane {
         self.accepted = Arc::new(accepted);
         self.index_names();
         self.prune_marks();
-        self.settle_all()
+        let rewritten = self.tell_words();
+        let changed = self.settle_all();
+        if rewritten && !changed {
+            self.publish_always();
+        }
+        changed || rewritten
     }
 
     /// The process file is not taken: what serves goes on, loudly.

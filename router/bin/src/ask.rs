@@ -172,6 +172,13 @@ fn changed_text(answer: &Value) -> String {
             None => text.push_str(&format!("{app} is deleted\n")),
         }
     }
+    if let Some(routers) = answer["routers"].as_object() {
+        text.push_str(&format!("{} of {} routers have it\n", routers["have"], routers["of"]));
+        for one in routers["refused"].as_array().into_iter().flatten() {
+            let (router, part) = (word(one, "router"), word(one, "part"));
+            text.push_str(&format!("refused by {router}: {part}: {}\n", word(one, "reason")));
+        }
+    }
     if answer["pending"] == true {
         text.push_str("pending: not every worker has it yet\n");
     }
@@ -241,8 +248,26 @@ pub(crate) fn get(arguments: &Get) -> ExitCode {
     let answer = ask(&arguments.server, get_of(format!("/v1/{path}")));
     end(&arguments.server, answer, |value| match value["apps"].as_array() {
         Some(apps) if path == "apps" => apps_text(apps),
+        _ if path == "routers" => routers_text(value),
         _ => format!("{value:#}\n"),
     })
+}
+
+/// The fleet view for people.
+fn routers_text(view: &Value) -> String {
+    let mut lines = vec![["ROUTER", "LINK", "GENERATION", "REFUSES"].map(str::to_owned)];
+    for router in view["routers"].as_array().into_iter().flatten() {
+        let refused = router["refused"].as_array().into_iter().flatten();
+        let refused: Vec<String> =
+            refused.map(|one| format!("{} ({})", word(one, "part"), word(one, "reason"))).collect();
+        lines.push([
+            word(router, "name").to_owned(),
+            if router["connected"] == true { "connected".to_owned() } else { "gone".to_owned() },
+            router["generation"].as_u64().map_or("-".to_owned(), |generation| generation.to_string()),
+            if refused.is_empty() { "nothing".to_owned() } else { refused.join("; ") },
+        ]);
+    }
+    table(&lines)
 }
 
 fn apps_text(apps: &[Value]) -> String {

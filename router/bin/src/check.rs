@@ -7,12 +7,17 @@ use ekiden_config::model::Model;
 use ekiden_config::{Diagnostic, Severity, Source};
 use ekiden_router::tls::FileFault;
 
-use crate::cli::{Check, Format};
+use crate::cli::{Check, Format, Serving};
 use crate::exit;
 
 /// Checks a configuration. Findings go to standard output, so that they can be piped.
 pub(crate) fn check(arguments: &Check) -> ExitCode {
-    let (findings, summary) = match ekiden_control::check(&arguments.file) {
+    let checked = match arguments.command {
+        Serving::Run => ekiden_control::check(&arguments.file),
+        Serving::Control => ekiden_control::check_control(&arguments.file),
+        Serving::Router => ekiden_control::check_router(&arguments.file),
+    };
+    let (findings, summary) = match checked {
         Ok(built) => {
             let (routes, endpoints) = (built.model.route_count(), built.model.endpoint_count());
             let summary = [

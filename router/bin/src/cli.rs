@@ -1,6 +1,7 @@
 //! The command line: commands, flags, help and examples.
 
 mod asking;
+mod fleet;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ pub(crate) use asking::{
     Apply, Deploy, Diff, Drain, Get, Maintenance, Releases, Rollback, Scale, Server, Set, Switch, Versions,
     What,
 };
+pub(crate) use fleet::{RunControl, RunRouter};
 
 /// An L7 router and service-mesh data plane.
 #[derive(Debug, Parser)]
@@ -38,6 +40,12 @@ pub(crate) enum Command {
     /// Serve a configuration until told to stop
     #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
+    /// Run control without a data path, for routers elsewhere
+    #[command(after_help = fleet::CONTROL_EXAMPLES)]
+    Control(RunControl),
+    /// Serve what control elsewhere says
+    #[command(after_help = fleet::ROUTER_EXAMPLES)]
+    Router(RunRouter),
     /// Check a configuration and print every error
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
@@ -172,6 +180,7 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   ekiden check ekiden.toml
   ekiden check ekiden.toml --format json | jq .
+  ekiden check control.toml --for control
 
 Exits with 0 when the configuration can be served, with 1 when not.";
 
@@ -182,6 +191,20 @@ pub(crate) struct Check {
     /// How findings are printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+    /// The command that the file is for
+    #[arg(long = "for", value_name = "COMMAND", value_enum, default_value_t = Serving::Run)]
+    pub command: Serving,
+}
+
+/// A command that serves a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Serving {
+    /// Both planes
+    Run,
+    /// Control for routers elsewhere
+    Control,
+    /// A router of a control elsewhere
+    Router,
 }
 
 const RING_EXAMPLES: &str = "\

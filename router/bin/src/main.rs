@@ -9,6 +9,7 @@ mod demo;
 mod deploy;
 mod descriptors;
 mod exit;
+mod fleet;
 mod logging;
 mod procfile;
 mod ring;
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Control(arguments) => fleet::control(&arguments),
+        Command::Router(arguments) => fleet::router(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Ring(arguments) => ring::ring(&arguments),
         Command::Apply(arguments) => ask::apply(&arguments),

@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &Run) -> ExitCode {
     serve(running, (runtime, signals), grace, timeout)
 }
 
-fn listen_to_signals() -> io::Result<(Runtime, Signals)> {
+pub(crate) fn listen_to_signals() -> io::Result<(Runtime, Signals)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
     Ok((runtime, signals))
@@ -94,11 +94,6 @@ fn announcement(loaded: &Loaded) -> String {
     for listener in model.listeners.values() {
         lines.push(format!("  listener {:<12} {}", listener.name.as_str(), listener.address));
     }
-    let shown = |address: &Option<ekiden_config::model::Address>| match address {
-        Some(ekiden_config::model::Address::Tcp(address)) => format!("http://{address}"),
-        Some(unix) => unix.to_string(),
-        None => "off".to_owned(),
-    };
     let settings = loaded.settings();
     lines.push(format!("  telemetry             {}  /metrics /readyz /livez", shown(&settings.telemetry)));
     lines.push(format!("  control               {}  /v1/table", shown(&settings.control)));
@@ -111,8 +106,17 @@ fn announcement(loaded: &Loaded) -> String {
     lines.join("\n")
 }
 
+/// An address as it may be opened.
+pub(crate) fn shown(address: &Option<ekiden_config::model::Address>) -> String {
+    match address {
+        Some(ekiden_config::model::Address::Tcp(address)) => format!("http://{address}"),
+        Some(unix) => unix.to_string(),
+        None => "off".to_owned(),
+    }
+}
+
 /// Tells the service manager; without one this does nothing.
-fn notify(states: &[NotifyState<'_>]) {
+pub(crate) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager could not be told");
     }
@@ -131,6 +135,22 @@ fn serve(
         router.reload_certificates();
         control.reload();
     }
+    end(router, (runtime, signals), grace, timeout, |interrupted| {
+        control.end_dynos(interrupted);
+        control.stop();
+        drop(telemetry);
+    });
+    ExitCode::SUCCESS
+}
+
+/// Ends the data path in order: announce, drain, then what stands above it, then the workers.
+pub(crate) fn end(
+    router: ekiden_router::Router,
+    (runtime, mut signals): (Runtime, Signals),
+    grace: Duration,
+    timeout: Duration,
+    stop_above: impl FnOnce(&dyn Fn() -> bool),
+) {
     tracing::info!("ending: finishing what is in flight");
     notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
     router.announce_drain();
@@ -149,9 +169,6 @@ fn serve(
     if !router.await_idle(timeout, interrupted) && router.connections() > 0 {
         tracing::warn!(connections = router.connections(), "ending with requests in flight");
     }
-    control.end_dynos(interrupted);
-    control.stop();
-    drop(telemetry);
+    stop_above(&interrupted);
     router.stop();
-    ExitCode::SUCCESS
 }

@@ -1,12 +1,14 @@
 //! Joins the planes: a router, control above it, telemetry beside it. Shared by `run` and `demo`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ekiden_config::doors::Verdict;
-use ekiden_control::{Control, DynoCounts, Loaded, StartError};
+use ekiden_config::doors::{Ticket, Verdict};
+use ekiden_config::model::Process;
+use ekiden_control::{Control, DynoCounts, Loaded, StartError, StatusReader};
 use ekiden_router::aside;
 use ekiden_router::listen::Inherited;
 use ekiden_router::telemetry::Telemetry;
@@ -36,14 +38,49 @@ pub(crate) struct Failed {
     pub code: ExitCode,
 }
 
-fn failed(reason: impl Into<String>, code: ExitCode) -> Failed {
+pub(crate) fn failed(reason: impl Into<String>, code: ExitCode) -> Failed {
     Failed { reason: reason.into(), code }
 }
 
 /// Starts everything and waits until the first table serves.
 pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) -> Result<Running, Failed> {
-    let process = loaded.process().clone();
-    let base_dir = loaded.base_dir().to_owned();
+    let router = launch(loaded.process(), loaded.base_dir().to_owned(), workers, inherited)?;
+    // Dynos do not give way: they inherit what the thread has that forks them.
+    let mut loaded = loaded;
+    loaded
+        .start_dyno_thread()
+        .map_err(|error| failed(format!("no thread for dynos: {error}"), exit::system()))?;
+    // Control and telemetry are started from here and give way too.
+    aside::give_way();
+    router.set_own_addresses(loaded.own_addresses());
+    let with_dynos = loaded.has_procfile();
+    let telemetry_address = loaded.settings().telemetry.clone();
+    let Some(publisher) = router.publisher() else {
+        return Err(failed("the router gave no publisher", exit::system()));
+    };
+    let started = Control::start(loaded, Box::new(publisher), router.inspect(), router.observations());
+    let control = started.map_err(not_started)?;
+    first_table(control.first())?;
+    let reader = control.status_reader();
+    let last_ok = AtomicU64::new(0);
+    let dyno_counts = control.dyno_counts();
+    let status =
+        move || ControlStatus { dynos: with_dynos.then(|| meters(dyno_counts())), ..told(&reader, &last_ok) };
+    let telemetry = telemetry_address
+        .map(|address| router.serve_telemetry(address, status))
+        .transpose()
+        .map_err(|error| failed(format!("telemetry could not start: {error}"), exit::system()))?;
+    Ok(Running { router, control, telemetry })
+}
+
+/// Starts the data path. Who calls it gives way to its workers then, with all that it starts.
+pub(crate) fn launch(
+    process: &Process,
+    base_dir: PathBuf,
+    workers: Option<u16>,
+    inherited: Inherited,
+) -> Result<Router, Failed> {
+    let process = process.clone();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = workers.or(process.workers).map_or(cores, usize::from);
     let router = Router::start(Options {
@@ -59,28 +96,22 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
         }),
     })
     .map_err(|error| failed(format!("the router could not start: {error}"), exit::system()))?;
-    // Dynos do not give way: they inherit what the thread has that forks them.
-    let mut loaded = loaded;
-    loaded
-        .start_dyno_thread()
-        .map_err(|error| failed(format!("no thread for dynos: {error}"), exit::system()))?;
-    // Control and telemetry are started from here and give way too.
-    aside::give_way();
-    router.set_own_addresses(loaded.own_addresses());
-    let with_dynos = loaded.has_procfile();
-    let telemetry_address = loaded.settings().telemetry.clone();
-    let Some(publisher) = router.publisher() else {
-        return Err(failed("the router gave no publisher", exit::system()));
+    Ok(router)
+}
+
+/// Why control did not start, and how the process ends.
+pub(crate) fn not_started(error: StartError) -> Failed {
+    let code = match &error {
+        StartError::InUse(_) => exit::run_dir(),
+        StartError::NoThread(_) => exit::system(),
+        StartError::Link(_) => exit::invalid(),
     };
-    let started = Control::start(loaded, Box::new(publisher), router.inspect(), router.observations());
-    let control = started.map_err(|error| {
-        let code = match &error {
-            StartError::InUse(_) => exit::run_dir(),
-            StartError::NoThread(_) => exit::system(),
-        };
-        failed(error.to_string(), code)
-    })?;
-    match control.first().wait(FIRST_TABLE) {
+    failed(error.to_string(), code)
+}
+
+/// Waits until the first table serves, whole where a start depends on it.
+pub(crate) fn first_table(ticket: &Ticket) -> Result<(), Failed> {
+    match ticket.wait(FIRST_TABLE) {
         Some(Verdict::Applied { refused, .. }) => {
             for (kind, code) in [("certificates:", exit::invalid()), ("listener:", exit::address())] {
                 let reasons: Vec<String> = refused
@@ -96,32 +127,23 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
         Some(Verdict::Rejected { reason }) => return Err(failed(reason, exit::system())),
         None => return Err(failed("the workers did not take the first table within 10 s", exit::system())),
     }
-    let status = told(&control, with_dynos);
-    let telemetry = telemetry_address
-        .map(|address| router.serve_telemetry(address, status))
-        .transpose()
-        .map_err(|error| failed(format!("telemetry could not start: {error}"), exit::system()))?;
-    Ok(Running { router, control, telemetry })
+    Ok(())
 }
 
-/// What control tells of itself at each scrape.
-fn told(control: &Control, with_dynos: bool) -> impl Fn() -> ControlStatus + Send + Sync + 'static {
-    let reader = control.status_reader();
-    let last_ok = AtomicU64::new(0);
-    let dyno_counts = control.dyno_counts();
-    move || {
-        let status = reader.read();
-        if let Some(reload) = status.last_reload.as_ref().filter(|reload| reload.ok) {
-            last_ok.store(reload.unix_ms, Ordering::Relaxed);
-        }
-        let stopped = || (!status.running).then(|| "control has stopped; see the log".to_owned());
-        ControlStatus {
-            stale: status.stale_reason.clone().or_else(stopped),
-            reloads_ok: status.reloads.accepted,
-            reloads_failed: status.reloads.partial + status.reloads.refused,
-            last_reload_unix_ms: last_ok.load(Ordering::Relaxed),
-            dynos: with_dynos.then(|| meters(dyno_counts())),
-        }
+/// What telemetry is told of control.
+pub(crate) fn told(reader: &StatusReader, last_ok: &AtomicU64) -> ControlStatus {
+    let status = reader.read();
+    if let Some(reload) = status.last_reload.as_ref().filter(|reload| reload.ok) {
+        last_ok.store(reload.unix_ms, Ordering::Relaxed);
+    }
+    let stopped = || (!status.running).then(|| "control has stopped; see the log".to_owned());
+    ControlStatus {
+        stale: status.stale_reason.clone().or_else(stopped),
+        reloads_ok: status.reloads.accepted,
+        reloads_failed: status.reloads.partial + status.reloads.refused,
+        last_reload_unix_ms: last_ok.load(Ordering::Relaxed),
+        dynos: None,
+        more: Vec::new(),
     }
 }
 

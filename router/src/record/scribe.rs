@@ -169,6 +169,13 @@ impl Scribe {
     }
 }
 
+impl Default for LogMeters {
+    /// Of a process that serves no request.
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
 impl LogMeters {
     fn new(dropped: Vec<Arc<AtomicU64>>) -> Self {
         Self { dropped, lines: AtomicU64::new(0), lost: AtomicU64::new(0), errors: AtomicU64::new(0) }

@@ -14,7 +14,7 @@ use ekiden_core::table::Table;
 
 use super::family::{self, Family};
 use super::{
-    State, connection_limits, dynos, grpc, http2, limits, overload, process, publishing, readiness,
+    State, connection_limits, dynos, grpc, http2, limits, outside, overload, process, publishing, readiness,
     resilience, shards, stores, tls,
 };
 
@@ -47,6 +47,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     let status = state.sources.status.status();
     families.extend(publishing::table(&status));
     families.extend(status.dynos.iter().flat_map(dynos::dynos));
+    families.extend(outside::families(max, &status.more));
     families.extend(publishing::log(&state.sources.log));
     families.extend(process::families());
     families.push(left_out(state, &families));

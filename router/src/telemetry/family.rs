@@ -85,6 +85,16 @@ impl Family {
 
     /// Adds a histogram; microseconds become seconds.
     pub(super) fn histogram(&mut self, pairs: &Labels<'_>, snapshot: &HistogramSnapshot) {
+        self.durations(pairs, (&BOUNDS_US, &snapshot.buckets), (snapshot.count(), snapshot.sum_us));
+    }
+
+    /// As [`Family::histogram`], of other bounds, with the count and the sum.
+    pub(super) fn durations(
+        &mut self,
+        pairs: &Labels<'_>,
+        (bounds_us, buckets): (&[u64], &[u64]),
+        (count, sum_us): (u64, u64),
+    ) {
         self.push(pairs, |metric| {
             let mut sum = 0u64;
             let bucket = |(bound, count): (&u64, &u64)| {
@@ -94,11 +104,11 @@ impl Family {
                 bucket.set_cumulative_count(sum);
                 bucket
             };
-            let buckets = BOUNDS_US.iter().zip(&snapshot.buckets).map(bucket).collect();
+            let buckets = bounds_us.iter().zip(buckets).map(bucket).collect();
             let mut histogram = Histogram::default();
             histogram.set_bucket(buckets);
-            histogram.set_sample_count(snapshot.count());
-            histogram.set_sample_sum(snapshot.sum_us as f64 / 1e6);
+            histogram.set_sample_count(count);
+            histogram.set_sample_sum(sum_us as f64 / 1e6);
             metric.set_histogram(histogram);
         });
     }

@@ -13,6 +13,7 @@ use ekiden_core::table::Table;
 use crate::record::LogMeters;
 use crate::tls::{CertificateState, IdentityState};
 
+mod alone;
 mod collect;
 mod connection_limits;
 mod dynos;
@@ -21,6 +22,7 @@ mod grpc;
 mod health;
 mod http2;
 mod limits;
+mod outside;
 mod overload;
 mod process;
 mod publishing;
@@ -33,6 +35,7 @@ mod stores;
 mod tests;
 mod tls;
 
+pub use alone::serve_alone;
 pub use dynos::DynoMeters;
 pub use health::{BEAT_MAX, FIRST_CHECKS_MAX};
 pub use server::Telemetry;
@@ -64,6 +67,32 @@ pub struct Status {
     pub dynos: Option<DynoMeters>,
     /// Workers that have not taken the newest generation within the time they have for it.
     pub pending_workers: Vec<usize>,
+    /// Metrics of control's, which this crate does not know.
+    pub more: Vec<Meter>,
+}
+
+/// A metric that is told from outside: one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Meter {
+    /// Its name; samples of one name stand together.
+    pub name: &'static str,
+    /// What it is.
+    pub help: &'static str,
+    /// Label names with their values. Bounded by who tells it.
+    pub labels: Vec<(&'static str, String)>,
+    /// Its value.
+    pub value: Reading,
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// Of a counter.
+    Count(u64),
+    /// Of a gauge.
+    Level(f64),
+    /// Of a histogram of durations in microseconds: upper bounds, counts of each bucket (one more than bounds), and the sum.
+    Durations(&'static [u64], Vec<u64>, u64),
 }
 
 /// Tells the state of publishing. Called on the telemetry thread, once a scrape; may lock, must not wait.

@@ -75,6 +75,7 @@ Examples:
   ekiden get apps
   ekiden get apps/shop
   ekiden get apps/shop/clusters/web/endpoints
+  ekiden get routers                     of `ekiden control`: which router has what
   ekiden get status";
 
 /// Arguments of `get`.

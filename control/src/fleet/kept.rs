@@ -1,0 +1,320 @@
+//! The last good table of a router: its process file, the objects of the highest generation, and the documents that serve in place
+//! of refused ones. Enough to serve again without control.
+//!
+//! One file of lines, replaced atomically, written at most once a second and never awaited; its last line says that it is whole.
+//! Usable only for the process file it was made with.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ekiden_config::names::AppName;
+use ekiden_config::{Format, Source};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::dial::Have;
+use super::table::{Objects, Touched};
+use super::wire::{APPS, HOSTS, endpoint_key, endpoint_value, object};
+use crate::clock::unix_ms;
+use crate::files;
+use crate::status::StatusCell;
+
+/// File name inside the run directory.
+const NAME: &str = "fleet.jsonl";
+/// Version of the file's shape; another version is not read.
+const VERSION: u32 = 1;
+/// Shortest time between two writes.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// Time before a failed write is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(10);
+
+/// What is kept.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    /// The process file it served with.
+    pub(super) main: Option<Source>,
+    /// What control had said.
+    pub(super) objects: Arc<Objects>,
+    /// Documents that served in place of refused ones.
+    pub(super) in_force: BTreeMap<AppName, Arc<str>>,
+    /// Their term and generation.
+    pub(super) have: Have,
+    /// When control had last been heard, in milliseconds since the Unix epoch.
+    pub(super) heard_unix_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    version: u32,
+    path: String,
+    term: u64,
+    generation: u64,
+    heard_unix_ms: u64,
+    file: String,
+    format: String,
+    text: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Head(Head),
+    Object(String, Value),
+    InForce(String, String),
+    End { lines: u64, crc32: u32 },
+}
+
+fn push(out: &mut Vec<u8>, line: &Line) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.push(b'\n');
+    Ok(())
+}
+
+impl Kept {
+    fn bytes(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        let empty = Source { file: String::new(), text: String::new(), format: Format::Toml };
+        let main = self.main.as_ref().unwrap_or(&empty);
+        let format = match main.format {
+            Format::Toml => "toml",
+            Format::Yaml => "yaml",
+            Format::Json => "json",
+        };
+        let head = Head {
+            version: VERSION,
+            path: path.to_string_lossy().into_owned(),
+            term: self.have.term,
+            generation: self.have.generation,
+            heard_unix_ms: self.heard_unix_ms,
+            file: main.file.clone(),
+            format: format.to_owned(),
+            text: main.text.clone(),
+        };
+        let (mut out, mut lines) = (Vec::new(), 0);
+        let mut add = |line: Line| {
+            lines += 1;
+            push(&mut out, &line)
+        };
+        add(Line::Head(head))?;
+        for (name, text) in &self.objects.apps {
+            add(Line::Object(format!("{APPS}{name}"), serde_json::from_str(text)?))?;
+        }
+        for (host, app) in &self.objects.hosts {
+            add(Line::Object(format!("{HOSTS}{host}"), Value::from(app.as_str())))?;
+        }
+        for (place, all) in &self.objects.endpoints {
+            for (id, endpoint) in all {
+                let key = endpoint_key(&place.app, &place.cluster, id);
+                add(Line::Object(key, endpoint_value(endpoint)))?;
+            }
+        }
+        for (name, text) in &self.in_force {
+            if self.objects.apps.get(name) != Some(text) {
+                add(Line::InForce(name.to_string(), text.to_string()))?;
+            }
+        }
+        let crc32 = crc32fast::hash(&out);
+        push(&mut out, &Line::End { lines, crc32 })?;
+        Ok(out)
+    }
+
+    /// Reads the last good table of a run directory. `None`: there is none made with this process file; the error says why one that
+    /// is there cannot be used. Blocking.
+    pub(super) fn read(dir: &Path, path: &Path) -> Result<Option<Self>, String> {
+        let file = dir.join(NAME);
+        let bytes = match std::fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("{}: {error}", file.display())),
+        };
+        Self::parse(&bytes, path).map_err(|error| format!("{}: {error}", file.display()))
+    }
+
+    fn parse(bytes: &[u8], path: &Path) -> Result<Option<Self>, String> {
+        let text = |error: serde_json::Error| error.to_string();
+        let body = bytes.strip_suffix(b"\n").ok_or("it is torn")?;
+        let last = body.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let (told, end) = body.split_at(last);
+        let Line::End { lines, crc32 } = serde_json::from_slice(end).map_err(text)? else {
+            return Err("it is torn".to_owned());
+        };
+        if crc32 != crc32fast::hash(told) {
+            return Err("its checksum is wrong".to_owned());
+        }
+        let (mut kept, mut count, mut touched) = (Self::default(), 0, Touched::default());
+        let mut objects = Objects::default();
+        let mut ours = false;
+        for line in told.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            count += 1;
+            match serde_json::from_slice(line).map_err(text)? {
+                Line::Head(head) => {
+                    if head.version != VERSION {
+                        return Err(format!("it has the unknown version {}", head.version));
+                    }
+                    ours = head.path == path.to_string_lossy();
+                    kept.have = Have { term: head.term, generation: head.generation };
+                    kept.heard_unix_ms = head.heard_unix_ms;
+                    let format = match head.format.as_str() {
+                        "yaml" => Format::Yaml,
+                        "json" => Format::Json,
+                        _ => Format::Toml,
+                    };
+                    kept.main = Some(Source { file: head.file, text: head.text, format });
+                }
+                Line::Object(key, value) => objects.take(object(&key, Some(&value))?, &mut touched),
+                Line::InForce(name, text) => {
+                    let name = AppName::new(&name).map_err(|error| error.to_string())?;
+                    kept.in_force.insert(name, Arc::from(text));
+                }
+                Line::End { .. } => return Err("it ends twice".to_owned()),
+            }
+        }
+        if count != lines {
+            return Err(format!("{count} of {lines} lines are there"));
+        }
+        for (name, text) in &objects.apps {
+            kept.in_force.entry(name.clone()).or_insert_with(|| Arc::clone(text));
+        }
+        kept.objects = Arc::new(objects);
+        Ok(ours.then_some(kept))
+    }
+
+    /// The objects with the documents that are known to serve.
+    pub(super) fn good(&self) -> Objects {
+        Objects { apps: self.in_force.clone(), ..Objects::clone(&self.objects) }
+    }
+}
+
+/// Hands values to the writer when it has time for one: who holds one keeps the objects of the agent from being changed in place.
+#[derive(Debug, Clone)]
+pub(super) struct Keeper {
+    values: mpsc::Sender<Kept>,
+    is_free: Arc<AtomicBool>,
+}
+
+/// The writer's end of a [`Keeper`].
+#[derive(Debug)]
+pub(super) struct KeeperInlet {
+    values: mpsc::Receiver<Kept>,
+    is_free: Arc<AtomicBool>,
+}
+
+/// A keeper with its writer's end. Nothing is taken until the writer runs.
+pub(super) fn keeper() -> (Keeper, KeeperInlet) {
+    let (outlet, values) = mpsc::channel(2);
+    let is_free: Arc<AtomicBool> = Arc::default();
+    (Keeper { values: outlet, is_free: Arc::clone(&is_free) }, KeeperInlet { values, is_free })
+}
+
+impl Keeper {
+    /// Gives a value away if the writer has time, or at the end; whether it did.
+    pub(super) fn offer(&self, is_last: bool, value: impl FnOnce() -> Kept) -> bool {
+        (self.is_free.swap(false, Ordering::AcqRel) || is_last) && self.values.try_send(value()).is_ok()
+    }
+}
+
+/// Writes values, at most one a second; ends when the keeper is gone. Errors are loud in log and status and tried again.
+pub(super) async fn write_behind(dir: PathBuf, path: PathBuf, mut inlet: KeeperInlet, status: StatusCell) {
+    let mut next: Option<Kept> = None;
+    loop {
+        inlet.is_free.store(next.is_none(), Ordering::Release);
+        let value = match next.take() {
+            Some(value) => value,
+            None => match inlet.values.recv().await {
+                Some(value) => value,
+                None => return,
+            },
+        };
+        let begun = Instant::now();
+        let failed = !save(&dir, &path, value.clone(), &status).await;
+        let kept = failed.then_some(value);
+        // Of a large table no more than a twentieth of the time goes into writing.
+        let pause = if failed { RETRY_EVERY } else { WRITE_EVERY.max(begun.elapsed() * 20) };
+        tokio::select! {
+            () = sleep(pause) => next = kept,
+            newer = inlet.values.recv() => match newer {
+                Some(newer) => next = Some(newer),
+                None => return,
+            },
+        }
+    }
+}
+
+async fn save(dir: &Path, path: &Path, value: Kept, status: &StatusCell) -> bool {
+    let (file, path) = (dir.join(NAME), path.to_owned());
+    let written = tokio::task::spawn_blocking(move || {
+        value.bytes(&path).and_then(|bytes| files::replace(&file, &bytes))
+    });
+    let error = match written.await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(error) = &error {
+        tracing::error!(%error, dir = %dir.display(), "the last good table could not be saved");
+    }
+    let saved = error.is_none();
+    status.update(|status| {
+        if saved {
+            status.last_good_unix_ms = Some(unix_ms());
+        }
+        status.last_good_error = error;
+    });
+    saved
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn kept() -> Kept {
+        let (mut objects, mut touched) = (Objects::default(), Touched::default());
+        for (key, value) in [
+            ("app/shop", json!({ "route": [] })),
+            ("app/blog", json!({ "cluster": {} })),
+            ("host/a.example", json!("shop")),
+            ("endpoint/shop/web/x", json!({ "address": "127.0.0.1:1", "weight": 3, "owner": "api" })),
+        ] {
+            objects.take(object(key, Some(&value)).unwrap(), &mut touched);
+        }
+        let mut in_force = objects.apps.clone();
+        in_force.insert(AppName::new("blog").unwrap(), Arc::from("{\"before\":1}"));
+        Kept {
+            main: Some(Source { file: "r.yaml".to_owned(), text: "a: 1\n".to_owned(), format: Format::Yaml }),
+            objects: Arc::new(objects),
+            in_force,
+            have: Have { term: 7, generation: 9 },
+            heard_unix_ms: 5,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let (kept, path) = (kept(), Path::new("/etc/r.yaml"));
+        let bytes = kept.bytes(path).unwrap();
+        let back = Kept::parse(&bytes, path).unwrap().unwrap();
+        assert_eq!((&back.objects, &back.in_force), (&kept.objects, &kept.in_force));
+        assert_eq!((back.have, back.heard_unix_ms, back.main), (kept.have, 5, kept.main));
+        assert!(Kept::parse(&bytes, Path::new("/etc/other.yaml")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_damaged_file_is_not_read() {
+        let path = Path::new("/etc/r.yaml");
+        let bytes = kept().bytes(path).unwrap();
+        for cut in 0..bytes.len() {
+            assert!(Kept::parse(&bytes[..cut], path).is_err(), "cut at {cut}");
+        }
+        for at in (0..bytes.len()).step_by(7) {
+            let mut torn = bytes.clone();
+            torn[at] ^= 1;
+            assert!(Kept::parse(&torn, path).is_err(), "flipped at {at}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Every published object as the line that routers get, with the generation that changed it last: what a router lacks is what
+//! was changed after the generation it has.
+//!
+//! Pure. Objects that are gone leave a mark, so that a router that was away hears of it; of very many marks the oldest are
+//! forgotten, and who is older than those begins anew.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use hyper::body::Bytes;
+
+/// Marks of objects that are gone, at most.
+const GONE_MAX: usize = 100_000;
+
+/// Where a reader stands: behind this object of this generation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Cursor {
+    generation: u64,
+    key: Option<Arc<str>>,
+}
+
+impl Cursor {
+    /// Behind everything of a generation; 0 is before the first.
+    pub(super) fn behind(generation: u64) -> Self {
+        Self { generation, key: None }
+    }
+}
+
+/// Some lines for a reader.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    /// Lines with their ends.
+    pub(super) lines: Vec<Bytes>,
+    /// The reader has everything of this generation then.
+    pub(super) whole: Option<u64>,
+}
+
+/// What is published.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    generation: u64,
+    /// The generation of each object, and whether it is gone.
+    objects: HashMap<Arc<str>, (u64, bool)>,
+    /// Lines in the order of their generations.
+    lines: BTreeMap<(u64, Arc<str>), Bytes>,
+    gone: BTreeSet<(u64, Arc<str>)>,
+    /// Marks up to this generation may have been forgotten.
+    forgotten: u64,
+}
+
+impl Ledger {
+    /// The newest generation.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Begins a generation; what is set from here on is of it.
+    pub(super) fn advance(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
+
+    /// The number of objects that are there.
+    pub(super) fn len(&self) -> usize {
+        self.lines.len() - self.gone.len()
+    }
+
+    /// Puts an object. One that is the same already is left as it is.
+    pub(super) fn put(&mut self, key: &str, line: Bytes) {
+        if let Some((name, (generation, false))) = self.objects.get_key_value(key)
+            && self.lines.get(&(*generation, Arc::clone(name))) == Some(&line)
+        {
+            return;
+        }
+        self.set(key, line, false);
+    }
+
+    /// Takes an object away; `line` says so. Nothing happens when there is none.
+    pub(super) fn drop(&mut self, key: &str, line: Bytes) {
+        if matches!(self.objects.get(key), Some((_, false))) {
+            self.set(key, line, true);
+        }
+    }
+
+    fn set(&mut self, key: &str, line: Bytes, gone: bool) {
+        let name = match self.objects.remove_entry(key) {
+            Some((name, (generation, was_gone))) => {
+                let old = (generation, Arc::clone(&name));
+                self.lines.remove(&old);
+                if was_gone {
+                    self.gone.remove(&old);
+                }
+                name
+            }
+            None => Arc::from(key),
+        };
+        let place = (self.generation, Arc::clone(&name));
+        self.objects.insert(name, (self.generation, gone));
+        if gone {
+            self.gone.insert(place.clone());
+        }
+        self.lines.insert(place, line);
+        while self.gone.len() > GONE_MAX
+            && let Some(oldest) = self.gone.pop_first()
+        {
+            self.lines.remove(&oldest);
+            self.objects.remove(&oldest.1);
+            self.forgotten = self.forgotten.max(oldest.0);
+        }
+    }
+
+    /// Whether a reader that has all of a generation can go on from there.
+    pub(super) fn can_resume(&self, generation: u64) -> bool {
+        generation >= self.forgotten && generation <= self.generation
+    }
+
+    /// Marks up to this generation may have been forgotten.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// The next lines behind a cursor, which moves behind them; about `bytes` of them.
+    pub(super) fn after(&self, cursor: &mut Cursor, bytes: usize) -> Piece {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = match &cursor.key {
+            Some(key) => (cursor.generation, Arc::clone(key)),
+            // No key is behind this one: keys are plain ASCII.
+            None => (cursor.generation, Arc::from("\u{10ffff}")),
+        };
+        let (mut piece, mut size) = (Piece::default(), 0);
+        for ((generation, key), line) in self.lines.range((Excluded(from), Unbounded)) {
+            if size >= bytes {
+                return piece;
+            }
+            size += line.len();
+            piece.lines.push(line.clone());
+            *cursor = Cursor { generation: *generation, key: Some(Arc::clone(key)) };
+        }
+        *cursor = Cursor::behind(self.generation);
+        piece.whole = Some(self.generation);
+        piece
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(key: usize, value: u64) -> Bytes {
+        Bytes::from(format!("put {key} {value}\n"))
+    }
+
+    fn gone(key: usize) -> Bytes {
+        Bytes::from(format!("drop {key}\n"))
+    }
+
+    /// What a reader holds after these lines.
+    fn read(held: &mut BTreeMap<usize, u64>, lines: &[Bytes]) {
+        for line in lines {
+            let text = std::str::from_utf8(line).unwrap();
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let key = words[1].parse().unwrap();
+            match words[0] {
+                "put" => drop(held.insert(key, words[2].parse().unwrap())),
+                _ => drop(held.remove(&key)),
+            }
+        }
+    }
+
+    proptest! {
+        /// A reader that comes late, reads in pieces and is cut off again and again ends with what is published.
+        #[test]
+        fn readers_end_with_what_is_published(steps in proptest::collection::vec((0..12usize, 0..4u64, 0..4u8), 1..120)) {
+            let mut ledger = Ledger::default();
+            let (mut truth, mut held) = (BTreeMap::new(), BTreeMap::new());
+            let (mut cursor, mut has) = (Cursor::default(), 0);
+            for (key, value, what) in steps {
+                ledger.advance();
+                if value == 0 {
+                    truth.remove(&key);
+                    ledger.drop(&key.to_string(), gone(key));
+                } else {
+                    truth.insert(key, value);
+                    ledger.put(&key.to_string(), line(key, value));
+                }
+                match what {
+                    0 => cursor = Cursor::behind(has),
+                    1 | 2 => {
+                        let piece = ledger.after(&mut cursor, 20);
+                        read(&mut held, &piece.lines);
+                        has = piece.whole.unwrap_or(has);
+                        if piece.whole.is_some() {
+                            prop_assert_eq!(&held, &truth);
+                        }
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(ledger.len(), truth.len());
+            }
+            prop_assert!(ledger.can_resume(has));
+            loop {
+                let piece = ledger.after(&mut cursor, 20);
+                read(&mut held, &piece.lines);
+                if piece.whole.is_some() {
+                    break;
+                }
+            }
+            prop_assert_eq!(held, truth);
+        }
+    }
+
+    #[test]
+    fn marks_are_bounded_and_who_is_older_begins_anew() {
+        let mut ledger = Ledger::default();
+        for key in 0..GONE_MAX + 3 {
+            ledger.advance();
+            ledger.put(&key.to_string(), line(key, 1));
+        }
+        let has = ledger.generation();
+        for key in 0..GONE_MAX + 3 {
+            ledger.advance();
+            ledger.drop(&key.to_string(), gone(key));
+        }
+        assert_eq!((ledger.len(), ledger.forgotten()), (0, has + 3));
+        assert!(!ledger.can_resume(has) && ledger.can_resume(has + 3));
+        assert!(!ledger.can_resume(ledger.generation() + 1), "a reader from the future has another past");
+    }
+
+    #[test]
+    fn what_is_the_same_is_not_sent_again() {
+        let mut ledger = Ledger::default();
+        ledger.advance();
+        ledger.put("1", line(1, 7));
+        let has = ledger.advance();
+        ledger.put("1", line(1, 7));
+        ledger.drop("2", gone(2));
+        let piece = ledger.after(&mut Cursor::behind(has - 1), 1000);
+        assert!(piece.lines.is_empty());
+        assert_eq!(piece.whole, Some(has));
+    }
+}

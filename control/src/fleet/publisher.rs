@@ -1,0 +1,160 @@
+//! The down door towards remote routers: a Model becomes changes of objects in the ledger. And what control can say of live state
+//! when it has no router in its process.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ekiden_config::diff::{Delta, diff};
+use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Publisher, Ticket, Written};
+use ekiden_config::model::{App, Cluster, Model};
+use ekiden_config::names::{AppName, ClusterName};
+
+use super::wire::{APPS, Down, HOSTS, endpoint_key, endpoint_value, line, put_app};
+use super::{Fleet, Ledger};
+
+/// The one publisher of a control process without a data path.
+pub(crate) struct FleetPublisher {
+    fleet: Fleet,
+    /// What the ledger has.
+    live: Arc<Model>,
+    told: Written,
+    /// What differs from that, until the next publish.
+    words: Option<Written>,
+}
+
+impl FleetPublisher {
+    /// With nothing published.
+    pub(crate) fn new(fleet: Fleet) -> Self {
+        let live = Arc::new(Model::empty());
+        Self { fleet, live, told: Written::default(), words: None }
+    }
+}
+
+impl Publisher for FleetPublisher {
+    fn publish(&mut self, model: Arc<Model>) -> Ticket {
+        let ticket = Ticket::new();
+        let mut ledger = self.fleet.ledger();
+        let generation = ledger.advance();
+        for delta in diff(&self.live, &model) {
+            endpoints(&mut ledger, &self.live, &delta);
+        }
+        if let Some(new) = self.words.take() {
+            words(&mut ledger, &self.told, &new);
+            self.told = new;
+        }
+        drop(ledger);
+        self.live = model;
+        ticket.assign(Generation(generation));
+        self.fleet.roster().published(generation, ticket.clone(), Instant::now());
+        self.fleet.0.newest.send_replace(generation);
+        ticket
+    }
+
+    fn wants_words(&self) -> bool {
+        true
+    }
+
+    fn written(&mut self, words: Written) -> bool {
+        self.words = Some(words).filter(|words| *words != self.told);
+        self.words.is_some()
+    }
+}
+
+/// What a delta means for objects of endpoints. All other parts of an app travel as its words.
+fn endpoints(ledger: &mut Ledger, before: &Model, delta: &Delta) {
+    match delta {
+        Delta::PutApp(app) => {
+            if let Some(old) = before.apps.get(&app.name) {
+                drop_app(ledger, old);
+            }
+            app.clusters.values().for_each(|cluster| put_cluster(ledger, &app.name, cluster));
+        }
+        Delta::RemoveApp(name) => {
+            if let Some(old) = before.apps.get(name) {
+                drop_app(ledger, old);
+            }
+        }
+        Delta::PutCluster { app, cluster } => put_cluster(ledger, app, cluster),
+        Delta::RemoveCluster { app, cluster } => {
+            let old = before.apps.get(app).and_then(|app| app.clusters.get(cluster));
+            if let Some(old) = old {
+                drop_cluster(ledger, app, old);
+            }
+        }
+        Delta::PutEndpoint { app, cluster, endpoint } => {
+            let key = endpoint_key(app, cluster, &endpoint.id);
+            let put = line(&Down::Put(key.clone(), endpoint_value(endpoint)));
+            ledger.put(&key, put);
+        }
+        Delta::RemoveEndpoint { app, cluster, id } => dropped(ledger, endpoint_key(app, cluster, id)),
+        Delta::PutListener(_)
+        | Delta::RemoveListener(_)
+        | Delta::PutTrust(_)
+        | Delta::PutRoutes { .. }
+        | Delta::PutShare { .. }
+        | Delta::PutPolicy { .. }
+        | Delta::PutNames { .. } => {}
+    }
+}
+
+fn dropped(ledger: &mut Ledger, key: String) {
+    let gone = line(&Down::Drop(key.clone()));
+    ledger.drop(&key, gone);
+}
+
+fn put_cluster(ledger: &mut Ledger, app: &AppName, cluster: &Cluster) {
+    for endpoint in cluster.endpoints.iter() {
+        let key = endpoint_key(app, &cluster.name, &endpoint.id);
+        let put = line(&Down::Put(key.clone(), endpoint_value(endpoint)));
+        ledger.put(&key, put);
+    }
+}
+
+fn drop_cluster(ledger: &mut Ledger, app: &AppName, cluster: &Cluster) {
+    for endpoint in cluster.endpoints.iter() {
+        dropped(ledger, endpoint_key(app, &cluster.name, &endpoint.id));
+    }
+}
+
+fn drop_app(ledger: &mut Ledger, app: &App) {
+    app.clusters.values().for_each(|cluster| drop_cluster(ledger, &app.name, cluster));
+}
+
+fn words(ledger: &mut Ledger, old: &Written, new: &Written) {
+    for name in old.apps.keys().filter(|name| !new.apps.contains_key(*name)) {
+        dropped(ledger, format!("{APPS}{name}"));
+    }
+    for (name, text) in new.apps.iter().filter(|(name, text)| old.apps.get(*name) != Some(text)) {
+        let key = format!("{APPS}{name}");
+        let put = put_app(&key, text);
+        ledger.put(&key, put);
+    }
+    if old.hosts == new.hosts {
+        return;
+    }
+    let there: BTreeSet<&str> = new.hosts.iter().map(|(host, _)| host).collect();
+    for (host, _) in old.hosts.iter().filter(|(host, _)| !there.contains(host)) {
+        dropped(ledger, format!("{HOSTS}{host}"));
+    }
+    for (host, app) in new.hosts.iter() {
+        let key = format!("{HOSTS}{host}");
+        let put = line(&Down::Put(key.clone(), app.as_str().into()));
+        ledger.put(&key, put);
+    }
+}
+
+/// The aside door of control alone: it knows what routers have, not what their endpoints are like.
+#[derive(Debug)]
+pub(crate) struct FleetInspect(pub(crate) Fleet);
+
+impl Inspect for FleetInspect {
+    fn generation(&self) -> Generation {
+        let newest = self.0.ledger().generation();
+        Generation(self.0.roster().least(newest))
+    }
+
+    fn endpoints(&self, _: &AppName, _: &ClusterName) -> Option<Vec<EndpointStatus>> {
+        None
+    }
+}

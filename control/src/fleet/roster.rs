@@ -1,0 +1,413 @@
+//! Which router has what: the fleet view, the tickets of publishes, and how long a change takes to get everywhere.
+//!
+//! Pure but for the ticket that it ends; times are arguments. Bounded: routers, what is told of each, publishes that are timed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use ekiden_config::doors::{Generation, Refusal, Ticket, Verdict};
+use serde::Serialize;
+
+use super::wire::{Applied, Refused, Seen};
+
+/// Routers known, gone ones too.
+pub(super) const ROUTERS_MAX: usize = 10_000;
+/// Endpoints that one router may say refuse connects.
+const REFUSING_MAX: usize = 1_000;
+/// Publishes whose way is timed.
+const TIMED_MAX: usize = 4_096;
+/// Tickets that wait at most; of more the oldest are carried by the next.
+const TICKETS_MAX: usize = 4_096;
+
+/// Shortest time between two lines of the log about who was turned away.
+const SAY_EVERY: Duration = Duration::from_millis(200);
+
+/// Upper bounds of the histogram of propagation, in microseconds.
+pub const PROPAGATION_BOUNDS_US: [u64; 12] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000,
+];
+
+/// A router as control knows it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Member {
+    /// Its name.
+    pub(crate) name: String,
+    /// Whether its link is open.
+    pub(crate) connected: bool,
+    /// Since when that is so, in milliseconds since the Unix epoch.
+    pub(crate) since_unix_ms: u64,
+    /// Where it connects from.
+    pub(crate) address: String,
+    /// The name of its certificate; none on a plain link.
+    pub(crate) identity: Option<String>,
+    /// Its software.
+    pub(crate) software: String,
+    /// The generation that all of its workers have, of this term; none before the first.
+    pub(crate) generation: Option<u64>,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub(crate) generation_since_unix_ms: Option<u64>,
+    /// How its link began: `snapshot` or `delta`.
+    pub(crate) began_with: &'static str,
+    /// Links since control started.
+    pub(crate) links: u64,
+    /// What it did not take.
+    pub(crate) refused: Vec<Refused>,
+    /// Endpoints that it finds refusing connects, as `app/cluster/id`, each with the reason. At most 1,000.
+    pub(crate) refusing_connects: BTreeMap<String, String>,
+    /// Why its last link ended.
+    pub(crate) last_error: Option<String>,
+    #[serde(skip)]
+    instance: String,
+    #[serde(skip)]
+    link: u64,
+    /// Changes before its link are no measure of their way.
+    #[serde(skip)]
+    linked_at_generation: u64,
+}
+
+/// Who connects.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Arrival {
+    pub(super) name: String,
+    pub(super) instance: String,
+    pub(super) address: String,
+    pub(super) identity: Option<String>,
+    pub(super) software: String,
+    pub(super) snapshot: bool,
+}
+
+/// How far a generation has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Spread {
+    /// Routers that have it.
+    pub(crate) have: usize,
+    /// Routers that are connected.
+    pub(crate) of: usize,
+    /// What some of them did not take: router, part, reason.
+    pub(crate) refused: Vec<(String, Refused)>,
+}
+
+/// How long changes took to the workers of a router.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Propagation {
+    /// By [`PROPAGATION_BOUNDS_US`], not cumulative; the last is above every bound.
+    pub buckets: [u64; PROPAGATION_BOUNDS_US.len() + 1],
+    /// Sum in microseconds.
+    pub sum_us: u64,
+}
+
+/// Counts for metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FleetMeters {
+    /// The newest generation.
+    pub generation: u64,
+    /// Objects of it.
+    pub objects: u64,
+    /// Routers that are connected.
+    pub connected: u64,
+    /// Routers that were and are not.
+    pub gone: u64,
+    /// Connected routers that do not have the newest generation.
+    pub behind: u64,
+    /// Refusals in force, over all routers.
+    pub refused: u64,
+    /// Links that began with everything.
+    pub snapshots: u64,
+    /// Links that went on where they were.
+    pub deltas: u64,
+    /// Links that were turned away.
+    pub turned_away: u64,
+    /// How long changes took.
+    pub propagation: Propagation,
+}
+
+/// The routers and what waits for them.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    members: BTreeMap<String, Member>,
+    tickets: VecDeque<(u64, Ticket)>,
+    published: VecDeque<(u64, Instant)>,
+    links: u64,
+    meters: FleetMeters,
+    /// When the log said last that somebody was turned away.
+    said_at: Option<Instant>,
+}
+
+impl Roster {
+    /// A generation was published; its ticket ends when every connected router has it.
+    pub(super) fn published(&mut self, generation: u64, ticket: Ticket, now: Instant) {
+        self.published.push_back((generation, now));
+        if self.published.len() > TIMED_MAX {
+            self.published.pop_front();
+        }
+        self.tickets.push_back((generation, ticket));
+        if self.tickets.len() > TICKETS_MAX
+            && let Some((_, oldest)) = self.tickets.pop_front()
+        {
+            oldest.end(Verdict::Rejected { reason: "too many changes wait for routers".to_owned() });
+        }
+        self.settle();
+    }
+
+    /// A router connects; its link's number. The error says why it may not.
+    pub(super) fn arrive(&mut self, arrival: Arrival, generation: u64, unix_ms: u64) -> Result<u64, String> {
+        let known = self.members.get(&arrival.name);
+        if known.is_some_and(|known| known.connected && known.instance != arrival.instance) {
+            return Err(format!("another router of the name {} is connected", arrival.name));
+        }
+        if known.is_none() && self.members.len() >= ROUTERS_MAX {
+            let gone = self.members.values().filter(|member| !member.connected);
+            let oldest = gone.min_by_key(|member| member.since_unix_ms).map(|member| member.name.clone());
+            let oldest =
+                oldest.ok_or_else(|| format!("{ROUTERS_MAX} routers are connected, which is the bound"))?;
+            self.members.remove(&oldest);
+        }
+        self.links += 1;
+        let began_with = if arrival.snapshot { "snapshot" } else { "delta" };
+        self.meters.snapshots += u64::from(arrival.snapshot);
+        self.meters.deltas += u64::from(!arrival.snapshot);
+        let mut before = self.members.remove(&arrival.name).unwrap_or_default();
+        if arrival.snapshot {
+            // What it had before says nothing: it may have lost it.
+            (before.generation, before.generation_since_unix_ms) = (None, None);
+            before.refused.clear();
+        }
+        let member = Member {
+            name: arrival.name.clone(),
+            connected: true,
+            since_unix_ms: unix_ms,
+            address: arrival.address,
+            identity: arrival.identity,
+            software: arrival.software,
+            began_with,
+            links: before.links + 1,
+            instance: arrival.instance,
+            link: self.links,
+            linked_at_generation: generation,
+            refusing_connects: BTreeMap::new(),
+            last_error: before.last_error,
+            generation: before.generation,
+            generation_since_unix_ms: before.generation_since_unix_ms,
+            refused: before.refused,
+        };
+        self.members.insert(arrival.name, member);
+        Ok(self.links)
+    }
+
+    /// A router was not let in; whether the log should say so, which strangers could fill otherwise.
+    pub(super) fn turned_away(&mut self, now: Instant) -> bool {
+        self.meters.turned_away += 1;
+        let due = self.said_at.is_none_or(|at| now.saturating_duration_since(at) >= SAY_EVERY);
+        if due {
+            self.said_at = Some(now);
+        }
+        due
+    }
+
+    /// Whether this link is still that of the router.
+    pub(super) fn is_current(&self, name: &str, link: u64) -> bool {
+        self.members.get(name).is_some_and(|member| member.link == link)
+    }
+
+    /// A router's workers have a generation.
+    pub(super) fn applied(
+        &mut self,
+        name: &str,
+        link: u64,
+        applied: Applied,
+        (now, unix_ms): (Instant, u64),
+    ) {
+        let Some(member) = self.members.get_mut(name).filter(|member| member.link == link) else { return };
+        let before = member.generation.unwrap_or(0).max(member.linked_at_generation);
+        if member.generation != Some(applied.generation) {
+            member.generation = Some(applied.generation);
+            member.generation_since_unix_ms = Some(unix_ms);
+        }
+        member.refused = applied.refused;
+        let begun = self.published.partition_point(|(generation, _)| *generation <= before);
+        let ended = self.published.partition_point(|(generation, _)| *generation <= applied.generation);
+        for (_, at) in self.published.range(begun.min(ended)..ended) {
+            let took = u64::try_from(now.saturating_duration_since(*at).as_micros()).unwrap_or(u64::MAX);
+            let bucket = PROPAGATION_BOUNDS_US.partition_point(|bound| *bound < took);
+            if let Some(count) = self.meters.propagation.buckets.get_mut(bucket) {
+                *count += 1;
+            }
+            self.meters.propagation.sum_us = self.meters.propagation.sum_us.saturating_add(took);
+        }
+        self.settle();
+    }
+
+    /// What a router sees of endpoints.
+    pub(super) fn seen(&mut self, name: &str, link: u64, seen: Vec<Seen>) {
+        let Some(member) = self.members.get_mut(name).filter(|member| member.link == link) else { return };
+        for Seen { endpoint, refuses_connects, reason, .. } in seen {
+            if !refuses_connects {
+                member.refusing_connects.remove(&endpoint);
+            } else if member.refusing_connects.len() < REFUSING_MAX {
+                member.refusing_connects.insert(endpoint, reason);
+            }
+        }
+    }
+
+    /// A link has ended.
+    pub(super) fn leave(&mut self, name: &str, link: u64, why: String, unix_ms: u64) {
+        if let Some(member) = self.members.get_mut(name).filter(|member| member.link == link) {
+            member.connected = false;
+            member.since_unix_ms = unix_ms;
+            member.last_error = Some(why);
+            member.refusing_connects.clear();
+            self.settle();
+        }
+    }
+
+    /// Ends the tickets that every connected router has come up to.
+    fn settle(&mut self) {
+        let connected = || self.members.values().filter(|member| member.connected);
+        let least = connected().map(|member| member.generation.unwrap_or(0)).min().unwrap_or(u64::MAX);
+        if self.tickets.front().is_none_or(|(generation, _)| *generation > least) {
+            return;
+        }
+        // A part that some took is no failure of the change; the view says who did not.
+        let mut everywhere: Option<BTreeSet<&Refused>> = None;
+        for member in connected() {
+            let here: BTreeSet<&Refused> = member.refused.iter().collect();
+            let parts: BTreeSet<&str> = here.iter().map(|refused| refused.part.as_str()).collect();
+            everywhere = Some(match everywhere {
+                None => here,
+                Some(all) => all.into_iter().filter(|one| parts.contains(one.part.as_str())).collect(),
+            });
+        }
+        let refused: Vec<Refusal> = everywhere
+            .into_iter()
+            .flatten()
+            .map(|one| Refusal { part: one.part.clone(), reason: one.reason.clone() })
+            .collect();
+        while let Some((generation, ticket)) =
+            self.tickets.pop_front_if(|(generation, _)| *generation <= least)
+        {
+            ticket.end(Verdict::Applied { generation: Generation(generation), refused: refused.clone() });
+        }
+    }
+
+    /// How far a generation has come.
+    pub(crate) fn spread(&self, generation: u64) -> Spread {
+        let mut spread = Spread::default();
+        for member in self.members.values().filter(|member| member.connected) {
+            spread.of += 1;
+            if member.generation.is_some_and(|has| has >= generation) {
+                spread.have += 1;
+                spread.refused.extend(member.refused.iter().map(|one| (member.name.clone(), one.clone())));
+            }
+        }
+        spread
+    }
+
+    /// All routers, in order of their names.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// The oldest generation that a connected router serves, and 0 when one serves none; the newest without routers.
+    pub(super) fn least(&self, newest: u64) -> u64 {
+        let connected = self.members.values().filter(|member| member.connected);
+        connected.map(|member| member.generation.unwrap_or(0)).min().unwrap_or(newest)
+    }
+
+    /// Counts for metrics; the ledger's are filled in by the caller.
+    pub(super) fn meters(&self, generation: u64) -> FleetMeters {
+        let mut meters = FleetMeters { generation, ..self.meters.clone() };
+        for member in self.members.values() {
+            meters.connected += u64::from(member.connected);
+            meters.gone += u64::from(!member.connected);
+            meters.behind += u64::from(member.connected && member.generation != Some(generation));
+            if member.connected {
+                meters.refused += member.refused.len() as u64;
+            }
+        }
+        meters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn arrival(name: &str, instance: &str) -> Arrival {
+        Arrival { name: name.to_owned(), instance: instance.to_owned(), ..Arrival::default() }
+    }
+
+    fn applied(generation: u64, refused: &[&str]) -> Applied {
+        let refused = refused.iter().map(|part| Refused::new(*part, "why")).collect();
+        Applied { term: 1, generation, table: 1, refused }
+    }
+
+    fn ended(ticket: &Ticket) -> Option<Vec<String>> {
+        match ticket.poll(Waker::noop())? {
+            Verdict::Applied { refused, .. } => Some(refused.into_iter().map(|one| one.part).collect()),
+            Verdict::Rejected { reason } => panic!("{reason}"),
+        }
+    }
+
+    #[test]
+    fn a_change_is_acknowledged_when_every_connected_router_has_it() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let alone = Ticket::new();
+        roster.published(1, alone.clone(), now);
+        assert_eq!(ended(&alone), Some(vec![]), "nobody is there to wait for");
+
+        let (a, b) = (
+            roster.arrive(arrival("a", "1"), 1, 0).unwrap(),
+            roster.arrive(arrival("b", "1"), 1, 0).unwrap(),
+        );
+        roster.applied("a", a, applied(1, &[]), (now, 0));
+        roster.applied("b", b, applied(1, &[]), (now, 0));
+        let ticket = Ticket::new();
+        roster.published(2, ticket.clone(), now);
+        roster.applied("a", a, applied(2, &["app:x", "app:y"]), (now, 0));
+        assert_eq!(ended(&ticket), None);
+        assert_eq!((roster.spread(2).have, roster.spread(2).of), (1, 2));
+        roster.applied("b", b, applied(2, &["app:y"]), (now, 0));
+        assert_eq!(ended(&ticket), Some(vec!["app:y".to_owned()]), "what all refuse");
+        assert_eq!(roster.spread(2).refused.len(), 3, "the view has the others too");
+        assert_eq!(roster.meters(2).propagation.buckets.iter().sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn who_is_cut_off_is_not_waited_for() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let link = roster.arrive(arrival("a", "1"), 0, 0).unwrap();
+        let ticket = Ticket::new();
+        roster.published(1, ticket.clone(), now);
+        assert_eq!(ended(&ticket), None);
+        roster.leave("a", link + 1, "another link".to_owned(), 5);
+        assert_eq!(ended(&ticket), None);
+        roster.leave("a", link, "cut".to_owned(), 5);
+        assert_eq!(ended(&ticket), Some(vec![]));
+        let member = roster.members().next().unwrap();
+        assert_eq!((member.connected, member.last_error.as_deref()), (false, Some("cut")));
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_process_at_a_time() {
+        let mut roster = Roster::default();
+        let first = roster.arrive(arrival("a", "1"), 0, 0).unwrap();
+        assert!(roster.arrive(arrival("a", "2"), 0, 0).unwrap_err().contains("another router"));
+        let again = roster.arrive(arrival("a", "1"), 0, 0).unwrap();
+        assert!(!roster.is_current("a", first) && roster.is_current("a", again));
+        roster.leave("a", again, String::new(), 0);
+        roster.arrive(arrival("a", "2"), 0, 0).unwrap();
+    }
+
+    #[test]
+    fn a_late_router_does_not_count_old_changes_as_slow() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        for generation in 1..5 {
+            roster.published(generation, Ticket::new(), now);
+        }
+        let link = roster.arrive(arrival("a", "1"), 4, 0).unwrap();
+        roster.applied("a", link, applied(4, &[]), (now, 0));
+        assert_eq!(roster.meters(4).propagation, Propagation::default());
+    }
+}

@@ -1,0 +1,186 @@
+//! The link of one router, seen from control: what it lacks goes down, in whatever pieces it takes; what it says comes up.
+
+use std::time::{Duration, Instant};
+
+use h2::{RecvStream, SendStream};
+use hyper::body::Bytes;
+use tokio::time::timeout;
+
+use super::Fleet;
+use super::ledger::Cursor;
+use super::pipe::{Lines, Sink};
+use super::roster::Arrival;
+use super::server::{Entry, HELLO_MAX};
+use super::wire::{Down, REFUSED_MAX, UP_MAX, Up, VERSION, line};
+use crate::clock::unix_ms;
+use crate::plane::stopped;
+
+/// Longest silence of either side; a ping comes at a third of it.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Longest time between two lines.
+pub(super) const PING_EVERY: Duration = Duration::from_secs(5);
+/// How much is taken out of the ledger at once, in bytes.
+const PIECE: usize = 64 << 10;
+/// Longest name of a router, in bytes.
+const NAME_MAX: usize = 512;
+
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// Its address.
+    pub(super) from: String,
+    /// The name of its certificate; none on a plain link.
+    pub(super) identity: Option<String>,
+}
+
+/// Serves a router until one side ends. The error says why it was not let in; a link that ended later is in the roster.
+pub(super) async fn serve(
+    fleet: &Fleet,
+    up: RecvStream,
+    down: SendStream<Bytes>,
+    peer: Peer,
+    entry: Entry,
+) -> Result<(), String> {
+    let Entry { stranger, links, mut stop } = entry;
+    let (mut lines, mut sink) = (Lines::new(up, UP_MAX), Sink::new(down));
+    let hello = timeout(HELLO_MAX, lines.next::<Up>()).await.map_err(|_| "it said nothing")??;
+    let Some(Up::Hello { version, router, instance, software, term, generation }) = hello else {
+        return Err(refuse(&mut sink, "the first line must be a hello".to_owned()).await);
+    };
+    if version != VERSION {
+        let why = format!("it speaks version {version} of the link, and this control {VERSION}");
+        return Err(refuse(&mut sink, why).await);
+    }
+    if term > fleet.term() {
+        let why = format!("it has had term {term}, and this control is of term {}", fleet.term());
+        return Err(refuse(&mut sink, why).await);
+    }
+    let name = peer.identity.clone().unwrap_or(router);
+    if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+        return Err(refuse(&mut sink, "its name is none".to_owned()).await);
+    }
+    let cut = |text: String| text.chars().take(NAME_MAX).collect::<String>();
+    let (newest, snapshot) = {
+        let ledger = fleet.ledger();
+        (ledger.generation(), term < fleet.term() || !ledger.can_resume(generation))
+    };
+    let arrival = Arrival {
+        name: name.clone(),
+        instance: cut(instance),
+        address: peer.from,
+        identity: peer.identity,
+        software: cut(software),
+        snapshot,
+    };
+    let arrived = fleet.roster().arrive(arrival, newest, unix_ms());
+    let link = match arrived {
+        Ok(link) => link,
+        Err(why) => return Err(refuse(&mut sink, why).await),
+    };
+    // Held to the end of the link; the roster bounds names, so that one is always there.
+    let _held = links.try_acquire_owned();
+    drop(stranger);
+    tracing::info!(router = %name, snapshot, generation, "a router is connected");
+    let from = if snapshot { 0 } else { generation };
+    let (sender, reader) = (send(fleet, &mut sink, from, snapshot), read(fleet, &mut lines, &name, link));
+    let why = tokio::select! {
+        why = sender => why,
+        why = reader => why,
+        () = stopped(&mut stop) => "control ends".to_owned(),
+    };
+    tracing::info!(router = %name, %why, "a router is gone; it serves on with what it has");
+    fleet.roster().leave(&name, link, why.clone(), unix_ms());
+    farewell(&mut sink, why).await;
+    Ok(())
+}
+
+async fn refuse(sink: &mut Sink, why: String) -> String {
+    farewell(sink, why.clone()).await;
+    why
+}
+
+/// Says why the link ends, if the other side still reads.
+async fn farewell(sink: &mut Sink, reason: String) {
+    let _ = timeout(Duration::from_millis(200), sink.send(line(&Down::Bye { reason }))).await;
+    sink.end();
+}
+
+/// Sends what the router lacks, for ever; the text says why it ended.
+async fn send(fleet: &Fleet, sink: &mut Sink, from: u64, snapshot: bool) -> String {
+    match send_all(fleet, sink, from, snapshot).await {
+        Ok(never) => match never {},
+        Err(why) => why,
+    }
+}
+
+async fn send_all(
+    fleet: &Fleet,
+    sink: &mut Sink,
+    from: u64,
+    snapshot: bool,
+) -> Result<std::convert::Infallible, String> {
+    let mut newest = fleet.newest();
+    let mut cursor = Cursor::behind(from);
+    let welcome = Down::Welcome { version: VERSION, term: fleet.term(), snapshot };
+    sink.send(line(&welcome)).await?;
+    let mut begun = fleet.ledger().forgotten().max(from);
+    let mut told = None;
+    loop {
+        newest.borrow_and_update();
+        loop {
+            let (piece, forgotten) = {
+                let ledger = fleet.ledger();
+                (ledger.after(&mut cursor, PIECE), ledger.forgotten())
+            };
+            if forgotten > begun {
+                // Marks that this router had not seen are gone: only everything anew is right.
+                return Err("it took too long to read what was sent".to_owned());
+            }
+            let mut bytes = Vec::with_capacity(PIECE);
+            piece.lines.iter().for_each(|line| bytes.extend_from_slice(line));
+            if let Some(generation) = piece.whole.filter(|generation| told != Some(*generation)) {
+                bytes.extend_from_slice(&line(&Down::Commit { generation }));
+                told = Some(generation);
+            }
+            sink.send(Bytes::from(bytes)).await?;
+            if let Some(generation) = piece.whole {
+                begun = generation;
+                break;
+            }
+        }
+        match timeout(PING_EVERY, newest.changed()).await {
+            Err(_) => sink.send(line(&Down::Ping {})).await?,
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err("control ends".to_owned()),
+        }
+    }
+}
+
+/// Takes what the router says, for ever; the text says why it ended.
+async fn read(fleet: &Fleet, lines: &mut Lines, name: &str, link: u64) -> String {
+    loop {
+        let message = match timeout(SILENCE_MAX, lines.next::<Up>()).await {
+            Err(_) => return format!("it said nothing for {} s", SILENCE_MAX.as_secs()),
+            Ok(Err(why)) => return why,
+            Ok(Ok(None)) => return "it ended the link".to_owned(),
+            Ok(Ok(Some(message))) => message,
+        };
+        if !fleet.roster().is_current(name, link) {
+            return "it connected anew".to_owned();
+        }
+        match message {
+            // Of another control, sent before this link was known.
+            Up::Applied(applied) if applied.term != fleet.term() => {}
+            Up::Applied(mut applied) => {
+                applied.refused.truncate(REFUSED_MAX + 1);
+                fleet.roster().applied(name, link, applied, (Instant::now(), unix_ms()));
+            }
+            Up::Seen(seen) => fleet.roster().seen(name, link, seen),
+            Up::Ping {} => {}
+            Up::Bye { reason } => {
+                return format!("it ended the link: {}", reason.chars().take(512).collect::<String>());
+            }
+            Up::Hello { .. } => return "a second hello".to_owned(),
+        }
+    }
+}

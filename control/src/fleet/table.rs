@@ -1,0 +1,302 @@
+//! What a router has from control, and the Model it makes of that and of its own process file.
+//!
+//! Pure. Apps travel as documents and are validated here once more, against the names that this router has: one that does not fit is
+//! refused by itself, with the words that `ekiden check` has for it, and keeps the version before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ekiden_config::diff::{Delta, apply, reuse};
+use ekiden_config::model::{App, Endpoint, Model};
+use ekiden_config::names::{AppName, EndpointId};
+use ekiden_config::{Built, Diagnostic, Format, HostOwners, Input, Purpose, Source, build_for};
+
+use super::wire::{Object, REFUSED_MAX, Refused};
+use crate::overlay::ClusterKey;
+
+/// Endpoints by cluster.
+pub(super) type Endpoints = BTreeMap<ClusterKey, BTreeMap<EndpointId, Arc<Endpoint>>>;
+
+/// Objects of one generation.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Objects {
+    /// Documents of apps.
+    pub(super) apps: BTreeMap<AppName, Arc<str>>,
+    /// Who owns which host.
+    pub(super) hosts: BTreeMap<String, String>,
+    /// Endpoints of their clusters, in place of those in the documents.
+    pub(super) endpoints: Endpoints,
+}
+
+/// What a batch of changes touched.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// Words or owners: everything is to be built again.
+    pub(super) words: bool,
+    /// Else these endpoints.
+    pub(super) endpoints: Vec<(ClusterKey, EndpointId)>,
+}
+
+impl Objects {
+    /// Takes an object in.
+    pub(super) fn take(&mut self, object: Object, touched: &mut Touched) {
+        match object {
+            Object::App(name, Some(text)) => {
+                touched.words |= self.apps.get(&name) != Some(&text);
+                self.apps.insert(name, text);
+            }
+            Object::App(name, None) => touched.words |= self.apps.remove(&name).is_some(),
+            Object::Host(host, Some(app)) => {
+                touched.words |= self.hosts.get(&host) != Some(&app);
+                self.hosts.insert(host, app);
+            }
+            Object::Host(host, None) => touched.words |= self.hosts.remove(&host).is_some(),
+            Object::Endpoint(place, id, Some(endpoint)) => {
+                self.endpoints.entry(place.clone()).or_default().insert(id.clone(), endpoint);
+                touched.endpoints.push((place, id));
+            }
+            Object::Endpoint(place, id, None) => {
+                if let Some(all) = self.endpoints.get_mut(&place) {
+                    all.remove(&id);
+                    if all.is_empty() {
+                        self.endpoints.remove(&place);
+                    }
+                }
+                touched.endpoints.push((place, id));
+            }
+        }
+    }
+}
+
+/// A table made of a process file and objects.
+#[derive(Debug, Clone)]
+pub(super) struct Made {
+    /// The process file, its Model without endpoints of control, and what was found.
+    pub(super) built: Built,
+    /// What is published.
+    pub(super) model: Arc<Model>,
+    /// The documents in force: of a refused app the one before.
+    pub(super) in_force: BTreeMap<AppName, Arc<str>>,
+    /// Apps that are refused.
+    pub(super) refused: Vec<Refused>,
+}
+
+/// The name of an app's document in findings.
+fn file_of(app: &AppName) -> String {
+    format!("control:/v1/apps/{app}")
+}
+
+fn source(app: &AppName, text: &str) -> Source {
+    Source { file: file_of(app), text: text.to_owned(), format: Format::Json }
+}
+
+/// Makes the table. Errors: the process file's findings; what was made before serves on then.
+pub(super) fn make(main: &Source, objects: &Objects, before: Option<&Made>) -> Result<Made, Vec<Diagnostic>> {
+    let default_app = AppName::default_app();
+    let default = source(&default_app, objects.apps.get(&default_app).map_or("{}", |text| text));
+    let others = objects.apps.iter().filter(|(name, _)| **name != default_app);
+    let apps: Vec<(AppName, Source)> =
+        others.map(|(name, text)| (name.clone(), source(name, text))).collect();
+    let hosts = owners(objects, before);
+    let previous = before.map(|before| &*before.built.model);
+    let input = Input { main, apps: &apps, previous, hosts: &hosts };
+    let built = build_for(input, Purpose::Router(&default))?;
+    let mut refused: Vec<Refused> = Vec::new();
+    let mut names = BTreeSet::new();
+    let wrong: BTreeMap<&str, &Diagnostic> = built
+        .diagnostics
+        .iter()
+        .rev()
+        .filter(|found| found.is_error())
+        .map(|found| (found.file.as_str(), found))
+        .collect();
+    for name in objects.apps.keys() {
+        let Some(found) = wrong.get(file_of(name).as_str()) else { continue };
+        names.insert(name);
+        if refused.len() < REFUSED_MAX {
+            let help = found.help.as_deref().map(|help| format!("; {help}")).unwrap_or_default();
+            refused.push(Refused::new(
+                format!("app:{name}"),
+                &format!("{}: {}{help}", found.code, found.message),
+            ));
+        }
+    }
+    if names.len() > refused.len() {
+        refused.push(Refused::new("apps", &format!("{} more apps are refused", names.len() - refused.len())));
+    }
+    let in_force = objects.apps.iter().filter_map(|(name, text)| {
+        if !names.contains(name) {
+            return Some((name.clone(), Arc::clone(text)));
+        }
+        Some((name.clone(), Arc::clone(before?.in_force.get(name)?)))
+    });
+    let in_force = in_force.collect();
+    let mut model = Model::clone(&built.model);
+    for app in model.apps.values_mut() {
+        place(app, &objects.endpoints);
+    }
+    if let Some(before) = before {
+        model = reuse(model, &before.model);
+    }
+    Ok(Made { built, model: Arc::new(model), in_force, refused })
+}
+
+/// Gives the clusters of an app the endpoints that control has for them.
+fn place(app: &mut Arc<App>, endpoints: &Endpoints) {
+    let mut placed = App::clone(app);
+    for (name, cluster) in &mut placed.clusters {
+        let key = ClusterKey { app: app.name.clone(), cluster: name.clone() };
+        let all =
+            endpoints.get(&key).into_iter().flatten().map(|(_, endpoint)| Arc::clone(endpoint)).collect();
+        Arc::make_mut(cluster).endpoints = Arc::new(all);
+    }
+    *app = Arc::new(placed);
+}
+
+/// Who owns which host: control's record, and this router's own of routes without a host, which depend on its listeners.
+fn owners(objects: &Objects, before: Option<&Made>) -> HostOwners {
+    let own = before.into_iter().flat_map(|before| before.built.hosts.iter());
+    let own = own.filter(|(host, _)| host.starts_with("*@"));
+    let own = own.map(|(host, app)| (host.to_owned(), app.as_str().to_owned()));
+    let mut all: BTreeMap<String, String> = own.collect();
+    all.extend(objects.hosts.iter().map(|(host, app)| (host.clone(), app.clone())));
+    HostOwners::try_from(all).unwrap_or_default()
+}
+
+/// The table with other endpoints; costs what is touched. Endpoints of clusters that the table does not have, those of refused
+/// apps, stay away.
+pub(super) fn retouch(made: &mut Made, objects: &Objects, touched: &[(ClusterKey, EndpointId)]) {
+    let has = |place: &ClusterKey| {
+        made.model.apps.get(&place.app).is_some_and(|app| app.clusters.contains_key(&place.cluster))
+    };
+    let deltas: Vec<Delta> = touched
+        .iter()
+        .filter(|(place, _)| has(place))
+        .map(|(ClusterKey { app, cluster }, id)| {
+            let place = ClusterKey { app: app.clone(), cluster: cluster.clone() };
+            let (app, cluster) = (app.clone(), cluster.clone());
+            match objects.endpoints.get(&place).and_then(|all| all.get(id)) {
+                Some(endpoint) => Delta::PutEndpoint { app, cluster, endpoint: Arc::clone(endpoint) },
+                None => Delta::RemoveEndpoint { app, cluster, id: id.clone() },
+            }
+        })
+        .collect();
+    match apply(&made.model, &deltas) {
+        Ok(model) => made.model = model,
+        // Not reached: every cluster is there.
+        Err(error) => tracing::error!(%error, "a change of endpoints does not fit"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::wire::object;
+    use super::*;
+
+    const MAIN: &str = "[listener.edge]\naddress = \"127.0.0.1:8080\"\n[identity.shop]\ncert = \"a\"\nkey = \"b\"\napps = [\"shop\"]\n";
+
+    fn main(text: &str) -> Source {
+        Source { file: "router.toml".to_owned(), text: text.to_owned(), format: Format::Toml }
+    }
+
+    fn objects(all: &[(&str, Value)]) -> Objects {
+        let (mut objects, mut touched) = (Objects::default(), Touched::default());
+        for (key, value) in all {
+            objects.take(object(key, Some(value)).unwrap(), &mut touched);
+        }
+        objects
+    }
+
+    fn app(host: &str, cluster: Value) -> Value {
+        json!({ "cluster": { "web": cluster }, "route": [{ "host": host, "cluster": "web" }] })
+    }
+
+    fn endpoint(port: u16) -> Value {
+        json!({ "address": format!("127.0.0.1:{port}"), "weight": 1, "owner": "file" })
+    }
+
+    fn addresses(made: &Made, app: &str) -> Vec<String> {
+        made.model.apps[app].clusters["web"].endpoints.iter().map(|one| one.address.to_string()).collect()
+    }
+
+    #[test]
+    fn an_app_that_names_what_this_router_lacks_is_refused_by_itself() {
+        let good = app("a.example", json!({ "endpoints": ["127.0.0.1:1"] }));
+        let tls = json!({ "endpoints": ["127.0.0.1:1"], "tls": { "identity": "cart" } });
+        let bad = app("b.example", tls.clone());
+        let made = make(
+            &main(MAIN),
+            &objects(&[("app/a", good.clone()), ("app/b", bad.clone()), ("endpoint/a/web/x", endpoint(7))]),
+            None,
+        )
+        .unwrap();
+        assert_eq!(addresses(&made, "a"), ["127.0.0.1:7"], "what control says, not the document");
+        assert!(!made.model.apps.contains_key("b"));
+        let [refused] = made.refused.as_slice() else { panic!("{:?}", made.refused) };
+        assert_eq!(refused.part, "app:b");
+        assert!(refused.reason.starts_with("unknown_identity: there is no identity `cart`"), "{refused:?}");
+
+        // It keeps the version before when there is one, with the endpoints of now.
+        let before = make(&main(MAIN), &objects(&[("app/b", app("b.example", json!({})))]), None).unwrap();
+        let now = objects(&[("app/b", bad), ("endpoint/b/web/x", endpoint(8))]);
+        let made = make(&main(MAIN), &now, Some(&before)).unwrap();
+        assert_eq!((addresses(&made, "b"), made.refused.len()), (vec!["127.0.0.1:8".to_owned()], 1));
+        assert_eq!(made.in_force, before.in_force);
+        // And is taken once the router has the name.
+        let text = MAIN.replace("identity.shop", "identity.cart").replace("\"shop\"", "\"b\"");
+        assert_eq!(make(&main(&text), &now, Some(&made)).unwrap().refused, []);
+    }
+
+    #[test]
+    fn the_app_default_has_no_more_rights_than_others() {
+        let tls = |identity: &str| json!({ "tls": { "identity": identity } });
+        for (cluster, code) in [
+            (tls("shop"), "identity_denied"),
+            (json!({ "tls": { "ca": "/etc/passwd.pem" } }), "path_in_app"),
+            (json!({ "tls": { "cert": "a.pem", "key": "b.pem" } }), "path_in_app"),
+        ] {
+            let all = objects(&[("app/default", app("a.example", cluster))]);
+            let made = make(&main(MAIN), &all, None).unwrap();
+            assert!(made.refused[0].reason.starts_with(code), "{:?}", made.refused);
+        }
+    }
+
+    #[test]
+    fn an_app_that_is_gone_is_gone_also_when_it_is_the_default() {
+        let one = app("a.example", json!({}));
+        let before = make(&main(MAIN), &objects(&[("app/default", one)]), None).unwrap();
+        assert_eq!(before.model.route_count(), 1);
+        let after = make(&main(MAIN), &objects(&[]), Some(&before)).unwrap();
+        assert_eq!(after.model.route_count(), 0);
+    }
+
+    #[test]
+    fn a_routers_file_holds_no_app() {
+        for text in ["[cluster.web]\n", "apps = \"apps\"\n", "body_limit = 1\n"] {
+            let text = if text.starts_with('[') { format!("{MAIN}{text}") } else { format!("{text}{MAIN}") };
+            let found = make(&main(&text), &Objects::default(), None).unwrap_err();
+            assert_eq!(found[0].code, "belongs_to_control", "{text}");
+        }
+    }
+
+    #[test]
+    fn endpoints_change_without_a_build() {
+        let one = app("a.example", json!({}));
+        let mut all =
+            objects(&[("app/a", one), ("endpoint/a/web/x", endpoint(1)), ("endpoint/a/web/y", endpoint(2))]);
+        let mut made = make(&main(MAIN), &all, None).unwrap();
+        let routes = Arc::clone(&made.model.apps["a"].routes);
+        let mut touched = Touched::default();
+        all.take(object("endpoint/a/web/x", None).unwrap(), &mut touched);
+        all.take(object("endpoint/a/web/z", Some(&endpoint(3))).unwrap(), &mut touched);
+        all.take(object("endpoint/no/web/z", Some(&endpoint(3))).unwrap(), &mut touched);
+        assert!(!touched.words);
+        retouch(&mut made, &all, &touched.endpoints);
+        assert_eq!(addresses(&made, "a"), ["127.0.0.1:2", "127.0.0.1:3"]);
+        assert!(Arc::ptr_eq(&routes, &made.model.apps["a"].routes));
+        let anew = make(&main(MAIN), &all, None).unwrap();
+        assert_eq!(anew.model, made.model, "the short way leads where the long one does");
+    }
+}

@@ -1,0 +1,122 @@
+//! Control is gone, for a while or at a start: traffic does not care, and nobody has to do anything.
+
+use ekiden_tests::{Load, MIXED, Refused, Stamped, until};
+use serde_json::json;
+
+use super::{ControlHome, RouterHome, app, connected, wait_router};
+
+const ANY: &str = "a";
+
+#[test]
+fn control_killed_under_load_fails_no_request_and_comes_back_by_itself() {
+    let (old, new) = (Stamped::start("old"), Stamped::start("new"));
+    let home = ControlHome::new();
+    home.app("shop", &app(ANY, old.address, ""));
+    let control = home.start();
+    let edge = RouterHome::new("edge");
+    let router = edge.start(&home.url());
+    connected(&control, "edge");
+    let put = json!({ "address": new.address.to_string() }).to_string();
+    assert_eq!(control.ask("PUT", "/v1/apps/shop/clusters/web/endpoints/api", &put).status, 200);
+    let load = Load::start(edge.listener, 4, MIXED, Refused::Fails);
+    load.serve_more(200);
+    control.process.signal(libc::SIGKILL);
+    drop(control);
+    router.process.wait_error("the link to control is lost");
+    load.serve_more(200);
+    // The file changes while nobody looks; the endpoint of the API is in the store.
+    home.app("shop", &app(ANY, new.address, "balance = \"round_robin\""));
+    let control = home.start();
+    let view = connected(&control, "edge");
+    assert_eq!(view["began_with"], "snapshot", "another process knows no past");
+    until("the new table", || {
+        let table = router.get("/v1/table");
+        let cluster = &table["apps"].as_array().unwrap().iter().find(|app| app["name"] == "shop").unwrap()["clusters"]
+            [0];
+        (cluster["balance"] == "round_robin" && cluster["endpoints"].as_array().unwrap().len() == 2)
+            .then_some(())
+    });
+    load.serve_more(200);
+    let tally = load.stop();
+    assert_eq!(tally.failed, Vec::<String>::new(), "of {}", tally.served);
+    assert_eq!(edge.says(ANY), "new");
+}
+
+#[test]
+fn a_router_started_without_control_serves_its_last_good_table() {
+    let (old, new) = (Stamped::start("old"), Stamped::start("new"));
+    let home = ControlHome::new();
+    home.app("shop", &app("shop.example", old.address, ""));
+    let control = home.start();
+    let edge = RouterHome::new("edge");
+    let router = edge.start(&home.url());
+    connected(&control, "edge");
+    // What serves in place of a refused version outlives the process too.
+    home.app("blog", &app("blog.example", old.address, ""));
+    edge.wait_says("blog.example", "old");
+    home.app("blog", &app("blog.example", old.address, "tls = { ca = \"nobody\" }"));
+    let view = wait_router(&control, "edge", "refusing", |one| one["refused"] != json!([]));
+    let generation = view["generation"].clone();
+    drop(control);
+    router.process.wait_error("the link to control is lost");
+    // SIGTERM: the last write happens at the end at the latest.
+    router.process.signal(libc::SIGTERM);
+    let mut router = router;
+    assert!(router.process.wait().success());
+    let router = edge.start(&home.url());
+    assert_eq!((edge.says("shop.example"), edge.says("blog.example")), ("old".to_owned(), "old".to_owned()));
+    let status = router.get("/v1/status");
+    assert_eq!(status["link"]["generation"], generation);
+    let reason = status["stale_reason"].as_str().unwrap();
+    assert!(reason.starts_with("control is gone") && reason.contains("last heard of"), "{reason}");
+    assert!(router.readyz().1.starts_with("stale table: control is gone"), "{:?}", router.readyz());
+
+    // Its own file is broken as well: the one that served last stands in for it.
+    router.process.signal(libc::SIGTERM);
+    let mut router = router;
+    assert!(router.process.wait().success());
+    std::fs::write(edge.path("router.toml"), "listener = 7\n").unwrap();
+    let router = edge.start(&home.url());
+    assert_eq!(edge.says("shop.example"), "old");
+    // And control is back, of a higher term, with other words.
+    home.app("shop", &app("shop.example", new.address, ""));
+    let control = home.start();
+    connected(&control, "edge");
+    edge.wait_says("shop.example", "new");
+    drop(router);
+}
+
+#[test]
+fn a_first_start_waits_for_control() {
+    let origin = Stamped::start("served");
+    let home = ControlHome::new();
+    home.app("shop", &app("shop.example", origin.address, ""));
+    let edge = RouterHome::new("edge");
+    let router = edge.spawn(&[&home.url()]);
+    until("telemetry", || (router.readyz().0 == 503).then_some(()));
+    until("the reason", || router.readyz().1.contains("[-] table").then_some(()));
+    let _control = home.start();
+    until("readiness", || (router.readyz().0 == 200).then_some(()));
+    assert_eq!(edge.says("shop.example"), "served");
+}
+
+#[test]
+fn a_control_of_an_older_term_is_refused() {
+    let (stale, fresh) = (Stamped::start("stale"), Stamped::start("fresh"));
+    let (first, second) = (ControlHome::new(), ControlHome::new());
+    first.app("shop", &app("shop.example", stale.address, ""));
+    second.app("shop", &app("shop.example", fresh.address, ""));
+    let older = first.start();
+    let newer = second.start();
+    let edge = RouterHome::new("edge");
+    let router = edge.spawn(&[&second.url(), &first.url()]).wait_ready();
+    assert_eq!(edge.says("shop.example"), "fresh");
+    // A leader that was paused and goes on is such an older one.
+    drop(newer);
+    router.process.wait_error("and this control is of term");
+    assert_eq!(edge.says("shop.example"), "fresh");
+    assert_eq!(older.get("/v1/routers")["routers"], json!([]));
+    until("the count", || (older.metric("ekiden_fleet_turned_away_total") >= 1.0).then_some(()));
+    let _newest = second.start();
+    until("the link", || (router.metric("ekiden_link_connected") == 1.0).then_some(()));
+}
