@@ -240,7 +240,7 @@ fn begin(forward: &Forward<'_>, ws: &mut Workspace) -> Option<Box<Hedge>> {
     let at = cluster.endpoints.iter().position(|entry| entry.cell.uid() == first);
     let mut tried = ws.tried.clone();
     tried.extend(at.and_then(|at| u32::try_from(at).ok()));
-    let attempt = Attempt { tried: &tried, may_repeat: true };
+    let attempt = Attempt::after(&tried).at(worker.clock.turn().us());
     let pick = match cluster.shards() {
         None => cluster.pick(attempt, &mut || worker.random()),
         Some(shards) => shard::pick(worker, cluster, shards, &ws.shard, attempt),
