@@ -620,7 +620,7 @@ impl<'a> Forward<'a> {
         if let Some(policy) = &self.entry.route.hedge {
             hedge::note(self, policy, ws);
         }
-        evidence::answered(&self.worker, ws);
+        evidence::answered(&self.worker, &self.cluster, ws);
         if finish.keep_upstream {
             self.give_back(ws);
         } else {
@@ -642,7 +642,7 @@ impl<'a> Forward<'a> {
     /// Both connections are a tunnel: carries it to its end. Neither is used again.
     async fn tunnel<D: Downstream>(&self, connection: &mut Connection<D>, ws: &mut Workspace) -> After {
         match ws.leg.home() {
-            Some(_) if ws.upgrade.is_some() => evidence::answered(&self.worker, ws),
+            Some(_) if ws.upgrade.is_some() => evidence::answered(&self.worker, &self.cluster, ws),
             Some(home) => home.cell.note_served(),
             None => {}
         }
@@ -698,6 +698,9 @@ impl<'a> Forward<'a> {
             || matches!(failure.cause, Cause::FirstByteTimeout | Cause::SendTimeout | Cause::UpstreamIdle)
         {
             ws.leg.retire_connection();
+        }
+        if is_client_gone(failure.cause) && !ws.leg.answered {
+            evidence::given_up(&self.worker, ws);
         }
         if !is_client_gone(failure.cause)
             // The client chose it.

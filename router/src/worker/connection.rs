@@ -538,6 +538,7 @@ mod tests {
                 pool_limit_ms: 1,
                 peer_router: false,
                 report_load: false,
+                others: 0,
                 worker: 0,
                 in_use: Some(caps.connect().unwrap()),
                 connected: None,

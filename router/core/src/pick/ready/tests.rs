@@ -175,7 +175,11 @@ fn a_warming_endpoint_gets_a_part_of_its_share_from_every_picker() {
             let got = shares(&ready, &endpoints, true, 30_000)[0];
             // Of one in three draws, that part; of the turns that are not passed over, that part of a weight.
             let want = match balance {
-                Balance::P2c | Balance::LeastRequest | Balance::Random => 10_000 * percent / 100,
+                Balance::P2c
+                | Balance::LeastRequest
+                | Balance::Random
+                | Balance::PeakEwma
+                | Balance::Prequal => 10_000 * percent / 100,
                 Balance::RoundRobin => 30_000 * percent / (200 + percent),
             };
             assert!(got.abs_diff(want) < 600, "{balance:?} after {after_ms} ms: {got}, not {want}");
