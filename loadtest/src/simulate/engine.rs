@@ -69,7 +69,7 @@ pub(crate) fn simulate(plan: Plan) -> Fallible<Seen> {
     let servers = (0..park.endpoints)
         .map(|at| Server::new(park.speed(at), park.noisy && Server::is_noisy_at_first(&mut random)))
         .collect();
-    let histogram = Histogram::new(3).map_err(|error| failure(error.to_string()))?;
+    let histogram = Histogram::new_with_bounds(1, 3_600_000_000, 3).map_err(|error| failure(error.to_string()))?;
     let gap = SERVICE as f64 / (park.capacity() * plan.load);
     let events = BinaryHeap::new();
     World { plan, random, servers, routers, events, histogram, sum: 0.0, errors: 0, gap }.run()

@@ -49,13 +49,14 @@ fn since(now: u32, then: u32) -> u32 {
     if age > i32::MAX as u32 { 0 } else { age }
 }
 
-/// What is left of a sample after so many ticks: `e^-x` as `(1 + x/8)^-8`, which needs one division.
+/// What is left of a sample after so many ticks: `e^-x` as `(1 + x/16)^-16`.
 #[inline]
 fn kept(age: u32, memory: f32) -> f32 {
-    let base = 1.0 + age as f32 / (8.0 * memory);
+    let base = 1.0 + age as f32 / (16.0 * memory);
     let two = base * base;
     let four = two * two;
-    1.0 / (four * four)
+    let eight = four * four;
+    1.0 / (eight * eight)
 }
 
 impl Average {

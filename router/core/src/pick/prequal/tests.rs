@@ -55,7 +55,7 @@ fn none() -> u64 {
 fn the_least_latency_among_those_that_are_not_hot() {
     let pool = Pool::new(&[1; 10]);
     // Teaches the threshold what is usual.
-    (0..200).for_each(|_| pool.say(9, load(3, 50_000), S));
+    (0..2_000).for_each(|_| pool.say(9, load(3, 50_000), S));
     pool.say(1, load(2, 20_000), S);
     pool.say(2, load(30, 5_000), S);
     pool.say(3, load(2, 10_000), S);
@@ -86,7 +86,7 @@ fn the_threshold_finds_its_quantile() {
         reports.learn_threshold((bits() % 20) as i64 * PARTS);
         sum += i64::from(reports.hot_above.load(Relaxed)) / PARTS;
     }
-    assert!((14..=18).contains(&(sum / 1_000)), "{}", sum / 1_000);
+    assert!((17..=20).contains(&(sum / 1_000)), "{}", sum / 1_000);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn those_that_were_tried_or_are_gone_are_passed_over() {
 #[test]
 fn weights_count_against_latency_and_requests() {
     let pool = Pool::new(&[1, 10, 1]);
-    (0..200).for_each(|_| pool.say(2, load(3, 90_000), S));
+    (0..2_000).for_each(|_| pool.say(2, load(3, 90_000), S));
     pool.say(0, load(1, 1_000), S);
     pool.say(1, load(1, 5_000), S);
     assert_eq!(pool.pick(&[], S, &mut none), Pick::Endpoint(1), "ten times the weight, five times the latency");
