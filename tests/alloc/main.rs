@@ -188,6 +188,17 @@ fn kept_connections_allocate_nothing() {
     };
     let with_deadline = browser.replace("\r\n\r\n", "\r\nX-Request-Deadline: 50000\r\n\r\n");
     count_before(guarded, "", "retries, hedges, breakers and deadlines at hand", &[&with_deadline]);
+    for balance in ["peak_ewma", "prequal"] {
+        let text = |address: SocketAddr| {
+            let ids: Vec<String> =
+                (0..4).map(|id| format!("{{ id = \"{id}\", address = \"{address}\" }}")).collect();
+            format!(
+                "[cluster.web]\nendpoints = [{}]\nbalance = \"{balance}\"\nreport_load = true\n[[route]]\ncluster = \"web\"\n",
+                ids.join(", ")
+            )
+        };
+        count_before(text, "", balance, &[&browser]);
+    }
     count("a path that is not in normal form", &["GET /a/../b/./%7e HTTP/1.1\r\nHost: a\r\n\r\n"]);
     let post = "POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world";
     let chunked =

@@ -5,7 +5,7 @@ use super::engine::{Plan, Seen};
 use super::world::Service;
 use super::{Check, Wish};
 use crate::failure::Fallible;
-use crate::figures::median;
+use crate::figures::{median, thousands};
 use crate::machine::Machine;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -71,7 +71,7 @@ pub(super) fn write(machine: &Machine, wish: &Wish, checks: &[Check], worlds: &[
          medians over the seeds. A request of more than 10 s is an error. The network takes no time.\n",
         wish.requests, wish.seeds.0, wish.seeds.1
     )?;
-    write_checks(&mut text, checks)?;
+    write_checks(&mut text, wish.check_endpoints, checks)?;
     write_bars(&mut text, worlds)?;
     write_ratios(&mut text, wish, worlds)?;
     for &service in &wish.services {
@@ -82,8 +82,8 @@ pub(super) fn write(machine: &Machine, wish: &Wish, checks: &[Check], worlds: &[
     Ok((as_json(machine, wish, checks, worlds), text))
 }
 
-fn write_checks(text: &mut String, checks: &[Check]) -> Fallible<()> {
-    writeln!(text, "Closed forms first, 1,000 equal endpoints and exponential service:\n")?;
+fn write_checks(text: &mut String, endpoints: usize, checks: &[Check]) -> Fallible<()> {
+    writeln!(text, "Closed forms first, {} equal endpoints and exponential service:\n", thousands(endpoints as f64))?;
     writeln!(text, "| picker | load | closed form | mean time | simulated | off |\n|---|---|---|---|---|---|")?;
     for check in checks {
         let Check { what, picker, load, expected, found } = check;

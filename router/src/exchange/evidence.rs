@@ -77,6 +77,7 @@ fn note_time(cluster: &ClusterTable, ws: &Workspace, home: &Home) {
         && cluster.endpoint(index).is_some_and(|entry| entry.cell.uid() == home.cell.uid())
     {
         cluster.report(index, load, at_us);
+        cluster.cell.shard(home.worker).load_reports.add(1);
     }
 }
 
