@@ -111,7 +111,11 @@ struct Check {
 /// M/M/1 for random picks; for p2c the fluid limit of M. Mitzenmacher, the sum of load^(2^i - 1) over i from 1.
 fn checks(wish: &Wish) -> Fallible<Vec<Check>> {
     let park = Park { endpoints: wish.check_endpoints, speeds: &[1.0], noisy: false };
-    let asked = [("M/M/1", Picker::Random, 0.8), ("fluid limit", Picker::P2c, 0.9), ("fluid limit", Picker::P2c, 0.99)];
+    let asked = [
+        ("M/M/1", Picker::Random, 0.8),
+        ("fluid limit", Picker::P2c, 0.9),
+        ("fluid limit", Picker::P2c, 0.99),
+    ];
     let closed = |picker: Picker, load: f64| match picker {
         Picker::P2c => (1..=30).map(|i| load.powf(2f64.powi(i) - 1.0) / load).sum(),
         _ => 1.0 / (1.0 - load),
@@ -132,8 +136,12 @@ fn checks(wish: &Wish) -> Fallible<Vec<Check>> {
     let checks: Vec<Check> = asked
         .iter()
         .zip(seen)
-        .map(|(&(what, picker, load), seen)| {
-            Check { what, picker, load, expected: closed(picker, load), found: seen.mean }
+        .map(|(&(what, picker, load), seen)| Check {
+            what,
+            picker,
+            load,
+            expected: closed(picker, load),
+            found: seen.mean,
         })
         .collect();
     match checks.iter().find(|check| (check.found / check.expected - 1.0).abs() > wish.check_bound) {

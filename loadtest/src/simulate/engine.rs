@@ -69,7 +69,8 @@ pub(crate) fn simulate(plan: Plan) -> Fallible<Seen> {
     let servers = (0..park.endpoints)
         .map(|at| Server::new(park.speed(at), park.noisy && Server::is_noisy_at_first(&mut random)))
         .collect();
-    let histogram = Histogram::new_with_bounds(1, 3_600_000_000, 3).map_err(|error| failure(error.to_string()))?;
+    let histogram =
+        Histogram::new_with_bounds(1, 3_600_000_000, 3).map_err(|error| failure(error.to_string()))?;
     let gap = SERVICE as f64 / (park.capacity() * plan.load);
     let events = BinaryHeap::new();
     World { plan, random, servers, routers, events, histogram, sum: 0.0, errors: 0, gap }.run()
@@ -128,7 +129,9 @@ impl World {
     }
 
     fn end(&mut self, at: usize, version: u32, now: Nanos) {
-        let Some(server) = self.servers.get_mut(at).filter(|server| server.version == version) else { return };
+        let Some(server) = self.servers.get_mut(at).filter(|server| server.version == version) else {
+            return;
+        };
         let Some((job, load)) = server.finish(now) else { return };
         let took = now - job.arrived;
         self.routers.answered(job.router, at, took, load, now);
@@ -154,7 +157,8 @@ impl World {
         let speeds = || (0..park.endpoints).map(|at| park.speed(at));
         let (slowest, fastest) = (speeds().fold(f64::MAX, f64::min), speeds().fold(0.0, f64::max));
         let busy = |of: f64| {
-            let those = || self.servers.iter().zip(before).enumerate().filter(|(at, _)| park.speed(*at) == of);
+            let those =
+                || self.servers.iter().zip(before).enumerate().filter(|(at, _)| park.speed(*at) == of);
             let worked: f64 = those().map(|(_, (server, before))| (server.busy - before) as f64).sum();
             worked / (those().count().max(1) as f64 * time.max(1) as f64)
         };

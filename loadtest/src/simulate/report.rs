@@ -15,7 +15,8 @@ const PREQUAL: (f64, f64) = (0.65, 1.25);
 /// The bar of the best picker that needs no help from endpoints, against p2c.
 const UNAIDED: f64 = 0.85;
 /// Pickers of that kind.
-const UNAIDED_PICKERS: [Picker; 4] = [Picker::PeakEwma, Picker::LeastRequest, Picker::RoundRobin, Picker::Random];
+const UNAIDED_PICKERS: [Picker; 4] =
+    [Picker::PeakEwma, Picker::LeastRequest, Picker::RoundRobin, Picker::Random];
 
 type World = (Plan, Seen);
 
@@ -61,7 +62,12 @@ fn verdict(found: f64, bar: f64) -> &'static str {
 }
 
 /// Both forms of the report.
-pub(super) fn write(machine: &Machine, wish: &Wish, checks: &[Check], worlds: &[World]) -> Fallible<(Value, String)> {
+pub(super) fn write(
+    machine: &Machine,
+    wish: &Wish,
+    checks: &[Check],
+    worlds: &[World],
+) -> Fallible<(Value, String)> {
     let mut text = format!("{}\n\n", machine.line());
     writeln!(
         text,
@@ -83,8 +89,15 @@ pub(super) fn write(machine: &Machine, wish: &Wish, checks: &[Check], worlds: &[
 }
 
 fn write_checks(text: &mut String, endpoints: usize, checks: &[Check]) -> Fallible<()> {
-    writeln!(text, "Closed forms first, {} equal endpoints and exponential service:\n", thousands(endpoints as f64))?;
-    writeln!(text, "| picker | load | closed form | mean time | simulated | off |\n|---|---|---|---|---|---|")?;
+    writeln!(
+        text,
+        "Closed forms first, {} equal endpoints and exponential service:\n",
+        thousands(endpoints as f64)
+    )?;
+    writeln!(
+        text,
+        "| picker | load | closed form | mean time | simulated | off |\n|---|---|---|---|---|---|"
+    )?;
     for check in checks {
         let Check { what, picker, load, expected, found } = check;
         let off = (found / expected - 1.0) * 100.0;
@@ -103,13 +116,24 @@ fn write_bars(text: &mut String, worlds: &[World]) -> Fallible<()> {
     };
     let unaided = UNAIDED_PICKERS.into_iter().filter_map(|picker| Some((to_p2c(picker)?, picker)));
     let Some((best, picker)) = unaided.min_by(|a, b| a.0.total_cmp(&b.0)) else { return Ok(()) };
-    writeln!(text, "\nThe bars: p99 at load 0.8, 10 routers, exponential service; medians of the ratios of each seed:\n")?;
+    writeln!(
+        text,
+        "\nThe bars: p99 at load 0.8, 10 routers, exponential service; medians of the ratios of each seed:\n"
+    )?;
     writeln!(text, "| | ratio | bar |\n|---|---|---|")?;
     let (bar_p2c, bar_oracle) = PREQUAL;
     writeln!(text, "| prequal to p2c | {prequal:.2} | <= {bar_p2c}: {} |", verdict(prequal, bar_p2c))?;
-    writeln!(text, "| prequal to the oracle | {of_oracle:.2} | <= {bar_oracle}: {} |", verdict(of_oracle, bar_oracle))?;
+    writeln!(
+        text,
+        "| prequal to the oracle | {of_oracle:.2} | <= {bar_oracle}: {} |",
+        verdict(of_oracle, bar_oracle)
+    )?;
     let word = picker.word();
-    writeln!(text, "| {word}, the best without help, to p2c | {best:.2} | <= {UNAIDED}: {} |", verdict(best, UNAIDED))?;
+    writeln!(
+        text,
+        "| {word}, the best without help, to p2c | {best:.2} | <= {UNAIDED}: {} |",
+        verdict(best, UNAIDED)
+    )?;
     Ok(())
 }
 
@@ -136,9 +160,18 @@ fn write_ratios(text: &mut String, wish: &Wish, worlds: &[World]) -> Fallible<()
     Ok(())
 }
 
-fn write_table(text: &mut String, wish: &Wish, worlds: &[World], service: Service, routers: usize) -> Fallible<()> {
+fn write_table(
+    text: &mut String,
+    wish: &Wish,
+    worlds: &[World],
+    service: Service,
+    routers: usize,
+) -> Fallible<()> {
     writeln!(text, "\nService times: {}; routers: {routers}\n", service.word())?;
-    writeln!(text, "| load | picker | p50 | p99 | p99.9 | errors | busy: speed 1, speed 0.25 |\n|---|---|---|---|---|---|---|")?;
+    writeln!(
+        text,
+        "| load | picker | p50 | p99 | p99.9 | errors | busy: speed 1, speed 0.25 |\n|---|---|---|---|---|---|---|"
+    )?;
     for &load in &wish.loads {
         for picker in Picker::ALL {
             let Some(figures) = of(worlds, picker, service, routers, load) else { continue };

@@ -147,7 +147,13 @@ impl Server {
     }
 
     /// Takes a request; true when it is served at once.
-    pub(crate) fn take(&mut self, now: Nanos, router: usize, service: Service, random: &mut fastrand::Rng) -> bool {
+    pub(crate) fn take(
+        &mut self,
+        now: Nanos,
+        router: usize,
+        service: Service,
+        random: &mut fastrand::Rng,
+    ) -> bool {
         self.work_on(now);
         let work = service.draw(random) * SERVICE as f64;
         let others = u32::try_from(self.line.len()).unwrap_or(u32::MAX);

@@ -287,11 +287,8 @@ impl<'a> Forward<'a> {
             return Step::Queue;
         }
         let worker = &self.worker;
-        let attempt = Attempt {
-            tried: &ws.tried,
-            may_repeat: ws.request.idempotent,
-            now_us: worker.clock.turn().us(),
-        };
+        let attempt =
+            Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent, now_us: worker.clock.turn().us() };
         let pick = match self.cluster.shards() {
             None => self.cluster.pick(attempt, &mut || worker.random()),
             Some(shards) => shard::pick(worker, &self.cluster, shards, &ws.shard, attempt),

@@ -27,7 +27,9 @@ fn what_endpoints_say_of_their_load_decides() {
 
 #[test]
 fn a_report_that_is_none_is_passed_over_and_never_passed_on() {
-    for text in ["", "requests", "requests=x", "latency_us=1", "requests=1, latency_us=99999999999", "\u{e9}=1"] {
+    for text in
+        ["", "requests", "requests=x", "latency_us=1", "requests=1, latency_us=99999999999", "\u{e9}=1"]
+    {
         let head: &'static str = Box::leak(format!("200 OK\r\nX-Router-Load: {text}").into_boxed_str());
         let endpoints = [Steady::start(Duration::ZERO, head), Steady::start(Duration::ZERO, head)];
         let addresses = endpoints.each_ref().map(|endpoint| endpoint.origin.address);
@@ -85,8 +87,14 @@ fn a_report_counts_the_others() {
     waiting.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n");
     until_true("the held request", || is_held.load(Ordering::Acquire));
     let response = client.get("a", "/");
-    assert!(response.get("x-router-load").is_some_and(|report| report.starts_with("requests=1,")), "{response:?}");
+    assert!(
+        response.get("x-router-load").is_some_and(|report| report.starts_with("requests=1,")),
+        "{response:?}"
+    );
     let_go.wait();
     let report = waiting.response();
-    assert!(report.get("x-router-load").is_some_and(|report| report.starts_with("requests=0,")), "{report:?}");
+    assert!(
+        report.get("x-router-load").is_some_and(|report| report.starts_with("requests=0,")),
+        "{report:?}"
+    );
 }

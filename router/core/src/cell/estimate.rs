@@ -151,7 +151,8 @@ impl EndpointCell {
     pub(crate) fn expected_us(&self, now_us: u64) -> (Option<f32>, f32) {
         let latency = self.estimate.latency.read().map(|known| known.faded(now_us, MEMORY));
         let failing = self.estimate.failing.read();
-        let penalty = failing.map_or(0.0, |share| share.faded(now_us, FAILURE_MEMORY) * PENALTY.as_micros() as f32);
+        let penalty =
+            failing.map_or(0.0, |share| share.faded(now_us, FAILURE_MEMORY) * PENALTY.as_micros() as f32);
         (latency, penalty)
     }
 

@@ -146,7 +146,16 @@ mod tests {
         assert_eq!(load.to_string(), "requests=3, latency_us=1500");
         assert_eq!(Load::parse(load.to_string().as_bytes()), Some(load));
         assert_eq!(Load::parse(b" requests=7,  new=x "), Some(Load { requests: 7, latency_us: 0 }));
-        for text in ["", "requests", "requests=", "requests=-1", "requests=x", "latency_us=5", "requests=1,latency_us=1e3", "\u{e9}"] {
+        for text in [
+            "",
+            "requests",
+            "requests=",
+            "requests=-1",
+            "requests=x",
+            "latency_us=5",
+            "requests=1,latency_us=1e3",
+            "\u{e9}",
+        ] {
             assert_eq!(Load::parse(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Load::parse(b"requests=99999999999"), None);

@@ -40,7 +40,8 @@ pub(super) fn sooner(a: Member, b: Member, view: View<'_>) -> Member {
 
 /// Members of which nothing is known begin with the median of the others. Called when a ready set is built. O(members).
 pub(super) fn seed(members: &[Member], endpoints: &[EndpointEntry]) {
-    let cells = || members.iter().filter_map(|member| endpoints.get(member.index as usize)).map(|entry| &entry.cell);
+    let cells =
+        || members.iter().filter_map(|member| endpoints.get(member.index as usize)).map(|entry| &entry.cell);
     let mut known: Vec<(f32, u32)> = cells().filter_map(|cell| cell.latency()).collect();
     if known.is_empty() || known.len() == members.len() {
         return;

@@ -134,7 +134,7 @@ impl Forward<'_> {
         let asked = match why {
             Again::Status if !self.has_another(ws) => {
                 evidence::retry_after(&ws.response.head, self.worker.clock.unix_us(now))
-            },
+            }
             Again::Status | Again::Reset | Again::Timeout => None,
         };
         let random = self.worker.random();

@@ -264,7 +264,8 @@ fn begin(forward: &Forward<'_>, ws: &mut Workspace) -> Option<Box<Hedge>> {
     }
     let shard = cluster.cell.shard(worker.id);
     let secure = policy.tls.is_some();
-    let mut hedge = Box::new(Hedge { began: worker.clock.turn(), endpoint, leg: Leg::default(), opening: None });
+    let mut hedge =
+        Box::new(Hedge { began: worker.clock.turn(), endpoint, leg: Leg::default(), opening: None });
     let uid = hedge.endpoint.cell.uid();
     let shared = if policy.protocol == Protocol::Http1 {
         None

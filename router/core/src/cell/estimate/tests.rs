@@ -17,7 +17,9 @@ fn penalty_us(cell: &EndpointCell, now_us: u64) -> f32 {
 
 #[test]
 fn what_is_left_is_close_to_the_exponential() {
-    for (age, memory, expected) in [(0, 100.0, 1.0), (10, 100.0, 0.905), (100, 100.0, 0.368), (300, 100.0, 0.05)] {
+    for (age, memory, expected) in
+        [(0, 100.0, 1.0), (10, 100.0, 0.905), (100, 100.0, 0.368), (300, 100.0, 0.05)]
+    {
         let found = kept(age, memory);
         assert!((found - expected).abs() < 0.04, "{age}: {found} for {expected}");
     }
@@ -94,7 +96,10 @@ fn the_wait_that_an_endpoint_asks_for_is_kept() {
     assert!(penalty_us(&cell, 8 * S) > 4_999_000.0, "another failure does not shorten it");
     assert!(penalty_us(&cell, 30 * S) < 1_000.0);
     cell.note_failing(Some(Duration::MAX), 40 * S);
-    assert!(penalty_us(&cell, 99 * S) > 4_999_000.0 && penalty_us(&cell, 130 * S) < 1_000.0, "a minute at most");
+    assert!(
+        penalty_us(&cell, 99 * S) > 4_999_000.0 && penalty_us(&cell, 130 * S) < 1_000.0,
+        "a minute at most"
+    );
 }
 
 #[test]

@@ -73,14 +73,17 @@ fn while_nothing_is_known_requests_in_flight_decide() {
 
 #[test]
 fn a_new_endpoint_begins_with_the_median_of_the_others() {
-    for (known, median) in [(vec![3_000], 3_000), (vec![2_000, 5_000], 2_000), (vec![9_000, 1_000, 4_000], 4_000)] {
+    for (known, median) in
+        [(vec![3_000], 3_000), (vec![2_000, 5_000], 2_000), (vec![9_000, 1_000, 4_000], 4_000)]
+    {
         let mut of: Vec<(u16, u64)> = known.iter().map(|us| (1, *us)).collect();
         of.extend([(1, 0), (1, 0)]);
         let (endpoints, _) = timed(&of);
         for entry in endpoints.iter().skip(known.len()) {
             assert_eq!(entry.cell.latency_us(), Some(median), "{known:?}");
         }
-        let found: Vec<_> = endpoints.iter().filter_map(|entry| entry.cell.latency_us()).take(known.len()).collect();
+        let found: Vec<_> =
+            endpoints.iter().filter_map(|entry| entry.cell.latency_us()).take(known.len()).collect();
         assert_eq!(found, known, "those that are known stay");
     }
     let (endpoints, _) = timed(&[(1, 0), (1, 0)]);
@@ -113,7 +116,11 @@ fn an_endpoint_that_asks_to_be_left_alone_is() {
     assert_eq!(shares(&ready, &endpoints, 20 * S, 100)[0], 100);
     endpoints[1].cell.note_failing(Some(Duration::from_secs(60)), 20 * S);
     endpoints[0].cell.note_failing(Some(Duration::from_secs(60)), 20 * S);
-    assert_eq!(shares(&ready, &endpoints, 21 * S, 100).iter().sum::<u32>(), 100, "both: one of them all the same");
+    assert_eq!(
+        shares(&ready, &endpoints, 21 * S, 100).iter().sum::<u32>(),
+        100,
+        "both: one of them all the same"
+    );
 }
 
 #[test]
@@ -140,7 +147,8 @@ fn a_slow_endpoint_gets_less() {
             }
             !is_over
         });
-        let Pick::Endpoint(at) = ready.pick(&endpoints, Attempt::after(&[]).at(now), &cursor, &mut bits) else {
+        let Pick::Endpoint(at) = ready.pick(&endpoints, Attempt::after(&[]).at(now), &cursor, &mut bits)
+        else {
             panic!("nobody")
         };
         let at = at as usize;
@@ -187,7 +195,8 @@ fn golden_picks() {
     let (cursor, mut bits) = (AtomicU32::new(0), random(2026));
     let picks: Vec<u32> = (0..24)
         .map(|turn| {
-            let picked = ready.pick(&endpoints, Attempt::after(&[]).at(S + turn * 50_000), &cursor, &mut bits);
+            let picked =
+                ready.pick(&endpoints, Attempt::after(&[]).at(S + turn * 50_000), &cursor, &mut bits);
             let Pick::Endpoint(at) = picked else { panic!("nobody") };
             endpoints[at as usize].cell.enter();
             at

@@ -145,7 +145,11 @@ fn weights_count_against_latency_and_requests() {
     (0..2_000).for_each(|_| pool.say(2, load(3, 90_000), S));
     pool.say(0, load(1, 1_000), S);
     pool.say(1, load(1, 5_000), S);
-    assert_eq!(pool.pick(&[], S, &mut none), Pick::Endpoint(1), "ten times the weight, five times the latency");
+    assert_eq!(
+        pool.pick(&[], S, &mut none),
+        Pick::Endpoint(1),
+        "ten times the weight, five times the latency"
+    );
 }
 
 #[test]
