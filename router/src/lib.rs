@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod head;
 pub mod http2;
 pub mod listen;
+pub mod memory;
 pub mod overload;
 pub mod pool;
 pub mod probe;
