@@ -74,7 +74,8 @@ pub(super) fn write(
         "100 endpoints of speeds 1, 1, 0.5 and 0.25 in turn, each serving one request at a time; a noisy neighbour halves the speed of \
          each for a fifth of the time (2 s a visit, on average). Times in units of the mean service time at speed 1 (20 ms); load is the \
          share of all capacity. {} requests a world after a quarter as many that do not count, {} seeds at load 0.8 and {} elsewhere, \
-         medians over the seeds. A request of more than 10 s is an error. The network takes no time.\n",
+         medians over the seeds. A request of more than 10 s is an error. The network takes no time. A world lasts some 20 s: where \
+         slow endpoints get more than they can serve, times go on growing after that.\n",
         wish.requests, wish.seeds.0, wish.seeds.1
     )?;
     write_checks(&mut text, wish.check_endpoints, checks)?;
