@@ -1,13 +1,16 @@
-//! Conditions of a rule beside host, path and method: headers, query parameters and cookies.
+//! Conditions of a rule beside host, path and method: headers, query parameters, cookies and the client's certificate.
 
 use ekiden_config::model::{Route, ValueCondition, ValueTest};
 
 use super::{Facts, Fields};
-use crate::{cookie, query};
+use crate::{client_cert, cookie, query};
 
 /// Whether the route has any such condition; most have none and are not looked at again.
 pub(super) fn any(route: &Route) -> bool {
-    !(route.headers.is_empty() && route.query.is_empty() && route.cookies.is_empty())
+    !(route.headers.is_empty()
+        && route.query.is_empty()
+        && route.cookies.is_empty()
+        && route.client_cert.is_empty())
 }
 
 /// Whether all conditions of the route hold. No allocation, except for an encoded query value longer than 256 bytes
@@ -16,6 +19,7 @@ pub(super) fn hold(route: &Route, facts: &Facts<'_>) -> bool {
     route.headers.iter().all(|condition| header_holds(condition, facts.fields))
         && route.query.iter().all(|condition| query_holds(condition, facts.query))
         && route.cookies.iter().all(|condition| cookie_holds(condition, facts.fields))
+        && route.client_cert.iter().all(|condition| client_cert::holds(condition, facts.client_cert))
 }
 
 fn header_holds(condition: &ValueCondition, fields: &dyn Fields) -> bool {

@@ -148,6 +148,7 @@ impl Ask {
             query: self.query,
             method: self.method,
             fields: &self.head,
+            client_cert: None,
         })
     }
 }
