@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Observations, ShardStatus};
+use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Observations, ShardStatus, StoreStatus};
 use ekiden_config::model::{AccessLog, Address, OverloadPolicy};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::cell::Incarnation;
@@ -218,6 +218,10 @@ impl Router {
                     let shared = Arc::clone(&self.shared);
                     Arc::new(move || shared.ceilings.nearness())
                 },
+                stores: {
+                    let shared = Arc::clone(&self.shared);
+                    Arc::new(move || shared.stores.all())
+                },
                 log: scribe.meters(),
                 started: self.shared.started,
             },
@@ -370,6 +374,10 @@ impl Inspect for State {
 
     fn endpoints(&self, app: &AppName, cluster: &ClusterName) -> Option<Vec<EndpointStatus>> {
         self.shared.table.load().cluster_named(app, cluster).map(|cluster| cluster.status())
+    }
+
+    fn stores(&self) -> Vec<StoreStatus> {
+        self.shared.stores.all().iter().map(|store| store.status()).collect()
     }
 
     fn shards(&self, app: &AppName, cluster: &ClusterName) -> Option<ShardStatus> {

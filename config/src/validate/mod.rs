@@ -28,6 +28,7 @@ mod readiness;
 mod resilience;
 mod route;
 mod shard;
+mod store;
 mod timeout;
 mod tls;
 mod token;
@@ -70,6 +71,8 @@ pub(crate) struct World {
     pub(crate) issuers: BTreeMap<TrustName, Vec<AppName>>,
     /// Files of keys of programs, likewise.
     pub(crate) api_keys: BTreeMap<TrustName, Vec<AppName>>,
+    /// Stores of limits, likewise.
+    pub(crate) stores: BTreeMap<TrustName, Vec<AppName>>,
 }
 
 /// One file being checked.

@@ -132,7 +132,7 @@ fn written(raw: &RawRoute) -> Written<'_> {
 
 /// The app's limits with the route's own behind them.
 fn rate_limits(scope: &mut Scope<'_, '_>, raw: &RawRoute, shared: &Shared) -> Option<Arc<RouteLimits>> {
-    let route = limit::list(scope, raw.limit.as_ref(), "route");
+    let route = limit::list(scope, raw.limit.as_ref(), ("route", Some(&shared.app)));
     if route.is_empty() {
         return shared.rate_limits.clone();
     }
