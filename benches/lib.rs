@@ -184,6 +184,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         pool_idle: 128,
         pool_idle_timeout: Duration::from_secs(60),
         peer_router: false,
+        report_load: false,
         send_proxy: None,
         queue: 1024,
         slots: None,

@@ -1,8 +1,8 @@
 //! Benchmarks of picks: p2c over cells that are touched at random, keys by each algorithm, and the building of maps. The whole
 //! runs under a minute.
 //!
-//! `cargo bench -p ekiden-benches --bench sharding` measures; with `-- --test` each runs once. Bars: p2c 60 ns to 1,000 endpoints
-//! and 150 ns at 100,000; ring 80 ns and maglev 20 ns at 1,000 for the lookup. How even and how stable placement is, is held by
+//! `cargo bench -p ekiden-benches --bench sharding` measures; with `-- --test` each runs once. Bars: p2c, peak_ewma and prequal 60 ns
+//! to 1,000 endpoints and 150 ns at 100,000 (prequal with the report that its pick brings); ring 80 ns and maglev 20 ns at 1,000 for the lookup. How even and how stable placement is, is held by
 //! tests of core.
 
 use std::hint::black_box;
@@ -14,9 +14,13 @@ use ekiden_config::model::{
     Balance, HotKeyPolicy, KeyPart, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind,
     ShardPolicy,
 };
+use ekiden_core::cell::load::Load;
 use ekiden_core::cluster::{Attempt, ClusterTable, Pick};
 use ekiden_core::shard::pick::Ask;
 use ekiden_core::shard::{Key, ShardMap};
+
+/// The time of all picks.
+const NOW_US: u64 = 1_000_000;
 
 const ALGORITHMS: [(&str, ShardAlgorithm); 4] = [
     ("rendezvous", ShardAlgorithm::Rendezvous),
@@ -46,22 +50,36 @@ fn picker(c: &mut Criterion, name: &str, table: &ClusterTable) {
     let mut random = fastrand::Rng::with_seed(7);
     c.bench_function(name, |b| {
         b.iter(|| {
-            let picked = table.pick(Attempt::after(&[]), &mut || random.u64(..));
+            let picked = table.pick(Attempt::after(&[]).at(NOW_US), &mut || random.u64(..));
             // As the router does it: the cell that was chosen is written.
             if let Pick::Endpoint(at) = picked
                 && let Some(entry) = table.endpoint(at)
             {
                 entry.cell.enter();
                 entry.cell.leave();
+                table.report(at, Load { requests: at % 3, latency_us: 1_000 + at % 977 }, NOW_US);
             }
             black_box(picked)
         });
     });
 }
 
+/// Something is known of every endpoint, as after some requests.
+fn know_latencies(table: &ClusterTable) {
+    for (at, entry) in (0..).zip(table.endpoints.iter()) {
+        entry.cell.note_latency(1_000 + at % 977, NOW_US);
+    }
+}
+
 fn pickers(c: &mut Criterion) {
     for count in [10, 1_000, 100_000] {
         picker(c, &format!("pick/p2c/{count}"), &cluster_table(count, Balance::P2c, None));
+        let timed = cluster_table(count, Balance::PeakEwma, None);
+        know_latencies(&timed);
+        picker(c, &format!("pick/peak_ewma/{count}"), &timed);
+        let reporting = cluster_table(count, Balance::Prequal, None);
+        know_latencies(&reporting);
+        picker(c, &format!("pick/prequal/{count}"), &reporting);
     }
     picker(c, "pick/round_robin/1000", &cluster_table(1_000, Balance::RoundRobin, None));
     picker(c, "pick/random/1000", &cluster_table(1_000, Balance::Random, None));

@@ -516,6 +516,8 @@ pub struct ClusterPolicy {
     pub pool_idle_timeout: Duration,
     /// The endpoints are Ekiden routers: keep their `X-Router-Error`.
     pub peer_router: bool,
+    /// Tell clients in `X-Router-Load` how busy the endpoint is that answered.
+    pub report_load: bool,
     /// Requests that may wait: for the first check of an endpoint per worker, for a slot over all workers. Default 1024.
     pub queue: u32,
     /// Requests at once per endpoint; none means no bound.
@@ -560,6 +562,20 @@ pub enum Balance {
     LeastRequest,
     /// At random, in proportion to weight.
     Random,
+    /// Power of two choices by requests in flight and latency.
+    PeakEwma,
+    /// By what endpoints report of their load.
+    Prequal,
+}
+
+impl Balance {
+    /// Whether it goes by how long endpoints take to answer.
+    pub const fn is_timed(self) -> bool {
+        match self {
+            Balance::PeakEwma | Balance::Prequal => true,
+            Balance::P2c | Balance::RoundRobin | Balance::LeastRequest | Balance::Random => false,
+        }
+    }
 }
 
 /// An active check.

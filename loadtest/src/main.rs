@@ -1,5 +1,5 @@
 //! The load tests: starts origin, router and peers, drives load, and reports figures as ratios.
-//! This file is the command line only. The crate builds on none of ours: routers are processes to it.
+//! This file is the command line only. Routers are processes to it; only `simulate` builds on core, whose pickers it drives.
 //!
 //! ```text
 //! core 0: the proxy under test, one worker      core 1: origin, load generator (wrk, drive), strace
@@ -27,6 +27,7 @@ mod overload;
 mod peers;
 mod relay;
 mod results;
+mod simulate;
 mod sink;
 mod swap;
 mod trace;
@@ -96,6 +97,7 @@ fn run(command: Command) -> Fallible<()> {
             }
             overload::run(&wish)
         }
+        Command::Simulate(options) => simulate::run(&options.wish()),
         Command::SlowOrigin { listen, slots, service_ms } => {
             overload::endpoint::serve(&listen, slots, std::time::Duration::from_millis(service_ms))
         }

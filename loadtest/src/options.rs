@@ -3,6 +3,7 @@
 mod hostile;
 mod load;
 mod overload;
+mod simulate;
 
 use crate::attacks::crowd::CrowdOptions;
 use crate::failure::{Fallible, failure};
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use hostile::AttacksOptions;
 pub(crate) use load::DriveOptions;
 pub(crate) use overload::OverloadOptions;
+pub(crate) use simulate::SimulateOptions;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::Command as Process;
@@ -30,6 +32,7 @@ Examples:
   cargo run --release -p ekiden-loadtest -- instructions
   cargo run --release -p ekiden-loadtest -- limits
   cargo run --release -p ekiden-loadtest -- overload            (about 6 minutes)
+  cargo run --release -p ekiden-loadtest -- simulate            (pickers; about 2 minutes, the same figures everywhere)
   cargo run --release -p ekiden-loadtest -- attacks --only \"slow head,tiny window\"
 
 Debian packages needed: wrk haproxy nginx, linux-perf or strace, valgrind.
@@ -63,6 +66,8 @@ pub(crate) enum Command {
     Attacks(AttacksOptions),
     /// Ten times as much as the endpoints can serve: goodput, latency of what is served, CPU per refusal; a quiet app beside it.
     Overload(OverloadOptions),
+    /// Pickers against each other and an oracle, in a simulation that drives the product's own cells.
+    Simulate(SimulateOptions),
     /// Endpoints with slots and a service time.
     #[command(hide = true)]
     SlowOrigin {

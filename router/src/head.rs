@@ -45,6 +45,7 @@ pub enum FieldId {
     XRequestId,
     XRequestStart,
     XRouterError,
+    XRouterLoad,
     Other,
 }
 
@@ -82,6 +83,7 @@ const KNOWN: &[(&str, FieldId)] = &[
     ("x-request-id", FieldId::XRequestId),
     ("x-request-start", FieldId::XRequestStart),
     ("x-router-error", FieldId::XRouterError),
+    ("x-router-load", FieldId::XRouterLoad),
 ];
 
 impl FieldId {
@@ -105,7 +107,7 @@ impl FieldId {
             12 => {
                 &[("content-type", ContentType), ("x-request-id", XRequestId), ("proxy-status", ProxyStatus)]
             }
-            13 => &[("authorization", Authorization)],
+            13 => &[("authorization", Authorization), ("x-router-load", XRouterLoad)],
             14 => &[
                 ("content-length", ContentLength),
                 ("x-router-error", XRouterError),

@@ -28,6 +28,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         pool_idle: 128,
         pool_idle_timeout: std::time::Duration::from_secs(60),
         peer_router: false,
+        report_load: false,
         send_proxy: None,
         queue,
         slots: None,

@@ -95,6 +95,8 @@ impl Words for Balance {
         ("round_robin", Balance::RoundRobin),
         ("least_request", Balance::LeastRequest),
         ("random", Balance::Random),
+        ("peak_ewma", Balance::PeakEwma),
+        ("prequal", Balance::Prequal),
     ];
 }
 
@@ -435,7 +437,9 @@ tables! {
         /// Where requests go: `IP:PORT`, `[IPv6]:PORT`, `unix:/path`, `name:PORT`, or tables.
         endpoints: Vec<TextOr<RawEndpoint>> = "none" in 0, 200_000;
         /// How an endpoint is chosen: `p2c` takes the less busy of two drawn at random, `round_robin` goes round, `least_request`
-        /// takes the least busy of all, `random` draws; all by weight.
+        /// takes the least busy of all, `random` draws; all by weight. `peak_ewma` takes the one of two from which an answer is
+        /// expected sooner, by latency and requests in flight; `prequal` goes by what endpoints say of their load in
+        /// `X-Router-Load`, and as `peak_ewma` while they say nothing.
         balance: Word<Balance> = "\"p2c\"";
         /// Active check of every endpoint; without one an endpoint is ready at once.
         probe: RawProbe = "none";
@@ -445,6 +449,9 @@ tables! {
         pool_idle_timeout: Duration = "\"60s\"" in 1, DAY;
         /// The endpoints are Ekiden routers: their `X-Router-Error` is passed on.
         peer_router: bool = "false";
+        /// Say in `X-Router-Load` of each response how many requests its endpoint has in hand and how long the next may take. For
+        /// an ambassador beside its app, behind routers that balance by `prequal`, which take the field away again.
+        report_load: bool = "false";
         /// Requests that an endpoint gets at once, over all workers; more wait in the `queue`. 1 suits a program that serves one
         /// request at a time.
         slots: Off<u64> = "\"off\"" in 1, 1_000_000;

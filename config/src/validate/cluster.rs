@@ -67,6 +67,7 @@ pub(super) fn cluster(
         pool_idle: raw.pool_idle.and_then(|idle| u32::try_from(idle).ok()).unwrap_or(1_024),
         pool_idle_timeout: raw.pool_idle_timeout.unwrap_or(Duration::from_secs(60)),
         peer_router: raw.peer_router.unwrap_or(false),
+        report_load: raw.report_load.unwrap_or(false),
         queue,
         slots,
         retry_budget: resilience::budget(raw.retry_budget.as_ref()),

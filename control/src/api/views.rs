@@ -191,6 +191,8 @@ fn app_view(api: &Api, view: &View, app: &App) -> Value {
             Balance::RoundRobin => "round_robin",
             Balance::LeastRequest => "least_request",
             Balance::Random => "random",
+            Balance::PeakEwma => "peak_ewma",
+            Balance::Prequal => "prequal",
         };
         let names = cluster.names.iter().map(|name| {
             json!({ "id": name.id.as_ref().map(EndpointId::as_str), "name": &*name.name, "port": name.port })

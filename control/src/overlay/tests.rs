@@ -26,6 +26,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
         pool_idle: 1,
         pool_idle_timeout: std::time::Duration::from_secs(1),
         peer_router: false,
+        report_load: false,
         send_proxy: None,
         queue: 1,
         slots: None,

@@ -3,7 +3,9 @@
 //!
 //! Cells hold atomics only, beside one reason text that workers never read. Does not check, pick or connect.
 
+pub mod estimate;
 mod evidence;
+pub mod load;
 mod registry;
 mod slots;
 
@@ -11,7 +13,7 @@ pub use evidence::EvidenceSeen;
 pub use registry::CellRegistry;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ekiden_config::doors::EndpointStatus;
 use ekiden_config::model::{Address, ReadinessPolicy};
@@ -19,7 +21,9 @@ use ekiden_config::names::{AppName, ClusterName, EndpointId};
 
 use crate::health::{Health, Transition};
 use crate::readiness::{Change, Event, FULL_SHARE, Readiness, State};
+use estimate::Estimate;
 use evidence::Counts;
+use load::LoadBook;
 
 /// What makes an endpoint the same one: the same id at another address, or of another release, is a new endpoint
 /// that starts fresh and shares no connection with the old one.
@@ -103,6 +107,9 @@ pub struct EndpointCell {
     /// Part of its share that a warming endpoint gets, of [`FULL_SHARE`].
     ramp: AtomicU32,
     evidence: Counts,
+    estimate: Estimate,
+    /// There where its load is reported.
+    load: OnceLock<Box<LoadBook>>,
     idle_limit_ms: AtomicU32,
     /// It chose HTTP/1 when it was last offered both.
     chose_http1: AtomicBool,
@@ -125,6 +132,8 @@ impl EndpointCell {
             slots: AtomicU32::new(0),
             ramp: AtomicU32::new(FULL_SHARE),
             evidence: Counts::default(),
+            estimate: Estimate::default(),
+            load: OnceLock::new(),
             idle_limit_ms: AtomicU32::new(0),
             chose_http1: AtomicBool::new(false),
             transitions: AtomicU32::new(0),
@@ -156,6 +165,7 @@ impl EndpointCell {
         self.ramp.store(story.ramp(), Ordering::Relaxed);
         if was_ejected && !story.is_ejected() {
             self.evidence.forget();
+            self.forget_estimate();
         }
         self.flags.store(flags_of(story) | self.slotted(), Ordering::Release);
         change

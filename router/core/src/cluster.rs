@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use ekiden_config::doors::EndpointStatus;
-use ekiden_config::model::{Cluster, Endpoint, ShardKind};
+use ekiden_config::model::{Balance, Cluster, Endpoint, ShardKind};
 use ekiden_config::names::{AppName, EndpointId};
 
+use crate::cell::load::Load;
 use crate::cell::{CellRegistry, EndpointCell};
-use crate::pick::ready::ReadySet;
+use crate::pick::prequal::Reports;
+use crate::pick::ready::{ReadySet, Shared};
 use crate::readiness::State;
 use crate::shard::Shards;
 use crate::shard::pick::{self as shard_pick, Ask};
@@ -42,6 +44,8 @@ pub struct ClusterTable {
     pub cell: Arc<ClusterCell>,
     /// Where keys belong; none where no key decides.
     shards: Option<Shards>,
+    /// What endpoints say of their load; none where the picker does not ask.
+    reports: Option<Box<Reports>>,
     ready: ArcSwap<ReadySet>,
     /// Held while a ready set is built and stored, so that an older view never replaces a newer one; holds the
     /// value of the cell's `readiness` count that the set in force was built at. Never locked on a worker.
@@ -57,12 +61,14 @@ impl ClusterTable {
         let built_at = cell.readiness.load(Ordering::SeqCst);
         let shards = registry.shards(&app, &cluster);
         let ready = ready_set(&endpoints, &cluster, shards.as_ref());
+        let reports = (cluster.policy.balance == Balance::Prequal).then(Box::default);
         Self {
             app,
             cluster,
             endpoints,
             cell,
             shards,
+            reports,
             ready: ArcSwap::from_pointee(ready),
             built_at: Mutex::new(built_at),
         }
@@ -76,7 +82,21 @@ impl ClusterTable {
         if self.endpoints.is_empty() {
             return Pick::NoEndpoints;
         }
-        self.ready.load().pick(&self.endpoints, attempt, &self.cell.cursor, random)
+        let shared = Shared { cursor: &self.cell.cursor, reports: self.reports.as_deref() };
+        self.ready.load().pick(&self.endpoints, attempt, shared, random)
+    }
+
+    /// Whether picks go by what endpoints say of their load.
+    #[inline]
+    pub fn takes_reports(&self) -> bool {
+        self.reports.is_some()
+    }
+
+    /// Takes in what an endpoint said of its load at this moment. Called by workers.
+    pub fn report(&self, index: u32, load: Load, now_us: u64) {
+        if let (Some(reports), Some(entry)) = (&self.reports, self.endpoints.get(index as usize)) {
+            reports.take_in(index, entry.endpoint.weight, load, now_us);
+        }
     }
 
     /// Where keys belong; none where no key decides.

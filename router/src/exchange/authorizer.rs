@@ -281,6 +281,7 @@ impl Asker {
                     FieldId::ContentLength
                         | FieldId::ContentType
                         | FieldId::XRouterError
+                        | FieldId::XRouterLoad
                         | FieldId::ProxyStatus
                 )
                 || [&b"date"[..], b"server", b"content-encoding"]

@@ -4,14 +4,17 @@
 //! off the workers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ekiden_core::cell::EndpointCell;
+use ekiden_core::cell::load::Load;
+use ekiden_core::cluster::ClusterTable;
 use ekiden_core::evidence::Evidence;
 use ekiden_core::outcome::{Cause, Outcome};
 
 use crate::exchange::leg::Home;
 use crate::exchange::{Workspace, grpc};
-use crate::head::FieldId;
+use crate::head::{FieldId, Head};
 use crate::worker::Worker;
 
 /// An attempt ended without a complete response. `aged` says that the connection came from the pool and died before a byte
@@ -19,22 +22,67 @@ use crate::worker::Worker;
 pub fn failed(worker: &Worker, cell: &Arc<EndpointCell>, outcome: Outcome, aged: bool) {
     cell.note_failure();
     let kind = Evidence::of_failure(outcome).filter(|_| !aged);
-    tell(worker, cell, kind);
+    tell(worker, cell, kind, None);
 }
 
 /// An attempt ended with a complete response.
 #[inline]
-pub fn answered(worker: &Worker, ws: &Workspace) {
+pub fn answered(worker: &Worker, cluster: &ClusterTable, ws: &Workspace) {
     let Some(home) = ws.leg.home() else { return };
     if ws.response.status < 500 && ws.call.is_none() {
-        home.cell.note_served();
+        if !home.cell.is_quiet() {
+            served(cluster, ws, home);
+        }
     } else {
-        answered_perhaps_badly(worker, ws, home);
+        answered_perhaps_badly(worker, cluster, ws, home);
+    }
+}
+
+/// A request was given up before a byte of its answer, by its client or because another leg was sooner: the time that it had
+/// is the least that the endpoint would have needed.
+#[cold]
+pub fn given_up(worker: &Worker, ws: &Workspace) {
+    let Some(home) = ws.leg.home().filter(|home| home.cell.is_timed()) else { return };
+    if let Some(sent_at) = ws.trace.sent_at {
+        let now = worker.clock.turn();
+        home.cell.note_patience(now.us_since(sent_at), now.us());
+    }
+}
+
+fn served(cluster: &ClusterTable, ws: &Workspace, home: &Home) {
+    home.cell.note_served();
+    if home.cell.is_timed() {
+        note_time(cluster, ws, home);
+    }
+}
+
+/// Notes how long the endpoint took to begin its answer, and what it says of its load. An answer that began before all of the
+/// request was sent says nothing: the client may have been slow.
+fn note_time(cluster: &ClusterTable, ws: &Workspace, home: &Home) {
+    let began = ws.tries.second_began.or(ws.trace.sent_at);
+    let (Some(began), Some(first_byte)) = (began, ws.trace.first_byte_at) else { return };
+    if first_byte < began {
+        return;
+    }
+    let (took_us, at_us) = (first_byte.us_since(began), first_byte.us());
+    home.cell.note_latency(took_us, at_us);
+    if home.report_load {
+        home.cell.note_load(home.others, took_us, at_us);
+    }
+    if cluster.takes_reports()
+        && let Some(text) = ws.response.head.known(FieldId::XRouterLoad)
+        && let Some(load) = Load::parse(text)
+        && let Some(index) = cluster.position(&home.cell.incarnation().id)
+        // Of another table: the id may be another endpoint's by now.
+        && cluster.endpoint(index).is_some_and(|entry| entry.cell.uid() == home.cell.uid())
+    {
+        cluster.report(index, load, at_us);
+        cluster.cell.shard(home.worker).load_reports.add(1);
     }
 }
 
 #[cold]
-fn answered_perhaps_badly(worker: &Worker, ws: &Workspace, home: &Home) {
+fn answered_perhaps_badly(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Home) {
     let code = ws.response.head.known(FieldId::XRouterError).filter(|_| home.peer_router);
     let code = code.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("");
     let peer = Cause::from_code(code.split(' ').next().unwrap_or(""));
@@ -43,13 +91,31 @@ fn answered_perhaps_badly(worker: &Worker, ws: &Workspace, home: &Home) {
         None => Evidence::of_status(ws.response.status, peer),
     };
     match kind {
-        Some(kind) => tell(worker, &home.cell, Some(kind)),
-        None => home.cell.note_served(),
+        Some(kind) => {
+            let unix_us = worker.clock.unix_us_now();
+            let wait = if home.cell.is_timed() { retry_after(&ws.response.head, unix_us) } else { None };
+            tell(worker, &home.cell, Some(kind), wait);
+        }
+        None => served(cluster, ws, home),
     }
 }
 
-fn tell(worker: &Worker, cell: &Arc<EndpointCell>, kind: Option<Evidence>) {
-    if kind.is_some_and(|kind| cell.note_evidence(kind)) {
+/// How long an endpoint wants to be left alone: seconds, or a date (RFC 9110 section 10.2.3).
+pub fn retry_after(head: &Head, unix_us: u64) -> Option<Duration> {
+    let text = std::str::from_utf8(head.get(b"retry-after")?).ok()?.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let at = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(at.saturating_sub(Duration::from_micros(unix_us)))
+}
+
+fn tell(worker: &Worker, cell: &Arc<EndpointCell>, kind: Option<Evidence>, retry_after: Option<Duration>) {
+    let Some(kind) = kind else { return };
+    if cell.is_timed() {
+        cell.note_failing(retry_after, worker.clock.turn().us());
+    }
+    if cell.note_evidence(kind) {
         worker.shared.suspects.report(cell, &worker.shard);
     }
 }

@@ -290,7 +290,8 @@ impl<'a> Forward<'a> {
             return Step::Queue;
         }
         let worker = &self.worker;
-        let attempt = Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent };
+        let attempt =
+            Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent, now_us: worker.clock.turn().us() };
         let pick = match self.cluster.shards() {
             None => self.cluster.pick(attempt, &mut || worker.random()),
             Some(shards) => shard::pick(worker, &self.cluster, shards, &ws.shard, attempt),
@@ -615,7 +616,7 @@ impl<'a> Forward<'a> {
         if let Some(policy) = &self.entry.route.hedge {
             hedge::note(self, policy, ws);
         }
-        evidence::answered(&self.worker, ws);
+        evidence::answered(&self.worker, &self.cluster, ws);
         if finish.keep_upstream {
             self.give_back(ws);
         } else {
@@ -637,7 +638,7 @@ impl<'a> Forward<'a> {
     /// Both connections are a tunnel: carries it to its end. Neither is used again.
     async fn tunnel<D: Downstream>(&self, connection: &mut Connection<D>, ws: &mut Workspace) -> After {
         match ws.leg.home() {
-            Some(_) if ws.upgrade.is_some() => evidence::answered(&self.worker, ws),
+            Some(_) if ws.upgrade.is_some() => evidence::answered(&self.worker, &self.cluster, ws),
             Some(home) => home.cell.note_served(),
             None => {}
         }
@@ -693,6 +694,9 @@ impl<'a> Forward<'a> {
             || matches!(failure.cause, Cause::FirstByteTimeout | Cause::SendTimeout | Cause::UpstreamIdle)
         {
             ws.leg.retire_connection();
+        }
+        if is_client_gone(failure.cause) && !ws.leg.answered {
+            evidence::given_up(&self.worker, ws);
         }
         if !is_client_gone(failure.cause)
             // The client chose it.

@@ -40,6 +40,10 @@ pub struct Home {
     pub pool_limit_ms: u64,
     /// The cluster's endpoints are routers: keep their error fields.
     pub peer_router: bool,
+    /// Its load is told to clients.
+    pub report_load: bool,
+    /// Requests that were there when this one came, where that is kept.
+    pub others: u32,
     /// The worker that counts.
     pub worker: usize,
     /// The connection's place in its app's account, where the app has caps.
@@ -76,6 +80,8 @@ impl Home {
         worker: usize,
     ) -> Self {
         Self {
+            others: if policy.report_load { cell.in_flight().saturating_sub(1) } else { 0 },
+            report_load: policy.report_load,
             cell,
             stats: Arc::clone(stats),
             // A connection that told of one client serves no other.

@@ -611,6 +611,8 @@ impl Relay {
             grpc::take_head(ws);
         }
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
+        let reported = ws.leg.home().filter(|home| home.report_load);
+        let load = reported.map(|home| home.cell.load(sides.worker.clock.turn().us()));
         let endpoint_http2 = ws.leg.is_http2();
         self.response_decoder = Decoder::new(ws.response.framing);
         if ws.limits.is_charged() {
@@ -626,6 +628,7 @@ impl Relay {
             listener: sides.listener,
             edits: &sides.route.response_headers,
             peer_router,
+            load,
             endpoint_http2,
             is_call: ws.call.is_some(),
             keep,
@@ -947,7 +950,8 @@ fn is_end_to_end(name: &[u8]) -> Result<bool, Cause> {
         | FieldId::Authorization
         | FieldId::Cookie
         | FieldId::SetCookie
-        | FieldId::XRouterError => Ok(false),
+        | FieldId::XRouterError
+        | FieldId::XRouterLoad => Ok(false),
         _ => Ok(!id.is_forwarding() && !id.is_hop_by_hop()),
     }
 }

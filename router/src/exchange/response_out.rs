@@ -2,7 +2,10 @@
 //!
 //! Does not relay bodies and does not make responses of the router's own (`answer` does).
 
+use std::io::{Cursor, Write};
+
 use ekiden_config::model::{HeaderEdits, Listener};
+use ekiden_core::cell::load::Load;
 use ekiden_core::outcome::Cause;
 
 use crate::exchange::downstream::{Downstream, HeadKind};
@@ -64,7 +67,7 @@ pub fn write_informational<D: Downstream>(
 ) -> Result<u64, Cause> {
     client.begin_head(out, response.status, response.reason());
     for (id, name, value) in response.head.iter() {
-        if !id.is_hop_by_hop() && id != FieldId::ContentLength {
+        if !id.is_hop_by_hop() && !matches!(id, FieldId::ContentLength | FieldId::XRouterLoad) {
             client.field(out, name, value);
         }
     }
@@ -82,6 +85,8 @@ pub struct ResponseOut<'a> {
     pub edits: &'a HeaderEdits,
     /// The endpoint is a router: its error field is passed on.
     pub peer_router: bool,
+    /// What the client is told of the endpoint's load, where it is.
+    pub load: Option<Load>,
     /// The endpoint spoke HTTP/2.
     pub endpoint_http2: bool,
     /// The request is a call of gRPC.
@@ -111,6 +116,8 @@ pub fn write_response<D: Downstream>(
     for (id, name, value) in response.head.iter() {
         let pass = match id {
             FieldId::XRouterError => with.peer_router,
+            // It was for this router.
+            FieldId::XRouterLoad => false,
             // A length cannot stand beside a body that 204 does not have (RFC 9110 section 8.6).
             // Clients of gRPC would take it for metadata.
             FieldId::ContentLength => {
@@ -134,10 +141,24 @@ pub fn write_response<D: Downstream>(
         via.extend_from_slice(pseudonym.as_bytes());
         client.field(out, b"Via", &via);
     }
+    if let Some(load) = with.load {
+        put_load(client, out, load);
+    }
     put_connection(out.buffer(), with.request, with.keep && !shape.until_close);
     let kind = if bodiless { HeadKind::FinalAlone } else { HeadKind::Final };
     let sent = client.end_head(out, kind)?;
     Ok((shape, sent))
+}
+
+/// Writes the field that tells a router in front how busy the endpoint is.
+#[cold]
+fn put_load<D: Downstream>(client: &mut D, out: &mut Out, load: Load) {
+    // Room for two numbers of ten digits: a text that is cut is never sent.
+    let mut text = Cursor::new([0_u8; 48]);
+    if write!(text, "{load}").is_ok() {
+        let end = usize::try_from(text.position()).unwrap_or(0);
+        client.field(out, b"X-Router-Load", text.get_ref().get(..end).unwrap_or(b""));
+    }
 }
 
 /// Appends the `Connection` field that tells the client what will happen, where the version does not say it.

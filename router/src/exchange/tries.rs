@@ -6,6 +6,7 @@
 use ekiden_core::resilience::breaker::Permit;
 use smallvec::SmallVec;
 
+use crate::clock::Moment;
 use crate::exchange::forward::Hedge;
 
 /// See the module.
@@ -29,6 +30,8 @@ pub struct Tries {
     pub hedge_at_ms: u64,
     /// The second leg, while there are two.
     pub hedge: Option<Box<Hedge>>,
+    /// When the second leg began, once it serves the request.
+    pub second_began: Option<Moment>,
     /// Its place in the breaker of the cluster. Given back at the end of the exchange.
     pub permit: Option<Permit>,
 }
@@ -45,6 +48,7 @@ impl Default for Tries {
             deadline_field: None,
             hedge_at_ms: u64::MAX,
             hedge: None,
+            second_began: None,
             permit: None,
         }
     }
@@ -56,6 +60,6 @@ impl Tries {
         self.second_choice.clear();
         (self.resends, self.after_status, self.skips) = (0, false, 0);
         (self.total_ms, self.by_client, self.deadline_field) = (None, false, None);
-        self.hedge_at_ms = u64::MAX;
+        (self.hedge_at_ms, self.second_began) = (u64::MAX, None);
     }
 }

@@ -126,7 +126,7 @@ fn put_fields<D: Downstream>(client: &mut D, out: &mut Out, response: &ResponseH
     for (id, name, value) in response.head.iter() {
         let pass = match id {
             FieldId::XRouterError => peer_router,
-            FieldId::ContentLength | FieldId::Trailer => false,
+            FieldId::ContentLength | FieldId::Trailer | FieldId::XRouterLoad => false,
             _ => !id.is_hop_by_hop(),
         };
         if pass {

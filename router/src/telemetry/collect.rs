@@ -213,6 +213,11 @@ const CLUSTER_COUNTERS: &[ClusterCounter] = &[
         "Streams of HTTP/2 that an endpoint refused or left behind its GOAWAY.",
         |shard| &shard.http2_unprocessed,
     ),
+    (
+        "ekiden_cluster_load_reports_total",
+        "Reports of load taken from endpoints, where the picker goes by them.",
+        |shard| &shard.load_reports,
+    ),
     ("ekiden_cluster_queue_refused_total", "Requests refused by a full queue.", |shard| &shard.queue_refused),
     ("ekiden_cluster_queue_timeouts_total", "Requests that waited too long.", |shard| &shard.queue_timeouts),
     ("ekiden_cluster_sent_bytes_total", "Bytes sent to endpoints.", |shard| &shard.bytes_up),

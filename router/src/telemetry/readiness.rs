@@ -15,6 +15,11 @@ pub(super) fn families(max: usize, table: &Table) -> Vec<Family> {
         "ekiden_endpoint_ramp_ratio",
         "Part of its share that a warming endpoint gets; no series for others.",
     );
+    let mut latency = Family::gauges(
+        max,
+        "ekiden_endpoint_latency_estimate_seconds",
+        "Time to the first byte of a response, averaged as pickers by latency do; no series for others.",
+    );
     let mut panic = Family::gauges(
         max,
         "ekiden_cluster_panic",
@@ -43,6 +48,9 @@ pub(super) fn families(max: usize, table: &Table) -> Vec<Family> {
             if entry.cell.is_warming() {
                 share.gauge(&[app, name, id], entry.cell.ramp());
             }
+            if let Some(us) = entry.cell.latency_us() {
+                latency.gauge(&[app, name, id], us as f64 / 1e6);
+            }
         }
         if cluster.endpoints.len() < 2 || cluster.cell.shards().is_empty() {
             continue;
@@ -56,7 +64,7 @@ pub(super) fn families(max: usize, table: &Table) -> Vec<Family> {
         withheld.count(&[app, name, ("bound", "last")], counts.withheld_last.value());
         withheld.count(&[app, name, ("bound", "max_percent")], counts.withheld_max.value());
     }
-    vec![state, share, panic, ejections, returns, withheld]
+    vec![state, share, latency, panic, ejections, returns, withheld]
 }
 
 fn labels(cluster: &ClusterTable) -> [(&str, &str); 2] {

@@ -43,6 +43,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         pool_idle: 1,
         pool_idle_timeout: LONG,
         peer_router: false,
+        report_load: false,
         send_proxy: None,
         queue: 1,
         slots: None,

@@ -537,6 +537,8 @@ mod tests {
                 pool_most: 1,
                 pool_limit_ms: 1,
                 peer_router: false,
+                report_load: false,
+                others: 0,
                 worker: 0,
                 in_use: Some(caps.connect().unwrap()),
                 connected: None,

@@ -12,8 +12,10 @@ use crate::evidence::Evidence;
 
 /// Bit of [`Counts::run`]: the judge wants successes counted.
 const WATCHED: u32 = 1 << 31;
+/// Bit of [`Counts::run`]: the picker goes by latency.
+const TIMED: u32 = 1 << 30;
 /// The rest of it: failures since the last success.
-const STREAK: u32 = WATCHED - 1;
+const STREAK: u32 = TIMED - 1;
 /// A streak is not counted beyond; far from the bit even if every worker of a machine adds one at a time.
 const STREAK_MAX: u32 = 1 << 24;
 /// Bits of [`Counts::news`]: there is something to judge; the streak was long enough.
@@ -27,7 +29,7 @@ const NEVER: u32 = u32::MAX;
 /// The counts of one endpoint.
 #[derive(Debug)]
 pub(super) struct Counts {
-    /// The streak, and whether the endpoint is watched: the one word that a served request looks at.
+    /// The streak, and whether the endpoint is watched or timed: the one word that a served request looks at.
     run: AtomicU32,
     trip_at: AtomicU32,
     news: AtomicU8,
@@ -66,7 +68,7 @@ impl Counts {
 
     /// An endpoint that comes back starts without a streak.
     pub(super) fn forget(&self) {
-        self.run.fetch_and(WATCHED, Ordering::Relaxed);
+        self.run.fetch_and(!STREAK, Ordering::Relaxed);
         self.news.fetch_and(!TRIPPED, Ordering::Relaxed);
     }
 }
@@ -85,6 +87,31 @@ pub struct EvidenceSeen {
 }
 
 impl EndpointCell {
+    /// Whether there is nothing to note of a request that went well. One load.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.evidence.run.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether the latency of its answers is wanted.
+    #[inline]
+    pub fn is_timed(&self) -> bool {
+        self.evidence.run.load(Ordering::Relaxed) & TIMED != 0
+    }
+
+    /// Wants the latency of its answers, or not any more. Called when a table is compiled.
+    pub fn set_timed(&self, on: bool) {
+        if on == self.is_timed() {
+            return;
+        }
+        if on {
+            self.evidence.run.fetch_or(TIMED, Ordering::Relaxed);
+        } else {
+            self.evidence.run.fetch_and(!TIMED, Ordering::Relaxed);
+            self.forget_estimate();
+        }
+    }
+
     /// Counts a request that went well. Called by workers at the end of each; one load as a rule.
     #[inline]
     pub fn note_served(&self) {
@@ -100,7 +127,7 @@ impl EndpointCell {
             self.evidence.good.fetch_add(1, Ordering::Relaxed);
         }
         if run & STREAK != 0 {
-            self.evidence.run.fetch_and(WATCHED, Ordering::Relaxed);
+            self.evidence.run.fetch_and(!STREAK, Ordering::Relaxed);
         }
     }
 
@@ -152,7 +179,7 @@ impl EndpointCell {
         if on {
             self.evidence.run.fetch_or(WATCHED, Ordering::Relaxed);
         } else {
-            self.evidence.run.fetch_and(STREAK, Ordering::Relaxed);
+            self.evidence.run.fetch_and(!WATCHED, Ordering::Relaxed);
         }
     }
 }

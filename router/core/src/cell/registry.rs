@@ -225,6 +225,8 @@ impl Walk<'_> {
             let slots = self.cluster.policy.slots.as_ref().map(|slots| slots.count);
             let breaker = self.cluster.policy.breaker.and_then(|breaker| breaker.endpoint_requests);
             cell.set_slots(slots.or(breaker).unwrap_or(0));
+            cell.set_timed(self.cluster.policy.balance.is_timed() || self.cluster.policy.report_load);
+            cell.set_reported(self.cluster.policy.report_load);
             entries.push(EndpointEntry { endpoint: endpoint.clone(), cell });
         }
         self.removed.extend(old.map(|entry| entry.cell.clone()));

@@ -53,6 +53,7 @@ pub(crate) fn cluster_of(endpoints: Vec<Endpoint>, balance: Balance, probe: Opti
             pool_idle: 128,
             pool_idle_timeout: Duration::from_secs(60),
             peer_router: false,
+            report_load: false,
             send_proxy: None,
             queue: 1024,
             slots: None,

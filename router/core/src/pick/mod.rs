@@ -6,6 +6,8 @@
 
 pub mod least_request;
 pub mod p2c;
+pub mod peak_ewma;
+pub mod prequal;
 pub mod ready;
 pub mod round_robin;
 
@@ -34,12 +36,19 @@ pub struct Attempt<'a> {
     /// The request may be sent twice. One that may not is kept from endpoints that just come back from an ejection while
     /// there are others.
     pub may_repeat: bool,
+    /// Microseconds of the worker's clock. Pickers that go by latency look at it.
+    pub now_us: u64,
 }
 
 impl<'a> Attempt<'a> {
     /// An attempt of a request that may be sent twice.
     pub fn after(tried: &'a [u32]) -> Self {
-        Self { tried, may_repeat: true }
+        Self { tried, may_repeat: true, now_us: 0 }
+    }
+
+    /// The same at this moment.
+    pub fn at(self, now_us: u64) -> Self {
+        Self { now_us, ..self }
     }
 }
 

@@ -41,13 +41,14 @@ impl Draw {
         }
     }
 
-    /// Draws two and takes the better of those that are eligible; none when neither is. Two members at least.
+    /// Draws two and takes the `better` of those that are eligible; none when neither is. Two members at least.
     #[inline]
     pub(super) fn choose(
         &self,
         members: &[Member],
         view: View<'_>,
         random: &mut dyn FnMut() -> u64,
+        better: impl Fn(Member, Member, View<'_>) -> Member,
     ) -> Option<Member> {
         let (a, b) = match self {
             Draw::Even => {
@@ -61,7 +62,7 @@ impl Draw {
         };
         let (a, b) = (*members.get(a)?, *members.get(b)?);
         match (view.eligible(a), view.eligible(b)) {
-            (true, true) => Some(less_loaded(a, b, view)),
+            (true, true) => Some(better(a, b, view)),
             (true, false) => Some(a),
             (false, true) => Some(b),
             (false, false) => None,

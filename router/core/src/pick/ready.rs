@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicU32;
 use ekiden_config::model::Balance;
 
 use super::least_request;
-use super::p2c::Draw;
+use super::p2c::{Draw, less_loaded};
+use super::peak_ewma;
+use super::prequal::Reports;
 use super::round_robin::Order;
 use super::{Attempt, DRAWS, Pick};
 use crate::cell::{BARRED, EJECTED, TRIAL};
@@ -30,6 +32,8 @@ enum Chooser {
     RoundRobin(Order),
     LeastRequest(Draw),
     Random(Draw),
+    PeakEwma(Draw),
+    Prequal(Draw),
 }
 
 /// The ready endpoints of a cluster.
@@ -46,31 +50,50 @@ pub struct ReadySet {
     weight: u64,
 }
 
+/// What picks of a cluster share from one ready set to the next.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared<'a> {
+    /// The turn of round robin.
+    pub cursor: &'a AtomicU32,
+    /// What endpoints said of their load; none where nobody asks.
+    pub reports: Option<&'a Reports>,
+}
+
+impl<'a> From<&'a AtomicU32> for Shared<'a> {
+    fn from(cursor: &'a AtomicU32) -> Self {
+        Self { cursor, reports: None }
+    }
+}
+
 /// What one attempt knows: the endpoints with their cells, and which were tried.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) endpoints: &'a [EndpointEntry],
     pub(super) tried: &'a [u32],
+    pub(super) now_us: u64,
     barred: u32,
     /// A warming endpoint takes the attempt when this is within its share.
     grain: u32,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// The endpoint of a member.
+    #[inline]
+    pub(super) fn entry(&self, member: Member) -> Option<&'a EndpointEntry> {
+        self.endpoints.get(member.index as usize)
+    }
+
     /// Whether the member may get this attempt now.
     #[inline]
     pub(super) fn eligible(&self, member: Member) -> bool {
         !self.tried.contains(&member.index)
-            && self
-                .endpoints
-                .get(member.index as usize)
-                .is_some_and(|entry| entry.cell.takes_now(self.barred, self.grain))
+            && self.entry(member).is_some_and(|entry| entry.cell.takes_now(self.barred, self.grain))
     }
 
     /// Requests the member is serving now.
     #[inline]
     pub(super) fn in_flight(&self, member: Member) -> u64 {
-        self.endpoints.get(member.index as usize).map_or(0, |entry| u64::from(entry.cell.in_flight()))
+        self.entry(member).map_or(0, |entry| u64::from(entry.cell.in_flight()))
     }
 }
 
@@ -102,7 +125,12 @@ impl ReadySet {
             Balance::RoundRobin => Chooser::RoundRobin(Order::new(&members)),
             Balance::LeastRequest => Chooser::LeastRequest(Draw::new(&members)),
             Balance::Random => Chooser::Random(Draw::new(&members)),
+            Balance::PeakEwma => Chooser::PeakEwma(Draw::new(&members)),
+            Balance::Prequal => Chooser::Prequal(Draw::new(&members)),
         };
+        if balance.is_timed() {
+            peak_ewma::seed(&members, endpoints);
+        }
         let weight = members.iter().map(|member| u64::from(member.weight)).sum();
         Self { weight, members: members.into(), chooser, first_check_pending, barred, is_warming }
     }
@@ -143,14 +171,15 @@ impl ReadySet {
     }
 
     /// Chooses a member; see [`crate::cluster::ClusterTable::pick`].
-    pub fn pick(
+    pub fn pick<'a>(
         &self,
         endpoints: &[EndpointEntry],
         attempt: Attempt<'_>,
-        cursor: &AtomicU32,
+        shared: impl Into<Shared<'a>>,
         random: &mut dyn FnMut() -> u64,
     ) -> Pick {
-        let view = View { endpoints, tried: attempt.tried, barred: self.barred, grain: 0 };
+        let Attempt { tried, now_us, .. } = attempt;
+        let view = View { endpoints, tried, now_us, barred: self.barred, grain: 0 };
         if self.members.is_empty() {
             return Pick::NoneReady;
         }
@@ -158,12 +187,13 @@ impl ReadySet {
         if let [only] = *self.members {
             return if view.eligible(only) { Pick::Endpoint(only.index) } else { self.none(view) };
         }
+        let shared = shared.into();
         if self.is_warming
-            && let Some(index) = self.spare_the_warming(view, attempt.may_repeat, cursor, random)
+            && let Some(index) = self.spare_the_warming(view, attempt.may_repeat, shared, random)
         {
             return Pick::Endpoint(index);
         }
-        let chosen = self.draw(view, cursor, random).or_else(|| self.scan(view, random));
+        let chosen = self.draw(view, shared, random).or_else(|| self.scan(view, random));
         chosen.map_or_else(|| self.none(view), Pick::Endpoint)
     }
 
@@ -174,26 +204,31 @@ impl ReadySet {
         &self,
         view: View<'_>,
         may_repeat: bool,
-        cursor: &AtomicU32,
+        shared: Shared<'_>,
         random: &mut dyn FnMut() -> u64,
     ) -> Option<u32> {
         let barred = if may_repeat { self.barred } else { self.barred | TRIAL };
         let grain = (random() >> 32) as u32;
-        let drawn = self.draw(View { barred, grain, ..view }, cursor, random);
+        let drawn = self.draw(View { barred, grain, ..view }, shared, random);
         // No scan for a grain: where all are warming it would pass all of them over, at the cost of each.
         drawn.or_else(|| if may_repeat { None } else { self.scan(View { barred, ..view }, random) })
     }
 
     /// Draws a few times.
-    fn draw(&self, view: View<'_>, cursor: &AtomicU32, random: &mut dyn FnMut() -> u64) -> Option<u32> {
+    fn draw(&self, view: View<'_>, shared: Shared<'_>, random: &mut dyn FnMut() -> u64) -> Option<u32> {
         for _ in 0..DRAWS {
             let drawn = match &self.chooser {
-                Chooser::P2c(draw) => draw.choose(&self.members, view, random),
-                Chooser::RoundRobin(order) => order.choose(&self.members, view, cursor),
+                Chooser::P2c(draw) => draw.choose(&self.members, view, random, less_loaded),
+                Chooser::RoundRobin(order) => order.choose(&self.members, view, shared.cursor),
                 Chooser::LeastRequest(draw) => least_request::choose(draw, &self.members, view, random),
                 Chooser::Random(draw) => {
                     let drawn = self.members.get(draw.place(&self.members, random)).copied();
                     drawn.filter(|member| view.eligible(*member))
+                }
+                Chooser::PeakEwma(draw) => peak_ewma::choose(draw, &self.members, view, random),
+                Chooser::Prequal(draw) => {
+                    let known = shared.reports.and_then(|reports| reports.choose(view));
+                    known.or_else(|| peak_ewma::choose(draw, &self.members, view, random))
                 }
             };
             if let Some(member) = drawn {
@@ -209,7 +244,7 @@ impl ReadySet {
         let (head, tail) = self.members.split_at_checked(start).unwrap_or((&[], &self.members));
         let mut eligible = tail.iter().chain(head).copied().filter(|member| view.eligible(*member));
         match (eligible.next(), eligible.next()) {
-            (Some(a), Some(b)) => Some(super::p2c::less_loaded(a, b, view).index),
+            (Some(a), Some(b)) => Some(less_loaded(a, b, view).index),
             (Some(only), None) => Some(only.index),
             (None, _) => None,
         }

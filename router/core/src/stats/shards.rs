@@ -129,6 +129,8 @@ pub struct ClusterShard {
     pub http2_streams: Counter,
     /// Streams that the endpoint did not look at: refused, or beyond its GOAWAY.
     pub http2_unprocessed: Counter,
+    /// Reports of load that endpoints made.
+    pub load_reports: Counter,
     /// From the start of a connect to its success.
     pub connect: Histogram,
     /// From the request fully sent to the first response byte.
@@ -170,6 +172,7 @@ impl ClusterShard {
             tls_failures: [const { Counter::new() }; 3],
             http2_streams: Counter::new(),
             http2_unprocessed: Counter::new(),
+            load_reports: Counter::new(),
             connect: Histogram::new(),
             first_byte: Histogram::new(),
             queued: Gauge::new(),

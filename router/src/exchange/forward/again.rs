@@ -60,16 +60,6 @@ fn reason(policy: &RetryPolicy, cause: Cause, unprocessed: bool) -> Option<Again
     }
 }
 
-/// How long an endpoint wants to be left alone: seconds, or a date (RFC 9110 section 10.2.3).
-fn retry_after(ws: &Workspace, unix_us: u64) -> Option<Duration> {
-    let text = std::str::from_utf8(ws.response.head.get(b"retry-after")?).ok()?.trim();
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
-    }
-    let at = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(at.saturating_sub(Duration::from_micros(unix_us)))
-}
-
 impl Forward<'_> {
     /// Whether a connect that failed for this reason goes on to another endpoint. One that was removed meanwhile has had no
     /// connect at all.
@@ -142,7 +132,9 @@ impl Forward<'_> {
             .total_ms(ws)
             .map_or(Duration::MAX, |total_ms| Duration::from_millis(total_ms.saturating_sub(now.ms())));
         let asked = match why {
-            Again::Status if !self.has_another(ws) => retry_after(ws, self.worker.clock.unix_us(now)),
+            Again::Status if !self.has_another(ws) => {
+                evidence::retry_after(&ws.response.head, self.worker.clock.unix_us(now))
+            }
             Again::Status | Again::Reset | Again::Timeout => None,
         };
         let random = self.worker.random();
@@ -196,7 +188,7 @@ impl Forward<'_> {
         shard.http2_unprocessed.add(u64::from(ws.leg.unprocessed));
         let aged = why == Again::Reset && (ws.leg.reused || ws.leg.unprocessed);
         if why == Again::Status {
-            evidence::answered(&self.worker, ws);
+            evidence::answered(&self.worker, &self.cluster, ws);
         }
         if why == Again::Timeout {
             ws.leg.retire_connection();

@@ -29,6 +29,7 @@ type Opening = Pin<Box<dyn Future<Output = Result<(Stream, Option<Connected>), C
 
 /// The second leg of an exchange.
 pub struct Hedge {
+    began: Moment,
     endpoint: EndpointEntry,
     leg: Leg,
     /// A connection that is being made, and where the leg will lead.
@@ -132,6 +133,10 @@ fn take_over(forward: &Forward<'_>, ws: &mut Workspace, lost: Option<Cause>) -> 
         evidence::failed(&forward.worker, &home.cell, cause.at(ws.trace.phase), aged);
         ws.trace.retry_cause = Some(cause);
     }
+    if lost.is_none() {
+        evidence::given_up(&forward.worker, ws);
+    }
+    ws.tries.second_began = Some(hedge.began);
     forward.count_bytes(ws);
     ws.trace.endpoint = Some(hedge.endpoint.endpoint.id.clone());
     if hedge.leg.answered {
@@ -240,7 +245,7 @@ fn begin(forward: &Forward<'_>, ws: &mut Workspace) -> Option<Box<Hedge>> {
     let at = cluster.endpoints.iter().position(|entry| entry.cell.uid() == first);
     let mut tried = ws.tried.clone();
     tried.extend(at.and_then(|at| u32::try_from(at).ok()));
-    let attempt = Attempt { tried: &tried, may_repeat: true };
+    let attempt = Attempt::after(&tried).at(worker.clock.turn().us());
     let pick = match cluster.shards() {
         None => cluster.pick(attempt, &mut || worker.random()),
         Some(shards) => shard::pick(worker, cluster, shards, &ws.shard, attempt),
@@ -259,7 +264,8 @@ fn begin(forward: &Forward<'_>, ws: &mut Workspace) -> Option<Box<Hedge>> {
     }
     let shard = cluster.cell.shard(worker.id);
     let secure = policy.tls.is_some();
-    let mut hedge = Box::new(Hedge { endpoint, leg: Leg::default(), opening: None });
+    let mut hedge =
+        Box::new(Hedge { began: worker.clock.turn(), endpoint, leg: Leg::default(), opening: None });
     let uid = hedge.endpoint.cell.uid();
     let shared = if policy.protocol == Protocol::Http1 {
         None

@@ -137,7 +137,11 @@ impl Forward<'_> {
 
     /// Has free slots given to those in line.
     fn search(&self, ws: &Workspace) {
-        let attempt = Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent };
+        let attempt = Attempt {
+            tried: &ws.tried,
+            may_repeat: ws.request.idempotent,
+            now_us: self.worker.clock.turn().us(),
+        };
         self.cluster.admit_waiting(attempt, &mut || self.worker.random());
     }
 

@@ -58,6 +58,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             pool_idle: 1,
             pool_idle_timeout: LONG,
             peer_router: false,
+            report_load: false,
             send_proxy: None,
             queue: 1,
             slots: None,

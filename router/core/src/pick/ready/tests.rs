@@ -12,7 +12,14 @@ use crate::cluster::fixture::{entries, random};
 use crate::health::Health;
 use crate::readiness::Event;
 
-const ALL: [Balance; 4] = [Balance::P2c, Balance::RoundRobin, Balance::LeastRequest, Balance::Random];
+const ALL: [Balance; 6] = [
+    Balance::P2c,
+    Balance::RoundRobin,
+    Balance::LeastRequest,
+    Balance::Random,
+    Balance::PeakEwma,
+    Balance::Prequal,
+];
 
 /// What happens to an endpoint, and whether before or after the ready set is built.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +87,7 @@ proptest! {
         let living: Vec<u32> = (0u32..).zip(endpoints.iter()).filter(|(_, e)| e.cell.takes(ready.barred, 0)).map(|(at, _)| at).collect();
         let any_standing = endpoints.iter().any(|e| e.cell.may_pick());
         prop_assert!(!living.is_empty() || !any_standing || !ready.is_panic());
-        let attempt = Attempt { tried: &tried, may_repeat };
+        let attempt = Attempt { may_repeat, ..Attempt::after(&tried) };
         let cursor = AtomicU32::new(turn);
         let mut bits = random(seed);
         for _ in 0..20 {
@@ -149,7 +156,7 @@ fn a_stale_set_of_many_is_scanned_to_its_one_living_member() {
 fn shares(ready: &ReadySet, endpoints: &[EndpointEntry], may_repeat: bool, requests: u32) -> Vec<u32> {
     let (cursor, mut bits, mut picks) = (AtomicU32::new(0), random(11), vec![0; endpoints.len()]);
     for _ in 0..requests {
-        let attempt = Attempt { tried: &[], may_repeat };
+        let attempt = Attempt { may_repeat, ..Attempt::after(&[]) };
         let Pick::Endpoint(at) = ready.pick(endpoints, attempt, &cursor, &mut bits) else { panic!("nobody") };
         picks[at as usize] += 1;
     }
@@ -168,7 +175,11 @@ fn a_warming_endpoint_gets_a_part_of_its_share_from_every_picker() {
             let got = shares(&ready, &endpoints, true, 30_000)[0];
             // Of one in three draws, that part; of the turns that are not passed over, that part of a weight.
             let want = match balance {
-                Balance::P2c | Balance::LeastRequest | Balance::Random => 10_000 * percent / 100,
+                Balance::P2c
+                | Balance::LeastRequest
+                | Balance::Random
+                | Balance::PeakEwma
+                | Balance::Prequal => 10_000 * percent / 100,
                 Balance::RoundRobin => 30_000 * percent / (200 + percent),
             };
             assert!(got.abs_diff(want) < 600, "{balance:?} after {after_ms} ms: {got}, not {want}");

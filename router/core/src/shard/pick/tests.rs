@@ -175,7 +175,7 @@ fn a_key_moves_to_a_warming_endpoint_once() {
     cell(&table, cold).on(Event::Trial(Ok(())), 7000);
     cell(&table, cold).on(Event::Time, 7900);
     table.refresh_ready();
-    let once = Attempt { tried: &[], may_repeat: false };
+    let once = Attempt { may_repeat: false, ..Attempt::after(&[]) };
     assert!(keys.iter().all(|key| ask_with(&table, key, once) != Pick::Endpoint(cold)));
 }
 

@@ -1,0 +1,184 @@
+//! How long an endpoint takes to begin its answers, and how much of what it got of late has failed: two averages that forget
+//! with time, whatever the rate of requests.
+//!
+//! Each is one word, its value beside its moment. Written by workers at the end of an attempt, read by picks. Two workers that
+//! write at the same moment lose one sample, which moves an average by nothing that matters. Does not measure time and does not
+//! choose.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::EndpointCell;
+
+/// Time after which a sample of latency counts for a third.
+pub const MEMORY: Duration = Duration::from_secs(10);
+/// The same while latency rises: what becomes slow is known at once.
+const MEMORY_RISING: Duration = Duration::from_secs(2);
+/// Time after which a failure counts for a third.
+pub const FAILURE_MEMORY: Duration = Duration::from_secs(1);
+/// What an endpoint where everything fails is taken to need for an answer: a fast failure must not draw requests.
+pub const PENALTY: Duration = Duration::from_secs(5);
+/// Longest `Retry-After` that is honoured.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// Microseconds of a tick, as a power of two. 2^31 ticks are 38 hours.
+const TICK_BITS: u32 = 6;
+
+/// An average and its moment, in one word; zero means none.
+#[derive(Debug, Default)]
+pub(crate) struct Average(AtomicU64);
+
+/// What an average was at its moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Reading {
+    tick: u32,
+    value: f32,
+}
+
+fn tick(now_us: u64) -> u32 {
+    (now_us >> TICK_BITS) as u32
+}
+
+fn ticks(time: Duration) -> f32 {
+    (time.as_micros() >> TICK_BITS) as f32
+}
+
+/// Ticks from `then` to `now`; 0 when `then` is later.
+fn since(now: u32, then: u32) -> u32 {
+    let age = now.wrapping_sub(then);
+    if age > i32::MAX as u32 { 0 } else { age }
+}
+
+/// What is left of a sample after so many ticks: `e^-x` as `(1 + x/16)^-16`.
+#[inline]
+fn kept(age: u32, memory: f32) -> f32 {
+    let base = 1.0 + age as f32 / (16.0 * memory);
+    let two = base * base;
+    let four = two * two;
+    let eight = four * four;
+    1.0 / (eight * eight)
+}
+
+impl Average {
+    #[inline]
+    pub(crate) fn read(&self) -> Option<Reading> {
+        let word = self.0.load(Relaxed);
+        (word != 0).then(|| Reading { tick: (word >> 32) as u32, value: f32::from_bits(word as u32) })
+    }
+
+    fn write(&self, reading: Reading) {
+        self.0.store(u64::from(reading.tick) << 32 | u64::from(reading.value.to_bits()), Relaxed);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Relaxed);
+    }
+
+    /// Counts a sample, by the time since the last one.
+    pub(crate) fn note(&self, sample_us: u64, now_us: u64, memory: Duration, rising: Duration) {
+        // Never zero, which would say "none", and in no time nobody answers.
+        let sample = (sample_us as f32).clamp(1.0, 1e10);
+        let now = tick(now_us);
+        let Some(last) = self.read() else { return self.write(Reading { tick: now, value: sample }) };
+        let age = since(now, last.tick).max(1);
+        let memory = if sample > last.value { rising } else { memory };
+        let keep = kept(age, ticks(memory));
+        let value = last.value * keep + sample * (1.0 - keep);
+        self.write(Reading { tick: last.tick.wrapping_add(since(now, last.tick)), value });
+    }
+}
+
+impl Reading {
+    /// The value as of now, had there been samples of zero since.
+    #[inline]
+    pub(crate) fn faded(self, now_us: u64, memory: Duration) -> f32 {
+        self.value * kept(since(tick(now_us), self.tick), ticks(memory))
+    }
+
+    pub(crate) fn value(self) -> f32 {
+        self.value
+    }
+
+    /// How old it is.
+    pub(crate) fn age(self, now_us: u64) -> Duration {
+        Duration::from_micros(u64::from(since(tick(now_us), self.tick)) << TICK_BITS)
+    }
+}
+
+/// What is known of how an endpoint answers.
+#[derive(Debug, Default)]
+pub(super) struct Estimate {
+    latency: Average,
+    /// The share of requests that fail, by time.
+    failing: Average,
+}
+
+impl EndpointCell {
+    /// Counts how long the endpoint took to begin an answer. Called by workers, for endpoints that are
+    /// [timed](EndpointCell::is_timed).
+    pub fn note_latency(&self, us: u64, now_us: u64) {
+        self.estimate.latency.note(us, now_us, MEMORY, MEMORY_RISING);
+    }
+
+    /// Counts an answer that was waited for in vain so long: it counts where it is more than was expected.
+    pub fn note_patience(&self, us: u64, now_us: u64) {
+        if self.estimate.latency.read().is_none_or(|known| (us as f32) > known.value) {
+            self.note_latency(us, now_us);
+        }
+    }
+
+    /// Counts a request that failed here. `retry_after` is the time for which the endpoint asked to be left alone.
+    pub fn note_failing(&self, retry_after: Option<Duration>, now_us: u64) {
+        let now = tick(now_us);
+        if let Some(wait) = retry_after {
+            let wait_us = u64::try_from(wait.min(RETRY_AFTER_MAX).as_micros()).unwrap_or(0);
+            return self.estimate.failing.write(Reading { tick: tick(now_us + wait_us), value: 1.0 });
+        }
+        let failing = self.estimate.failing.read();
+        if failing.is_some_and(|last| last.tick != now && since(now, last.tick) == 0) {
+            return;
+        }
+        let ages = [self.estimate.latency.read(), failing];
+        let age = ages.into_iter().flatten().map(|last| since(now, last.tick)).min().unwrap_or(u32::MAX);
+        let keep = kept(age.max(1), ticks(FAILURE_MEMORY));
+        let share = failing.map_or(0.0, |last| last.faded(now_us, FAILURE_MEMORY));
+        self.estimate.failing.write(Reading { tick: now, value: share * keep + 1.0 - keep });
+    }
+
+    /// How long it is taken to need for an answer, in microseconds, and what failures add to that. The first is none while
+    /// nothing is known.
+    #[inline]
+    pub(crate) fn expected_us(&self, now_us: u64) -> (Option<f32>, f32) {
+        let latency = self.estimate.latency.read().map(|known| known.faded(now_us, MEMORY));
+        let failing = self.estimate.failing.read();
+        let penalty =
+            failing.map_or(0.0, |share| share.faded(now_us, FAILURE_MEMORY) * PENALTY.as_micros() as f32);
+        (latency, penalty)
+    }
+
+    /// What is known of its latency, as it was when it was last counted.
+    pub(crate) fn latency(&self) -> Option<(f32, u32)> {
+        self.estimate.latency.read().map(|known| (known.value, known.tick))
+    }
+
+    /// How long it takes to begin an answer, in microseconds, as it was when it was last counted; none while nothing is known.
+    pub fn latency_us(&self) -> Option<u64> {
+        self.estimate.latency.read().map(|known| known.value as u64)
+    }
+
+    /// Begins with this latency where none is known.
+    pub(crate) fn seed(&self, (value, tick): (f32, u32)) {
+        if self.estimate.latency.read().is_none() {
+            self.estimate.latency.write(Reading { tick, value });
+        }
+    }
+
+    /// Knows nothing any more: it comes back from an ejection, or is not timed from now on.
+    pub(super) fn forget_estimate(&self) {
+        self.estimate.latency.clear();
+        self.estimate.failing.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Reports: the one with the least latency is taken, hot ones last, each so many times, none when it is old.
+
+use std::sync::atomic::AtomicU32;
+
+use ekiden_config::model::Balance;
+use proptest::prelude::*;
+
+use super::super::ready::{ReadySet, Shared};
+use super::super::{Attempt, Pick};
+use super::*;
+use crate::cluster::EndpointEntry;
+use crate::cluster::fixture::{entries, random, table};
+use crate::health::Health;
+
+const S: u64 = 1_000_000;
+
+fn load(requests: u32, latency_us: u32) -> Load {
+    Load { requests, latency_us }
+}
+
+struct Pool {
+    endpoints: std::sync::Arc<[EndpointEntry]>,
+    ready: ReadySet,
+    reports: Reports,
+    cursor: AtomicU32,
+}
+
+impl Pool {
+    fn new(weights: &[u16]) -> Self {
+        let endpoints = entries(weights);
+        let ready = ReadySet::new(&endpoints, Balance::Prequal, 50);
+        Self { endpoints, ready, reports: Reports::default(), cursor: AtomicU32::new(0) }
+    }
+
+    fn say(&self, index: u32, of: Load, now_us: u64) {
+        self.reports.take_in(index, self.endpoints[index as usize].endpoint.weight, of, now_us);
+    }
+
+    fn pick(&self, tried: &[u32], now_us: u64, bits: &mut dyn FnMut() -> u64) -> Pick {
+        let shared = Shared { cursor: &self.cursor, reports: Some(&self.reports) };
+        self.ready.pick(&self.endpoints, Attempt::after(tried).at(now_us), shared, bits)
+    }
+
+    fn kept(&self, now_us: u64) -> usize {
+        self.reports.slots.iter().filter(|slot| slot.read(ms(now_us)).is_some()).count()
+    }
+}
+
+/// No random bits: the pick must come from reports.
+fn none() -> u64 {
+    panic!("no draw is needed")
+}
+
+#[test]
+fn the_least_latency_among_those_that_are_not_hot() {
+    let pool = Pool::new(&[1; 10]);
+    // Teaches the threshold what is usual.
+    (0..2_000).for_each(|_| pool.say(9, load(3, 50_000), S));
+    pool.say(1, load(2, 20_000), S);
+    pool.say(2, load(30, 5_000), S);
+    pool.say(3, load(2, 10_000), S);
+    assert_eq!(pool.pick(&[], S, &mut none), Pick::Endpoint(3));
+    assert_eq!(pool.pick(&[], S, &mut none), Pick::Endpoint(1), "the report of 3 is used up");
+}
+
+#[test]
+fn when_all_are_hot_the_one_with_the_fewest_requests() {
+    let pool = Pool::new(&[1; 10]);
+    (0..500).for_each(|_| pool.say(9, load(0, 1_000), S));
+    pool.reports.slots.iter().for_each(|slot| slot.said.store(0, Relaxed));
+    pool.say(1, load(20, 1_000), S);
+    pool.say(2, load(10, 9_000), S);
+    pool.say(3, load(30, 500), S);
+    assert_eq!(pool.pick(&[], S, &mut none), Pick::Endpoint(2));
+}
+
+#[test]
+fn the_threshold_finds_its_quantile() {
+    let reports = Reports::default();
+    let mut bits = random(3);
+    for _ in 0..20_000 {
+        reports.learn_threshold((bits() % 20) as i64 * PARTS);
+    }
+    let mut sum = 0;
+    for _ in 0..1_000 {
+        reports.learn_threshold((bits() % 20) as i64 * PARTS);
+        sum += i64::from(reports.hot_above.load(Relaxed)) / PARTS;
+    }
+    assert!((17..=20).contains(&(sum / 1_000)), "{}", sum / 1_000);
+}
+
+#[test]
+fn old_reports_and_single_ones_are_no_choice() {
+    let pool = Pool::new(&[1; 4]);
+    pool.say(1, load(0, 10), S);
+    let mut drawn = 0;
+    let mut bits = random(1);
+    let mut counted = || {
+        drawn += 1;
+        bits()
+    };
+    pool.pick(&[], S, &mut counted);
+    assert_eq!(drawn, 1, "one report is no choice");
+    let pool = Pool::new(&[1; 4]);
+    pool.say(1, load(0, 10), S);
+    pool.say(2, load(0, 20), S);
+    assert_eq!(pool.kept(2 * S), 2);
+    assert_eq!(pool.kept(2 * S + 2_000), 0);
+    pool.pick(&[], 3 * S, &mut random(1));
+}
+
+#[test]
+fn what_knows_no_latency_is_not_kept() {
+    let pool = Pool::new(&[1; 4]);
+    pool.say(1, load(0, 0), S);
+    assert_eq!(pool.kept(S), 0);
+}
+
+#[test]
+fn a_later_report_replaces_the_earlier_and_the_oldest_goes() {
+    let pool = Pool::new(&[1; 100]);
+    (0..5).for_each(|turn| pool.say(7, load(turn, 1_000), S));
+    assert_eq!(pool.kept(S), 1);
+    for index in 10..60u32 {
+        pool.say(index, load(1, 1_000 + index), S + u64::from(index) * 10_000);
+    }
+    assert_eq!(pool.kept(S + 600_000), REPORTS);
+    let Pick::Endpoint(at) = pool.pick(&[], S + 600_000, &mut none) else { panic!("nobody") };
+    assert_eq!(at, 44, "the quickest of the last sixteen");
+}
+
+#[test]
+fn those_that_were_tried_or_are_gone_are_passed_over() {
+    let pool = Pool::new(&[1; 6]);
+    for index in 1..6 {
+        pool.say(index, load(0, index * 1_000), S);
+    }
+    pool.endpoints[1].cell.mark_gone();
+    assert_eq!(pool.pick(&[2], S, &mut none), Pick::Endpoint(3));
+}
+
+#[test]
+fn weights_count_against_latency_and_requests() {
+    let pool = Pool::new(&[1, 10, 1]);
+    (0..2_000).for_each(|_| pool.say(2, load(3, 90_000), S));
+    pool.say(0, load(1, 1_000), S);
+    pool.say(1, load(1, 5_000), S);
+    assert_eq!(
+        pool.pick(&[], S, &mut none),
+        Pick::Endpoint(1),
+        "ten times the weight, five times the latency"
+    );
+}
+
+#[test]
+fn only_a_cluster_of_this_picker_takes_reports() {
+    for balance in [Balance::P2c, Balance::PeakEwma] {
+        let table = table(&[1, 1], balance);
+        table.report(0, load(1, 1), S);
+        assert!(!table.takes_reports());
+    }
+    let table = table(&[1, 1, 1], Balance::Prequal);
+    assert!(table.takes_reports());
+    table.report(0, load(5, 9_000), S);
+    table.report(1, load(0, 1_000), S);
+    table.report(77, load(0, 1), S);
+    assert_eq!(table.pick(Attempt::after(&[]).at(S), &mut none), Pick::Endpoint(1));
+}
+
+proptest! {
+    /// Whatever is reported, a pick is one that may be picked, and there is one while there is one.
+    #[test]
+    fn never_one_that_is_not_ready(
+        reports in prop::collection::vec((0u32..40, any::<u32>(), any::<u32>(), 0u64..3_000_000), 0..60),
+        marks in prop::collection::vec(prop::option::of(0u8..3), 12),
+        tried in prop::collection::vec(0u32..12, 0..6),
+        seed: u64,
+    ) {
+        let pool = Pool::new(&[1, 5, 1, 1000, 1, 1, 7, 1, 1, 1, 1, 1]);
+        for (entry, mark) in pool.endpoints.iter().zip(&marks) {
+            match mark {
+                None => {}
+                Some(0) => { entry.cell.set_health(Health::Failing, "test", 1); }
+                Some(1) => { entry.cell.set_draining(true, 1); }
+                Some(_) => entry.cell.mark_gone(),
+            }
+        }
+        let mut bits = random(seed);
+        let mut now = S;
+        for (index, requests, latency_us, gap) in reports {
+            now += gap;
+            pool.reports.take_in(index, 1, load(requests, latency_us), now);
+            let living = (0u32..12).filter(|at| marks[*at as usize].is_none() && !tried.contains(at)).count();
+            match pool.pick(&tried, now, &mut bits) {
+                Pick::Endpoint(at) => prop_assert!(marks[at as usize].is_none() && !tried.contains(&at)),
+                _ => prop_assert_eq!(living, 0),
+            }
+        }
+    }
+}
