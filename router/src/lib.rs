@@ -13,6 +13,7 @@ pub mod buffer;
 pub mod clock;
 pub mod entrance;
 pub mod exchange;
+mod explain;
 pub mod head;
 pub mod http2;
 pub mod listen;

@@ -14,7 +14,7 @@ use crate::cli::{Apply, Diff, Drain, Get, Releases, Rollback, Scale, Server, Set
 use crate::{exit, print};
 
 /// What went wrong before an answer came, or what the answer refuses.
-enum Failed {
+pub(crate) enum Failed {
     /// The arguments make no sense.
     Usage(String),
     /// Nobody answered.
@@ -35,7 +35,7 @@ impl From<ClientError> for Failed {
 }
 
 /// Asks; a problem document is a failure.
-fn ask(server: &Server, asking: Asking) -> Result<Value, Failed> {
+pub(crate) fn ask(server: &Server, asking: Asking) -> Result<Value, Failed> {
     ask_for_tag(server, asking).map(|(value, _)| value)
 }
 
@@ -57,7 +57,7 @@ fn ask_for_tag(server: &Server, asking: Asking) -> Result<(Value, Option<String>
     if status < 300 { Ok((value, tag)) } else { Err(Failed::Refused(value)) }
 }
 
-fn get_of(target: String) -> Asking {
+pub(crate) fn get_of(target: String) -> Asking {
     Asking { method: "GET", target, ..Asking::default() }
 }
 
@@ -67,7 +67,7 @@ fn json_of(method: &'static str, target: String, body: &Value) -> Asking {
 }
 
 /// Percent-encodes a segment of a path or a value of a query.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:".contains(&byte);
     text.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
@@ -75,7 +75,11 @@ fn encoded(text: &str) -> String {
 }
 
 /// Prints an answer, or why there is none.
-fn end(server: &Server, answer: Result<Value, Failed>, text: impl Fn(&Value) -> String) -> ExitCode {
+pub(crate) fn end(
+    server: &Server,
+    answer: Result<Value, Failed>,
+    text: impl Fn(&Value) -> String,
+) -> ExitCode {
     match answer {
         Ok(value) => {
             let pending = value["pending"] == true;
@@ -107,7 +111,7 @@ fn fail(server: &Server, failed: Failed) -> ExitCode {
     }
 }
 
-fn word<'v>(value: &'v Value, name: &str) -> &'v str {
+pub(crate) fn word<'v>(value: &'v Value, name: &str) -> &'v str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ekiden_control::AddressFlag;
 
-pub(crate) use asking::{Apply, Diff, Drain, Get, Releases, Rollback, Scale, Server, Set, Versions, What};
+pub(crate) use asking::{
+    Apply, Diff, Drain, Explain, Get, Releases, Rollback, Scale, Server, Set, Versions, What,
+};
 
 /// An L7 router and service-mesh data plane.
 #[derive(Debug, Parser)]
@@ -41,6 +43,9 @@ pub(crate) enum Command {
     /// Show how a sharded cluster shares out keys, and what moves if an endpoint leaves
     #[command(after_help = RING_EXAMPLES)]
     Ring(Ring),
+    /// Say which route would take a request now, why others do not, and where it would go
+    #[command(after_help = asking::EXPLAIN_EXAMPLES)]
+    Explain(Explain),
     /// Apply a file of apps through the control API
     #[command(after_help = asking::APPLY_EXAMPLES)]
     Apply(Apply),

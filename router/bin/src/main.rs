@@ -8,6 +8,7 @@ mod cli;
 mod demo;
 mod descriptors;
 mod exit;
+mod explain;
 mod logging;
 mod ring;
 mod run;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Ring(arguments) => ring::ring(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Apply(arguments) => ask::apply(&arguments),
         Command::Diff(arguments) => ask::diff(&arguments),
         Command::Get(arguments) => ask::get(&arguments),

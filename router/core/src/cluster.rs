@@ -18,6 +18,8 @@ use crate::shard::Shards;
 use crate::shard::pick::{self as shard_pick, Ask};
 use crate::stats::ClusterCell;
 
+pub mod explain;
+
 pub use crate::pick::{Attempt, Pick};
 
 /// An endpoint of a cluster with its live state.

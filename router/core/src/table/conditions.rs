@@ -18,6 +18,17 @@ pub(super) fn hold(route: &Route, facts: &Facts<'_>) -> bool {
         && route.cookies.iter().all(|condition| cookie_holds(condition, facts.fields))
 }
 
+/// Shows each condition with its kind and whether it holds. Not for workers.
+pub(super) fn each(
+    route: &Route,
+    facts: &Facts<'_>,
+    visit: &mut dyn FnMut(&'static str, &ValueCondition, bool),
+) {
+    route.headers.iter().for_each(|one| visit("header", one, header_holds(one, facts.fields)));
+    route.query.iter().for_each(|one| visit("query", one, query_holds(one, facts.query)));
+    route.cookies.iter().for_each(|one| visit("cookie", one, cookie_holds(one, facts.fields)));
+}
+
 fn header_holds(condition: &ValueCondition, fields: &dyn Fields) -> bool {
     let mut found = false;
     fields.each(&condition.name, &mut |value| {

@@ -7,6 +7,7 @@
 mod changes;
 mod compile;
 mod conditions;
+mod explain;
 mod hosts;
 mod limits;
 mod listeners;

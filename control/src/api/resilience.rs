@@ -1,0 +1,90 @@
+//! What the API shows of failures and waits: deadlines, retries and hedges of routes; breakers, budgets and slots of clusters. Words;
+//! metrics say what became of them.
+
+use std::time::Duration;
+
+use ekiden_config::model::{ClusterPolicy, Replay, Route, StatusRange};
+use serde_json::{Value, json};
+
+use super::overload;
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The deadlines of a route.
+pub(super) fn timeouts(route: &Route) -> Value {
+    let timeouts = &route.timeouts;
+    json!({
+        "connect_ms": ms(timeouts.connect),
+        "connect_try_ms": ms(timeouts.connect_try),
+        "first_byte_ms": ms(timeouts.first_byte),
+        "idle_ms": ms(timeouts.idle),
+        "total_ms": timeouts.total.map(ms),
+        "tunnel_ms": ms(timeouts.tunnel),
+        "deadline": timeouts.deadline,
+    })
+}
+
+/// When a route's requests are sent again; null where only the built-in rules hold.
+pub(super) fn retry(route: &Route) -> Value {
+    let Some(retry) = route.retry.as_deref() else { return Value::Null };
+    let replay = match retry.replay {
+        Replay::Idempotent => "idempotent",
+        Replay::IdempotencyKey => "idempotency-key",
+        Replay::Any => "any",
+    };
+    let status = |range: &StatusRange| {
+        if range.low == range.high { range.low.to_string() } else { format!("{}-{}", range.low, range.high) }
+    };
+    json!({
+        "attempts": retry.attempts,
+        "connect": retry.connect,
+        "reset": retry.reset,
+        "statuses": retry.statuses.iter().map(status).collect::<Vec<_>>(),
+        "per_try_ms": retry.per_try.map(ms),
+        "backoff_ms": ms(retry.backoff),
+        "backoff_max_ms": ms(retry.backoff_max),
+        "buffer": retry.buffer,
+        "replay": replay,
+    })
+}
+
+/// When a route asks a second endpoint; null where it never does.
+pub(super) fn hedge(route: &Route) -> Value {
+    route
+        .hedge
+        .map_or(Value::Null, |hedge| json!({ "percentile": hedge.percentile, "min_ms": ms(hedge.min) }))
+}
+
+/// What a cluster may have in hand; null where there is no bound.
+pub(super) fn breaker(policy: &ClusterPolicy) -> Value {
+    policy.breaker.map_or(Value::Null, |breaker| {
+        json!({
+            "requests": breaker.requests,
+            "pending": breaker.pending,
+            "connections": breaker.connections,
+            "endpoint_requests": breaker.endpoint_requests,
+            "endpoint_connections": breaker.endpoint_connections,
+        })
+    })
+}
+
+/// How many requests of a cluster are sent again; null where there is no bound.
+pub(super) fn budget(policy: &ClusterPolicy) -> Value {
+    policy.retry_budget.map_or(
+        Value::Null,
+        |budget| json!({ "percent": budget.percent, "floor": budget.floor, "window_ms": ms(budget.window) }),
+    )
+}
+
+/// All of a cluster.
+pub(super) fn of_cluster(policy: &ClusterPolicy) -> Value {
+    json!({
+        "breaker": breaker(policy),
+        "retry_budget": budget(policy),
+        "slots": overload::slots(policy),
+        "probed": policy.probe.is_some(),
+        "tls": policy.tls.is_some(),
+    })
+}
