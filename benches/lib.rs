@@ -191,6 +191,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         tls: None,
         protocol: Default::default(),
         shard: None,
+        affinity: None,
     };
     Cluster {
         name: cluster_name(at),

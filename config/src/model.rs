@@ -5,6 +5,7 @@
 //! no live state.
 
 mod admission;
+mod affinity;
 mod entrance;
 mod limit;
 mod overload;
@@ -18,6 +19,7 @@ mod trust;
 mod upgrade;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
+pub use affinity::{AffinityCookie, AffinityPolicy, Carrier, SameSite};
 pub use entrance::{ApiKeys, Auth, Authorizer, Cors, Entrance, OriginPattern, Origins, Tokens};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
 pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
@@ -519,6 +521,8 @@ pub struct ClusterPolicy {
     pub send_proxy: Option<ProxyVersion>,
     /// A key that decides which endpoint serves a request; none means that `balance` alone does.
     pub shard: Option<Arc<ShardPolicy>>,
+    /// How clients come back to the endpoint that served them first; none means that they need not. Never with `shard`.
+    pub affinity: Option<Arc<AffinityPolicy>>,
     /// TLS with the endpoints; none means plain connections.
     pub tls: Option<Arc<ClusterTls>>,
     /// What is spoken with the endpoints.

@@ -12,6 +12,7 @@ use ekiden_config::doors::{
 };
 use ekiden_config::model::{Action, Address, Forward, Listener, ListenerProtocol, Role, SplitKey};
 use ekiden_config::names::{AppName, RouteName};
+use ekiden_core::cluster::ClusterTable;
 use ekiden_core::cluster::explain::Keyed;
 use ekiden_core::outcome::{Cause, Phase};
 use ekiden_core::path;
@@ -21,9 +22,10 @@ use ekiden_core::shard::request::{self, Found};
 use ekiden_core::split::{self, Side};
 use ekiden_core::table::{Facts, ListenerTable, Match, RouteEntry, Table, Target};
 
+use crate::entrance::keyring::Keyring;
 use crate::exchange::request_out::client_address;
 use crate::exchange::run::{Decision, body_limit, head_rules};
-use crate::exchange::{cors, secure};
+use crate::exchange::{affinity, cors, secure};
 use crate::wire::body::Framing;
 use crate::wire::request::{RequestHead, TargetForm};
 use crate::wire::scan::{Found as HeadEnd, Scan};
@@ -34,6 +36,7 @@ const QUESTION_MAX: usize = 64 << 10;
 /// What the question's request is, once it has been read.
 struct Read<'t> {
     table: &'t Table,
+    keyring: &'t Keyring,
     settings: &'t ListenerTable,
     request: RequestHead,
     client: Option<IpAddr>,
@@ -53,14 +56,18 @@ struct Way {
 ///
 /// # Errors
 /// It is no request, or no listener would take it.
-pub(crate) fn explain(table: &Table, question: &Question) -> Result<Explanation, Unexplained> {
+pub(crate) fn explain(
+    table: &Table,
+    keyring: &Keyring,
+    question: &Question,
+) -> Result<Explanation, Unexplained> {
     let url = Url::read(&question.url)?;
     let (settings, listener_reason) = choose_listener(table, question, &url)?;
     let text = head_text(question, &url)?;
     let mut request = RequestHead::default();
     let judged = judge(&mut request, text.as_bytes(), &settings.listener);
     let client = client_address(&settings.listener, &request.head, question.client);
-    let read = Read { table, settings, request, client, head_bytes: text.len() as u64 };
+    let read = Read { table, keyring, settings, request, client, head_bytes: text.len() as u64 };
     let way = match judged {
         Ok(()) => read.way(),
         Err(cause) => Way::refused(String::new(), cause, Phase::Head),
@@ -327,6 +334,17 @@ impl Read<'_> {
         if denied { Err(Cause::FieldDenied) } else { Ok(()) }
     }
 
+    /// The endpoint that the client's mark names.
+    fn marked(&self, cluster: &ClusterTable) -> Option<u32> {
+        let policy = cluster.cluster.policy.affinity.as_ref()?;
+        let keys = self.keyring.affinity_keys(policy.key.as_ref(), &cluster.app)?;
+        let place = (&cluster.app, &cluster.cluster.name);
+        let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+        let found =
+            affinity::read_head(&self.request.head, &policy.carrier, |text| keys.open(place, text, now_s));
+        cluster.marks()?.find(found.mark?.endpoint)
+    }
+
     fn destination(&self, entry: &RouteEntry, facts: &Facts<'_>) -> Option<Destination> {
         let (Target::Clusters(sides), Action::Forward(forward)) = (&entry.target, &entry.route.action) else {
             return None;
@@ -341,7 +359,7 @@ impl Read<'_> {
         let cluster = self.table.cluster(entry.app, slot?)?;
         let mut text = Vec::new();
         let keyed = match cluster.shards() {
-            None => Keyed::No,
+            None => self.marked(cluster).map_or(Keyed::No, Keyed::Marked),
             Some(shards) => {
                 let asked = Asked {
                     client: self.client,

@@ -8,6 +8,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod affinity;
 pub mod aside;
 pub mod buffer;
 pub mod clock;

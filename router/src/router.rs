@@ -381,7 +381,7 @@ impl Inspect for State {
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, Unexplained> {
-        explain::explain(&self.shared.table.load_full(), question)
+        explain::explain(&self.shared.table.load_full(), &self.shared.keyring, question)
     }
 }
 

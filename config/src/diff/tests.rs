@@ -37,6 +37,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         tls: None,
         protocol: Default::default(),
         shard: None,
+        affinity: None,
     })
 }
 

@@ -10,8 +10,8 @@ use super::scalar::Status;
 use super::shape::Shape;
 use crate::model::{
     Balance, ClientAuthMode, DeniedHeaders, LimitFields, ListenerProtocol, LogFormat, LoosePath, MissingKey,
-    Priority, Protocol, ProxyVersion, Replay, ReplicaPick, Role, ShardAlgorithm, ShardKind, TlsVersion,
-    TokenAlgorithm, UnknownName, Verify,
+    Priority, Protocol, ProxyVersion, Replay, ReplicaPick, Role, SameSite, ShardAlgorithm, ShardKind,
+    TlsVersion, TokenAlgorithm, UnknownName, Verify,
 };
 
 /// What is written for `denied_headers`.
@@ -105,6 +105,11 @@ impl Words for ShardAlgorithm {
     ];
 }
 
+impl Words for SameSite {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("lax", SameSite::Lax), ("strict", SameSite::Strict), ("none", SameSite::None)];
+}
+
 impl Words for ShardKind {
     const WORDS: &'static [(&'static str, Self)] =
         &[("cache", ShardKind::Cache), ("store", ShardKind::Store)];
@@ -184,6 +189,8 @@ tables! {
         users: Map<RawUsers> = "none" in 0, 10_000;
         /// Hashes of keys of programs, that routes name as `auth.api_keys`, by name.
         api_keys: Map<RawApiKeys> = "none" in 0, 10_000;
+        /// Keys that sign the marks of `affinity`, that clusters name as `affinity.key`, by name.
+        affinity_key: Map<RawAffinityKey> = "none" in 0, 10_000;
         /// Who signs tokens, that routes name as `auth.jwt`, by name.
         jwt: Map<RawIssuer> = "none" in 0, 1000;
         /// Rules, in order; order decides only between rules that are equally specific.
@@ -459,6 +466,30 @@ tables! {
         /// A key that decides which endpoint serves a request, so that the same key comes to the same one. `balance` then speaks
         /// only for requests without a key.
         shard: RawShard = "none";
+        /// A mark that clients carry, so that they come back to the endpoint that served them first while that takes requests.
+        /// Not with `shard`.
+        affinity: RawAffinity = "none";
+    }
+
+    /// Affinity: a signed mark of the endpoint that served a client. It tells nobody which endpoint that is. Endpoints are known by
+    /// their ids: weights, addresses and restarts change nothing. Exactly one of `cookie` and `header`.
+    RawAffinity as "an affinity" {
+        /// Name of a cookie that carries the mark: `HttpOnly`, for this host alone. Endpoints do not see it.
+        cookie: Spanned<String> = "none" in 1, 64;
+        /// Response field that carries the mark, for clients that keep no cookies: they send it back in their requests. Endpoints do
+        /// not see it.
+        header: Spanned<String> = "none" in 1, NAME;
+        /// Whose key signs it: a name of `[affinity_key.NAME]`. With it marks hold over restarts, and on all routers that have the key.
+        key: Spanned<String> = "a key that the process makes for itself" in 1, NAME;
+        /// How long a mark holds, whatever the client does: `Max-Age` of the cookie.
+        lifetime: Off<Duration> = "\"off\": as long as the client keeps it" in 1000, 400 * DAY;
+        /// Below which path the cookie is sent.
+        path: Spanned<String> = "\"/\"" in 1, 256;
+        /// Whether the cookie goes along when another site leads here: `lax` (when a link is followed), `strict` (never) or `none`
+        /// (always; needs `secure = true`).
+        same_site: Spanned<Word<SameSite>> = "\"lax\"";
+        /// The cookie is sent over TLS only (`Secure`).
+        secure: Spanned<bool> = "whether the client that gets it came over TLS, here or at a proxy of `trust`";
     }
 
     /// TLS with the endpoints of a cluster. Active checks use it too.
@@ -511,6 +542,15 @@ tables! {
         /// File with `id:hash` lines, where the hash is the SHA-256 of a random key in hexadecimal; relative to this file.
         file: Spanned<String> = "required" in 1, 4096;
         /// Apps whose routes may name it; routes of this file always may.
+        apps: Vec<Spanned<String>> = "none" in 0, 100_000;
+    }
+
+    /// A key of the marks of `affinity`. The file is watched; one that cannot be used keeps the one before.
+    RawAffinityKey as "[affinity_key.NAME]" {
+        /// File with one key a line, each 32 bytes in base64 or hexadecimal (`openssl rand -base64 32`): the first signs, all are
+        /// believed; relative to this file.
+        file: Spanned<String> = "required" in 1, 4096;
+        /// Apps whose clusters may name it; clusters of this file always may.
         apps: Vec<Spanned<String>> = "none" in 0, 100_000;
     }
 

@@ -3,6 +3,7 @@
 
 mod action;
 mod admission;
+mod affinity;
 mod app;
 mod auth;
 mod authorizer;
@@ -66,6 +67,8 @@ pub(crate) struct World {
     pub(crate) issuers: BTreeMap<TrustName, Vec<AppName>>,
     /// Files of keys of programs, likewise.
     pub(crate) api_keys: BTreeMap<TrustName, Vec<AppName>>,
+    /// Files of keys of affinity, likewise.
+    pub(crate) affinity_keys: BTreeMap<TrustName, Vec<AppName>>,
 }
 
 /// One file being checked.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ekiden_config::model::{ClusterPolicy, Replay, Route, StatusRange};
+use ekiden_config::model::{Carrier, ClusterPolicy, Replay, Route, StatusRange};
 use serde_json::{Value, json};
 
 use super::overload;
@@ -78,12 +78,28 @@ pub(super) fn budget(policy: &ClusterPolicy) -> Value {
     )
 }
 
+/// How clients come back to an endpoint; null where they need not.
+pub(super) fn affinity(policy: &ClusterPolicy) -> Value {
+    let Some(affinity) = policy.affinity.as_deref() else { return Value::Null };
+    let (cookie, header) = match &affinity.carrier {
+        Carrier::Cookie(cookie) => (Some(&*cookie.name), None),
+        Carrier::Header(name) => (None, Some(&**name)),
+    };
+    json!({
+        "cookie": cookie,
+        "header": header,
+        "key": affinity.key.as_ref().map(|name| name.as_str()),
+        "lifetime_ms": affinity.lifetime.map(ms),
+    })
+}
+
 /// All of a cluster.
 pub(super) fn of_cluster(policy: &ClusterPolicy) -> Value {
     json!({
         "breaker": breaker(policy),
         "retry_budget": budget(policy),
         "slots": overload::slots(policy),
+        "affinity": affinity(policy),
         "probed": policy.probe.is_some(),
         "tls": policy.tls.is_some(),
     })

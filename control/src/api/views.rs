@@ -189,6 +189,7 @@ fn app_view(api: &Api, view: &View, app: &App) -> Value {
             }),
             "probed": cluster.policy.probe.is_some(),
             "slots": overload::slots(&cluster.policy),
+            "affinity": resilience::affinity(&cluster.policy),
             "breaker": resilience::breaker(&cluster.policy),
             "retry_budget": resilience::budget(&cluster.policy),
             "names": names.collect::<Vec<_>>(),

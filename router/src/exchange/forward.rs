@@ -30,7 +30,7 @@ use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
 use crate::exchange::{
-    After, Workspace, evidence, grpc, overload, proxy_out, run, shard, trace, tunnel, upgrade,
+    After, Workspace, affinity, evidence, grpc, overload, proxy_out, run, shard, trace, tunnel, upgrade,
 };
 use crate::http2::endpoint::{Share, Wanted, connection};
 use crate::stream::Stream;
@@ -91,6 +91,7 @@ pub fn forward<D: Downstream>(
 ) -> impl Future<Output = After> {
     let mut begun = grpc::in_time(&connection.worker, ws)
         .and_then(|()| shard::read(connection, ws, listener, &cluster))
+        .map(|()| affinity::read(&connection.worker, ws, &cluster))
         .and_then(|()| rewrite(&entry, ws))
         .and_then(|()| Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster));
     async move {
@@ -289,7 +290,10 @@ impl<'a> Forward<'a> {
         let worker = &self.worker;
         let attempt = Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent };
         let pick = match self.cluster.shards() {
-            None => self.cluster.pick(attempt, &mut || worker.random()),
+            None => match self.cluster.marks() {
+                None => self.cluster.pick(attempt, &mut || worker.random()),
+                Some(marks) => affinity::pick(worker, &self.cluster, marks, ws),
+            },
             Some(shards) => shard::pick(worker, &self.cluster, shards, &ws.shard, attempt),
         };
         let index = match pick {

@@ -4,6 +4,7 @@
 //! [`Workspace`] that is taken when bytes arrive and given back when the connection goes idle, so that steady
 //! requests allocate nothing. Does not accept, pool or publish.
 
+pub mod affinity;
 pub mod answer;
 pub mod authorizer;
 pub mod backend;
@@ -83,6 +84,8 @@ pub struct Workspace {
     pub scratch: String,
     /// The shard key, where the cluster has shards.
     pub shard: ShardKey,
+    /// The mark that the client carries, where the cluster has affinity.
+    pub affinity: Option<Box<affinity::Note>>,
     /// Endpoints tried for this request.
     pub tried: Vec<u32>,
     /// What the tries have in common.
@@ -125,6 +128,7 @@ impl Workspace {
         self.entrance.clear();
         self.websocket_key = None;
         (self.call, self.web) = (None, None);
+        self.affinity = None;
         (self.body_pace, self.read_pace) = Default::default();
     }
 }

@@ -19,7 +19,7 @@ use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, put_chunk_size, put_field};
 use crate::exchange::request_out::edits_name;
 use crate::exchange::response_out::{self, Coding, ResponseOut, Shape};
-use crate::exchange::{grpc, upgrade};
+use crate::exchange::{affinity, grpc, upgrade};
 use crate::head::FieldId;
 use crate::wheel::Deadline;
 use crate::wire::Version;
@@ -617,6 +617,9 @@ impl Relay {
         if ws.cors.is_on() {
             ws.cors.replace_in(ws.route.as_deref(), &mut ws.response.head);
         }
+        if ws.affinity.is_some() {
+            affinity::put(sides.worker, ws, sides.listener);
+        }
         let with = ResponseOut {
             request: &ws.request,
             listener: sides.listener,
@@ -686,6 +689,9 @@ impl Relay {
         let answered = ws.websocket_key.as_ref().is_none_or(|key| key.is_answered(&ws.response));
         if !upgrade::confirms(&ws.response, protocol) || !answered || D::IS_STREAM != ws.request.is_extended {
             return Err(Cause::ResponseMalformed);
+        }
+        if ws.affinity.is_some() {
+            affinity::put(sides.worker, ws, sides.listener);
         }
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         let with = (&sides.route.response_headers, peer_router);

@@ -52,6 +52,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         tls: None,
         protocol: Default::default(),
         shard: None,
+        affinity: None,
     };
     let name = ClusterName::new("web").unwrap();
     let cluster = Cluster {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use ekiden_tests::{Client, Echo, Ekiden, Seen, Served, Setup, Stamped, binary, finished, until_true};
+use ekiden_tests::{Client, Echo, Ekiden, Seen, Served, Setup, Stamped, binary, finished, until_true, web};
 use serde_json::Value;
 
 /// Percent-encoded.

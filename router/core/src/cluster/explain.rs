@@ -5,7 +5,7 @@ use ekiden_config::doors::{Destination, EXPLAINED_ENDPOINTS_MAX, EndpointStory, 
 use ekiden_config::model::{Balance, ShardKind};
 use ekiden_config::names::EndpointId;
 
-use super::{ClusterTable, EndpointEntry, Pick};
+use super::{Affine, ClusterTable, EndpointEntry, Pick};
 use crate::pick::Attempt;
 use crate::shard::pick::{self as shard_pick, Ask};
 use crate::shard::{Key, Shards};
@@ -19,6 +19,8 @@ pub enum Keyed<'a> {
     Key(&'a [u8]),
     /// It has none, and is refused.
     Refused,
+    /// Its client carries the mark of this endpoint.
+    Marked(u32),
 }
 
 impl ClusterTable {
@@ -34,7 +36,7 @@ impl ClusterTable {
                 let key = Key::new(text);
                 (Some(key_story(shards, &self.endpoints, key)), Some(self.peek(shards, key)))
             }
-            (None, _) | (_, Keyed::No | Keyed::Refused) => (None, None),
+            (None, _) | (_, Keyed::No | Keyed::Refused | Keyed::Marked(_)) => (None, None),
         };
         let mut open = endpoints.iter().filter(|one| one.eligible);
         let only = match (open.next(), open.next()) {
@@ -47,6 +49,14 @@ impl ClusterTable {
                 (None, "the request has no shard key, and is refused".to_owned())
             }
             (Some(peek), Some(key)) => self.by_key(*peek, key),
+            _ if let Keyed::Marked(at) = keyed
+                && self.affine(at, Attempt::after(&[])) == Affine::Takes =>
+            {
+                (
+                    self.endpoint(at).map(|entry| entry.endpoint.id.clone()),
+                    "its client's mark names it".to_owned(),
+                )
+            }
             _ if none => (None, self.why_none()),
             _ if only.is_some() => (only, "the only one that may get it".to_owned()),
             _ => (None, balance_words(self.cluster.policy.balance).to_owned()),
@@ -132,6 +142,9 @@ impl ClusterTable {
             Balance::LeastRequest => "least_request",
             Balance::Random => "random",
         };
+        if self.marks().is_some() {
+            return format!("affinity, else {balance}");
+        }
         match (self.shards(), by_key) {
             (Some(shards), Some(_)) => format!("shard ({})", shards.words.algorithm.word()),
             (Some(_), None) => format!("{balance}, without a shard key"),

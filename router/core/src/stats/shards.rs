@@ -105,6 +105,8 @@ pub struct ClusterShard {
     pub hedges: Counter,
     /// See [`ClusterShard::hedges`].
     pub hedges_won: Counter,
+    /// Responses of a cluster with affinity, by [`AffinityEnd`].
+    pub affinity: [Counter; AffinityEnd::ALL.len()],
     /// Requests not sent again although the rules said so, by [`Withheld`].
     pub withheld: [Counter; Withheld::ALL.len()],
     /// Connections opened.
@@ -158,6 +160,7 @@ impl ClusterShard {
             again: [const { Counter::new() }; Again::ALL.len()],
             hedges: Counter::new(),
             hedges_won: Counter::new(),
+            affinity: [const { Counter::new() }; AffinityEnd::ALL.len()],
             withheld: [const { Counter::new() }; Withheld::ALL.len()],
             connects: Counter::new(),
             connect_failures: Counter::new(),
@@ -185,6 +188,44 @@ impl ClusterShard {
     #[inline]
     pub fn ended(&self, status: u16) {
         count_status(&self.requests, status);
+    }
+
+    /// Counts a response of a cluster with affinity.
+    pub fn affinity_ended(&self, end: AffinityEnd) {
+        if let Some(counter) = self.affinity.get(end as usize) {
+            counter.add(1);
+        }
+    }
+}
+
+/// How a request to a cluster with affinity found its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AffinityEnd {
+    /// The endpoint of its mark answered.
+    Kept,
+    /// Another one answered this once: the client keeps its mark.
+    Lent,
+    /// Another one answered, and the client has a new mark.
+    Moved,
+    /// It had no mark, and has one now.
+    Begun,
+    /// Its mark was none of ours or its time was over, and it has another one now.
+    Refused,
+}
+
+impl AffinityEnd {
+    /// All, in the order of the counters.
+    pub const ALL: &'static [Self] = &[Self::Kept, Self::Lent, Self::Moved, Self::Begun, Self::Refused];
+
+    /// The label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Lent => "lent",
+            Self::Moved => "moved",
+            Self::Begun => "begun",
+            Self::Refused => "refused",
+        }
     }
 }
 

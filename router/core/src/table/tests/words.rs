@@ -145,6 +145,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         tls: None,
         protocol: Default::default(),
         shard: None,
+        affinity: None,
     };
     Arc::new(Cluster {
         name: cluster_name(name),
