@@ -7,6 +7,7 @@
 mod admission;
 mod affinity;
 mod entrance;
+mod faults;
 mod limit;
 mod overload;
 mod protocol;
@@ -21,6 +22,7 @@ mod upgrade;
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use affinity::{AffinityCookie, AffinityPolicy, Carrier, SameSite};
 pub use entrance::{ApiKeys, Auth, Authorizer, Cors, Entrance, OriginPattern, Origins, Tokens};
+pub use faults::{FaultAbort, FaultDelay, FaultPolicy};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
 pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
@@ -251,6 +253,8 @@ pub struct Route {
     pub retry: Option<Arc<RetryPolicy>>,
     /// When a second endpoint gets a request too. None means never.
     pub hedge: Option<HedgePolicy>,
+    /// What is done to a share of its requests, for tests. None means nothing.
+    pub faults: Option<Arc<FaultPolicy>>,
     /// Whether a path whose loose form selects another rule is allowed (DESIGN section 3).
     pub loose_path: LoosePath,
     /// Largest request body on this route (413 beyond); none means the listener's bound. Already merged with the app's.

@@ -758,6 +758,8 @@ tables! {
         retry: RawRetry = "none";
         /// Send a request whose answer has not begun when most others have to a second endpoint too, and take the first answer.
         hedge: FlagOr<RawHedge> = "false";
+        /// Make a share of the requests wait or fail, for tests of what calls this route.
+        faults: RawFaults = "none";
         /// What to do when the path, read loosely (`%2F`, `//`, `;`), would select another rule: `refuse` or `allow`.
         loose_path: Word<LoosePath> = "\"refuse\"";
         /// Largest request body, in bytes; 413 beyond.
@@ -821,6 +823,31 @@ tables! {
         percentile: u64 = "95" in 50, 99;
         /// Never sooner than this.
         min: Duration = "\"10ms\"" in 1, HOUR;
+    }
+
+    /// Faults that the router makes, after a request has been let in and before it is served. Each is drawn for itself; an endpoint hears
+    /// nothing of a request that is aborted.
+    RawFaults as "faults" {
+        /// Hold requests back.
+        delay: RawFaultDelay = "none";
+        /// Answer requests with an error, `fault_injected` in `X-Router-Error`.
+        abort: RawFaultAbort = "none";
+    }
+
+    /// Requests that are held back.
+    RawFaultDelay as "a delay" {
+        /// How many of a hundred.
+        percent: Factor = "required" in 1, 10_000;
+        /// For how long.
+        time: Duration = "required" in 1, 60_000;
+    }
+
+    /// Requests that are answered with an error.
+    RawFaultAbort as "an abort" {
+        /// How many of a hundred.
+        percent: Factor = "required" in 1, 10_000;
+        /// The status of the answer. A call of gRPC ends with UNAVAILABLE.
+        status: u64 = "503" in 400, 599;
     }
 
     /// Cross-origin resource sharing, as the Fetch standard has it. Fields of CORS that the endpoint sends are replaced. A preflight is

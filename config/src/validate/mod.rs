@@ -11,6 +11,7 @@ mod cluster;
 mod condition;
 mod cors;
 mod entrance;
+mod faults;
 mod field;
 mod grpc;
 mod host;

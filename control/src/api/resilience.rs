@@ -57,6 +57,16 @@ pub(super) fn hedge(route: &Route) -> Value {
         .map_or(Value::Null, |hedge| json!({ "percentile": hedge.percentile, "min_ms": ms(hedge.min) }))
 }
 
+/// What is done to a share of a route's requests, for tests; null where nothing is.
+pub(super) fn faults(route: &Route) -> Value {
+    let Some(faults) = route.faults.as_deref() else { return Value::Null };
+    let percent = |share: u32| f64::from(share) / 100.0;
+    json!({
+        "delay": faults.delay.map(|delay| json!({ "percent": percent(delay.share), "time_ms": ms(delay.time) })),
+        "abort": faults.abort.map(|abort| json!({ "percent": percent(abort.share), "status": abort.status })),
+    })
+}
+
 /// What a cluster may have in hand; null where there is no bound.
 pub(super) fn breaker(policy: &ClusterPolicy) -> Value {
     policy.breaker.map_or(Value::Null, |breaker| {

@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod cors;
 pub mod entrance;
+pub mod faults;
 pub mod limit;
 mod nets;
 pub(crate) mod text;

@@ -12,6 +12,7 @@ pub mod cors;
 pub mod downstream;
 pub mod entrance;
 pub mod evidence;
+pub mod faults;
 pub mod forward;
 pub mod grpc;
 pub mod leg;

@@ -24,7 +24,8 @@ use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
 use crate::exchange::{
-    After, Workspace, answer, authorizer, cors, entrance, forward, grpc, overload, secure, trace, upgrade,
+    After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, overload, secure, trace,
+    upgrade,
 };
 use crate::head::Head;
 use crate::tls::authority;
@@ -172,6 +173,9 @@ async fn ask<D: Downstream>(
             return Err(refuse(connection, ws, Cause::AuthorizerRefused, None).await);
         }
         Err(Stop::Told(told)) => return Err(authorizer::tell(connection, ws, &told).await),
+    }
+    if entry.route.faults.is_some() {
+        faults::inject(connection, ws, &entry).await?;
     }
     let Some(cluster) = cluster else { return Err(act(connection, ws, &entry).await) };
     let again = |table: &Table| table.cluster_named(&cluster.app, &cluster.cluster.name).map(Arc::clone);
@@ -406,10 +410,10 @@ fn enter<D: Downstream>(
             return Decision::RefuseOn(Arc::clone(entry), Cause::MethodRefused);
         }
     }
-    let mut waits = false;
+    let mut waits = entry.route.faults.is_some();
     if let Some(steps) = &entry.entrance {
         match entrance::judge(&connection.worker, steps, ws, &entry.app_name) {
-            Ok(must_wait) => waits = must_wait,
+            Ok(must_wait) => waits |= must_wait,
             Err(cause) => return Decision::RefuseOn(Arc::clone(entry), cause),
         }
     }

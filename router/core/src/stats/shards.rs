@@ -56,6 +56,30 @@ pub struct RouteShard {
     pub in_flight: Gauge,
     /// Responses that the router made itself.
     pub router_made: Counter,
+    /// Faults that the route was told to make, by [`FaultKind`].
+    pub faults: [Counter; FaultKind::ALL.len()],
+}
+
+/// What the router does to requests of a route with faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Held back.
+    Delay,
+    /// Answered with an error.
+    Abort,
+}
+
+impl FaultKind {
+    /// All, in the order of the counters.
+    pub const ALL: &'static [Self] = &[Self::Delay, Self::Abort];
+
+    /// The label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Delay => "delay",
+            Self::Abort => "abort",
+        }
+    }
 }
 
 /// One worker's counts of the gRPC calls of one route.
@@ -75,6 +99,7 @@ impl RouteShard {
             bytes_out: Counter::new(),
             in_flight: Gauge::new(),
             router_made: Counter::new(),
+            faults: [const { Counter::new() }; FaultKind::ALL.len()],
         }
     }
 
@@ -82,6 +107,13 @@ impl RouteShard {
     #[inline]
     pub fn ended(&self, status: u16) {
         count_status(&self.requests, status);
+    }
+
+    /// Counts a fault.
+    pub fn faulted(&self, kind: FaultKind) {
+        if let Some(counter) = self.faults.get(kind as usize) {
+            counter.add(1);
+        }
     }
 }
 

@@ -253,6 +253,7 @@ fn question(
         // Its own way, and not the route's: what questions take says nothing of requests.
         retry: None,
         hedge: None,
+        faults: None,
         ..(**route).clone()
     };
     let app = &table.app.name;
