@@ -140,6 +140,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         attempts: 3,
         retry: None,
         hedge: None,
+        mirror: None,
         faults: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,

@@ -9,6 +9,7 @@ mod affinity;
 mod entrance;
 mod faults;
 mod limit;
+mod mirror;
 mod overload;
 mod protocol;
 mod proxy;
@@ -24,6 +25,7 @@ pub use affinity::{AffinityCookie, AffinityPolicy, Carrier, SameSite};
 pub use entrance::{ApiKeys, Auth, Authorizer, Cors, Entrance, OriginPattern, Origins, Tokens};
 pub use faults::{FaultAbort, FaultDelay, FaultPolicy};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
+pub use mirror::MirrorPolicy;
 pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
 pub use proxy::{ProxySources, ProxyVersion};
@@ -253,6 +255,8 @@ pub struct Route {
     pub retry: Option<Arc<RetryPolicy>>,
     /// When a second endpoint gets a request too. None means never.
     pub hedge: Option<HedgePolicy>,
+    /// What is copied to another cluster. None means nothing.
+    pub mirror: Option<Arc<MirrorPolicy>>,
     /// What is done to a share of its requests, for tests. None means nothing.
     pub faults: Option<Arc<FaultPolicy>>,
     /// Whether a path whose loose form selects another rule is allowed (DESIGN section 3).

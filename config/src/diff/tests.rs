@@ -73,6 +73,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         attempts: 3,
         retry: None,
         hedge: None,
+        mirror: None,
         faults: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,

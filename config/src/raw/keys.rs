@@ -758,6 +758,8 @@ tables! {
         retry: RawRetry = "none";
         /// Send a request whose answer has not begun when most others have to a second endpoint too, and take the first answer.
         hedge: FlagOr<RawHedge> = "false";
+        /// Send copies of requests to another cluster, whose answers nobody gets.
+        mirror: RawMirror = "none";
         /// Make a share of the requests wait or fail, for tests of what calls this route.
         faults: RawFaults = "none";
         /// What to do when the path, read loosely (`%2F`, `//`, `;`), would select another rule: `refuse` or `allow`.
@@ -823,6 +825,23 @@ tables! {
         percentile: u64 = "95" in 50, 99;
         /// Never sooner than this.
         min: Duration = "\"10ms\"" in 1, HOUR;
+    }
+
+    /// Copies of requests, sent once the client has its whole response: they neither delay nor fail it. They carry `X-Mirror: true`, the
+    /// edits and rewrites of the route, and nothing else of it. Requests that switch protocols and calls of gRPC are not copied.
+    RawMirror as "a mirror" {
+        /// Who gets them: a cluster of the same app that the route does not forward to.
+        cluster: Spanned<String> = "required" in 1, NAME;
+        /// How many of a hundred requests.
+        percent: Factor = "100" in 1, 10_000;
+        /// Largest body that is copied; a request with a larger one is not.
+        body: Bytes = "\"64KiB\"" in 0, 16 << 20;
+        /// Copies on their way at most, over all workers; what is more is not copied.
+        in_flight: u64 = "64" in 1, 100_000;
+        /// Longest time of a copy.
+        timeout: Duration = "\"10s\"" in 10, HOUR;
+        /// Compare both answers, by status and body, and count what differs.
+        diff: bool = "false";
     }
 
     /// Faults that the router makes, after a request has been let in and before it is served. Each is drawn for itself; an endpoint hears

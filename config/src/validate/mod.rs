@@ -17,6 +17,7 @@ mod grpc;
 mod host;
 mod key;
 mod limit;
+mod mirror;
 mod network;
 mod overload;
 mod path;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::action::{Around, action};
 use super::admission::{self, Written};
 use super::entrance;
-use super::{Scope, condition, faults, field, host, limit, raw as other, resilience, timeout, upgrade};
+use super::{
+    Scope, condition, faults, field, host, limit, mirror, raw as other, resilience, timeout, upgrade,
+};
 use crate::model::{
     Admission, AppCaps, Entrance, HostMatch, LoosePath, PathMatch, Priority, Role, Route, RouteLimits,
     Timeouts,
@@ -82,6 +84,7 @@ pub(super) fn route(
     let upgrades = upgrade::upgrades(scope, raw.upgrades.as_ref());
     let retry = resilience::retry(scope, raw.retry.as_ref()).map(Arc::new);
     let faults = faults::faults(scope, raw.faults.as_ref());
+    let mirror = mirror::mirror(scope, raw.mirror.as_ref(), &shared.clusters, action.as_ref());
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -101,6 +104,7 @@ pub(super) fn route(
         attempts: raw.attempts.and_then(|attempts| u8::try_from(attempts).ok()).unwrap_or(3),
         retry,
         hedge: resilience::hedge(raw.hedge.as_ref()),
+        mirror,
         faults,
         loose_path: raw.loose_path.map_or(LoosePath::default(), |word| word.0),
         body_limit: raw.body_limit.map(|limit| limit.0).or(shared.body_limit),

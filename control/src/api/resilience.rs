@@ -57,6 +57,19 @@ pub(super) fn hedge(route: &Route) -> Value {
         .map_or(Value::Null, |hedge| json!({ "percentile": hedge.percentile, "min_ms": ms(hedge.min) }))
 }
 
+/// What is copied of a route's requests; null where nothing is.
+pub(super) fn mirror(route: &Route) -> Value {
+    let Some(mirror) = route.mirror.as_deref() else { return Value::Null };
+    json!({
+        "cluster": mirror.cluster.as_str(),
+        "percent": f64::from(mirror.share) / 100.0,
+        "body": mirror.body,
+        "in_flight": mirror.in_flight,
+        "timeout_ms": ms(mirror.timeout),
+        "diff": mirror.diff,
+    })
+}
+
 /// What is done to a share of a route's requests, for tests; null where nothing is.
 pub(super) fn faults(route: &Route) -> Value {
     let Some(faults) = route.faults.as_deref() else { return Value::Null };

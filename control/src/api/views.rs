@@ -242,6 +242,7 @@ pub(super) fn route_view(route: &Route) -> Value {
         "attempts": route.attempts,
         "retry": resilience::retry(route),
         "hedge": resilience::hedge(route),
+        "mirror": resilience::mirror(route),
         "faults": resilience::faults(route),
     })
 }

@@ -10,6 +10,7 @@ pub mod cors;
 pub mod entrance;
 pub mod faults;
 pub mod limit;
+pub mod mirror;
 mod nets;
 pub(crate) mod text;
 

@@ -30,7 +30,8 @@ use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
 use crate::exchange::{
-    After, Workspace, affinity, evidence, grpc, overload, proxy_out, run, shard, trace, tunnel, upgrade,
+    After, Workspace, affinity, evidence, grpc, mirror, overload, proxy_out, run, shard, trace, tunnel,
+    upgrade,
 };
 use crate::http2::endpoint::{Share, Wanted, connection};
 use crate::stream::Stream;
@@ -621,6 +622,9 @@ impl<'a> Forward<'a> {
             hedge::note(self, policy, ws);
         }
         evidence::answered(&self.worker, ws);
+        if ws.mirror.is_some() {
+            mirror::send(&self.worker, ws, finish.request_unread);
+        }
         if finish.keep_upstream {
             self.give_back(ws);
         } else {
@@ -690,6 +694,8 @@ impl<'a> Forward<'a> {
         failure: Failure,
         sent: bool,
     ) -> After {
+        // There is no whole response that a copy could stand beside; its place is another's.
+        ws.mirror = None;
         self.count_bytes(ws);
         let cause = grpc::judge_late(&self.worker, ws, failure.cause);
         let failure = Failure { cause, ..failure };

@@ -17,6 +17,7 @@ pub mod forward;
 pub mod grpc;
 pub mod leg;
 pub mod limit;
+pub mod mirror;
 pub mod out;
 pub mod overload;
 pub mod pace;
@@ -87,6 +88,8 @@ pub struct Workspace {
     pub shard: ShardKey,
     /// The mark that the client carries, where the cluster has affinity.
     pub affinity: Option<Box<affinity::Note>>,
+    /// The copy that is made of the request, where its route has a mirror.
+    pub mirror: Option<Box<mirror::Capture>>,
     /// Endpoints tried for this request.
     pub tried: Vec<u32>,
     /// What the tries have in common.
@@ -129,7 +132,7 @@ impl Workspace {
         self.entrance.clear();
         self.websocket_key = None;
         (self.call, self.web) = (None, None);
-        self.affinity = None;
+        (self.affinity, self.mirror) = (None, None);
         (self.body_pace, self.read_pace) = Default::default();
     }
 }

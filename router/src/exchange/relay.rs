@@ -438,7 +438,11 @@ impl Relay {
                     if self.request_chunked {
                         put_chunk_size(out, take);
                     }
-                    out.extend_from_slice(bytes.get(skip..skip + take).unwrap_or(&[]));
+                    let piece = bytes.get(skip..skip + take).unwrap_or(&[]);
+                    if let Some(copy) = &mut ws.mirror {
+                        copy.take_body(piece);
+                    }
+                    out.extend_from_slice(piece);
                     if self.request_chunked {
                         out.extend_from_slice(b"\r\n");
                     }
@@ -726,6 +730,9 @@ impl Relay {
             let out = ws.client_out.buffer();
             match frame {
                 Frame::Data { skip, take } => {
+                    if let Some(copy) = &mut ws.mirror {
+                        copy.take_answer(bytes.get(skip..skip + take).unwrap_or(&[]));
+                    }
                     if chunked {
                         put_chunk_size(out, take);
                     }

@@ -98,6 +98,7 @@ fn route(name: &str) -> Route {
         attempts: 1,
         retry: None,
         hedge: None,
+        mirror: None,
         faults: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,

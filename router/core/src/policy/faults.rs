@@ -18,15 +18,18 @@ pub struct Fault {
 
 /// Draws for one request. `random` gives 64 fresh random bits.
 pub fn draw(policy: &FaultPolicy, random: &mut dyn FnMut() -> u64) -> Fault {
-    let mut hit = |share: u32| {
-        // The upper half of a product is even over the whole, as a remainder would not be.
-        let drawn = (u128::from(random()) * u128::from(WHOLE)) >> 64;
-        drawn < u128::from(share)
-    };
+    let mut hit = |share: u32| is_hit(share, random());
     Fault {
         delay: policy.delay.filter(|delay| hit(delay.share)).map(|delay| delay.time),
         abort: policy.abort.filter(|abort| hit(abort.share)).map(|abort| abort.status),
     }
+}
+
+/// Whether 64 random bits fall into a share of 10,000.
+pub(super) fn is_hit(share: u32, random: u64) -> bool {
+    // The upper half of a product is even over the whole, as a remainder would not be.
+    let drawn = (u128::from(random) * u128::from(WHOLE)) >> 64;
+    drawn < u128::from(share)
 }
 
 #[cfg(test)]

@@ -58,6 +58,57 @@ pub struct RouteShard {
     pub router_made: Counter,
     /// Faults that the route was told to make, by [`FaultKind`].
     pub faults: [Counter; FaultKind::ALL.len()],
+    /// What became of copies, by [`MirrorEnd`].
+    pub mirrored: [Counter; MirrorEnd::ALL.len()],
+}
+
+/// What becomes of the copy of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MirrorEnd {
+    /// It was answered; nobody compares.
+    Sent,
+    /// It was answered alike.
+    Same,
+    /// It was answered with another status.
+    OtherStatus,
+    /// It was answered with the same status and another body.
+    OtherBody,
+    /// It got no whole answer.
+    Failed,
+    /// It was not sent: as many are on their way as may be.
+    Busy,
+    /// It was not sent: the body of the request is too large.
+    TooLarge,
+    /// It was not sent: the request was answered before its body had come.
+    Unread,
+}
+
+impl MirrorEnd {
+    /// All, in the order of the counters.
+    pub const ALL: &'static [Self] = &[
+        Self::Sent,
+        Self::Same,
+        Self::OtherStatus,
+        Self::OtherBody,
+        Self::Failed,
+        Self::Busy,
+        Self::TooLarge,
+        Self::Unread,
+    ];
+
+    /// The label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Same => "same",
+            Self::OtherStatus => "other_status",
+            Self::OtherBody => "other_body",
+            Self::Failed => "failed",
+            Self::Busy => "busy",
+            Self::TooLarge => "too_large",
+            Self::Unread => "unread",
+        }
+    }
 }
 
 /// What the router does to requests of a route with faults.
@@ -100,6 +151,7 @@ impl RouteShard {
             in_flight: Gauge::new(),
             router_made: Counter::new(),
             faults: [const { Counter::new() }; FaultKind::ALL.len()],
+            mirrored: [const { Counter::new() }; MirrorEnd::ALL.len()],
         }
     }
 
@@ -107,6 +159,13 @@ impl RouteShard {
     #[inline]
     pub fn ended(&self, status: u16) {
         count_status(&self.requests, status);
+    }
+
+    /// Counts a copy.
+    pub fn mirrored(&self, end: MirrorEnd) {
+        if let Some(counter) = self.mirrored.get(end as usize) {
+            counter.add(1);
+        }
     }
 
     /// Counts a fault.

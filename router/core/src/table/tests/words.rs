@@ -84,6 +84,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         attempts: 3,
         retry: None,
         hedge: None,
+        mirror: None,
         faults: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,
