@@ -37,7 +37,7 @@ fn text(url: &str, value: &Value) -> String {
     if let Some(loose) = value["loose_path"].as_object() {
         let path = loose.get("path").and_then(Value::as_str).unwrap_or_default();
         let route = loose.get("route").filter(|route| route.is_object());
-        let route = route.map_or("no route".to_owned(), |route| place(route));
+        let route = route.map_or("no route".to_owned(), place);
         let _ = writeln!(text, "  loosely read, its path is {path}: {route}");
     }
     rules(&mut text, value);
