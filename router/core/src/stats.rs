@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use shards::{
     AffinityEnd, CLASSES, ClusterCell, ClusterShard, EJECTION_CAUSES, Ejections, FaultKind, GrpcShard,
-    MirrorEnd, RouteCell, RouteShard, WorkerShard, class,
+    MirrorEnd, RouteCell, RouteShard, ShapingShard, WorkerShard, class,
 };
 pub use tls::{HandshakeFailure, TlsShard};
 

@@ -30,7 +30,7 @@ pub async fn inject<D: Downstream>(
     let Some(policy) = &entry.route.faults else { return Ok(()) };
     let worker = Rc::clone(&connection.worker);
     let fault = faults::draw(policy, &mut || worker.random());
-    let shard = entry.cell.shard(worker.id);
+    let shard = entry.cell.shaping(worker.id);
     if let Some(time) = fault.delay {
         shard.faulted(FaultKind::Delay);
         if let Err(cause) = hold_back(connection, ws, time).await {

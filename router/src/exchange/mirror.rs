@@ -76,12 +76,12 @@ pub fn begin(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
         return;
     }
     let Some(copying) = MirrorSteps::begin(steps) else {
-        return entry.cell.shard(worker.id).mirrored(MirrorEnd::Busy);
+        return entry.cell.shaping(worker.id).mirrored(MirrorEnd::Busy);
     };
     let words = &steps.words;
     let too_long = matches!(ws.request.framing, Framing::Length(length) if length > u64::from(words.body));
     if too_long {
-        return entry.cell.shard(worker.id).mirrored(MirrorEnd::TooLarge);
+        return entry.cell.shaping(worker.id).mirrored(MirrorEnd::TooLarge);
     }
     ws.mirror = Some(Box::new(Capture {
         entry: Arc::clone(entry),
@@ -151,7 +151,7 @@ impl Capture {
 #[inline(never)]
 pub fn send(worker: &Rc<Worker>, ws: &mut Workspace, unread: bool) {
     let (Some(mut capture), Some(listener)) = (ws.mirror.take(), ws.listener.clone()) else { return };
-    let count = |end| capture.entry.cell.shard(worker.id).mirrored(end);
+    let count = |end| capture.entry.cell.shaping(worker.id).mirrored(end);
     if capture.is_too_large {
         return count(MirrorEnd::TooLarge);
     }
@@ -167,7 +167,7 @@ pub fn send(worker: &Rc<Worker>, ws: &mut Workspace, unread: bool) {
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let end = Box::pin(copy(&worker, listener, &mut capture, original)).await;
-        capture.entry.cell.shard(worker.id).mirrored(end);
+        capture.entry.cell.shaping(worker.id).mirrored(end);
     });
 }
 

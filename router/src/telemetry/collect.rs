@@ -190,12 +190,20 @@ fn routes(max: usize, table: &Table) -> Vec<Family> {
         classes(&mut requests, place, shards.iter().map(|shard| &shard.requests));
         made.count(&place, sum(shards, |shard| &shard.router_made));
         for end in MirrorEnd::ALL.iter().filter(|_| entry.route.mirror.is_some()) {
-            let all = shards.iter().filter_map(|shard| shard.mirrored.get(*end as usize)).map(Counter::value);
+            let all = cell
+                .shaping_shards()
+                .iter()
+                .filter_map(|shard| shard.mirrored.get(*end as usize))
+                .map(Counter::value);
             let place = [("app", cell.app.as_str()), ("route", cell.route.as_str()), ("result", end.word())];
             mirrors.count(&place, all.fold(0, u64::wrapping_add));
         }
         for kind in FaultKind::ALL.iter().filter(|_| entry.route.faults.is_some()) {
-            let all = shards.iter().filter_map(|shard| shard.faults.get(*kind as usize)).map(Counter::value);
+            let all = cell
+                .shaping_shards()
+                .iter()
+                .filter_map(|shard| shard.faults.get(*kind as usize))
+                .map(Counter::value);
             let place = [("app", cell.app.as_str()), ("route", cell.route.as_str()), ("fault", kind.word())];
             faults.count(&place, all.fold(0, u64::wrapping_add));
         }

@@ -56,6 +56,12 @@ pub struct RouteShard {
     pub in_flight: Gauge,
     /// Responses that the router made itself.
     pub router_made: Counter,
+}
+
+/// One worker's counts of what a route does to requests beside serving them: few routes do anything.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShapingShard {
     /// Faults that the route was told to make, by [`FaultKind`].
     pub faults: [Counter; FaultKind::ALL.len()],
     /// What became of copies, by [`MirrorEnd`].
@@ -150,8 +156,6 @@ impl RouteShard {
             bytes_out: Counter::new(),
             in_flight: Gauge::new(),
             router_made: Counter::new(),
-            faults: [const { Counter::new() }; FaultKind::ALL.len()],
-            mirrored: [const { Counter::new() }; MirrorEnd::ALL.len()],
         }
     }
 
@@ -159,6 +163,15 @@ impl RouteShard {
     #[inline]
     pub fn ended(&self, status: u16) {
         count_status(&self.requests, status);
+    }
+}
+
+impl ShapingShard {
+    const fn new() -> Self {
+        Self {
+            faults: [const { Counter::new() }; FaultKind::ALL.len()],
+            mirrored: [const { Counter::new() }; MirrorEnd::ALL.len()],
+        }
     }
 
     /// Counts a copy.
@@ -429,11 +442,16 @@ impl WorkerShard {
 
 /// Where a worker number outside the range counts; nobody reads it. Only a bug of the router comes here.
 static SPARE_ROUTE: RouteShard = RouteShard::new();
+static SPARE_SHAPING: ShapingShard = ShapingShard::new();
 static SPARE_CLUSTER: ClusterShard = ClusterShard::new();
 
 /// Those of all workers. Behind one more pointer, since most routes have none.
 #[derive(Debug)]
 struct GrpcShards(Box<[GrpcShard]>);
+
+/// Those of all workers.
+#[derive(Debug)]
+struct ShapingShards(Box<[ShapingShard]>);
 
 /// Counts of one route over all tables that hold it. Handed out by the registry; unused it costs no shard.
 #[derive(Debug)]
@@ -452,6 +470,7 @@ pub struct RouteCell {
 struct RouteMore {
     latency: OnceLock<Latency>,
     grpc: OnceLock<GrpcShards>,
+    shaping: OnceLock<ShapingShards>,
 }
 
 impl RouteCell {
@@ -476,6 +495,18 @@ impl RouteCell {
     /// All shards of gRPC, none while no call was counted. Called by telemetry.
     pub fn grpc_shards(&self) -> &[GrpcShard] {
         self.more.get().and_then(|more| more.grpc.get()).map_or(&[], |shards| &shards.0)
+    }
+
+    /// The shard of mirrors and faults that worker number `worker` writes. The first call of all allocates.
+    pub fn shaping(&self, worker: usize) -> &ShapingShard {
+        let made = || ShapingShards((0..self.workers).map(|_| ShapingShard::new()).collect());
+        let shards = self.more.get_or_init(Box::default).shaping.get_or_init(made);
+        shards.0.get(worker).unwrap_or(&SPARE_SHAPING)
+    }
+
+    /// All of them, none while nothing was counted. Called by telemetry.
+    pub fn shaping_shards(&self) -> &[ShapingShard] {
+        self.more.get().and_then(|more| more.shaping.get()).map_or(&[], |shards| &shards.0)
     }
 
     /// The shard that worker number `worker` writes. The first call of all allocates.
