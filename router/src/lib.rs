@@ -18,6 +18,7 @@ mod explain;
 pub mod head;
 pub mod http2;
 pub mod listen;
+pub mod memory;
 pub mod overload;
 pub mod pool;
 pub mod probe;

@@ -15,6 +15,7 @@ use ekiden_core::stats::WorkerShard;
 use ekiden_core::table::Table;
 
 use crate::entrance::keyring::Keyring;
+use crate::memory;
 use crate::overload::Ceilings;
 use crate::probe::Suspects;
 use crate::tls::{Hub, Trusts};
@@ -77,22 +78,10 @@ pub fn retire_all(arrivals: &Receiver<Retired>) {
     for arrival in arrivals {
         match arrival {
             Retired::Table(table) => drop(table),
-            Retired::Heap => give_memory_back(),
+            Retired::Heap => memory::give_back(),
         }
     }
 }
-
-#[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "glibc keeps freed memory until asked; there is no safe form of the question")]
-fn give_memory_back() {
-    // SAFETY: malloc_trim takes no pointer, may be called from any thread at any time, and touches free memory only.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
-#[cfg(not(target_env = "gnu"))]
-fn give_memory_back() {}
 
 impl Shared {
     /// State for a number of workers, and the end at which old tables arrive to be dropped. Relative paths of

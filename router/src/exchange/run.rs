@@ -169,7 +169,7 @@ async fn ask<D: Downstream>(
         Ok(()) => {}
         Err(Stop::Cause(cause)) => return Err(refuse(connection, ws, cause, None).await),
         // A call ends with a status of gRPC: its client takes no page, and follows no redirect.
-        Err(Stop::Told(_)) if ws.call.is_some() => {
+        Err(Stop::Told(_)) if grpc::kind(ws).is_some() => {
             return Err(refuse(connection, ws, Cause::AuthorizerRefused, None).await);
         }
         Err(Stop::Told(told)) => return Err(authorizer::tell(connection, ws, &told).await),

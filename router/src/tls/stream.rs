@@ -5,7 +5,7 @@
 //! slow readers need. Does not make handshakes (`handshake`) and does not choose certificates.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, BufRead, IoSlice, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -277,11 +277,15 @@ impl TlsStream {
     /// Moves decrypted bytes into `target`.
     fn take(&mut self, target: &mut ReadBuf<'_>) -> io::Result<()> {
         while self.ready > 0 && target.remaining() > 0 {
-            let count = self.tls.reader().read(target.initialize_unfilled())?;
+            // By chunks: the target's spare room is not zeroed first, so pages that nothing is read into are never touched.
+            let mut reader = self.tls.reader();
+            let chunk = reader.fill_buf()?;
+            let count = chunk.len().min(target.remaining());
             if count == 0 {
                 break;
             }
-            target.advance(count);
+            target.put_slice(chunk.get(..count).unwrap_or_default());
+            reader.consume(count);
             self.ready = self.ready.saturating_sub(count);
         }
         Ok(())

@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::exchange::Workspace;
 use crate::http2::endpoint::Http2Pool;
 use crate::http2::streams::StreamWork;
+use crate::memory;
 use crate::pool::Pool;
 use crate::record::Recorder;
 use crate::shared::Shared;
@@ -198,8 +199,14 @@ impl Worker {
         self.stream_seats.trim();
         let freed = self.buffers.trim() + self.workspaces.trim() * size_of::<Workspace>();
         if freed >= TRIM_BYTES {
-            self.shared.trim_heap();
+            self.trim_heap();
         }
+    }
+
+    /// Gives up what this thread has freed, and asks for what is free in the process to go back to the system.
+    pub fn trim_heap(&self) {
+        memory::let_go();
+        self.shared.trim_heap();
     }
 
     /// Whether new requests should be the last of their connections.

@@ -93,7 +93,7 @@ async fn sweep(worker: Rc<Worker>) {
         fullest = open.max(fullest);
         if closing >= CLOSED_MANY || (fullest - open >= LEFT_MANY && closing <= CLOSED_FEW) {
             fullest = open;
-            worker.shared.trim_heap();
+            worker.trim_heap();
         }
         closed_before = closed;
         worker.shared.beat(worker.id, worker.accepting().get());
