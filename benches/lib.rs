@@ -39,7 +39,7 @@ impl Fields for NoFields {
 
 /// A GET request with a path in normal form.
 pub fn facts<'a>(host: &'a str, path: &'a str, fields: &'a NoFields) -> Facts<'a> {
-    Facts { host, path, loose: None, query: "", method: "GET", fields }
+    Facts { host, path, loose: None, query: "", method: "GET", fields, client_cert: None }
 }
 
 /// The index of the only listener.
@@ -127,6 +127,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         headers: Vec::new(),
         query: Vec::new(),
         cookies: Vec::new(),
+        client_cert: Vec::new(),
         action: Action::Forward(Forward {
             clusters: vec![WeightedCluster { cluster: cluster_name(cluster), weight: 1 }],
             split: SplitKey::Client,
@@ -147,6 +148,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        connect: Vec::new(),
         grpc_web: false,
         priority: Default::default(),
         entrance: None,

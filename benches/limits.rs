@@ -68,6 +68,7 @@ fn check(limits: &Limiters, client: IpAddr, worker: usize, now_ns: u64) -> bool 
         query: "",
         fields: &NoFields,
         api_key: None,
+        client_cert: None,
     };
     let mut takes = Takes::new();
     take(limits.list(), &asked, Turn { worker, now_ns }, &mut takes).is_ok()

@@ -6,6 +6,7 @@
 
 mod admission;
 mod affinity;
+mod client_cert;
 mod entrance;
 mod faults;
 mod limit;
@@ -22,6 +23,7 @@ mod upgrade;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use affinity::{AffinityCookie, AffinityPolicy, Carrier, SameSite};
+pub use client_cert::{CertCondition, CertField};
 pub use entrance::{ApiKeys, Auth, Authorizer, Cors, Entrance, OriginPattern, Origins, Tokens};
 pub use faults::{FaultAbort, FaultDelay, FaultPolicy};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
@@ -240,6 +242,8 @@ pub struct Route {
     pub query: Vec<ValueCondition>,
     /// Cookie conditions; all must hold.
     pub cookies: Vec<ValueCondition>,
+    /// Conditions on the client's certificate; all must hold.
+    pub client_cert: Vec<CertCondition>,
     /// What to do with a request that matches.
     pub action: Action,
     /// Edits of the request head before it is sent upstream.
@@ -273,6 +277,8 @@ pub struct Route {
     pub rate_limits: Option<Arc<RouteLimits>>,
     /// Protocols that a client may switch to. Means nothing without a forward.
     pub upgrades: Upgrades,
+    /// Ports that a client may name with CONNECT to get a tunnel, in order; empty means none. Then every cluster speaks HTTP/1.
+    pub connect: Vec<u16>,
     /// Requests in gRPC-web become calls of gRPC. Then every cluster speaks HTTP/2. Means nothing without a forward.
     pub grpc_web: bool,
     /// How important its requests are.

@@ -1,7 +1,7 @@
 //! Explains a request that nobody has sent: takes its text through the same judge, the same table and the same picks as one that
 //! comes in, and tells what each says. Sends nothing and counts nothing. Never on a worker.
 //!
-//! Credentials, limits and overload are not judged: what they say hangs on files, on time and on what others send. The API shows
+//! Credentials, certificates of clients, limits and overload are not judged: what they say hangs on files, on time and on what others send. The API shows
 //! their words.
 
 use std::net::IpAddr;
@@ -99,7 +99,9 @@ fn head_text(question: &Question, url: &Url<'_>) -> Result<String, Unexplained> 
     let named = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
     // A path alone is asked for as by clients that know no hosts.
     let version = if named || !url.authority.is_empty() { "1.1" } else { "1.0" };
-    let mut text = format!("{method} {} HTTP/{version}\r\n", url.target);
+    // What a tunnel is asked to is a host and a port.
+    let target = if method == "CONNECT" { url.authority } else { &url.target };
+    let mut text = format!("{method} {target} HTTP/{version}\r\n");
     if !named && !url.authority.is_empty() {
         text.push_str(&format!("Host: {}\r\n", url.authority));
     }
@@ -261,6 +263,8 @@ impl Read<'_> {
             query: self.request.query().unwrap_or(""),
             method: self.request.method(),
             fields: &self.request.head,
+            // A question shows no certificate.
+            client_cert: None,
         };
         self.matched(&facts)
     }
@@ -291,6 +295,10 @@ impl Read<'_> {
                 }
                 Err(cause) => (refused(cause, Phase::Match, Some(entry)), None),
             },
+            // No route allows it.
+            Match::NotFound | Match::MethodNotAllowed(_) if self.request.is_connect => {
+                (refused(Cause::MethodRefused, Phase::Match, None), None)
+            }
             Match::NotFound => (refused(Cause::NoRoute, Phase::Match, None), None),
             Match::MethodNotAllowed(_) => (refused(Cause::MethodNotAllowed, Phase::Match, None), None),
             Match::Ambiguous => (refused(Cause::PathAmbiguous, Phase::Match, None), None),
@@ -308,6 +316,10 @@ impl Read<'_> {
     fn let_in(&self, entry: &RouteEntry, method: &str) -> Result<(), Cause> {
         if let Some(steps) = &entry.admission {
             self.admit(steps, Some(method))?;
+        }
+        let has_port = || self.request.port.is_some_and(|port| entry.route.connect.contains(&port));
+        if self.request.is_connect && !(has_port() && matches!(entry.target, Target::Clusters(_))) {
+            return Err(Cause::MethodRefused);
         }
         match (self.request.framing, body_limit(&self.settings.listener, entry)) {
             (Framing::Length(length), Some(limit)) if length > limit => Err(Cause::BodyTooLarge),
@@ -369,6 +381,7 @@ impl Read<'_> {
                     query: facts.query,
                     fields: &self.request.head,
                     api_key: None,
+                    client_cert: None,
                 };
                 match request::read(&shards.words, &asked, &mut text) {
                     Found::Key => Keyed::Key(&text),

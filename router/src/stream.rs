@@ -120,6 +120,14 @@ impl Stream {
         }
     }
 
+    /// The socket of plain TCP that the runtime knows of.
+    pub fn plain_socket(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Fresh(_) | Stream::Unix(_) | Stream::Tls(_) | Stream::Http2(_) | Stream::Taken => None,
+        }
+    }
+
     /// Forgets the readability that the runtime assumes of a new stream. The first poll then waits for a report, which
     /// comes at once when bytes are there, where it would otherwise make a read that mostly finds nothing.
     pub fn assume_silent(&self) {

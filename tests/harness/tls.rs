@@ -103,6 +103,8 @@ impl Authority {
         (params.not_before, params.not_after) = (date(life.0), date(life.1));
         let serial = SERIALS.fetch_add(1, Ordering::Relaxed);
         params.serial_number = Some(SerialNumber::from(serial));
+        // Strict verifiers ask for it.
+        params.use_authority_key_identifier_extension = true;
         let cert = params.signed_by(key, &self.issuer).unwrap();
         Made { cert: cert.pem(), key: key.serialize_pem(), serial }
     }

@@ -60,6 +60,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         headers: vec![],
         query: vec![],
         cookies: vec![],
+        client_cert: vec![],
         action: Action::Forward(Forward {
             clusters: vec![WeightedCluster { cluster: to.clone(), weight: 1 }],
             split: SplitKey::Client,
@@ -80,6 +81,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        connect: Vec::new(),
         grpc_web: false,
         priority: Default::default(),
         entrance: None,

@@ -139,7 +139,7 @@ impl Standing {
 /// One condition of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// `listener`, `host`, `path`, `method`, `header`, `query` or `cookie`.
+    /// `listener`, `host`, `path`, `method`, `header`, `query`, `cookie` or `client_cert`.
     pub of: &'static str,
     /// What the rule asks for.
     pub wanted: String,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::Rate;
+use super::{CertField, Rate};
 
 /// So many requests of one key in a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub enum KeyPart {
     WholeQuery,
     /// The id of the API key that the route knows. Of limits of apps and routes alone.
     ApiKey,
+    /// The first value of a part of the client's certificate.
+    ClientCert(CertField),
 }
 
 /// Client addresses that count as one.

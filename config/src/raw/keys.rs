@@ -580,7 +580,8 @@ tables! {
     /// key (but with `ketama`). Every router with the same words and endpoints places every key alike.
     RawShard as "a shard" {
         /// What is hashed: `path` or `path:N` (a segment, from 1), `host`, `client` (the address; in IPv6 its /64), `query` or
-        /// `query:NAME`, `header:NAME`, `cookie:NAME`, or a template with several in braces: `"{host}{path}"`.
+        /// `query:NAME`, `header:NAME`, `cookie:NAME`, `client_cert:PART` (`subject`, `uri`, `dns` or `fingerprint`), or a template with
+        /// several in braces: `"{host}{path}"`.
         by: Spanned<String> = "required" in 1, 512;
         /// What happens to a request that lacks a part of the key: `balance` (it goes where `balance` says; not in a store),
         /// `refuse` (400), or another key such as `client`.
@@ -731,6 +732,10 @@ tables! {
         query: Map<TextOr<RawTest>> = "none" in 0, 32;
         /// Conditions on cookies, all to hold.
         cookies: Map<TextOr<RawTest>> = "none" in 0, 32;
+        /// Conditions on the certificate that the client showed to this listener (`client_auth`), all to hold: `subject` (as text,
+        /// `CN=anna, O=Example`), `uri` and `dns` (alternative names; one that passes suffices), `fingerprint` (SHA-256 in
+        /// hexadecimal). `fingerprint = { present = false }` holds without a certificate.
+        client_cert: Map<TextOr<RawTest>> = "none" in 0, 4;
         /// Cluster to send to.
         cluster: Spanned<String> = "none" in 1, NAME;
         /// Clusters to split between.
@@ -787,6 +792,9 @@ tables! {
         /// Protocols that a client may switch to with `Upgrade`, by name or `NAME/VERSION`; the field is dropped for all others,
         /// and the request served as plain HTTP. `h2c` is never passed on. `off` passes none on.
         upgrades: Off<Vec<Spanned<String>>> = "[\"websocket\"]" in 1, 16;
+        /// Ports that a client may ask for a tunnel to with CONNECT, on the `host` of this route. The tunnel leads to an endpoint of the
+        /// cluster, whatever the name stands for elsewhere; its bytes are not looked at. Not beside `path`.
+        connect: Vec<Spanned<u64>> = "none: CONNECT is refused" in 1, 64;
         /// Turn gRPC-web, binary and text, into gRPC and back, so that browsers can call services of gRPC. Clusters must speak
         /// HTTP/2 (`protocol`).
         grpc_web: Spanned<bool> = "false";
@@ -943,7 +951,8 @@ tables! {
         burst: Spanned<u64> = "the number of the rate" in 1, RATE;
         /// What requests are told apart by: `client` (the address, in IPv6 its /64), `group` (of `groups`), `header:NAME`, `cookie:NAME`,
         /// `query:NAME` or `query`, `path:N` (the segment, from 1) or `path`, `host`, `api_key` (the id of the key that `auth` knows; on apps
-        /// and routes), or several in braces: `"{client}:{header:x-user}"`.
+        /// and routes), `client_cert:PART` (`subject`, `uri`, `dns` or `fingerprint`, the first one of the client's certificate), or
+        /// several in braces: `"{client}:{header:x-user}"`.
         key: Spanned<String> = "none: all requests share one account" in 1, 512;
         /// What happens to a request that lacks a part of the key: `share` (those without it share an account) or `skip` (it is not counted).
         missing: Word<MissingKey> = "\"share\"";

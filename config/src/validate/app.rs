@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::admission::{self, Written};
 use super::entrance;
 use super::route::{Shared, route};
-use super::{Scope, World, cluster, grpc, limit, overload, raw as raw_route, timeout};
+use super::{Scope, World, cluster, connect, grpc, limit, overload, raw as raw_route, timeout};
 use crate::diagnostic::Report;
 use crate::model::{App, RouteLimits, Timeouts};
 use crate::names::{AppName, ClusterName};
@@ -97,6 +97,7 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
     for (index, raw) in parts.routes.iter().enumerate() {
         if let Some(route) = route(&mut scope, raw, index + 1, &mut shared) {
             raw_route::carries_raw(&mut scope, raw, &route, &clusters);
+            connect::leads(&mut scope, raw, &route, &clusters);
             grpc::speaks_http2(&mut scope, raw, &route, &clusters);
             routes.push(Arc::new(route));
             places.push(raw.host.as_ref().map_or(raw.span, |host| host.span));

@@ -88,7 +88,8 @@ fn values(
     conditions
 }
 
-fn test(scope: &mut Scope<'_, '_>, raw: &TextOr<RawTest>) -> Option<ValueTest> {
+/// Reads one test: a text that a value equals, or a table.
+pub(super) fn test(scope: &mut Scope<'_, '_>, raw: &TextOr<RawTest>) -> Option<ValueTest> {
     let raw = match raw {
         TextOr::Text(text) => return Some(ValueTest::Equals(Arc::from(text.value.as_str()))),
         TextOr::Long(raw) => raw,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Fault, field};
-use crate::model::{Group, KeyPart, KeyPiece};
+use crate::model::{CertField, Group, KeyPart, KeyPiece};
 use crate::raw::shown;
 
 /// Parts of one key.
@@ -77,6 +77,10 @@ impl Keys<'_> {
             Some(("header", name)) => field::name(name).map(KeyPart::Header),
             Some(("cookie", name)) if !name.is_empty() => Ok(KeyPart::Cookie(Arc::from(name))),
             Some(("query", name)) if !name.is_empty() => Ok(KeyPart::Query(Arc::from(name))),
+            Some(("client_cert", word)) => {
+                let named = CertField::of(word).map(KeyPart::ClientCert);
+                named.ok_or_else(|| bad().help("client_cert:subject, :uri, :dns or :fingerprint"))
+            }
             Some(("path", number)) => match number.parse::<u8>() {
                 Ok(number @ 1..=32) => Ok(KeyPart::Path(number)),
                 _ => Err(bad().help("segments are counted from 1 to 32: `path:1` is the first")),

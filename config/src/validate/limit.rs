@@ -13,7 +13,7 @@ use crate::source::Span;
 const GROUP_NETS_MAX: usize = 1000;
 /// Keys told apart where the limit does not say.
 const KEYS: u32 = 16_384;
-const HELP: &str = "write client, group, header:NAME, cookie:NAME, query:NAME, path:N, host, path, query or api_key, or several in braces: \
+const HELP: &str = "write client, group, header:NAME, cookie:NAME, query:NAME, path:N, host, path, query, client_cert:PART or api_key, or several in braces: \
                     \"{client}:{header:x-user}\"";
 
 /// Reads a list of limits. `place` begins the names of those that have none.

@@ -7,8 +7,10 @@ mod affinity;
 mod app;
 mod auth;
 mod authorizer;
+mod client_cert;
 mod cluster;
 mod condition;
+mod connect;
 mod cors;
 mod entrance;
 mod faults;
@@ -55,6 +57,8 @@ pub(crate) struct World {
     pub(crate) listeners: BTreeMap<ListenerName, Role>,
     /// Those of them that carry something else than HTTP.
     pub(crate) protocols: BTreeMap<ListenerName, ListenerProtocol>,
+    /// Those of them that ask clients for certificates.
+    pub(crate) asks_certificates: BTreeSet<ListenerName>,
     /// Sockets of the process that no endpoint may be, with their names.
     pub(crate) own: Vec<(Address, &'static str)>,
     /// Every app there is a file for, and `default`.

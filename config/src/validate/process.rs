@@ -12,8 +12,8 @@ use super::{
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
-    AccessLog, Address, ClientConnections, ConnectionLimits, ControlAddress, HttpLimits, Listener,
-    ListenerProtocol, LogFormat, LogTarget, Process, Rate, Role, TrustSources,
+    AccessLog, Address, ClientAuthMode, ClientConnections, ConnectionLimits, ControlAddress, HttpLimits,
+    Listener, ListenerProtocol, LogFormat, LogTarget, Process, Rate, Role, TrustSources,
 };
 use crate::names::ListenerName;
 use crate::raw::{
@@ -52,6 +52,10 @@ pub(crate) fn process(raw: &RawProcess, world: &mut World, report: &mut Report<'
             && protocol.value.0 != ListenerProtocol::Http
         {
             world.protocols.insert(name.clone(), protocol.value.0);
+        }
+        let mode = raw.client_auth.as_ref().and_then(|auth| auth.mode);
+        if mode.is_some_and(|mode| mode.0 != ClientAuthMode::None) {
+            world.asks_certificates.insert(name.clone());
         }
         if let Some(listener) = listener(&mut scope, name.clone(), raw, &mut sockets) {
             listeners.insert(name, Arc::new(listener));

@@ -8,7 +8,8 @@ use super::action::{Around, action};
 use super::admission::{self, Written};
 use super::entrance;
 use super::{
-    Scope, condition, faults, field, host, limit, mirror, raw as other, resilience, timeout, upgrade,
+    Scope, client_cert, condition, connect, faults, field, host, limit, mirror, raw as other, resilience,
+    timeout, upgrade,
 };
 use crate::model::{
     Admission, AppCaps, Entrance, HostMatch, LoosePath, PathMatch, Priority, Role, Route, RouteLimits,
@@ -67,6 +68,7 @@ pub(super) fn route(
     let headers = condition::headers(scope, raw.headers.as_ref());
     let query = condition::plain(scope, raw.query.as_ref());
     let cookies = condition::plain(scope, raw.cookies.as_ref());
+    let client_cert = client_cert::conditions(scope, raw.client_cert.as_ref());
     let name = name?;
     let around = Around { clusters: &shared.clusters, name: &name, path: path.as_ref() };
     let action = action(scope, raw, &around);
@@ -82,6 +84,7 @@ pub(super) fn route(
     let entrance = entrance::over(scope, (&shared.app, &shared.clusters), shared.entrance.as_ref(), &steps);
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
     let upgrades = upgrade::upgrades(scope, raw.upgrades.as_ref());
+    let connect = connect::ports(scope, raw);
     let retry = resilience::retry(scope, raw.retry.as_ref()).map(Arc::new);
     let faults = faults::faults(scope, raw.faults.as_ref());
     let mirror = mirror::mirror(scope, raw.mirror.as_ref(), &shared.clusters, action.as_ref());
@@ -97,6 +100,7 @@ pub(super) fn route(
         headers,
         query,
         cookies,
+        client_cert,
         action: action?,
         request_headers,
         response_headers,
@@ -112,6 +116,7 @@ pub(super) fn route(
         entrance,
         rate_limits,
         upgrades,
+        connect,
         grpc_web: raw.grpc_web.as_ref().is_some_and(|flag| flag.value),
         priority: raw.priority.map_or(Priority::default(), |word| word.0),
         caps: shared.caps,
@@ -170,6 +175,7 @@ fn warn(scope: &mut Scope<'_, '_>, raw: &RawRoute, route: &Route, shared: &mut S
         let message = "the route applies to no listener: none has the role edge";
         scope.report.warning(raw.span, "no_listener", message, help);
     }
+    client_cert::warn(scope, raw, route);
     let conditions = conditions(route);
     match shared.seen.get(&conditions) {
         Some(first) => {
@@ -200,5 +206,6 @@ fn conditions(route: &Route) -> String {
     };
     let _ = write!(text, " {listeners:?} {:?} {methods:?}", route.host);
     let _ = write!(text, " {:?} {:?} {:?}", route.headers, route.query, route.cookies);
+    let _ = write!(text, " {:?}", route.client_cert);
     text
 }

@@ -20,7 +20,7 @@ const BOUND_PERCENT: u32 = 125;
 const KEYS: Keys<'_> = Keys {
     code: "bad_shard_key",
     of: "a shard",
-    help: "write path, path:N, host, client, query, query:NAME, header:NAME, cookie:NAME, or several in braces: \
+    help: "write path, path:N, host, client, query, query:NAME, header:NAME, cookie:NAME, client_cert:PART, or several in braces: \
            \"{host}{path}\"",
     groups: None,
     api_key: false,

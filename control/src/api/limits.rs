@@ -40,5 +40,6 @@ pub(super) fn part(part: &KeyPart) -> String {
         KeyPart::WholePath => "path".to_owned(),
         KeyPart::WholeQuery => "query".to_owned(),
         KeyPart::ApiKey => "api_key".to_owned(),
+        KeyPart::ClientCert(field) => format!("client_cert:{}", field.word()),
     }
 }

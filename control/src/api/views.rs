@@ -233,7 +233,7 @@ pub(super) fn route_view(route: &Route) -> Value {
         "host": host,
         "path": path,
         "methods": route.methods.iter().map(|method| &**method).collect::<Vec<_>>(),
-        "conditions": route.headers.len() + route.query.len() + route.cookies.len(),
+        "conditions": route.headers.len() + route.query.len() + route.cookies.len() + route.client_cert.len(),
         "action": action,
         "priority": route.priority.word(),
         "entrance": entrance::steps(route),

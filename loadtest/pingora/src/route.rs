@@ -96,6 +96,7 @@ impl Router {
             query: head.uri.query().unwrap_or(""),
             method: head.method.as_str(),
             fields: &HeadFields(&head.headers),
+            client_cert: None,
         };
         let entry = match self.table.find(self.listener, &facts) {
             Match::Route(entry) => entry,

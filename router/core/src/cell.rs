@@ -10,7 +10,7 @@ mod slots;
 pub use evidence::EvidenceSeen;
 pub use registry::CellRegistry;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ekiden_config::doors::EndpointStatus;
@@ -104,6 +104,8 @@ pub struct EndpointCell {
     ramp: AtomicU32,
     evidence: Counts,
     idle_limit_ms: AtomicU32,
+    /// It chose HTTP/1 when it was last offered both.
+    chose_http1: AtomicBool,
     transitions: AtomicU32,
     failures: AtomicU64,
     story: Mutex<Readiness>,
@@ -124,6 +126,7 @@ impl EndpointCell {
             ramp: AtomicU32::new(FULL_SHARE),
             evidence: Counts::default(),
             idle_limit_ms: AtomicU32::new(0),
+            chose_http1: AtomicBool::new(false),
             transitions: AtomicU32::new(0),
             failures: AtomicU64::new(0),
             story: Mutex::new(Readiness::new(health, reason, now_unix_ms)),
@@ -329,6 +332,19 @@ impl EndpointCell {
             // A lost race between workers is learned again at the next response; a stale store can only be one of
             // two values that were both observed.
             self.idle_limit_ms.store(ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the endpoint chose HTTP/1 when it was last offered HTTP/2 too: its connections are then not waited for by
+    /// others.
+    pub fn chose_http1(&self) -> bool {
+        self.chose_http1.load(Ordering::Relaxed)
+    }
+
+    /// Notes what it chose.
+    pub fn note_choice(&self, http1: bool) {
+        if self.chose_http1() != http1 {
+            self.chose_http1.store(http1, Ordering::Relaxed);
         }
     }
 

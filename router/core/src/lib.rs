@@ -8,6 +8,7 @@
 )]
 
 pub mod cell;
+pub mod client_cert;
 pub mod cluster;
 pub mod connection_limits;
 pub mod cookie;

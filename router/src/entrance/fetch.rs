@@ -129,7 +129,8 @@ fn trust(keyring: &Keyring, host: &str, ca: Option<&TrustName>) -> Result<Arc<Tr
 }
 
 async fn ask(uri: &http::Uri, address: &Address, secure: Option<&Secure>) -> Result<Bytes, String> {
-    let stream = open(address, secure, None).await.map_err(|error| crate::probe::open_words(&error))?;
+    let stream =
+        open(address, secure, None, false).await.map_err(|error| crate::probe::open_words(&error))?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);

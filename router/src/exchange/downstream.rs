@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use ekiden_core::outcome::Cause;
 use http::HeaderMap;
 use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::exchange::out::{Out, Written, put_decimal, put_field};
@@ -87,6 +88,11 @@ pub trait Downstream {
 
     /// The address that the client connected to, as its socket says; none on a unix socket.
     fn local_address(&self) -> Option<SocketAddr>;
+
+    /// The socket, where it carries the bytes of this exchange as they are.
+    fn plain_socket(&self) -> Option<&TcpStream> {
+        None
+    }
 
     /// The TLS session of the connection; none on a plain one.
     fn session(&self) -> Option<&Arc<Session>>;
@@ -200,6 +206,10 @@ impl Downstream for Stream {
 
     fn local_address(&self) -> Option<SocketAddr> {
         Stream::local_address(self)
+    }
+
+    fn plain_socket(&self) -> Option<&TcpStream> {
+        Stream::plain_socket(self)
     }
 
     #[inline]

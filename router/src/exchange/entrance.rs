@@ -374,6 +374,7 @@ async fn verify<D>(
         query: "",
         fields: &ws.request.head,
         api_key: None,
+        client_cert: None,
     };
     let turn = Turn { worker: worker.id, now_ns: worker.clock.turn_ns() };
     // Paid before, and given back where the password is right: who guesses runs out, however many guesses are under way.

@@ -4,9 +4,11 @@
 
 mod again;
 mod breaker;
+mod connect;
 mod deadline;
 mod hedge;
 mod slots;
+mod switch;
 
 use std::future::poll_fn;
 use std::io;
@@ -42,6 +44,7 @@ use crate::wire::body::Framing;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
 
+pub(super) use connect::forward_connect;
 pub(super) use deadline::write as write_deadline;
 pub use hedge::Hedge;
 
@@ -337,9 +340,9 @@ impl<'a> Forward<'a> {
         let secure = policy.tls.is_some();
         if policy.protocol != Protocol::Http1
             && !self.replayed
-            && ws.upgrade.is_none()
             && let Some(stream) =
                 self.worker.http2_pool.take(endpoint.cell.uid(), self.worker.turn_ms(), secure)
+            && self.suits(ws, &stream)
         {
             let shard = self.cluster.cell.shard(self.worker.id);
             shard.reused.add(1);
@@ -436,14 +439,10 @@ impl<'a> Forward<'a> {
         let limit = left.min(self.entry.route.timeouts.connect_try);
         let version = self.cluster.cluster.policy.send_proxy;
         let header = version.map(|version| proxy_out::header(version, connection, ws, self.listener));
-        let connected = home.connected.take();
-        // As for a pooled one: what is replayed or becomes a tunnel has a connection of its own.
-        let shares = self.cluster.cluster.policy.protocol == Protocol::Http2
-            && !self.replayed
-            && ws.upgrade.is_none()
-            && header.is_none();
-        let with = (header.as_deref(), connected);
-        let result = connect(&worker, &self.cluster, endpoint, limit, with, shares).await;
+        let result = self.open_for(ws, endpoint, &mut home, (header.as_deref(), limit)).await;
+        if let Err(cause @ (Cause::UpgradeUnsupported | Cause::BreakerOpen)) = result {
+            return Err(cause);
+        }
         let took_us = worker.clock.read().us_since(began);
         let shard = stats.shard(worker.id);
         if worker.is_forced() {
@@ -752,6 +751,27 @@ impl Drop for Queued<'_> {
     }
 }
 
+/// What comes of opening a connection: it, and its place in the breaker where it has one of its own.
+type Opened = Result<(Stream, Option<Connected>), Cause>;
+
+/// What a connection is opened with.
+#[derive(Default)]
+struct With<'a> {
+    /// What it begins with.
+    header: Option<&'a [u8]>,
+    /// Its place in the breaker.
+    connected: Option<Connected>,
+    /// Nothing but HTTP/1 is offered.
+    http1_only: bool,
+}
+
+impl With<'_> {
+    /// One that begins with nothing.
+    fn of(connected: Option<Connected>) -> Self {
+        Self { connected, ..Self::default() }
+    }
+}
+
 /// Connects, sends what the connection is to begin with, and finds what is spoken on it. Where the connection is one that many
 /// `share`, one that is being opened will do.
 async fn connect(
@@ -759,9 +779,9 @@ async fn connect(
     cluster: &ClusterTable,
     endpoint: &EndpointEntry,
     limit: Duration,
-    with: (Option<&[u8]>, Option<Connected>),
+    with: With<'_>,
     shares: bool,
-) -> Result<(Stream, Option<Connected>), Cause> {
+) -> Opened {
     if !shares {
         return open(worker, cluster, endpoint, limit, with).await;
     }
@@ -771,6 +791,10 @@ async fn connect(
     match tokio::time::timeout(limit, share).await {
         Err(_) => Err(Cause::ConnectTimeout),
         Ok(Share::Failed(cause)) => Err(cause),
+        Ok(Share::Alone) => {
+            let waited = Duration::from_millis(worker.now_ms().saturating_sub(began_ms));
+            open(worker, cluster, endpoint, limit.saturating_sub(waited), with).await
+        }
         Ok(Share::Stream(stream)) => {
             cluster.cell.shard(worker.id).http2_streams.add(1);
             Ok((Stream::Http2(Box::new(stream)), None))
@@ -778,8 +802,10 @@ async fn connect(
         Ok(Share::Open(opener)) => {
             let waited = Duration::from_millis(worker.now_ms().saturating_sub(began_ms));
             let opened = open(worker, cluster, endpoint, limit.saturating_sub(waited), with).await;
-            if let Err(cause) = &opened {
-                opener.fail(*cause);
+            match &opened {
+                Err(cause) => opener.fail(*cause),
+                Ok((Stream::Http2(_), _)) => drop(opener),
+                Ok(_) => opener.found_http1(),
             }
             opened
         }
@@ -792,8 +818,8 @@ async fn open(
     cluster: &ClusterTable,
     endpoint: &EndpointEntry,
     limit: Duration,
-    (header, connected): (Option<&[u8]>, Option<Connected>),
-) -> Result<(Stream, Option<Connected>), Cause> {
+    with: With<'_>,
+) -> Opened {
     let address = &endpoint.endpoint.address;
     if worker.shared.is_own(address) {
         return Err(Cause::SelfAddress);
@@ -806,7 +832,7 @@ async fn open(
             Some(found.ok_or(Cause::TlsUnavailable)?)
         }
     };
-    let speaking = speak(worker, cluster, endpoint, secure.as_ref(), (header, connected));
+    let speaking = speak(worker, cluster, endpoint, secure.as_ref(), with);
     let opened = tokio::time::timeout(limit, speaking).await;
     let Some(secure) = secure else {
         return match opened {
@@ -840,15 +866,20 @@ async fn speak(
     cluster: &ClusterTable,
     endpoint: &EndpointEntry,
     secure: Option<&Secure>,
-    (header, connected): (Option<&[u8]>, Option<Connected>),
+    with: With<'_>,
 ) -> Result<(Stream, Option<Connected>), OpenError> {
-    let stream = upstream::open(&endpoint.endpoint.address, secure, header).await?;
+    let stream = upstream::open(&endpoint.endpoint.address, secure, with.header, with.http1_only).await?;
+    let connected = with.connected;
     let policy = &cluster.cluster.policy;
     if let Some(resumed) = upstream::connect::resumed(&stream) {
         let shard = cluster.cell.shard(worker.id);
         if resumed { &shard.tls_resumed } else { &shard.tls_full }.add(1);
     }
-    if !speaks_http2(policy.protocol, &stream) {
+    let is_http2 = !with.http1_only && speaks_http2(policy.protocol, &stream);
+    if policy.protocol == Protocol::Auto && !with.http1_only {
+        endpoint.cell.note_choice(!is_http2);
+    }
+    if !is_http2 {
         return Ok((stream, connected));
     }
     stream.bound_silence(SILENCE_MAX);

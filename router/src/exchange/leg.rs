@@ -16,6 +16,7 @@ use ekiden_core::overload::caps::InUse;
 use ekiden_core::resilience::breaker::Connected;
 use ekiden_core::stats::ClusterCell;
 use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::exchange::out::Out;
@@ -173,6 +174,11 @@ impl Leg {
         if let Some(Stream::Http2(stream)) = &self.stream {
             stream.retire_connection();
         }
+    }
+
+    /// The endpoint's socket, where it is one of plain TCP.
+    pub fn plain_socket(&self) -> Option<&TcpStream> {
+        self.stream.as_ref()?.plain_socket()
     }
 
     /// Whether a connection is attached.

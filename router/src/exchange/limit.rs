@@ -15,6 +15,7 @@ use ekiden_core::policy::limit::{Asked, Limiter, Refusal, Takes, Turn, take};
 
 use crate::exchange::Workspace;
 use crate::exchange::request_out::client_address;
+use crate::exchange::run::client_cert;
 use crate::head::Head;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
@@ -74,6 +75,7 @@ pub fn enforce<'t>(
         query: request.query().unwrap_or(""),
         fields: &request.head,
         api_key: ws.entrance.key_id(),
+        client_cert: client_cert(ws.session.as_deref()),
     };
     let turn = Turn { worker: worker.id, now_ns: worker.clock.turn_ns() };
     match take(limits, &asked, turn, takes) {

@@ -72,7 +72,8 @@ impl Digest {
 pub fn begin(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
     let Some(steps) = &entry.mirror else { return };
     // What is a stream, or becomes one, has no copy.
-    if ws.upgrade.is_some() || ws.call.is_some() || !steps.is_drawn(worker.random()) {
+    if ws.request.is_tunnel() || ws.upgrade.is_some() || ws.call.is_some() || !steps.is_drawn(worker.random())
+    {
         return;
     }
     let Some(copying) = MirrorSteps::begin(steps) else {

@@ -29,6 +29,7 @@ pub mod response_out;
 pub mod run;
 pub mod secure;
 pub mod shard;
+pub mod splice;
 pub mod stage;
 pub mod trace;
 pub mod tries;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ekiden_config::model::{Action, Listener};
+use ekiden_core::client_cert::ClientCert;
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
@@ -28,7 +29,7 @@ use crate::exchange::{
     trace, upgrade,
 };
 use crate::head::Head;
-use crate::tls::authority;
+use crate::tls::{Session, authority};
 use crate::wire::Version;
 use crate::wire::body::Framing;
 use crate::wire::request::{Rules, TargetForm};
@@ -139,6 +140,10 @@ pub fn serve_head<D: Downstream>(
                 (entry, cluster)
             }
         };
+        if ws.request.is_connect {
+            let tunnel = forward::forward_connect(connection, ws, &settings.listener, entry, cluster);
+            return Box::pin(tunnel).await;
+        }
         // In this one place, so that it is made where it stays: it is large, and would be copied.
         forward::forward(connection, ws, &settings.listener, entry, cluster).await
     }
@@ -373,6 +378,7 @@ fn find_way<'t, D: Downstream>(
         query: ws.request.query().unwrap_or(""),
         method: ws.request.method(),
         fields: &ws.request.head,
+        client_cert: client_cert(ws.session.as_deref()),
     };
     if facts.method == "OPTIONS"
         && let Some((entry, method)) = cors::preflight(table, index, &facts, &ws.request.head)
@@ -384,6 +390,10 @@ fn find_way<'t, D: Downstream>(
     }
     let entry = match table.find(index, &facts) {
         Match::Route(entry) => entry,
+        // No route allows it.
+        Match::NotFound | Match::MethodNotAllowed(_) if ws.request.is_connect => {
+            return Decision::Refuse(Cause::MethodRefused, None);
+        }
         Match::NotFound => return Decision::Refuse(Cause::NoRoute, None),
         Match::MethodNotAllowed(allow) => {
             return Decision::Refuse(Cause::MethodNotAllowed, Some(allow.to_string()));
@@ -396,6 +406,12 @@ fn find_way<'t, D: Downstream>(
     enter(table, entry, connection, ws, listener)
 }
 
+/// The certificate that the client showed, of its connection's session.
+#[inline]
+pub fn client_cert(session: Option<&Session>) -> Option<&ClientCert> {
+    session?.client.as_ref().map(|identity| &identity.cert)
+}
+
 /// What becomes of a request that its route lets in: it may have to show who it is, and ask for more than a response.
 #[inline]
 fn enter<D: Downstream>(
@@ -406,10 +422,15 @@ fn enter<D: Downstream>(
     listener: &Listener,
 ) -> Decision {
     if ws.request.asks_upgrade {
-        ws.upgrade = upgrade::choose(&ws.request, &entry.route.upgrades);
-        // An extended CONNECT that cannot be a tunnel cannot be anything else.
-        let may_tunnel = ws.upgrade.is_some() && matches!(entry.target, Target::Clusters(_));
-        if ws.request.is_extended && !may_tunnel {
+        let allowed = if ws.request.is_connect {
+            ws.request.port.is_some_and(|port| entry.route.connect.contains(&port))
+        } else {
+            ws.upgrade = upgrade::choose(&ws.request, &entry.route.upgrades);
+            ws.upgrade.is_some()
+        };
+        // A CONNECT that cannot be a tunnel cannot be anything else.
+        let may_tunnel = allowed && matches!(entry.target, Target::Clusters(_));
+        if ws.request.is_tunnel() && !may_tunnel {
             return Decision::RefuseOn(Arc::clone(entry), Cause::MethodRefused);
         }
     }

@@ -26,6 +26,9 @@ pub fn decide(request: &RequestHead, port: u16) -> Option<Decision> {
     if request.raw_path().starts_with(ACME) {
         return None;
     }
+    if request.is_connect {
+        return Some(Decision::Refuse(Cause::MethodRefused, None));
+    }
     // Without a host there is nowhere to send it.
     Some(if request.host.is_empty() {
         Decision::Refuse(Cause::HostMissing, None)

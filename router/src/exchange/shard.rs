@@ -16,6 +16,7 @@ use ekiden_core::shard::{Key, Shards};
 use crate::exchange::Workspace;
 use crate::exchange::downstream::Downstream;
 use crate::exchange::request_out::client_address;
+use crate::exchange::run::client_cert;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
 
@@ -76,6 +77,7 @@ fn read_key<D: Downstream>(
         query: request.query().unwrap_or(""),
         fields: &request.head,
         api_key: None,
+        client_cert: client_cert(ws.session.as_deref()),
     };
     let found = request::read(words, &asked, &mut ws.shard.text);
     ws.shard.absent = found == Found::Balance;

@@ -6,7 +6,8 @@
 //! ```
 //! Each way holds one read buffer and reads on only when it is empty; an idle tunnel holds none. The end of one side is
 //! passed on, and the other may go on. Of a WebSocket the frame headers are followed, so that a drain can say Close where
-//! a frame ends, and nowhere else. Does not decide who may tunnel.
+//! a frame ends, and nowhere else. Without frames, between plain sockets, a way that carries much goes through the kernel alone
+//! (`splice`). Does not decide who may tunnel.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -14,8 +15,10 @@ use std::task::{Context, Poll};
 
 use ekiden_core::outcome::Cause;
 use ekiden_core::websocket::{self, Frames};
+use tokio::net::TcpStream;
 
 use crate::exchange::downstream::Downstream;
+use crate::exchange::splice::{self, Moved, Stop};
 use crate::exchange::{Workspace, overload};
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
@@ -24,6 +27,9 @@ use crate::worker::connection::Connection;
 const GOODBYE_SPREAD_MS: u64 = 5_000;
 /// How long both sides may take to answer a Close.
 const GOODBYE_WAIT_MS: u64 = 2_000;
+
+/// Bytes of one way from which on it is worth a pipe.
+const SPLICE_FROM: u64 = 256 << 10;
 
 /// One direction.
 #[derive(Debug, Default)]
@@ -36,6 +42,10 @@ struct Way {
     frames: Option<Frames>,
     /// A Close of our own was written: what still comes is not passed on.
     muted: bool,
+    /// Bytes passed on by copying.
+    copied: u64,
+    /// What carries them without.
+    spliced: splice::Way,
 }
 
 impl Way {
@@ -44,9 +54,29 @@ impl Way {
     }
 
     fn follow(&mut self, bytes: &[u8]) {
+        self.copied += bytes.len() as u64;
         if let Some(frames) = &mut self.frames {
             frames.follow(bytes);
         }
+    }
+
+    /// Moves bytes without a copy, where they need not be seen, are many, and stand between plain sockets; [`Stop::NoPipe`] where
+    /// they are to be copied. Nothing that was read may wait to be written.
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        (from, to): (Option<&TcpStream>, Option<&TcpStream>),
+        moved: &mut Moved,
+    ) -> Poll<Stop> {
+        if self.copied < SPLICE_FROM || self.frames.is_some() {
+            return Poll::Ready(Stop::NoPipe);
+        }
+        let Some(sockets) = from.zip(to) else { return Poll::Ready(Stop::NoPipe) };
+        let polled = self.spliced.poll_pass(cx, &worker.pipes, sockets, moved);
+        worker.shard.spliced.add(moved.given as u64);
+        self.ended |= polled == Poll::Ready(Stop::End);
+        polled
     }
 
     /// Whether a Close may be written now.
@@ -226,6 +256,21 @@ impl Tunnel {
                 way.shut = ws.leg.poll_end(cx).is_ready();
                 break;
             }
+            let (sockets, mut moved) = ((client.plain_socket(), ws.leg.plain_socket()), Moved::default());
+            let spliced = way.poll_splice(cx, worker, sockets, &mut moved);
+            ws.trace.bytes_in += moved.given as u64;
+            ws.leg.bytes_up += moved.given as u64;
+            match spliced {
+                Poll::Pending => break,
+                Poll::Ready(Stop::End) => continue,
+                Poll::Ready(Stop::FromLost) => return Err(client.loss()),
+                Poll::Ready(Stop::ToLost) => {
+                    self.cause.get_or_insert(Cause::UpstreamReset);
+                    way.shut = true;
+                    break;
+                }
+                Poll::Ready(Stop::NoPipe) => {}
+            }
             if !worker.buffers.make_room(&mut ws.client_in) {
                 break;
             }
@@ -293,6 +338,21 @@ impl Tunnel {
             if way.ended {
                 way.shut = client.poll_end(cx).is_ready();
                 break;
+            }
+            let (sockets, mut moved) = ((ws.leg.plain_socket(), client.plain_socket()), Moved::default());
+            let spliced = way.poll_splice(cx, worker, sockets, &mut moved);
+            ws.leg.bytes_down += moved.taken as u64;
+            ws.trace.bytes_out += moved.given as u64;
+            match spliced {
+                Poll::Pending => break,
+                Poll::Ready(Stop::End) => continue,
+                Poll::Ready(Stop::FromLost) => return Err(Cause::UpstreamReset),
+                Poll::Ready(Stop::ToLost) => {
+                    self.cause.get_or_insert(client.loss());
+                    way.shut = true;
+                    break;
+                }
+                Poll::Ready(Stop::NoPipe) => {}
             }
             match ws.leg.poll_receive(cx, &worker.buffers) {
                 Poll::Ready(Ok(0)) => way.ended = true,

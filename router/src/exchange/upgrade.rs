@@ -41,11 +41,30 @@ impl WebSocketKey {
 
     /// Whether an endpoint's `Sec-WebSocket-Accept` is the answer to it.
     pub fn is_answered(&self, response: &ResponseHead) -> bool {
-        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, [self.text(), ACCEPT_SALT].concat().as_bytes());
-        let expected = BASE64.encode(hash.as_ref());
+        let expected = answer(self.text());
         let mut accepted = response.head.get_all(b"sec-websocket-accept");
         accepted.next() == Some(expected.as_bytes()) && accepted.next().is_none()
     }
+}
+
+/// Bytes of a key (RFC 6455 section 4.1).
+const KEY_BYTES: usize = 16;
+
+fn answer(key: &str) -> String {
+    BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, [key, ACCEPT_SALT].concat().as_bytes()).as_ref())
+}
+
+/// The answer to a client's key; none for a text that is no key.
+pub fn accept(key: &str) -> Option<String> {
+    let bytes = BASE64.decode(key.as_bytes()).ok()?;
+    (bytes.len() == KEY_BYTES).then(|| answer(key))
+}
+
+/// Whether a request brings a key of WebSocket, or comes from where none is needed.
+pub fn has_key(request: &RequestHead) -> bool {
+    let mut keys = request.head.get_all(b"sec-websocket-key");
+    let key = keys.next().and_then(|key| std::str::from_utf8(key).ok());
+    request.is_extended || key.is_some_and(|key| accept(key).is_some()) && keys.next().is_none()
 }
 
 /// Whether this is the protocol of RFC 6455.

@@ -189,7 +189,7 @@ impl StreamWork {
         match ws.request.framing {
             Framing::Length(bytes) => connection.stream.expect_length(bytes),
             Framing::None
-                if judged.is_ok() && !ws.request.is_extended && !connection.stream.has_no_body() =>
+                if judged.is_ok() && !ws.request.is_tunnel() && !connection.stream.has_no_body() =>
             {
                 *judged = Box::pin(end(connection, settings.listener.limits.body_idle)).await;
             }

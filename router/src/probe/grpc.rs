@@ -57,7 +57,7 @@ impl GrpcProbe {
 
     async fn run(&self, target: &Target) -> Verdict {
         let request = self.request(target)?;
-        let opened = open(&target.address, target.secure.as_ref(), None).await;
+        let opened = open(&target.address, target.secure.as_ref(), None, false).await;
         let stream = opened.map_err(|error| open_words(&error))?;
         let begun = connection::begin(stream).await;
         let Begun { sender, driver } = begun.map_err(|error| open_words(&OpenError::Http2(error)))?;

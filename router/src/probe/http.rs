@@ -64,7 +64,7 @@ impl HttpProbe {
     async fn run(&self, target: &Target) -> Verdict {
         let request = self.request(&target.address)?;
         let header = self.send_proxy.map(own_header);
-        let opened = open(&target.address, target.secure.as_ref(), header.as_deref()).await;
+        let opened = open(&target.address, target.secure.as_ref(), header.as_deref(), false).await;
         let stream = opened.map_err(|error| open_words(&error))?;
         if !connect::speaks_http2(target.protocol, &stream) {
             return self.ask(request, stream).await;

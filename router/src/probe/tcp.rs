@@ -10,7 +10,7 @@ pub struct TcpProbe;
 impl Probe for TcpProbe {
     fn check<'a>(&'a self, target: &'a Target) -> Checking<'a> {
         Box::pin(async move {
-            let opened = open(&target.address, target.secure.as_ref(), None).await;
+            let opened = open(&target.address, target.secure.as_ref(), None, false).await;
             opened.map(drop).map_err(|error| open_words(&error))
         })
     }

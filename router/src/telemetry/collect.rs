@@ -142,6 +142,11 @@ fn workers(max: usize, workers: &[Arc<WorkerShard>]) -> Vec<Family> {
             "Tunnels begun: WebSocket and other protocols that were switched to.",
             total(|worker| &worker.tunnels),
         ),
+        (
+            "ekiden_tunnel_spliced_bytes_total",
+            "Bytes of tunnels that went from socket to socket without a copy.",
+            total(|worker| &worker.spliced),
+        ),
         ("ekiden_panics_total", "Panics caught; each ended one connection.", total(|worker| &worker.panics)),
         (
             "ekiden_evidence_dropped_total",

@@ -87,6 +87,7 @@ fn route(name: &str) -> Route {
         headers: Vec::new(),
         query: Vec::new(),
         cookies: Vec::new(),
+        client_cert: Vec::new(),
         action: Action::Fixed(FixedResponse {
             status: 200,
             content_type: "text/plain".into(),
@@ -105,6 +106,7 @@ fn route(name: &str) -> Route {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        connect: Vec::new(),
         grpc_web: false,
         priority: Default::default(),
         entrance: None,

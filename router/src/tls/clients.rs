@@ -8,6 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use data_encoding::{BASE64, HEXLOWER};
 use ekiden_config::model::{ClientAuth, ClientAuthMode};
+use ekiden_core::client_cert::ClientCert;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -15,7 +16,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::objects::{oid_registry, oid2abbrev};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
 use super::files::{self, Mark};
 
@@ -77,13 +79,15 @@ pub fn load(
     Ok(ClientTrust { verifier, digest: HEXLOWER.encode(hash.finish().as_ref()) })
 }
 
-/// Who a client proved to be, in the forms that endpoints are told.
+/// Who a client proved to be, in the forms that endpoints are told and that routes look at.
 #[derive(Debug)]
 pub struct Identity {
     /// Value of `Client-Cert` (RFC 9440): the certificate as a byte sequence.
     pub client_cert: Box<str>,
     /// Value of `X-Forwarded-Client-Cert`: hash, subject, names.
     pub forwarded: Box<str>,
+    /// What conditions and keys look at.
+    pub cert: ClientCert,
 }
 
 impl Identity {
@@ -91,18 +95,70 @@ impl Identity {
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         let hash = digest::digest(&digest::SHA256, certificate);
-        let mut forwarded = format!("Hash={}", HEXLOWER.encode(hash.as_ref()));
-        put_quoted(&mut forwarded, "Subject", &parsed.subject().to_string());
+        let mut cert = ClientCert {
+            subject: subject(parsed.subject()).into(),
+            fingerprint: HEXLOWER.encode(hash.as_ref()).into(),
+            ..ClientCert::default()
+        };
+        let mut forwarded = format!("Hash={}", cert.fingerprint);
+        put_quoted(&mut forwarded, "Subject", &cert.subject);
+        let mut room = TOLD_MAX;
+        let mut keep = |names: &mut Vec<Box<str>>, name: String| {
+            // A name that is left out makes no condition hold.
+            if let Some(left) = room.checked_sub(name.len()) {
+                room = left;
+                names.push(name.into());
+            }
+        };
         let alternatives = parsed.subject_alternative_name().ok().flatten();
         for name in alternatives.iter().flat_map(|names| &names.value.general_names) {
             match name {
-                GeneralName::URI(uri) => put_quoted(&mut forwarded, "URI", uri),
-                GeneralName::DNSName(name) => put_quoted(&mut forwarded, "DNS", name),
+                GeneralName::URI(uri) => {
+                    put_quoted(&mut forwarded, "URI", uri);
+                    keep(&mut cert.uris, (*uri).to_owned());
+                }
+                GeneralName::DNSName(name) => {
+                    put_quoted(&mut forwarded, "DNS", name);
+                    keep(&mut cert.dns, name.to_ascii_lowercase());
+                }
                 _ => {}
             }
         }
         let client_cert = format!(":{}:", BASE64.encode(certificate));
-        Some(Self { client_cert: client_cert.into(), forwarded: forwarded.into() })
+        Some(Self { client_cert: client_cert.into(), forwarded: forwarded.into(), cert })
+    }
+}
+
+/// A subject as text, such as `CN=anna, O=Example`, in the order of the certificate. What separates its parts is escaped in values
+/// as RFC 4514 says, so that no value reads as a part of its own.
+fn subject(name: &X509Name<'_>) -> String {
+    let mut text = String::new();
+    for relative in name.iter_rdn() {
+        let mut between = if text.is_empty() { "" } else { ", " };
+        for attribute in relative.iter() {
+            let kind = attribute.attr_type();
+            let word = oid2abbrev(kind, oid_registry()).map_or_else(|_| kind.to_id_string(), str::to_owned);
+            let _ = write!(text, "{between}{word}=");
+            match attribute.as_str() {
+                Ok(value) => put_escaped(&mut text, value),
+                Err(_) => {
+                    let _ = write!(text, "#{}", HEXLOWER.encode(attribute.as_slice()));
+                }
+            }
+            between = " + ";
+        }
+    }
+    text
+}
+
+fn put_escaped(out: &mut String, value: &str) {
+    for (at, char) in value.char_indices() {
+        let is_outer = at == 0 || at + char.len_utf8() == value.len();
+        let special = matches!(char, '"' | '+' | ',' | ';' | '<' | '>' | '\\' | '=');
+        if special || (char == '#' && at == 0) || (char == ' ' && is_outer) {
+            out.push('\\');
+        }
+        out.push(char);
     }
 }
 
@@ -126,4 +182,50 @@ fn put_quoted(out: &mut String, key: &str, value: &str) {
         }
     }
     out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn identity(name: &[(DnType, &str)], names: &[&str]) -> Identity {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in name {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        let san = |name: &&str| match name.contains("://") {
+            true => SanType::URI((*name).try_into().unwrap()),
+            false => SanType::DnsName((*name).try_into().unwrap()),
+        };
+        params.subject_alt_names = names.iter().map(san).collect();
+        let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        Identity::of(made.der()).unwrap()
+    }
+
+    /// No value reads as a part of its own.
+    #[test]
+    fn subjects_are_told_apart() {
+        let both = [(DnType::OrganizationName, "x"), (DnType::CommonName, "anna")];
+        let sly = [(DnType::OrganizationName, "x, CN=anna")];
+        assert_eq!(&*identity(&both, &[]).cert.subject, "O=x, CN=anna");
+        assert_eq!(&*identity(&sly, &[]).cert.subject, "O=x\\, CN\\=anna");
+        let odd = [(DnType::CommonName, "#a\"+;<>\\ ")];
+        assert_eq!(&*identity(&odd, &[]).cert.subject, "CN=\\#a\\\"\\+\\;\\<\\>\\\\\\ ");
+        assert!(identity(&sly, &[]).forwarded.ends_with(";Subject=\"O=x\\\\, CN\\\\=anna\""));
+    }
+
+    #[test]
+    fn names_are_kept_within_a_bound() {
+        let one = identity(&[], &["A.test", "spiffe://a.test/One"]);
+        assert_eq!((one.cert.dns.len(), one.cert.uris.len()), (1, 1));
+        assert_eq!((&*one.cert.dns[0], &*one.cert.uris[0]), ("a.test", "spiffe://a.test/One"));
+        assert_eq!(one.cert.fingerprint.len(), 64);
+        let names: Vec<String> = (0..200).map(|number| format!("{number}.{}.test", "x".repeat(50))).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let kept: usize = identity(&[], &names).cert.dns.iter().map(|name| name.len()).sum();
+        assert!((TOLD_MAX - 100..=TOLD_MAX).contains(&kept), "{kept}");
+    }
 }

@@ -33,6 +33,8 @@ pub use upstream::{IdentityState, Trust, Trusts};
 
 /// Protocols offered by ALPN, the preferred one first. What is negotiated decides the codec: see
 /// [`stream::Session::alpn`] and `worker::connection::serve`.
-pub const ALPN: &[&[u8]] = &[HTTP2, b"http/1.1"];
+pub const ALPN: &[&[u8]] = &[HTTP2, HTTP1];
 /// The name of HTTP/2 there.
 pub const HTTP2: &[u8] = b"h2";
+/// HTTP/1 as ALPN names it.
+pub const HTTP1: &[u8] = b"http/1.1";

@@ -109,8 +109,11 @@ impl RequestHead {
     fn judge_http2(&mut self, from: &Http2Head<'_>, bounds: &Bounds, rules: Rules) -> Result<u64, Cause> {
         let path = match (from.path, from.method) {
             // Where to is all that CONNECT has (section 8.5).
-            (_, "CONNECT") if from.authority.is_none() => return Err(Cause::TargetMalformed),
-            ("*", _) | (_, "CONNECT") => from.path,
+            (path, "CONNECT") => match from.authority {
+                Some(authority) if path.is_empty() && from.scheme.is_none() => authority,
+                _ => return Err(Cause::TargetMalformed),
+            },
+            ("*", _) => from.path,
             (path, _) if path.starts_with('/') => path,
             _ => return Err(Cause::TargetMalformed),
         };
@@ -143,7 +146,7 @@ impl RequestHead {
         match (self.framing, from.ended) {
             (Framing::Length(_), true) => return Err(Cause::LengthInvalid),
             // What has no length and has not ended goes on in chunks.
-            (Framing::None, false) if !self.head.has(FieldId::ContentLength) => {
+            (Framing::None, false) if !self.is_connect && !self.head.has(FieldId::ContentLength) => {
                 self.framing = Framing::Chunked;
             }
             _ => {}

@@ -37,7 +37,9 @@ fn refusals() {
         (("GET", a, "*", &[], true), Cause::TargetMalformed),
         (("GET", a, "/a b", &[], true), Cause::TargetMalformed),
         (("GET", a, "/a\r\nX: y", &[], true), Cause::TargetMalformed),
-        (("CONNECT", a, "", &[], false), Cause::MethodRefused),
+        // Of a CONNECT neither scheme nor path may stand there.
+        (("CONNECT", a, "", &[], false), Cause::TargetMalformed),
+        (("CONNECT", a, "/", &[], false), Cause::TargetMalformed),
         (("CONNECT", None, "", &[], false), Cause::TargetMalformed),
         (("TRACE", a, "/", &[], true), Cause::MethodRefused),
         (("GET", None, "/", &[], true), Cause::HostMissing),
@@ -216,3 +218,25 @@ fn an_extended_connect_is_a_get_that_asks_for_the_protocol() {
         assert_eq!(got, Err(cause), "{method} {scheme:?} {authority:?} {path} {protocol}");
     }
 }
+
+#[test]
+fn plain_connect() {
+    let take = |authority, fields| take(("CONNECT", authority, "", fields, false), None, &BOUNDS);
+    let head = take(Some("A.b:443"), &[]).unwrap();
+    assert_eq!((head.method(), head.target(), head.host.as_str()), ("CONNECT", "A.b:443", "a.b"));
+    assert_eq!((head.port, head.framing, head.keep_alive), (Some(443), Framing::None, false));
+    assert!(head.is_connect && head.is_tunnel() && head.asks_upgrade);
+    for (authority, fields, cause) in [
+        (None, NO_FIELDS, Cause::TargetMalformed),
+        (Some("a"), NO_FIELDS, Cause::MethodRefused),
+        (Some("a:0"), NO_FIELDS, Cause::MethodRefused),
+        (Some("u@a:1"), NO_FIELDS, Cause::MethodRefused),
+        (Some("a:1"), &[("content-length", b"1".as_slice())], Cause::LengthInvalid),
+        (Some("a:1"), &[("transfer-encoding", b"chunked")], Cause::FieldMalformed),
+        (Some("a:1"), &[("host", b"b:1")], Cause::AuthorityMismatch),
+    ] {
+        assert_eq!(take(authority, fields).err(), Some(cause), "{authority:?} {fields:?}");
+    }
+}
+
+const NO_FIELDS: &[(&str, &[u8])] = &[];

@@ -3,6 +3,8 @@
 //! The rules are those of RFC 9112 at their strictest; the list stands in the README under "What is refused". Does
 //! not match routes and does not touch the body (`body` does).
 
+mod connect;
+
 use std::mem::MaybeUninit;
 
 use ekiden_core::host;
@@ -18,13 +20,13 @@ use crate::wire::{Version, decimal, is_token};
 /// Most fields a head may have whatever the configuration says; the bound of `HttpLimits::fields`.
 pub const FIELDS_MAX: usize = 1000;
 
-/// Form of the request target (RFC 9112 section 3.2); authority form belongs to CONNECT and is refused.
+/// Form of the request target (RFC 9112 section 3.2); the authority form of CONNECT counts as an asterisk: it has no path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TargetForm {
     /// `/path?query`, also what an absolute target is reduced to.
     #[default]
     Origin,
-    /// `*` with OPTIONS.
+    /// `*` with OPTIONS, and what CONNECT names.
     Asterisk,
 }
 
@@ -58,6 +60,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// `Upgrade`, nominated by `Connection`, from a 1.1 client.
     pub asks_upgrade: bool,
+    /// It is a plain CONNECT: `asks_upgrade` is set too, and the connection serves no other request.
+    pub is_connect: bool,
     /// It came as an extended CONNECT of HTTP/2 (RFC 8441).
     pub is_extended: bool,
     /// `Expect: 100-continue` from a 1.1 client.
@@ -78,6 +82,11 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// Whether its stream is the tunnel that it asks for, and holds no body.
+    pub fn is_tunnel(&self) -> bool {
+        self.is_extended || self.is_connect
+    }
+
     /// The method as received.
     pub fn method(&self) -> &str {
         self.method.text(&self.line)
@@ -158,7 +167,13 @@ impl RequestHead {
     ) -> Result<(), Cause> {
         self.method = Span::appended(&mut self.line, method);
         self.version = version;
-        self.judge_method(method)?;
+        if let Err(cause) = self.judge_method(method) {
+            return if method == "CONNECT" {
+                self.judge_connect(target, (count, lines), rules)
+            } else {
+                Err(cause)
+            };
+        }
         self.field_count = count;
         let fields = Fields::collect(&mut self.head, lines, rules)?;
         self.judge_target(method, target)?;
@@ -187,6 +202,7 @@ impl RequestHead {
         self.expect_continue = false;
         self.asks_upgrade = false;
         self.is_extended = false;
+        self.is_connect = false;
         self.safe = false;
         self.idempotent = false;
     }

@@ -95,7 +95,22 @@ fn refusals() {
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", Cause::VersionUnsupported),
         ("GET / http/1.1\r\nHost: a\r\n\r\n", Cause::VersionUnsupported),
         ("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", Cause::MethodMalformed),
-        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", Cause::MethodRefused),
+        ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", Cause::MethodRefused),
+        ("CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n", Cause::MethodRefused),
+        ("CONNECT a: HTTP/1.1\r\nHost: a\r\n\r\n", Cause::MethodRefused),
+        ("CONNECT a:0 HTTP/1.1\r\nHost: a\r\n\r\n", Cause::MethodRefused),
+        ("CONNECT :80 HTTP/1.1\r\nHost: a\r\n\r\n", Cause::MethodRefused),
+        ("CONNECT u@a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", Cause::MethodRefused),
+        ("CONNECT http://a:80/ HTTP/1.1\r\nHost: a:80\r\n\r\n", Cause::MethodRefused),
+        ("CONNECT a:80 HTTP/1.1\r\n\r\n", Cause::HostMissing),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nHost: a:80\r\n\r\n", Cause::HostRepeated),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: b:80\r\n\r\n", Cause::AuthorityMismatch),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:81\r\n\r\n", Cause::AuthorityMismatch),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nContent-Length: 1\r\n\r\n", Cause::LengthInvalid),
+        (
+            "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Cause::TransferEncodingInvalid,
+        ),
         ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", Cause::MethodRefused),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 200-ok\r\n\r\n", Cause::ExpectUnknown),
         ("PRI * HTTP/2.0\r\n\r\n", Cause::Http2Preface),
@@ -130,6 +145,15 @@ fn accepted_heads() {
     let head = parse("GET http://a?x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!((head.raw_path(), head.query()), ("/", Some("x")));
 
+    for head in [
+        "CONNECT A.b:443 HTTP/1.1\r\nHost: a.b:443",
+        "CONNECT a.b:443 HTTP/1.0",
+        "CONNECT a.b:443 HTTP/1.1\r\nHost: a.b\r\nContent-Length: 0",
+    ] {
+        let head = parse(&format!("{head}\r\n\r\n")).unwrap();
+        assert_eq!((head.host.as_str(), head.port, head.framing), ("a.b", Some(443), Framing::None));
+        assert!(head.is_connect && head.asks_upgrade && !head.keep_alive && !head.idempotent);
+    }
     let head = parse("GET / HTTP/1.0\r\n\r\n").unwrap();
     assert_eq!((head.host.as_str(), head.keep_alive), ("", false));
     let head = parse("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").unwrap();

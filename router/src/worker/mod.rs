@@ -28,6 +28,7 @@ use rustc_hash::FxHashMap;
 use crate::buffer::{Buffers, Spares};
 use crate::clock::Clock;
 use crate::exchange::Workspace;
+use crate::exchange::splice::Pipes;
 use crate::http2::endpoint::Http2Pool;
 use crate::http2::streams::StreamWork;
 use crate::memory;
@@ -71,6 +72,8 @@ pub struct Worker {
     pub recorder: RefCell<Recorder>,
     /// Requests that wait for a first check or a slot.
     pub waiters: Waiters,
+    /// Pipes for tunnels that carry much.
+    pub pipes: Pipes,
     /// What it refuses for want of resources.
     pub strain: WorkerStrain,
     /// Tasks that wait for another connection.
@@ -122,6 +125,7 @@ impl Worker {
             waiters: Waiters::default(),
             strain: WorkerStrain::new(shared.ceilings.policy()),
             seats: Seats::new(CONNECTION_SEATS),
+            pipes: Pipes::default(),
             stream_seats: Seats::new(STREAM_SEATS),
             max_connections,
             table: RefCell::new(table),

@@ -48,7 +48,8 @@ fn judge(from: &Http2Head<'_>, rules: Rules) {
         return;
     }
     assert_clean(&request.head);
-    assert!(!matches!(request.method(), "CONNECT" | "TRACE"));
+    assert_ne!(request.method(), "TRACE");
+    assert_eq!(request.method() == "CONNECT", request.is_connect);
     assert_eq!(request.head.get_all(b"host").count(), 1);
     assert!(request.head.get_all(b"cookie").count() <= 1);
     assert!(request.head.get_all(b"transfer-encoding").next().is_none());
@@ -68,5 +69,6 @@ fn judge(from: &Http2Head<'_>, rules: Rules) {
     let verdict = again.parse(&bytes, Rules { fields: rules.fields + 1, ..rules });
     assert_eq!(verdict, Ok(()), "{:?}", String::from_utf8_lossy(&bytes));
     assert_eq!((again.method(), again.target()), (request.method(), request.target()));
+    assert_eq!((again.is_connect, again.is_connect && again.keep_alive), (request.is_connect, false));
     assert_eq!((&again.host, again.port, again.framing), (&request.host, request.port, request.framing));
 }

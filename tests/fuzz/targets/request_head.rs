@@ -4,6 +4,7 @@
 
 use ekiden_fuzz::{TIGHT, assert_clean, scanned, written};
 use ekiden_router::wire::Version;
+use ekiden_router::wire::body::Framing;
 use ekiden_router::wire::request::{RequestHead, Rules};
 use ekiden_router::wire::scan::{Bounds, Found};
 use libfuzzer_sys::fuzz_target;
@@ -25,9 +26,13 @@ fn judge(bytes: &[u8], rules: Rules) {
         return;
     }
     assert_clean(&request.head);
-    assert!(request.target() == "*" || request.target().starts_with('/'), "{:?}", request.target());
+    let rooted = request.target() == "*" || request.target().starts_with('/');
+    assert!(rooted != request.is_connect, "{:?}", request.target());
     assert!(!request.host.bytes().any(|b| b.is_ascii_uppercase() || b <= b' '), "{:?}", request.host);
-    assert!(!matches!(request.method(), "CONNECT" | "TRACE"));
+    assert_ne!(request.method(), "TRACE");
+    assert_eq!(request.method() == "CONNECT", request.is_connect);
+    // What stands behind it is never a request.
+    assert!(!request.is_connect || request.framing == Framing::None && !request.keep_alive && request.port.is_some());
     let named = request.head.get(b"host").is_some();
     let version = match request.version {
         Version::Http10 => "HTTP/1.0",

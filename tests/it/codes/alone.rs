@@ -1,9 +1,10 @@
 //! Scenarios that need a router of their own, because they change or end it.
 
 use std::net::TcpStream;
+use std::time::Duration;
 
 use ekiden_core::outcome::{Cause, Phase};
-use ekiden_tests::{Authority, Client, Conn, Ekiden, Origin, Run, Served, Setup, cluster, until, web};
+use ekiden_tests::{Authority, Client, Conn, Ekiden, Lost, Origin, Run, Served, Setup, cluster, until, web};
 
 use super::{Seen, check, count, sent};
 
@@ -98,18 +99,17 @@ pub(super) fn breaker_open(cause: Cause, phase: Phase) {
 /// The last descriptor is taken by clients, and a request of another one needs an upstream connection.
 pub(super) fn sockets_exhausted(cause: Cause, phase: Phase) {
     const DESCRIPTORS: usize = 100;
-    // Each request needs a connection of its own.
-    let origin = Origin::start(|conn| {
-        if let Some(request) = conn.request() {
-            conn.answer(&request, "good");
-        }
-    });
+    // What the process may have given back by then is held by requests that are not answered: one each.
+    const SPARE: usize = 10;
+    let origin = Origin::start(Conn::until_closed);
     let limited = format!("ulimit -n {DESCRIPTORS}; exec \"$@\"");
     let wrapper = ["sh", "-c", &limited, "sh"].map(str::to_owned).to_vec();
     let setup = Setup::new(web(&[origin.address], "", "path = \"/good\"")).top("max_connections = 1000");
     let router = Ekiden::start_with(setup, Run { wrapper, ..Run::default() });
-    let mut client = router.client();
-    assert_eq!(client.get("a", "/none").code(), "no_route");
+    let mut clients: Vec<Client> = (0..SPARE).map(|_| router.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("a", "/none").code(), "no_route");
+    }
     // Taken before the descriptors are.
     let mut scrape = Client::connect(router.telemetry);
     assert_eq!(scrape.get("localhost", "/livez").status, 200);
@@ -120,15 +120,20 @@ pub(super) fn sockets_exhausted(cause: Cause, phase: Phase) {
         let line = "ekiden_accept_pauses_total{cause=\"descriptors\"} ";
         text.lines().any(|text| text.strip_prefix(line).is_some_and(|count| count != "0")).then_some(())
     });
-    // A descriptor that the process gives back for a moment serves one request more, and then the crowd has it.
-    let address = client.socket().local_addr().unwrap().to_string();
-    let mut earlier = 0;
-    let response = until("a request without a descriptor", || {
-        earlier += 1;
-        let response = client.get("a", "/good");
-        (response.status != 200).then_some(response)
+    let refused = clients.iter_mut().find_map(|client| {
+        let before = origin.connections();
+        client.patience(Duration::from_millis(10));
+        client.send("GET /good HTTP/1.1\r\nHost: a\r\n\r\n");
+        let response = until("a refusal, or one descriptor less", || match client.read(false) {
+            Ok(response) => Some(Some(response)),
+            Err(Lost::Silent) => (origin.connections() > before).then_some(None),
+            Err(lost) => panic!("{lost:?}"),
+        });
+        Some((client.socket().local_addr().unwrap().to_string(), response?))
     });
-    let seen = Seen { client: address, earlier, response: Some(response) };
+    let (client, response) = refused.expect("a request without a descriptor");
+    // The first request of each had no route.
+    let seen = Seen { client, earlier: 1, response: Some(response) };
     drop((crowd, scrape));
     check(&router, cause, phase, &seen);
     counted_once(&router, cause);

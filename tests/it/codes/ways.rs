@@ -140,6 +140,9 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::TlsAlert => get(Connect, "/tls/closed", ""),
         Cause::Http2Failed => get(Connect, "/http2", ""),
         Cause::TlsUnavailable => get(Connect, "/tls/lost", ""),
+        Cause::UpgradeUnsupported => Elsewhere(
+            "an endpoint of HTTP/2 is needed; tests/it/endpoint_http2/websocket.rs holds response, record and metric",
+        ),
         Cause::SendTimeout => Run(Send, mute_endpoint),
         Cause::FirstByteTimeout => get(Wait, "/silent", ""),
         Cause::ClosedWithoutResponse => post(Wait, "/fin", "Content-Length: 0\r\n", ""),

@@ -1,4 +1,4 @@
-# An endpoint on Python's h2, for the tests of HTTP/2 to endpoints: `endpoint.py PORT STREAMS`. What it does goes by path; what
+# An endpoint on Python's h2, for the tests of HTTP/2 to endpoints: `endpoint.py PORT STREAMS [websocket]`. What it does goes by path; what
 # it sees is written to standard output, a line an event.
 import socket, sys, threading
 import h2.config, h2.connection, h2.events, h2.settings
@@ -16,10 +16,12 @@ def say(*words):
 class Connection:
     def __init__(self, sock, number, streams):
         self.sock, self.number, self.requests, self.queued = sock, number, {}, {}
-        self.holding, self.last = set(), 0
+        self.holding, self.last, self.tunnels = set(), 0, {}
         config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
         self.conn = h2.connection.H2Connection(config)
         initial = {h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: streams}
+        if "websocket" in sys.argv[3:]:
+            initial[h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
         self.conn.local_settings = h2.settings.Settings(client=False, initial_values=initial)
         self.conn.initiate_connection()
         say("connection", number)
@@ -48,15 +50,22 @@ class Connection:
             fields = dict(event.headers)
             self.requests[event.stream_id] = [fields, b"", {}]
             say("stream", self.number, event.stream_id, fields[":method"], fields[":path"])
+            if ":protocol" in fields:
+                self.open(event.stream_id, fields)
             self.early(event.stream_id, fields[":path"])
         elif isinstance(event, h2.events.DataReceived):
-            if event.stream_id in self.requests:
+            if event.stream_id in self.tunnels:
+                self.tunnels[event.stream_id] += event.data
+                self.frames(event.stream_id)
+            elif event.stream_id in self.requests:
                 self.requests[event.stream_id][1] += event.data
             self.conn.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.TrailersReceived):
             self.requests[event.stream_id][2] = dict(event.headers)
         elif isinstance(event, h2.events.StreamEnded):
-            if event.stream_id in self.requests:
+            if event.stream_id in self.tunnels:
+                del self.tunnels[event.stream_id]
+            elif event.stream_id in self.requests:
                 self.ended(event.stream_id, *self.requests[event.stream_id])
         elif isinstance(event, h2.events.StreamReset):
             self.queued.pop(event.stream_id, None)
@@ -73,6 +82,30 @@ class Connection:
         elif path == "/goaway" and self.number == 1:
             del self.requests[stream]
             self.goaway(stream - 2)
+
+    # An extended CONNECT: a tunnel, or a refusal.
+    def open(self, stream, fields):
+        assert (fields[":method"], fields[":protocol"], fields[":scheme"]) == ("CONNECT", "websocket", "http")
+        keyless = "sec-websocket-key" not in fields and "upgrade" not in fields and "connection" not in fields
+        if fields[":path"] == "/forbidden":
+            del self.requests[stream]
+            self.conn.send_headers(stream, [(":status", "403")])
+            self.conn.send_data(stream, b"not you", end_stream=True)
+            return
+        say("websocket", self.number, fields["sec-websocket-protocol"], fields["sec-websocket-version"], keyless)
+        self.tunnels[stream] = b""
+        self.conn.send_headers(stream, [(":status", "200"), ("sec-websocket-protocol", "chat")])
+
+    # Gives short frames of a client back, unmasked; after a Close the stream ends.
+    def frames(self, stream):
+        data = self.tunnels[stream]
+        while len(data) >= 6 and len(data) >= 6 + (data[1] & 127):
+            length = data[1] & 127
+            text = bytes(byte ^ data[2 + at % 4] for at, byte in enumerate(data[6:6 + length]))
+            closes = data[0] & 15 == 8
+            self.conn.send_data(stream, data[:1] + bytes([length]) + text, end_stream=closes)
+            data = data[6 + length:]
+        self.tunnels[stream] = data
 
     # Past the codec, which would end the connection.
     def goaway(self, last):

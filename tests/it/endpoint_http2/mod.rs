@@ -3,6 +3,7 @@
 mod connections;
 mod messages;
 mod servers;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,11 +22,16 @@ struct Endpoint {
 impl Endpoint {
     /// One that takes so many streams at once on a connection.
     fn start(streams: usize) -> Self {
+        Self::with(streams, &[])
+    }
+
+    /// The same with more words for the script.
+    fn with(streams: usize, words: &[&str]) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/endpoint_http2/endpoint.py");
         // Debian's python3, which has Debian's python3-h2.
         let mut command = Command::new("/usr/bin/python3");
-        command.arg(script).arg(address.port().to_string()).arg(streams.to_string());
+        command.arg(script).arg(address.port().to_string()).arg(streams.to_string()).args(words);
         let process = Background::start(&mut command);
         until_true("the endpoint", || process.out().contains("ready"));
         Self { address, process }

@@ -27,6 +27,35 @@ fn configuration(dir: &Path, clear: SocketAddr, secure: SocketAddr, old: SocketA
     )
 }
 
+/// nginx that ends TLS before a server of WebSocket: HTTP/2 by the handshake's choice, without extended CONNECT, and HTTP/1.
+pub(super) fn websocket_over_tls(dir: &Path, behind: SocketAddr) -> (Background, SocketAddr) {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let root = dir.display();
+    let text = format!(
+        "daemon off; worker_processes 1; pid {root}/pid; error_log stderr; user root;\n\
+         events {{ worker_connections 64; }}\n\
+         http {{ access_log off; default_type text/plain;\n\
+           client_body_temp_path {root}/b; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;\n\
+           uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
+           server {{ listen {address} ssl http2; ssl_certificate {root}/site.pem; ssl_certificate_key {root}/site.key;\n\
+             location = /page {{ return 200 \"$server_protocol\"; }}\n\
+             location / {{ proxy_pass http://{behind}; proxy_http_version 1.1;\n\
+               proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection Upgrade; }} }} }}\n"
+    );
+    fs::write(dir.join("nginx.conf"), text).unwrap();
+    let server = started(dir);
+    until("nginx", || TcpStream::connect(address).ok());
+    (server, address)
+}
+
+/// nginx with the file of a directory.
+fn started(dir: &Path) -> Background {
+    let mut command = Command::new("nginx");
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+    command.env("PATH", path).arg("-c").arg(dir.join("nginx.conf")).arg("-p").arg(dir);
+    Background::start(command.args(["-e", "stderr"]))
+}
+
 #[test]
 fn nginx() {
     let [clear, secure, old] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
@@ -55,10 +84,7 @@ fn nginx() {
     fs::write(dir.join("big"), pattern(1 << 20)).unwrap();
     let text = configuration(&dir, clear, secure, old);
     fs::write(dir.join("nginx.conf"), text).unwrap();
-    let mut command = Command::new("nginx");
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
-    command.env("PATH", path).arg("-c").arg(dir.join("nginx.conf")).arg("-p").arg(&dir);
-    let mut server = Background::start(command.args(["-e", "stderr"]));
+    let mut server = started(&dir);
     until("nginx", || TcpStream::connect(old).ok());
     let router = Ekiden::start(setup);
     for (name, version) in [

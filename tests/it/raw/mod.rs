@@ -62,6 +62,50 @@ fn bytes_go_both_ways_and_leave_a_record() {
     assert_eq!((number("bytes_in"), number("bytes")), (3 << 20, (3 << 20) + 14), "{record}");
 }
 
+/// What is much is not copied, and arrives all the same: from both sides at once, with readers that pause, to the last byte.
+#[test]
+fn much_goes_through_the_kernel_alone() {
+    const MUCH: usize = 24 << 20;
+    let origin = Origin::start(|conn| {
+        let bytes = pattern(MUCH);
+        for piece in bytes.chunks(1 << 20) {
+            // Reads as it writes: neither side waits for the other.
+            assert!(conn.exactly(piece.len()).is_some_and(|got| got == piece));
+            conn.send(piece);
+        }
+        conn.until_closed();
+        conn.send(&bytes);
+    });
+    let (listener, address) = listener("protocol = \"tcp\"");
+    let text = cluster("db", &[origin.address], "") + "[[route]]\nlisteners = [\"raw\"]\ncluster = \"db\"\n";
+    let router = Ekiden::start(Setup::new(listener + &text));
+    let mut client = Client::connect(address);
+    let bytes = pattern(MUCH);
+    for piece in bytes.chunks(1 << 20) {
+        client.send(piece);
+        assert!(client.exactly(piece.len()).unwrap() == piece);
+    }
+    client.finish();
+    assert!(client.rest() == bytes, "the end of one side is passed on, and the other goes on");
+    let record = until("a record", || router.records(0).into_iter().next());
+    let number = |key: &str| record[key].as_u64().unwrap();
+    assert_eq!((number("bytes_in"), number("bytes")), (MUCH as u64, 2 * MUCH as u64), "{record}");
+    assert_eq!(record["code"], "complete");
+    let spliced = router.metric("ekiden_tunnel_spliced_bytes_total", &[]);
+    assert!(spliced > (3 * MUCH - (4 << 20)) as f64, "{spliced}");
+}
+
+/// Who resets in the middle of much is passed on as a reset, and the other way round.
+#[test]
+fn a_reset_of_much_is_passed_on() {
+    let origin = Origin::start(|conn| while conn.send([7; 64 << 10]) {});
+    let (_router, address) = tcp(&cluster("db", &[origin.address], ""), "", "");
+    let mut client = Client::connect(address);
+    assert_eq!(client.exactly(4 << 20).unwrap().len(), 4 << 20);
+    client.reset();
+    origin.over(1);
+}
+
 /// Routes of HTTP do not apply there, nor its routes to HTTP.
 #[test]
 fn each_listener_has_its_own_routes() {

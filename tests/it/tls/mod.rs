@@ -3,9 +3,11 @@
 mod clients;
 mod files;
 mod handshakes;
+mod identity;
 mod names;
 mod readme;
 mod sessions;
+mod sslyze;
 mod streams;
 
 use ekiden_tests::{Authority, Ekiden, Setup};

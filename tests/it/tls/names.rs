@@ -158,6 +158,21 @@ fn a_host_of_another_certificate_is_misdirected() {
     }
 }
 
+/// The same of streams that share a connection of HTTP/2, where browsers put hosts together.
+#[test]
+fn a_host_of_another_certificate_is_misdirected_over_http2() {
+    let three = three("");
+    let port = three.router.address().port();
+    for (host, status) in [("a.test", 200), ("x.b.test", 421), ("c.test", 200)] {
+        let mut curl = Command::new("curl");
+        curl.args(["-sSk", "--http2", "--max-time", "30", "-o", "/dev/null"]);
+        curl.args(["-w", "%{http_version} %{http_code}", "-H", &format!("Host: {host}")]);
+        curl.args(["--connect-to", &format!("a.test:443:127.0.0.1:{port}"), "https://a.test/"]);
+        let output = finished(&mut curl);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("2 {status}"), "{host}: {output:?}");
+    }
+}
+
 #[test]
 fn a_host_of_another_listener_is_misdirected() {
     let authority = Authority::new();

@@ -1,11 +1,12 @@
 //! Tunnels: what is upgraded and what is not, bytes both ways, ends, drains, and WebSocket by clients and servers of others.
 
+mod connect;
 mod drain;
 mod http2;
 mod readme;
 mod switch;
 mod way;
-mod websocket;
+pub(crate) mod websocket;
 
 use ekiden_tests::{Client, Conn, InProcess, Origin, Response, Served, Setup, until, web};
 

@@ -1,4 +1,4 @@
-//! The README's sections on WebSocket and the PROXY protocol, done as written, with free ports in place of its own.
+//! The README's sections on WebSocket, CONNECT and the PROXY protocol, done as written, with free ports in place of its own.
 
 use std::fs;
 use std::path::Path;
@@ -34,6 +34,20 @@ fn a_websocket_route_as_written() {
     assert_eq!(switched(&mut client).status, 101);
     client.send("hello");
     assert_eq!(client.exactly(5).unwrap(), b"hello");
+}
+
+#[test]
+fn a_tunnel_as_written() {
+    let origin = Origin::start(|conn| {
+        while let Some(request) = conn.request() {
+            assert_eq!((request.target(), request.get("host")), ("/today", Some("reports.internal:8000")));
+            conn.answer(&request, "well");
+        }
+    });
+    let (router, port) = start("CONNECT", &origin);
+    let curl = block("CONNECT", "sh").replace("8080", &port.to_string());
+    let output = finished(Command::new("bash").args(["-euc", &curl]).current_dir(router.setup().dir()));
+    assert!(output.status.success() && output.stdout == b"well", "{output:?}");
 }
 
 #[test]

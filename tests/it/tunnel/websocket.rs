@@ -12,7 +12,7 @@ use ekiden_tests::{Authority, Background, Ekiden, Served, Setup, binary, finishe
 use serde_json::Value;
 
 const INSTALL: &str = "python3 -m venv TARGET/tools/python && \
-                       TARGET/tools/python/bin/pip install websockets==17.4 kosoku==0.1.0";
+                       TARGET/tools/python/bin/pip install websockets==17.4 kosoku==0.1.0 sslyze==6.3.1";
 
 /// An echo server of `websockets` that tells its port.
 const SERVER: &str = r#"
@@ -68,7 +68,7 @@ asyncio.run(main())
 "#;
 
 /// A program of the environment that `tests/run` makes.
-fn tool(name: &str) -> PathBuf {
+pub(crate) fn tool(name: &str) -> PathBuf {
     let dir = std::env::var_os("EKIDEN_PYTHON").map(PathBuf::from).unwrap_or_else(|| {
         // The binary is TARGET/PROFILE/ekiden.
         let target = binary().parent().and_then(Path::parent).unwrap();
@@ -85,18 +85,26 @@ fn python(script: &str) -> Command {
     command
 }
 
-pub(super) struct Server {
+/// A running server of `websockets`.
+pub(crate) struct Server {
     _process: Background,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
-pub(super) fn server() -> Server {
+/// The client of `websockets`; its argument is a URL.
+pub(crate) fn client() -> Command {
+    python(CLIENT)
+}
+
+/// The server that it talks to.
+pub(crate) fn server() -> Server {
     let process = Background::start(&mut python(SERVER));
     let port: u16 = until("a port", || process.out().trim().parse().ok());
     Server { _process: process, address: SocketAddr::from(([127, 0, 0, 1], port)) }
 }
 
-fn well(command: &mut Command) {
+/// Runs a client that says `well` at its end.
+pub(crate) fn well(command: &mut Command) {
     let output = finished(command);
     assert!(output.status.success() && output.stdout == b"well\n", "{output:?}");
 }

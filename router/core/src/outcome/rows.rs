@@ -113,7 +113,7 @@ causes! {
         "Send a method of token characters, such as GET.";
     MethodRefused: "method_refused", Always(405), "H26", Client, Never, "http_request_denied", 0,
         "The method CONNECT or TRACE is not served here.",
-        "Use another method.";
+        "Use another method; CONNECT is for routes that allow it (`connect`), and names a host and one of their ports.";
     ExpectUnknown: "expect_unknown", Always(417), "H26", Client, Never, "http_request_error", 0,
         "The request expects something other than 100-continue.",
         "Leave Expect out, or send `Expect: 100-continue`.";
@@ -287,6 +287,9 @@ causes! {
     BreakerOpen: "breaker_open", Always(503), "H11", Endpoint, Never, "connection_limit_reached", 1,
         "The cluster has as much in hand as its breaker allows; the log names the bound.",
         "Make the app answer faster, add endpoints, or raise `breaker`.";
+    UpgradeUnsupported: "upgrade_unsupported", Always(502), "H99", Router, Never, "proxy_configuration_error", 0,
+        "The client asks for another protocol, and the endpoint speaks HTTP/2, where it takes no extended CONNECT for that.",
+        "Set `protocol` of the cluster to http1 or auto, or let the endpoint send SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441).";
     // The endpoint failed the request.
     SendTimeout: "send_timeout", Always(504), "H15", Endpoint, Never, "connection_write_timeout", 0,
         "The endpoint read nothing of the request for too long.",

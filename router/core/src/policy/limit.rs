@@ -22,6 +22,7 @@ use self::accounts::{Accounts, Pace};
 pub use self::counts::{LimitCounts, LimitPlace, LimitShard};
 use self::key::Key;
 use super::nets::NetSet;
+use crate::client_cert::ClientCert;
 use crate::table::Fields;
 
 /// What limits may ask of a request.
@@ -41,6 +42,8 @@ pub struct Asked<'a> {
     pub fields: &'a dyn Fields,
     /// The id of the API key, where the route knows it.
     pub api_key: Option<&'a str>,
+    /// The certificate that the client showed.
+    pub client_cert: Option<&'a ClientCert>,
 }
 
 /// Where and when a request is judged.

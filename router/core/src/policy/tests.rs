@@ -46,7 +46,8 @@ fn a_policy_judges_by_the_facts_and_the_time_it_is_given() {
     let policies: Vec<Box<dyn Policy>> = vec![Box::new(Fake { refused: "PATCH" })];
     let judged = |method, marked| {
         let fields = Marked(marked);
-        let facts = Facts { host: "", path: "/", loose: None, query: "", method, fields: &fields };
+        let facts =
+            Facts { host: "", path: "/", loose: None, query: "", method, fields: &fields, client_cert: None };
         policies.iter().map(|policy| (policy.name(), policy.judge(&facts, 7))).collect::<Vec<_>>()
     };
     assert!(matches!(

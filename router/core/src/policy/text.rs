@@ -51,6 +51,10 @@ pub(crate) fn each_run(part: &KeyPart, asked: &Asked<'_>, visit: &mut dyn FnMut(
         }
         KeyPart::Client => asked.client.map(|client| visit(AddressText::new(client).bytes())).is_some(),
         KeyPart::ApiKey => asked.api_key.map(|id| visit(id.as_bytes())).is_some(),
+        KeyPart::ClientCert(field) => {
+            let value = asked.client_cert.and_then(|certificate| certificate.values(*field).next());
+            value.map(|text| visit(text.as_bytes())).is_some()
+        }
         // Of limits alone, which look at networks and not at texts.
         KeyPart::Group(_) => false,
     }

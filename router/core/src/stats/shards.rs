@@ -369,6 +369,8 @@ pub struct WorkerShard {
     pub http2_faults: Counter,
     /// Tunnels begun: a protocol was switched to.
     pub tunnels: Counter,
+    /// Bytes of tunnels that went through the kernel alone.
+    pub spliced: Counter,
     /// Tunnels open.
     pub tunnels_open: Gauge,
     /// Access log records dropped because the queue was full.
@@ -417,6 +419,7 @@ impl WorkerShard {
             calmed: [const { Counter::new() }; Budget::ALL.len()],
             http2_faults: Counter::new(),
             tunnels: Counter::new(),
+            spliced: Counter::new(),
             tunnels_open: Gauge::new(),
             log_drops: Counter::new(),
             part_drops: Counter::new(),

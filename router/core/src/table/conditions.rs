@@ -1,13 +1,16 @@
-//! Conditions of a rule beside host, path and method: headers, query parameters and cookies.
+//! Conditions of a rule beside host, path and method: headers, query parameters, cookies and the client's certificate.
 
 use ekiden_config::model::{Route, ValueCondition, ValueTest};
 
 use super::{Facts, Fields};
-use crate::{cookie, query};
+use crate::{client_cert, cookie, query};
 
 /// Whether the route has any such condition; most have none and are not looked at again.
 pub(super) fn any(route: &Route) -> bool {
-    !(route.headers.is_empty() && route.query.is_empty() && route.cookies.is_empty())
+    !(route.headers.is_empty()
+        && route.query.is_empty()
+        && route.cookies.is_empty()
+        && route.client_cert.is_empty())
 }
 
 /// Whether all conditions of the route hold. No allocation, except for an encoded query value longer than 256 bytes
@@ -16,17 +19,22 @@ pub(super) fn hold(route: &Route, facts: &Facts<'_>) -> bool {
     route.headers.iter().all(|condition| header_holds(condition, facts.fields))
         && route.query.iter().all(|condition| query_holds(condition, facts.query))
         && route.cookies.iter().all(|condition| cookie_holds(condition, facts.fields))
+        && route.client_cert.iter().all(|condition| client_cert::holds(condition, facts.client_cert))
 }
 
-/// Shows each condition with its kind and whether it holds. Not for workers.
+/// Shows each condition with its kind, its name and whether it holds. Not for workers.
 pub(super) fn each(
     route: &Route,
     facts: &Facts<'_>,
-    visit: &mut dyn FnMut(&'static str, &ValueCondition, bool),
+    visit: &mut dyn FnMut(&'static str, &str, &ValueTest, bool),
 ) {
-    route.headers.iter().for_each(|one| visit("header", one, header_holds(one, facts.fields)));
-    route.query.iter().for_each(|one| visit("query", one, query_holds(one, facts.query)));
-    route.cookies.iter().for_each(|one| visit("cookie", one, cookie_holds(one, facts.fields)));
+    let mut show = |of, one: &ValueCondition, holds| visit(of, &one.name, &one.test, holds);
+    route.headers.iter().for_each(|one| show("header", one, header_holds(one, facts.fields)));
+    route.query.iter().for_each(|one| show("query", one, query_holds(one, facts.query)));
+    route.cookies.iter().for_each(|one| show("cookie", one, cookie_holds(one, facts.fields)));
+    for one in &route.client_cert {
+        visit("client_cert", one.field.word(), &one.test, client_cert::holds(one, facts.client_cert));
+    }
 }
 
 fn header_holds(condition: &ValueCondition, fields: &dyn Fields) -> bool {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ekiden_config::doors::{Check, LooseReading, RULES_MAX, RuleStory, Standing};
-use ekiden_config::model::{HostMatch, PathMatch, Route, ValueCondition, ValueTest};
+use ekiden_config::model::{HostMatch, PathMatch, Route, ValueTest};
 use rustc_hash::FxHashSet;
 
 use super::paths::{Met, Selection};
@@ -72,8 +72,8 @@ fn story(met: &Met<'_>, standing: Standing, facts: &Facts<'_>) -> RuleStory {
     if !route.methods.is_empty() {
         checks.push(Check { of: "method", wanted: methods(route), holds: met.method });
     }
-    conditions::each(route, facts, &mut |of, condition, holds| {
-        checks.push(Check { of, wanted: value(condition), holds });
+    conditions::each(route, facts, &mut |of, name, test, holds| {
+        checks.push(Check { of, wanted: value(name, test), holds });
     });
     RuleStory { app: met.entry.app_name.clone(), route: route.name.clone(), standing, checks }
 }
@@ -121,9 +121,8 @@ fn listeners(route: &Route) -> String {
     }
 }
 
-fn value(condition: &ValueCondition) -> String {
-    let name = &condition.name;
-    match &condition.test {
+fn value(name: &str, test: &ValueTest) -> String {
+    match test {
         ValueTest::Present => format!("{name} is there"),
         ValueTest::Absent => format!("{name} is not there"),
         ValueTest::Equals(text) => format!("{name} is {text:?}"),

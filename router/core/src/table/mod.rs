@@ -33,6 +33,7 @@ use self::hosts::HostIndex;
 pub use self::methods::Allow;
 use self::paths::Selection;
 use self::routes::AppRoutes;
+use crate::client_cert::ClientCert;
 use crate::cluster::ClusterTable;
 use crate::connection_limits::ListenerCell;
 use crate::overload::caps::Caps;
@@ -65,6 +66,8 @@ pub struct Facts<'a> {
     pub method: &'a str,
     /// The header fields.
     pub fields: &'a dyn Fields,
+    /// The certificate that the client showed.
+    pub client_cert: Option<&'a ClientCert>,
 }
 
 /// What a table says about a request.

@@ -46,6 +46,8 @@ pub struct RuleOrder {
     pub query: Reverse<usize>,
     /// More cookie conditions first.
     pub cookies: Reverse<usize>,
+    /// More conditions on the client's certificate first.
+    pub client_cert: Reverse<usize>,
     /// Rules of the host's owner before those of its guests.
     pub guest: bool,
     /// Then by app name.
@@ -74,6 +76,7 @@ impl RuleOrder {
             headers: Reverse(route.headers.len()),
             query: Reverse(route.query.len()),
             cookies: Reverse(route.cookies.len()),
+            client_cert: Reverse(route.client_cert.len()),
             guest: owner != Some(app),
             app: app.clone(),
             position,

@@ -237,6 +237,7 @@ fn question(
         headers: Vec::new(),
         query: Vec::new(),
         cookies: Vec::new(),
+        client_cert: Vec::new(),
         action: Action::Forward(forward),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),

@@ -150,6 +150,7 @@ impl Ask {
             query: self.query,
             method: self.method,
             fields: &self.head,
+            client_cert: None,
         })
     }
 }

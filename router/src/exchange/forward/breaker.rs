@@ -46,7 +46,7 @@ pub(super) fn take_connection(
 
 /// Says which bound is met.
 #[cold]
-fn refuse(ws: &mut Workspace, bound: Bound) -> Cause {
+pub(super) fn refuse(ws: &mut Workspace, bound: Bound) -> Cause {
     ws.limits.named = Some(Arc::from(format!("breaker_{}", bound.word())));
     Cause::BreakerOpen
 }

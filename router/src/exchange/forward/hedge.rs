@@ -297,7 +297,7 @@ fn begin(forward: &Forward<'_>, ws: &mut Workspace) -> Option<Box<Hedge>> {
 fn open(forward: &Forward<'_>, endpoint: &EndpointEntry, connected: Option<Connected>) -> Opening {
     let (worker, cluster) = (Rc::clone(&forward.worker), Arc::clone(&forward.cluster));
     let (endpoint, limit) = (endpoint.clone(), forward.entry.route.timeouts.connect_try);
-    Box::pin(
-        async move { super::connect(&worker, &cluster, &endpoint, limit, (None, connected), false).await },
-    )
+    Box::pin(async move {
+        super::connect(&worker, &cluster, &endpoint, limit, super::With::of(connected), false).await
+    })
 }

@@ -24,6 +24,8 @@ struct Opening {
     /// How many have failed, and why the last one did.
     failures: Cell<u64>,
     last: Cell<Option<Cause>>,
+    /// How many turned out to carry one request at a time.
+    unshared: Cell<u64>,
     changed: Notify,
 }
 
@@ -39,6 +41,8 @@ pub enum Share<'a> {
     Open(Opener<'a>),
     /// Fails as the connection did that it waited for.
     Failed(Cause),
+    /// Opens one for itself: the one that it waited for cannot be shared.
+    Alone,
 }
 
 /// Opens a connection, for others too; they look again when this is dropped.
@@ -49,6 +53,11 @@ pub struct Opener<'a> {
 }
 
 impl Opener<'_> {
+    /// The endpoint chose HTTP/1: those who wait for it need one each.
+    pub fn found_http1(self) {
+        self.opening.unshared.set(self.opening.unshared.get().wrapping_add(1));
+    }
+
     /// The connection could not be opened: those who wait for it need not find out one by one.
     pub fn fail(self, cause: Cause) {
         self.opening.failures.set(self.opening.failures.get().wrapping_add(1));
@@ -107,11 +116,14 @@ impl Http2Pool {
                 opening.openers.set(opening.openers.get() + 1);
                 return Share::Open(Opener { openings, uid, opening });
             }
-            let failures = opening.failures.get();
+            let (failures, unshared) = (opening.failures.get(), opening.unshared.get());
             opening.waiting.set(opening.waiting.get() + 1);
             let waiting = Waiting { openings, uid, opening: &opening };
             opening.changed.notified().await;
             drop(waiting);
+            if opening.unshared.get() != unshared {
+                return Share::Alone;
+            }
             if opening.failures.get() != failures
                 && let Some(cause) = opening.last.get()
             {

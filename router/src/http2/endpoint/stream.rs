@@ -7,7 +7,8 @@
 //! leg.output --text--> head: HEADERS | chunks, length: DATA | trailers: HEADERS(END_STREAM)
 //! leg.input  <--text-- HEADERS: 1xx, head | DATA: chunks, or as long as announced | HEADERS: trailers
 //! ```
-//! Flow control is that of the exchange: room is given back as the relay takes bytes. Does not retry and does not pool.
+//! What asks for WebSocket becomes an extended CONNECT (`extended`), and the stream bytes both ways. Flow control is that of the
+//! exchange: room is given back as the relay takes bytes. Does not retry and does not pool.
 
 use std::io;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::extended;
 use super::pool::Lease;
 use crate::exchange::out::{put_chunk_size, put_decimal, put_field};
 use crate::head::FieldId;
@@ -28,7 +30,7 @@ use crate::wire::chunked::trailer_fields;
 use crate::wire::request::FIELDS_MAX;
 
 /// Most bytes handed to the codec at once.
-const PIECE_MAX: usize = 16 << 10;
+pub(super) const PIECE_MAX: usize = 16 << 10;
 
 /// The request on its way.
 enum Sending {
@@ -36,6 +38,8 @@ enum Sending {
     Head(Vec<u8>),
     /// The head was sent.
     Body { send: SendStream<Bytes>, decoder: Decoder, left: usize },
+    /// The head of an extended CONNECT was sent: what follows is the tunnel's.
+    Tunnel(SendStream<Bytes>),
     /// END_STREAM was sent.
     Done,
 }
@@ -50,6 +54,8 @@ enum Receiving {
     Head(Box<ResponseFuture>),
     /// Its head has come.
     Body(RecvStream),
+    /// It was the word that the stream is a tunnel.
+    Tunnel(RecvStream),
     /// All of it has come.
     Done,
 }
@@ -66,6 +72,8 @@ pub struct EndpointStream {
     at: usize,
     piece: Bytes,
     tail: bool,
+    /// The answer to the key of a WebSocket that was asked for.
+    accept: Option<Box<str>>,
     lease: Lease,
 }
 
@@ -126,6 +134,7 @@ impl EndpointStream {
             at: 0,
             piece: Bytes::new(),
             tail: false,
+            accept: None,
             lease,
         }
     }
@@ -133,6 +142,11 @@ impl EndpointStream {
     /// Whether its connection is one of TLS.
     pub fn is_secure(&self) -> bool {
         self.secure
+    }
+
+    /// Whether the endpoint takes an extended CONNECT.
+    pub fn takes_extended(&self) -> bool {
+        self.sender.is_extended_connect_protocol_enabled()
     }
 
     /// Gives no more streams of this connection out: the endpoint did not answer on it.
@@ -186,6 +200,11 @@ impl EndpointStream {
                     }
                     Poll::Pending => Poll::Pending,
                 },
+                Sending::Tunnel(send) => match extended::poll_tunnel(cx, send, rest) {
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(count)) => Poll::Ready(count),
+                    Poll::Pending => Poll::Pending,
+                },
             };
             match step {
                 Poll::Ready(count) => taken += count,
@@ -216,6 +235,7 @@ impl EndpointStream {
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| unsayable())?;
         let (mut map, mut host, mut framing) =
             (HeaderMap::with_capacity(parsed.headers.len()), None, Framing::None);
+        let mut asked = None;
         for field in parsed.headers.iter() {
             match FieldId::of(field.name.as_bytes()) {
                 FieldId::Host => {
@@ -226,9 +246,11 @@ impl EndpointStream {
                     framing = Framing::Chunked;
                     continue;
                 }
-                FieldId::Connection | FieldId::KeepAlive | FieldId::ProxyConnection | FieldId::Upgrade => {
+                FieldId::Upgrade => {
+                    asked = Some(field.value);
                     continue;
                 }
+                FieldId::Connection | FieldId::KeepAlive | FieldId::ProxyConnection => continue,
                 FieldId::ContentLength => {
                     let length = std::str::from_utf8(field.value).ok().and_then(|text| text.parse().ok());
                     framing = Framing::of_length(length.ok_or_else(unsayable)?);
@@ -241,6 +263,15 @@ impl EndpointStream {
         let authority = host.and_then(|host| std::str::from_utf8(host).ok()).ok_or_else(unsayable)?;
         let scheme = if self.secure { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(path);
+        if let Some(protocol) = asked {
+            let extended = extended::request(protocol, &method, uri.build().map_err(|_| unsayable())?, map);
+            let (request, accept) = extended.ok_or_else(unsayable)?;
+            let (response, send) = self.sender.send_request(request, false).map_err(io::Error::other)?;
+            self.accept = Some(accept);
+            self.receiving = Receiving::Head(Box::new(response));
+            self.sending = Sending::Tunnel(send);
+            return Ok(());
+        }
         let mut request = Request::new(());
         self.to_head = method == Method::HEAD;
         *request.method_mut() = method;
@@ -279,22 +310,19 @@ impl EndpointStream {
                 }
                 let (parts, body) =
                     ready!(Pin::new(&mut **response).poll(cx)).map_err(io::Error::other)?.into_parts();
-                put_head(&mut self.text, &parts)?;
-                let bodiless = self.to_head || matches!(parts.status.as_u16(), 204 | 304);
-                let announced = parts.headers.contains_key(CONTENT_LENGTH);
-                // What ends with its head has nothing, trailers neither: the client is told so at once.
-                let empty = body.is_end_stream();
-                // Trailers may follow whatever was announced, and the codec holds the body to its length.
-                let chunked = !bodiless && !empty;
-                if chunked {
-                    self.text.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-                } else if empty && !bodiless && !announced {
-                    self.text.extend_from_slice(b"Content-Length: 0\r\n");
-                }
-                self.text.extend_from_slice(b"\r\n");
-                self.receiving = if bodiless || empty { Receiving::Done } else { Receiving::Body(body) };
+                self.begin_response(&parts, body)?;
                 Poll::Ready(Ok(true))
             }
+            Receiving::Tunnel(body) => match ready!(body.poll_data(cx)) {
+                Some(piece) => {
+                    self.piece = piece.map_err(io::Error::other)?;
+                    Poll::Ready(Ok(true))
+                }
+                None => {
+                    self.receiving = Receiving::Done;
+                    Poll::Ready(Ok(false))
+                }
+            },
             Receiving::Body(body) => {
                 match ready!(body.poll_data(cx)) {
                     Some(Ok(piece)) => {
@@ -321,6 +349,44 @@ impl EndpointStream {
         }
     }
 
+    /// Writes the final head, and knows from it what follows.
+    fn begin_response(&mut self, parts: &response::Parts, body: RecvStream) -> io::Result<()> {
+        if let Some(accept) = self.accept.take() {
+            if parts.status.is_success() {
+                extended::put_switch(&mut self.text, parts, &accept)?;
+                self.receiving = Receiving::Tunnel(body);
+                return Ok(());
+            }
+            self.end()?;
+        }
+        put_head(&mut self.text, parts)?;
+        let bodiless = self.to_head || matches!(parts.status.as_u16(), 204 | 304);
+        let announced = parts.headers.contains_key(CONTENT_LENGTH);
+        // What ends with its head has nothing, trailers neither: the client is told so at once.
+        let empty = body.is_end_stream();
+        // Trailers may follow whatever was announced, and the codec holds the body to its length.
+        let chunked = !bodiless && !empty;
+        if chunked {
+            self.text.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        } else if empty && !bodiless && !announced {
+            self.text.extend_from_slice(b"Content-Length: 0\r\n");
+        }
+        self.text.extend_from_slice(b"\r\n");
+        self.receiving = if bodiless || empty { Receiving::Done } else { Receiving::Body(body) };
+        Ok(())
+    }
+
+    /// Says that nothing more comes in a tunnel.
+    fn end(&mut self) -> io::Result<()> {
+        match std::mem::replace(&mut self.sending, Sending::Done) {
+            Sending::Tunnel(mut send) => send.send_data(Bytes::new(), true).map_err(io::Error::other),
+            other => {
+                self.sending = other;
+                Ok(())
+            }
+        }
+    }
+
     /// Moves what is there into `target`, and gives room back for what was taken.
     fn take(&mut self, target: &mut ReadBuf<'_>) -> io::Result<()> {
         let text = self.text.get(self.at..).unwrap_or(&[]);
@@ -333,7 +399,7 @@ impl EndpointStream {
         let count = self.piece.len().min(target.remaining());
         if count > 0 {
             target.put_slice(&self.piece.split_to(count));
-            if let Receiving::Body(body) = &mut self.receiving {
+            if let Receiving::Body(body) | Receiving::Tunnel(body) = &mut self.receiving {
                 body.flow_control().release_capacity(count).map_err(io::Error::other)?;
             }
         }
@@ -381,15 +447,7 @@ fn poll_body(
         }
     }
     let wanted = (*left).min(bytes.len()).min(PIECE_MAX);
-    send.reserve_capacity(wanted);
-    let room = loop {
-        match ready!(send.poll_capacity(cx)) {
-            Some(Ok(0)) => {}
-            Some(Ok(room)) => break room.min(wanted),
-            Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
-            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
-    };
+    let room = ready!(extended::poll_room(cx, send, wanted))?;
     *left -= room;
     let ended = *left == 0 && decoder.is_done();
     let piece = Bytes::copy_from_slice(bytes.get(..room).unwrap_or(&[]));
@@ -410,7 +468,7 @@ fn put_head(text: &mut Vec<u8>, head: &response::Parts) -> io::Result<()> {
 }
 
 /// Fields of a connection mean something in the text, and nothing in HTTP/2 (RFC 9113 section 8.2.2).
-fn judge(name: &HeaderName) -> io::Result<()> {
+pub(super) fn judge(name: &HeaderName) -> io::Result<()> {
     match FieldId::of(name.as_str().as_bytes()) {
         FieldId::Connection
         | FieldId::KeepAlive
@@ -447,7 +505,8 @@ impl AsyncWrite for EndpointStream {
         Poll::Ready(Ok(()))
     }
 
+    /// Of use in a tunnel: a request tells its end by itself.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.get_mut().end())
     }
 }

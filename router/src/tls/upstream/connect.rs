@@ -13,8 +13,8 @@ use tokio::io::AsyncWriteExt;
 
 use super::trust::Trust;
 use crate::stream::Stream;
-use crate::tls::HTTP2;
 use crate::tls::stream::{TlsError, TlsStream};
+use crate::tls::{HTTP1, HTTP2};
 
 /// With which trust an endpoint is connected to, and what it is asked for.
 #[derive(Debug, Clone)]
@@ -63,7 +63,8 @@ pub fn words(error: &TlsError) -> String {
     }
 }
 
-/// Connects, sends `header` (of the PROXY protocol), and makes the handshake where `secure` asks for it. Cancel-safe: dropping the future closes the socket.
+/// Connects, sends `header` (of the PROXY protocol), and makes the handshake where `secure` asks for it; with `http1_only` it offers
+/// nothing but HTTP/1. Cancel-safe: dropping the future closes the socket.
 ///
 /// # Errors
 /// No connection, or no TLS on it.
@@ -71,6 +72,7 @@ pub async fn open(
     address: &Address,
     secure: Option<&Secure>,
     header: Option<&[u8]>,
+    http1_only: bool,
 ) -> Result<Stream, OpenError> {
     let mut socket = Stream::connect(address).await.map_err(OpenError::Connect)?;
     if let Some(header) = header {
@@ -78,7 +80,12 @@ pub async fn open(
     }
     let Some(secure) = secure else { return Ok(socket) };
     let config = Arc::clone(secure.trust.config());
-    let begun = ClientConnection::new(config, secure.name.clone());
+    let name = secure.name.clone();
+    let begun = if http1_only {
+        ClientConnection::new_with_alpn(config, name, vec![HTTP1.to_vec()])
+    } else {
+        ClientConnection::new(config, name)
+    };
     let connection = begun.map_err(|error| OpenError::Tls(TlsError::Protocol(error)))?;
     let mut stream = Box::new(TlsStream::to_endpoint(socket, connection, Arc::clone(&secure.trust)));
     poll_fn(|cx| stream.poll_handshake(cx)).await.map_err(OpenError::Tls)?;

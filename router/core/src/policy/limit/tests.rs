@@ -44,7 +44,7 @@ fn limiters(words: &[Limit]) -> Limiters {
 
 fn asked(client: &str, method: &'static str, head: &'static Head) -> Asked<'static> {
     let client: Option<IpAddr> = client.parse().ok();
-    Asked { client, host: "a", method, path: "/", query: "", fields: head, api_key: None }
+    Asked { client, host: "a", method, path: "/", query: "", fields: head, api_key: None, client_cert: None }
 }
 
 /// The name of the limit that refuses, or else of the shadow that would; and whether it passed.

@@ -167,7 +167,15 @@ fn when_only_the_method_failed_the_answer_allows_those_that_would_do() {
     check(&table, "purge h /a", allowed(&["GET", "HEAD", "PURGE", "POST"]));
     let edge = table.listener(&words::listener_name("edge")).unwrap();
     let head = Head::default();
-    let facts = Facts { host: "h", path: "/a", loose: None, query: "", method: "PUT", fields: &head };
+    let facts = Facts {
+        host: "h",
+        path: "/a",
+        loose: None,
+        query: "",
+        method: "PUT",
+        fields: &head,
+        client_cert: None,
+    };
     let crate::table::Match::MethodNotAllowed(allow) = table.find(edge, &facts) else {
         panic!("not refused")
     };
@@ -213,8 +221,15 @@ fn routes_apply_to_edges_unless_they_name_listeners() {
     let table = table_of([app("default", list, &[])]);
     let found = |listener: &str, path: &str| {
         let index = table.listener(&words::listener_name(listener)).unwrap();
-        let facts =
-            Facts { host: "h", path, loose: None, query: "", method: "GET", fields: &Head::default() };
+        let facts = Facts {
+            host: "h",
+            path,
+            loose: None,
+            query: "",
+            method: "GET",
+            fields: &Head::default(),
+            client_cert: None,
+        };
         Said::from(table.find(index, &facts))
     };
     assert_eq!(found("edge", "/named"), taken("default", 1));
@@ -265,8 +280,15 @@ fn a_long_path_of_slashes_costs_no_more_than_the_tree() {
     let table = plain(&["- /a/b", "- /"]);
     let edge = table.listener(&words::listener_name("edge")).unwrap();
     let path = "/a".repeat(100_000);
-    let facts =
-        Facts { host: "h", path: &path, loose: None, query: "", method: "GET", fields: &Head::default() };
+    let facts = Facts {
+        host: "h",
+        path: &path,
+        loose: None,
+        query: "",
+        method: "GET",
+        fields: &Head::default(),
+        client_cert: None,
+    };
     assert_eq!(Said::from(table.find(edge, &facts)), taken("default", 2));
 }
 
@@ -304,8 +326,15 @@ fn a_cluster_named_twice_is_one_side() {
     list[0].action = forward(&[("web", 2), ("web", 3)]);
     let table = table_of([app("default", list, &[])]);
     let edge = table.listener(&words::listener_name("edge")).unwrap();
-    let facts =
-        Facts { host: "", path: "/", loose: None, query: "", method: "GET", fields: &Head::default() };
+    let facts = Facts {
+        host: "",
+        path: "/",
+        loose: None,
+        query: "",
+        method: "GET",
+        fields: &Head::default(),
+        client_cert: None,
+    };
     let crate::table::Match::Route(entry) = table.find(edge, &facts) else { panic!("not found") };
     let crate::table::Target::Clusters(sides) = &entry.target else { panic!("no clusters") };
     assert_eq!(sides.iter().map(|side| side.weight).collect::<Vec<_>>(), [5]);

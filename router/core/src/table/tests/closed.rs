@@ -90,6 +90,7 @@ proptest! {
             query: "",
             method: "GET",
             fields: &Head::default(),
+            client_cert: None,
         };
         let table = table();
         let Match::Route(entry) = table.find(0, &facts) else { return Ok(()) };

@@ -47,8 +47,16 @@ fn passed(limits: &Limiters) -> usize {
 /// How many requests of one client pass lists of limits, one after the other.
 fn passed_all(lists: &[&[Limiter]]) -> usize {
     let client = Some(IpAddr::from([192, 0, 2, 1]));
-    let asked =
-        Asked { client, host: "a", method: "GET", path: "/", query: "", fields: &NoFields, api_key: None };
+    let asked = Asked {
+        client,
+        host: "a",
+        method: "GET",
+        path: "/",
+        query: "",
+        fields: &NoFields,
+        api_key: None,
+        client_cert: None,
+    };
     let one = || {
         let mut takes = Takes::new();
         let turn = Turn { worker: 0, now_ns: 1 };

@@ -18,7 +18,15 @@ fn with(model: &Model, app: App) -> Arc<Model> {
 }
 
 fn found<'t>(table: &'t Table, host: &str, path: &str) -> Option<&'t RouteEntry> {
-    let facts = Facts { host, path, loose: None, query: "", method: "GET", fields: &Head::default() };
+    let facts = Facts {
+        host,
+        path,
+        loose: None,
+        query: "",
+        method: "GET",
+        fields: &Head::default(),
+        client_cert: None,
+    };
     match table.find(table.listener(&words::listener_name("edge"))?, &facts) {
         Match::Route(entry) => Some(entry),
         Match::NotFound | Match::MethodNotAllowed(_) | Match::Ambiguous => None,

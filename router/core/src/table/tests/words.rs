@@ -77,6 +77,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         headers: Vec::new(),
         query: Vec::new(),
         cookies: Vec::new(),
+        client_cert: Vec::new(),
         action: forward(&[("web", 1)]),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
@@ -91,6 +92,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         admission: None,
         rate_limits: None,
         upgrades: Default::default(),
+        connect: Vec::new(),
         grpc_web: false,
         priority: Default::default(),
         entrance: None,
@@ -217,6 +219,7 @@ pub(super) fn ask(table: &Table, text: &str, head: &Head) -> Said {
         query,
         method: words[0],
         fields: head,
+        client_cert: None,
     };
     Said::from(table.find(table.listener(&listener_name("edge")).unwrap_or(0), &facts))
 }

@@ -33,6 +33,7 @@ fn hash(key: &Key, text: &str, fields: &[(&'static str, &str)]) -> Option<u64> {
         query,
         fields: &head,
         api_key: None,
+        client_cert: None,
     })
 }
 
@@ -141,7 +142,7 @@ proptest! {
         let fields = |texts: &[String]| names.into_iter().zip(texts.to_vec()).collect::<Vec<_>>();
         let hashed = |texts: &[String]| {
             let head = Head(fields(texts));
-            key.hash(&Asked { client: None, host: "a", method: "GET", path: "/", query: "", fields: &head, api_key: None  })
+            key.hash(&Asked { client: None, host: "a", method: "GET", path: "/", query: "", fields: &head, api_key: None, client_cert: None  })
         };
         prop_assert_eq!(hashed(&one) == hashed(&other), one == other);
     }
