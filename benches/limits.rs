@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ekiden_benches::NoFields;
-use ekiden_config::model::{Cost, KeyPart, Limit, LimitFields, MissingKey, Rate};
+use ekiden_config::model::{Cost, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, Rate};
 use ekiden_core::policy::limit::{Asked, LimitPlace, Limiters, Maker, Takes, Turn, take};
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
@@ -31,6 +31,7 @@ const STEP_NS: u64 = 4_000;
 fn limiters() -> Limiters {
     let limit = Limit {
         name: "bench".into(),
+        unit: LimitUnit::Rate,
         rate: Rate { count: 1_000_000, per: Duration::from_secs(1), burst: 1000 },
         key: vec![KeyPart::Client],
         missing: MissingKey::Share,
@@ -39,6 +40,7 @@ fn limiters() -> Limiters {
         shadow: false,
         fields: LimitFields::Refused,
         keys: 65_536,
+        shared: None,
     };
     Limiters::new(&[limit], &LimitPlace::default(), None, Maker { workers: 2, seed: [7, 9] })
 }

@@ -15,6 +15,7 @@ pub use harness::http2;
 pub use harness::origin::{Conn, End, Origin, Received};
 pub use harness::ports::free_port;
 pub use harness::process::{Ekiden, Run, binary};
+pub use harness::redis::Redis;
 pub use harness::router::{InProcess, Served};
 pub use harness::secure_origin::{SecureConn, SecureOrigin, head, server_config};
 pub use harness::setup::{Setup, cluster, seconds, web};

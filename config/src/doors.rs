@@ -136,6 +136,10 @@ pub trait Inspect: Send + Sync {
     fn generation(&self) -> Generation;
     /// Live state of every endpoint of a cluster; `None` when the table has no such cluster.
     fn endpoints(&self, app: &AppName, cluster: &ClusterName) -> Option<Vec<EndpointStatus>>;
+    /// Stores through which routers share limits.
+    fn stores(&self) -> Vec<StoreStatus> {
+        Vec::new()
+    }
     /// The shards of a cluster; `None` when the table has no such cluster, or no key decides there.
     fn shards(&self, _app: &AppName, _cluster: &ClusterName) -> Option<ShardStatus> {
         None
@@ -147,6 +151,21 @@ pub trait Inspect: Send + Sync {
     fn explain(&self, _question: &Question) -> Result<Explanation, Unexplained> {
         Err(Unexplained::NoListener("nothing is served here".to_owned()))
     }
+}
+
+/// A store through which routers share limits, for people and the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// Its name.
+    pub name: String,
+    /// `up`, or `degraded`: each router goes on with its share of the rates.
+    pub state: &'static str,
+    /// Why it is in that state.
+    pub reason: String,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since_unix_ms: u64,
+    /// Routers that share it, as far as is known.
+    pub routers: u32,
 }
 
 /// Shards of a cluster, for people and the API.

@@ -26,7 +26,7 @@ pub use affinity::{AffinityCookie, AffinityPolicy, Carrier, SameSite};
 pub use client_cert::{CertCondition, CertField};
 pub use entrance::{ApiKeys, Auth, Authorizer, Cors, Entrance, OriginPattern, Origins, Tokens};
 pub use faults::{FaultAbort, FaultDelay, FaultPolicy};
-pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, MissingKey, RouteLimits};
+pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, RouteLimits};
 pub use mirror::MirrorPolicy;
 pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
@@ -37,7 +37,7 @@ pub use shard::{HotKeyPolicy, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallba
 pub use tls::{CertificateSource, ClientAuth, ClientAuthMode, ListenerTls, TlsVersion, UnknownName};
 pub use trust::{
     AuthoritySource, ClusterTls, Credential, IdentitySource, KeyPair, KeySource, Roots, San, SecretFile,
-    TokenAlgorithm, TokenIssuer, TrustSources, Verify, may_use,
+    StoreAddress, StoreSource, TokenAlgorithm, TokenIssuer, TrustSources, Verify, may_use,
 };
 pub use upgrade::Upgrades;
 

@@ -25,6 +25,7 @@ pub mod probe;
 pub mod record;
 pub mod router;
 pub mod shared;
+pub mod store;
 pub mod stream;
 pub mod swap;
 pub mod telemetry;

@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ekiden_config::doors::{
-    EndpointStatus, Explanation, Generation, Inspect, Observations, Question, ShardStatus, Unexplained,
+    EndpointStatus, Explanation, Generation, Inspect, Observations, Question, ShardStatus, StoreStatus,
+    Unexplained,
 };
 use ekiden_config::model::{AccessLog, Address, OverloadPolicy};
 use ekiden_config::names::{AppName, ClusterName};
@@ -221,6 +222,10 @@ impl Router {
                     let shared = Arc::clone(&self.shared);
                     Arc::new(move || shared.ceilings.nearness())
                 },
+                stores: {
+                    let shared = Arc::clone(&self.shared);
+                    Arc::new(move || shared.stores.all())
+                },
                 log: scribe.meters(),
                 started: self.shared.started,
             },
@@ -373,6 +378,10 @@ impl Inspect for State {
 
     fn endpoints(&self, app: &AppName, cluster: &ClusterName) -> Option<Vec<EndpointStatus>> {
         self.shared.table.load().cluster_named(app, cluster).map(|cluster| cluster.status())
+    }
+
+    fn stores(&self) -> Vec<StoreStatus> {
+        self.shared.stores.all().iter().map(|store| store.status()).collect()
     }
 
     fn shards(&self, app: &AppName, cluster: &ClusterName) -> Option<ShardStatus> {

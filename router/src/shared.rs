@@ -18,6 +18,7 @@ use crate::entrance::keyring::Keyring;
 use crate::memory;
 use crate::overload::Ceilings;
 use crate::probe::Suspects;
+use crate::store::Stores;
 use crate::tls::{Hub, Trusts};
 use crate::worker::connection_limits::KnownClients;
 use crate::worker::mailbox::{Mailbox, Message};
@@ -56,6 +57,8 @@ pub struct Shared {
     pub trusts: Arc<Trusts>,
     /// Files of credentials.
     pub keyring: Arc<Keyring>,
+    /// Stores through which limits are shared.
+    pub stores: Stores,
     /// Ceilings of the process, and how near they are.
     pub ceilings: Ceilings,
     own: Mutex<Arc<[Address]>>,
@@ -103,6 +106,7 @@ impl Shared {
             started: Instant::now(),
             tls: Arc::new(Hub::new(base.clone())),
             keyring: Arc::new(Keyring::new(base.clone(), workers)),
+            stores: Stores::new(base.clone()),
             trusts: Arc::new(Trusts::new(base)),
             ceilings: Ceilings::default(),
             own: Mutex::new(Arc::from([])),

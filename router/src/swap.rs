@@ -193,6 +193,7 @@ impl Swapper {
         self.unbind(model);
         self.shared.tls.retain(model);
         self.shared.trusts.retain(model);
+        self.shared.stores.apply(model, &self.shared);
         self.waiting.push(Waiting { generation, since, tickets, refused, named: false });
     }
 

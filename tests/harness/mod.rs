@@ -7,6 +7,7 @@ pub mod http2;
 pub(crate) mod origin;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod redis;
 pub(crate) mod router;
 pub(crate) mod secure_origin;
 pub(crate) mod setup;

@@ -43,8 +43,17 @@ const ONE_VERSION: &[&str] = &[
 ];
 
 /// What the binary may name beside our packages: a command line, signals, logging. No protocol, no data structure.
-const BIN_MAY: &[&str] =
-    &["clap", "clap_complete", "libc", "sd-notify", "serde_json", "tokio", "tracing", "tracing-subscriber"];
+const BIN_MAY: &[&str] = &[
+    "clap",
+    "clap_complete",
+    "libc",
+    "mimalloc",
+    "sd-notify",
+    "serde_json",
+    "tokio",
+    "tracing",
+    "tracing-subscriber",
+];
 
 /// Where our Rust files are.
 const EVERYWHERE: &[&str] = &["config", "control", "router", "tests", "benches", "loadtest"];

@@ -26,6 +26,8 @@ pub struct Authorizer {
     pub cluster: ClusterName,
     /// Path and query of the question, which is a GET without a body.
     pub path: Arc<str>,
+    /// The question is a call of `envoy.service.auth.v3.Authorization/Check`, and has no path.
+    pub grpc: bool,
     /// Longest wait for an answer.
     pub timeout: Duration,
     /// A question without an answer lets the request in.

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{CertField, Rate};
+use crate::names::TrustName;
 
 /// So many requests of one key in a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
     /// Its name in logs, metrics and `RateLimit` fields; unique in its list.
     pub name: Arc<str>,
-    /// How many, and how many at once.
+    /// What is counted.
+    pub unit: LimitUnit,
+    /// How many, and how many at once. Of requests at a time, `count` and `burst` are how many, and there is no time.
     pub rate: Rate,
     /// What requests are told apart by; empty means that all share one account.
     pub key: Vec<KeyPart>,
@@ -25,8 +28,20 @@ pub struct Limit {
     pub shadow: bool,
     /// Which responses say how much is left.
     pub fields: LimitFields,
-    /// Keys that are told apart at the same time. 1..=16_777_216.
+    /// Keys that are told apart at the same time. 1..=16_777_216; 1..=262_144 where routers share it.
     pub keys: u32,
+    /// The store through which routers share it: an entry of `TrustSources::stores`. Rates alone.
+    pub shared: Option<TrustName>,
+}
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LimitUnit {
+    /// Requests in a time.
+    #[default]
+    Rate,
+    /// Requests at a time, from their heads to the ends of their responses.
+    AtATime,
 }
 
 /// One part of a key.
@@ -82,6 +97,9 @@ pub struct Cost {
     pub methods: Vec<(Arc<str>, u32)>,
     /// A request header that says it, in lower case; wins over the method where its value is a number.
     pub header: Option<Arc<str>>,
+    /// A response header that says what the request cost in the end, in lower case; what that is more is taken afterwards, up to
+    /// `most`. It is not passed on.
+    pub response: Option<Arc<str>>,
     /// Bounds of what the header says: a number beyond them is taken for the nearest.
     pub least: u32,
     /// See `least`.
@@ -92,7 +110,7 @@ pub struct Cost {
 
 impl Default for Cost {
     fn default() -> Self {
-        Self { methods: Vec::new(), header: None, least: 1, most: 1, otherwise: 1 }
+        Self { methods: Vec::new(), header: None, response: None, least: 1, most: 1, otherwise: 1 }
     }
 }
 

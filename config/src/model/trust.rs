@@ -24,6 +24,34 @@ pub struct TrustSources {
     pub affinity_keys: BTreeMap<TrustName, SecretFile>,
     /// Who signs tokens (`[jwt.NAME]`).
     pub issuers: BTreeMap<TrustName, TokenIssuer>,
+    /// Stores through which routers share limits (`[store.NAME]`).
+    pub stores: BTreeMap<TrustName, StoreSource>,
+}
+
+/// A Redis that routers share limits through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSource {
+    /// Where it is.
+    pub address: StoreAddress,
+    /// Number of its database.
+    pub database: u32,
+    /// Who asks; none means the default user.
+    pub user: Option<Arc<str>>,
+    /// The file with the password.
+    pub password_file: Option<PathBuf>,
+    /// Routers that share it, as long as the store has not said how many there are.
+    pub routers: u32,
+    /// The apps whose limits may name it, beside `default`.
+    pub apps: Vec<AppName>,
+}
+
+/// Where a store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreAddress {
+    /// A host, which may be a name, and a port.
+    Tcp(Arc<str>, u16),
+    /// A unix socket.
+    Unix(PathBuf),
 }
 
 /// Who signs tokens, and what tokens must say.

@@ -193,6 +193,8 @@ tables! {
         affinity_key: Map<RawAffinityKey> = "none" in 0, 10_000;
         /// Who signs tokens, that routes name as `auth.jwt`, by name.
         jwt: Map<RawIssuer> = "none" in 0, 1000;
+        /// Stores through which routers share limits, that limits name as `shared`, by name.
+        store: Map<RawStore> = "none" in 0, 16;
         /// Rules, in order; order decides only between rules that are equally specific.
         route: Vec<RawRoute> = "none" in 0, 100_000;
         /// Listeners of the top-level routes that name none themselves.
@@ -576,6 +578,21 @@ tables! {
         apps: Vec<Spanned<String>> = "none" in 0, 100_000;
     }
 
+    /// A Redis through which routers share limits. It is asked in the background; no request waits for it. Without it each router
+    /// goes on with its share of the rate.
+    RawStore as "[store.NAME]" {
+        /// Where it is: `redis://HOST`, `redis://HOST:PORT/DATABASE` or `unix:/path`. User and password have keys of their own.
+        redis: Spanned<String> = "required" in 1, 512;
+        /// User that asks (ACL of Redis 6).
+        user: Spanned<String> = "the default user" in 1, NAME;
+        /// File that holds the password, relative to this file; read at each connect.
+        password_file: Spanned<String> = "no password" in 1, 4096;
+        /// Routers that share it, as long as the store has not said how many there are: without it, each lets in this part.
+        routers: u64 = "1" in 1, 10_000;
+        /// Apps whose limits may name it; limits of this file always may.
+        apps: Vec<Spanned<String>> = "none" in 0, 100_000;
+    }
+
     /// Sharding: requests of one key go to one endpoint. Shards are named by the ids of endpoints, so that a new address moves no
     /// key (but with `ketama`). Every router with the same words and endpoints places every key alike.
     RawShard as "a shard" {
@@ -924,11 +941,14 @@ tables! {
 
     /// A service that is asked by a GET without a body: 2xx lets the request in, any other answer below 500 is given to the client.
     /// It gets the fields of the request, those that endpoints get of the client, and `X-Forwarded-Method` and `X-Forwarded-Uri`.
+    /// With `grpc` it is asked by a call instead.
     RawAuthorizer as "authorizer" {
         /// Who is asked: a cluster of the same app.
         cluster: Spanned<String> = "required" in 1, NAME;
-        /// Path and query of the question.
+        /// Path and query of the question. Not with `grpc`.
         path: Spanned<String> = "\"/\"" in 1, 4096;
+        /// Ask by the call `envoy.service.auth.v3.Authorization/Check` (Envoy's `ext_authz`). The cluster must speak HTTP/2.
+        grpc: Spanned<bool> = "false";
         /// Longest wait for an answer, connecting included.
         timeout: Duration = "\"1s\"" in 1, HOUR;
         /// What happens when there is no answer, or one of 5xx: `closed` refuses the request (503), `open` lets it in.
@@ -940,13 +960,15 @@ tables! {
         returns: Vec<Spanned<String>> = "none" in 0, 64;
     }
 
-    /// A rate of requests, counted over all workers. What one limit refuses takes nothing from the others.
+    /// A rate of requests, or requests at a time, counted over all workers. What one limit refuses takes nothing from the others.
     RawLimit as "a limit" {
         /// Name in logs, metrics and `RateLimit` fields. Under it the accounts go on from table to table, while rate, burst, key,
         /// groups and keys stay as they are.
         name: Spanned<String> = "`listener-limit-N`, `app-limit-N` or `route-limit-N` by its position, from 1" in 1, NAME;
-        /// Requests in a time: `"100/s"`, `"30/m"`, `"5/h"`.
-        rate: RawRate = "required" in 1, RATE;
+        /// Requests in a time: `"100/s"`, `"30/m"`, `"5/h"`. One of `rate` and `concurrency` is needed.
+        rate: RawRate = "none" in 1, RATE;
+        /// Requests at a time, each from its head to the end of its response.
+        concurrency: Spanned<u64> = "none" in 1, RATE;
         /// Requests that may come at once.
         burst: Spanned<u64> = "the number of the rate" in 1, RATE;
         /// What requests are told apart by: `client` (the address, in IPv6 its /64), `group` (of `groups`), `header:NAME`, `cookie:NAME`,
@@ -968,6 +990,8 @@ tables! {
         headers: Word<LimitFields> = "\"refused\"";
         /// Keys told apart at the same time, rounded up to a power of two, 16 bytes each. Beyond it, new keys join the account that is used least.
         keys: u64 = "16384" in 1, 1 << 24;
+        /// Count together with the other routers that name this store: a name of `[store.NAME]`. Keys are at most 262144 then.
+        shared: Spanned<String> = "none: each router counts alone" in 1, NAME;
     }
 
     /// What a request takes from a limit, in its long form.
@@ -976,9 +1000,12 @@ tables! {
         methods: Map<Spanned<u64>> = "none" in 0, 64;
         /// A request header that says it, as a whole number; wins over `methods`. Clients can write it: the bounds hold.
         header: Spanned<String> = "none" in 1, NAME;
+        /// A response header of the endpoint that says what the request cost in the end, as a whole number: what that is more than was
+        /// taken is taken afterwards, up to `most`, whatever is left. It is not passed on.
+        response: Spanned<String> = "none" in 1, NAME;
         /// Least that the header may say; less is taken for this.
         least: Spanned<u64> = "1" in 0, RATE;
-        /// Most that the header may say; more is taken for this. Needed with `header`.
+        /// Most that a header may say; more is taken for this. Needed with `header` and `response`.
         most: Spanned<u64> = "none" in 1, RATE;
         /// Where neither says it.
         otherwise: Spanned<u64> = "1" in 0, RATE;

@@ -572,6 +572,8 @@ fn authorizers() {
         ("cluster = \"web\", headers = [\"a b\"]", "bad_field_name"),
         ("cluster = \"web\", returns = [\"Content-Length\"]", "protected_field"),
         ("cluster = \"web\", returns = [\"X_Forwarded_For\"]", "protected_field"),
+        ("cluster = \"web\", grpc = true", "needs_http2"),
+        ("cluster = \"web\", grpc = true, path = \"/\"", "conflict"),
     ];
     for (words, code) in rows {
         let found = found(&route(&format!("cluster = \"web\"\nauthorizer = {{ {words} }}")));

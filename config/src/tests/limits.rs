@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Cost, KeyPart, Limit, LimitFields, MissingKey, Rate, RouteLimits};
+use crate::model::{
+    CertField, Cost, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, Rate, RouteLimits, StoreAddress,
+};
 
 fn built(text: &str) -> Built {
     build_one(&toml(text)).unwrap_or_else(|found| panic!("{text}\n{}", found[0]))
@@ -31,14 +33,16 @@ fn defaults_are_the_documented_ones() {
     let rate = Rate { count: 30, per: Duration::from_secs(60), burst: 30 };
     let want = Limit {
         name: "listener-limit-1".into(),
+        unit: LimitUnit::Rate,
         rate,
         key: vec![],
         missing: MissingKey::Share,
-        cost: Cost { methods: vec![], header: None, least: 1, most: 1, otherwise: 1 },
+        cost: Cost { methods: vec![], header: None, response: None, least: 1, most: 1, otherwise: 1 },
         except: vec![],
         shadow: false,
         fields: LimitFields::Refused,
         keys: 16_384,
+        shared: None,
     };
     assert_eq!(bare, want);
     let keyed = "key = \"client\"";
@@ -75,6 +79,53 @@ fn costs() {
             .cost;
     assert_eq!((&*long.methods[1].0, long.methods[1].1, long.methods[0].1), ("POST", 5, 0));
     assert_eq!((long.header.as_deref(), long.least, long.most, long.otherwise), (Some("x-cost"), 1, 9, 2));
+}
+
+#[test]
+fn requests_at_a_time_and_costs_that_responses_say() {
+    let limit = of_listener("{ concurrency = 10, key = \"client_cert:uri\" }").remove(0);
+    assert_eq!((limit.unit, limit.rate.count, limit.rate.burst), (LimitUnit::AtATime, 10, 10));
+    assert_eq!(limit.key, [KeyPart::ClientCert(CertField::Uri)]);
+    // What is taken afterwards may be more than a burst.
+    let cost = one("burst = 5, cost = { response = \"X-Cost\", most = 500 }").cost;
+    assert_eq!((cost.response.as_deref(), cost.most, cost.otherwise), (Some("x-cost"), 500, 1));
+}
+
+#[test]
+fn stores_have_an_address_and_those_who_may_name_them() {
+    let file = |store: &str, limit: &str| {
+        toml(&format!("{LISTENER}limit = [{{ rate = \"5/s\", {limit} }}]\n[store.one]\n{store}\n"))
+    };
+    let shared = "shared = \"one\"";
+    for (store, address, database) in [
+        ("redis = \"redis://cache.local\"", StoreAddress::Tcp("cache.local".into(), 6379), 0),
+        ("redis = \"redis://10.0.0.5:7000/3\"", StoreAddress::Tcp("10.0.0.5".into(), 7000), 3),
+        ("redis = \"redis://[::1]:7000/\"", StoreAddress::Tcp("::1".into(), 7000), 0),
+        ("redis = \"unix:/run/redis.sock\"", StoreAddress::Unix("/run/redis.sock".into()), 0),
+    ] {
+        let built = build_one(&file(store, shared)).unwrap_or_else(|found| panic!("{store}\n{}", found[0]));
+        let source = &built.model.trust.stores["one"];
+        assert_eq!((&source.address, source.database, source.routers), (&address, database, 1));
+        let limits = built.model.listeners["edge"].rate_limits.as_ref().unwrap();
+        assert_eq!(limits[0].shared.as_ref().map(|name| name.as_str()), Some("one"));
+    }
+    let good = "redis = \"redis://a\"";
+    for (store, limit, code) in [
+        ("redis = \"rediss://a\"", shared, "bad_store"),
+        ("redis = \"a:6379\"", shared, "bad_store"),
+        ("redis = \"redis://\"", shared, "bad_store"),
+        ("redis = \"redis://a:x\"", shared, "bad_store"),
+        ("redis = \"redis://a/x\"", shared, "bad_store"),
+        ("redis = \"redis://:secret@a\"", shared, "secret_in_text"),
+        ("redis = \"redis://a\"\nuser = \"me\"", shared, "missing_key"),
+        ("redis = \"redis://a\"\nrouters = 0", shared, "out_of_range"),
+        ("routers = 2", shared, "missing_key"),
+        (good, "shared = \"two\"", "unknown_secret"),
+        (good, "shared = \"one\", keys = 300000", "out_of_range"),
+    ] {
+        let found = build_one(&file(store, limit)).unwrap_err();
+        assert!(found.iter().any(|found| found.code == code), "{store} {limit}: {}", found[0]);
+    }
 }
 
 #[test]
@@ -138,6 +189,15 @@ fn what_is_wrong_has_a_code_and_a_place() {
         ("{ rate = \"5/s\", cost = { header = \"x\", most = 6 } }", "cost_above_burst", "6 }"),
         ("{ rate = \"5/s\", cost = { header = \"x\", least = 3, most = 2 } }", "out_of_range", "2 }"),
         ("{ rate = \"5/s\", cost = { most = 2 } }", "no_meaning", "2 }"),
+        ("{ rate = \"5/s\", cost = { response = \"x\" } }", "unbounded_cost", "x\""),
+        (
+            "{ rate = \"5/s\", cost = { response = \"Set-Cookie\", most = 2 } }",
+            "protected_field",
+            "Set-Cookie",
+        ),
+        ("{ rate = \"5/s\", concurrency = 2 }", "one_of", "2 }"),
+        ("{ concurrency = 0 }", "out_of_range", "0 }"),
+        ("{ concurrency = 2, burst = 3 }", "no_meaning", "3 }"),
         ("{ rate = \"5/s\", headers = \"alway\" }", "unknown_value", "alway"),
         ("{ rate = \"5/s\", keys = 0 }", "out_of_range", "0 }"),
         ("{ rate = \"5/s\", name = \"a b\" }", "bad_name", "a b"),

@@ -10,7 +10,9 @@ use super::{Scope, World, cluster, connect, grpc, limit, overload, raw as raw_ro
 use crate::diagnostic::Report;
 use crate::model::{App, RouteLimits, Timeouts};
 use crate::names::{AppName, ClusterName};
-use crate::raw::{Map, RawApp, RawCaps, RawCluster, RawLimit, RawProcess, RawRoute, RawTimeout, Spanned};
+use crate::raw::{
+    Map, Off, RawApp, RawCaps, RawCluster, RawLimit, RawProcess, RawRoute, RawTimeout, Spanned,
+};
 use crate::source::Span;
 
 /// What forms an app, from the process file or from a file of its own.
@@ -74,7 +76,7 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
     let (names, seen) = (BTreeMap::new(), BTreeMap::new());
     let admission = admission::over(&mut scope, None, &parts.admission);
     let body_limit = parts.body_limit;
-    let limits = limit::list(&mut scope, parts.limits, "app");
+    let limits = limit::list(&mut scope, parts.limits, ("app", Some(&name)));
     let rate_limits =
         (!limits.is_empty()).then(|| Arc::new(RouteLimits { app: Arc::new(limits), route: Vec::new() }));
     let caps = overload::caps(parts.caps);
@@ -99,6 +101,11 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
             raw_route::carries_raw(&mut scope, raw, &route, &clusters);
             connect::leads(&mut scope, raw, &route, &clusters);
             grpc::speaks_http2(&mut scope, raw, &route, &clusters);
+            let place = match &raw.authorizer {
+                Some(Off::Set(asked)) => asked.grpc.as_ref().map_or(asked.span, |flag| flag.span),
+                Some(Off::Off) | None => raw.span,
+            };
+            grpc::authorizer_speaks_http2(&mut scope, place, &route, &clusters);
             routes.push(Arc::new(route));
             places.push(raw.host.as_ref().map_or(raw.span, |host| host.span));
         }

@@ -30,6 +30,11 @@ pub(super) fn authorizer(
         Some(text) => scope.accept(text.span, target(&text.value)),
         None => Some(Arc::from("/")),
     };
+    let grpc = raw.grpc.as_ref().is_some_and(|flag| flag.value);
+    if let (true, Some(path)) = (grpc, &raw.path) {
+        let message = "a call has the path of its method";
+        scope.report.error_help(path.span, "conflict", message, "leave out `path`, or `grpc`");
+    }
     let headers = raw.headers.as_ref().map(|texts| {
         texts.iter().filter_map(|text| scope.accept(text.span, field::name(&text.value))).collect()
     });
@@ -45,6 +50,7 @@ pub(super) fn authorizer(
     Some(Authorizer {
         cluster: cluster?,
         path: path?,
+        grpc,
         timeout: raw.timeout.unwrap_or(TIMEOUT),
         fail_open: raw.fail.is_some_and(|word| word.0 == FailWord::Open),
         headers,

@@ -7,6 +7,7 @@ use super::{Scope, host};
 use crate::model::{Action, Cluster, ProbeKind, Protocol, Route};
 use crate::names::ClusterName;
 use crate::raw::{RawProbe, RawRoute, Spanned};
+use crate::source::Span;
 
 /// A call that comes as gRPC-web goes on as gRPC, which is HTTP/2.
 pub(super) fn speaks_http2(
@@ -25,6 +26,25 @@ pub(super) fn speaks_http2(
         let message = format!("gRPC-web becomes gRPC, and the cluster `{name}` does not speak HTTP/2");
         let help = format!("write `protocol = \"h2\"` in [cluster.{name}]");
         scope.report.error_help(flag.span, "needs_http2", message, help);
+    }
+}
+
+/// An authorizer that is asked by a call is asked over HTTP/2.
+pub(super) fn authorizer_speaks_http2(
+    scope: &mut Scope<'_, '_>,
+    place: Span,
+    route: &Route,
+    clusters: &BTreeMap<ClusterName, Arc<Cluster>>,
+) {
+    let asked = route.entrance.as_ref().and_then(|steps| steps.authorizer.as_ref());
+    let Some(asked) = asked.filter(|asked| asked.grpc) else { return };
+    let is_http1 = |cluster: &Arc<Cluster>| cluster.policy.protocol == Protocol::Http1;
+    if clusters.get(&asked.cluster).is_some_and(is_http1) {
+        let name = &asked.cluster;
+        let message =
+            format!("the authorizer is asked by gRPC, and the cluster `{name}` does not speak HTTP/2");
+        let help = format!("write `protocol = \"h2\"` in [cluster.{name}]");
+        scope.report.error_help(place, "needs_http2", message, help);
     }
 }
 

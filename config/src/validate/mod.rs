@@ -31,6 +31,7 @@ mod readiness;
 mod resilience;
 mod route;
 mod shard;
+mod store;
 mod timeout;
 mod tls;
 mod token;
@@ -75,6 +76,8 @@ pub(crate) struct World {
     pub(crate) api_keys: BTreeMap<TrustName, Vec<AppName>>,
     /// Files of keys of affinity, likewise.
     pub(crate) affinity_keys: BTreeMap<TrustName, Vec<AppName>>,
+    /// Stores of limits, likewise.
+    pub(crate) stores: BTreeMap<TrustName, Vec<AppName>>,
 }
 
 /// One file being checked.

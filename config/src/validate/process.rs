@@ -37,8 +37,10 @@ pub(crate) struct CheckedProcess {
 
 /// Reads listeners and settings, and fills what apps need to know into `world`.
 pub(crate) fn process(raw: &RawProcess, world: &mut World, report: &mut Report<'_>) -> CheckedProcess {
-    let none = World::default();
-    let mut scope = Scope { report, world: &none, patterns: 0 };
+    let (none, mut known) = (World::default(), World::default());
+    super::store::names(&mut Scope { report, world: &none, patterns: 0 }, raw, &mut known);
+    world.stores.clone_from(&known.stores);
+    let mut scope = Scope { report, world: &known, patterns: 0 };
     let mut sockets = Sockets::default();
     let written = raw.listener.as_ref().map(|map| map.0.as_slice()).unwrap_or_default();
     if raw.listener.is_some() && written.is_empty() {
@@ -113,7 +115,7 @@ fn listener(
     let trust =
         raw.trust.iter().flatten().filter_map(|text| scope.accept(text.span, network(&text.value))).collect();
     let admission = admission::listener(scope, raw.allow.as_ref(), raw.deny.as_ref());
-    let rate_limits = limit::list(scope, raw.limit.as_ref(), "listener");
+    let rate_limits = limit::list(scope, raw.limit.as_ref(), ("listener", None));
     let via = raw.via.as_ref().and_then(|text| scope.accept(text.span, pseudonym(&text.value)));
     let connections = connection_limits(scope, raw);
     let protocol = other::listener(scope, raw);

@@ -76,12 +76,8 @@ pub(super) fn route(
     let response_headers = field::edits(scope, raw.response_headers.as_ref());
     let admission = admission::over(scope, shared.admission.as_ref(), &written(raw));
     let rate_limits = rate_limits(scope, raw, shared);
-    let steps = entrance::Written {
-        cors: raw.cors.as_ref(),
-        auth: raw.auth.as_ref(),
-        authorizer: raw.authorizer.as_ref(),
-    };
-    let entrance = entrance::over(scope, (&shared.app, &shared.clusters), shared.entrance.as_ref(), &steps);
+    let entrance =
+        entrance::over(scope, (&shared.app, &shared.clusters), shared.entrance.as_ref(), &steps(raw));
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
     let upgrades = upgrade::upgrades(scope, raw.upgrades.as_ref());
     let connect = connect::ports(scope, raw);
@@ -125,6 +121,14 @@ pub(super) fn route(
     Some(route)
 }
 
+fn steps(raw: &RawRoute) -> entrance::Written<'_> {
+    entrance::Written {
+        cors: raw.cors.as_ref(),
+        auth: raw.auth.as_ref(),
+        authorizer: raw.authorizer.as_ref(),
+    }
+}
+
 fn written(raw: &RawRoute) -> Written<'_> {
     Written {
         allow: raw.allow.as_ref(),
@@ -137,7 +141,7 @@ fn written(raw: &RawRoute) -> Written<'_> {
 
 /// The app's limits with the route's own behind them.
 fn rate_limits(scope: &mut Scope<'_, '_>, raw: &RawRoute, shared: &Shared) -> Option<Arc<RouteLimits>> {
-    let route = limit::list(scope, raw.limit.as_ref(), "route");
+    let route = limit::list(scope, raw.limit.as_ref(), ("route", Some(&shared.app)));
     if route.is_empty() {
         return shared.rate_limits.clone();
     }

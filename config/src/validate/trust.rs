@@ -55,6 +55,13 @@ pub(super) fn sources(scope: &mut Scope<'_, '_>, raw: &RawProcess, world: &mut W
         let issuer = super::token::issuer(scope, raw, apps, &world.authorities);
         sources.issuers.extend(issuer.map(|issuer| (name, issuer)));
     }
+    // A name that is none was reported when the names were read.
+    for (key, raw) in raw.store.iter().flat_map(|map| &map.0) {
+        let Ok(name) = TrustName::new(&key.value) else { continue };
+        let apps = apps(scope, raw.apps.as_deref());
+        let store = super::store::store(scope, raw, apps);
+        sources.stores.extend(store.map(|store| (name, store)));
+    }
     sources
 }
 

@@ -31,7 +31,10 @@ pub(super) fn steps(route: &Route) -> Value {
     }
     if let Some(authorizer) = entrance.and_then(|entrance| entrance.authorizer.as_deref()) {
         let fail = if authorizer.fail_open { "open" } else { "closed" };
-        steps.push(json!({ "step": "authorizer", "cluster": authorizer.cluster.as_str(), "fail": fail }));
+        let by = if authorizer.grpc { "grpc" } else { "http" };
+        steps.push(
+            json!({ "step": "authorizer", "cluster": authorizer.cluster.as_str(), "by": by, "fail": fail }),
+        );
     }
     Value::Array(steps)
 }

@@ -1,6 +1,6 @@
 //! Rate limits as `GET /v1/table` shows them: their words, not what they counted (metrics say that).
 
-use ekiden_config::model::{KeyPart, Limit, RouteLimits};
+use ekiden_config::model::{KeyPart, Limit, LimitUnit, RouteLimits};
 use serde_json::{Value, json};
 
 /// Those of a listener.
@@ -16,16 +16,29 @@ pub(super) fn of_route(limits: Option<&RouteLimits>) -> Vec<Value> {
 }
 
 fn view(of: &str, limit: &Limit) -> Value {
-    json!({
+    let mut value = json!({
         "of": of,
         "name": &*limit.name,
-        "count": limit.rate.count,
-        "per_s": limit.rate.per.as_secs(),
-        "burst": limit.rate.burst,
         "key": limit.key.iter().map(part).collect::<Vec<_>>(),
         "keys": limit.keys,
         "shadow": limit.shadow,
-    })
+    });
+    let Some(members) = value.as_object_mut() else { return value };
+    let mut add = |name: &str, value: Value| members.insert(name.to_owned(), value);
+    match limit.unit {
+        LimitUnit::AtATime => {
+            add("concurrency", json!(limit.rate.count));
+        }
+        LimitUnit::Rate => {
+            add("count", json!(limit.rate.count));
+            add("per_s", json!(limit.rate.per.as_secs()));
+            add("burst", json!(limit.rate.burst));
+        }
+    }
+    if let Some(store) = &limit.shared {
+        add("shared", json!(store.as_str()));
+    }
+    value
 }
 
 pub(super) fn part(part: &KeyPart) -> String {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use ekiden_config::doors::EndpointStatus;
+use ekiden_config::doors::{EndpointStatus, StoreStatus};
 use ekiden_config::model::{
     Action, App, Balance, Cluster, Endpoint, HostMatch, Owner, PathMatch, Role, Route,
 };
@@ -54,8 +54,22 @@ pub(super) fn table(api: &Api) -> Value {
 
 /// `GET /v1/status`.
 pub(super) fn status(api: &Api) -> Result<Value, Problem> {
-    serde_json::to_value(&*api.status.read())
-        .map_err(|error| Problem::new(503, "no_status", error.to_string()))
+    let mut value = serde_json::to_value(&*api.status.read())
+        .map_err(|error| Problem::new(503, "no_status", error.to_string()))?;
+    let store = |store: StoreStatus| {
+        json!({
+            "name": store.name,
+            "state": store.state,
+            "reason": store.reason,
+            "since_unix_ms": store.since_unix_ms,
+            "routers": store.routers,
+        })
+    };
+    let stores: Vec<Value> = api.inspect.stores().into_iter().map(store).collect();
+    if let Some(members) = value.as_object_mut() {
+        members.insert("stores".to_owned(), json!(stores));
+    }
+    Ok(value)
 }
 
 /// `GET /v1/apps`: names and sizes. An app that was never accepted is there too, with nothing.

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ekiden_config::model::{
-    Cost, KeyPart, KeySource, Limit, LimitFields, MissingKey, Model, Rate, SecretFile, TokenIssuer,
-    TrustSources, may_use,
+    Cost, KeyPart, KeySource, Limit, LimitFields, LimitUnit, MissingKey, Model, Rate, SecretFile,
+    TokenIssuer, TrustSources, may_use,
 };
 use ekiden_config::names::{AppName, TrustName};
 use ekiden_core::policy::limit::{LimitPlace, Limiters, Maker};
@@ -370,6 +370,7 @@ fn issuer_faults(held: &BTreeMap<TrustName, HeldIssuer>) -> impl Iterator<Item =
 fn wrong_passwords(workers: usize) -> Limiters {
     let words = Limit {
         name: Arc::from("passwords"),
+        unit: LimitUnit::Rate,
         rate: Rate { count: 30, per: Duration::from_secs(60), burst: 20 },
         key: vec![KeyPart::Client],
         missing: MissingKey::Share,
@@ -378,6 +379,7 @@ fn wrong_passwords(workers: usize) -> Limiters {
         shadow: false,
         fields: LimitFields::Never,
         keys: 16_384,
+        shared: None,
     };
     let maker = Maker { workers, seed: [fastrand::u64(..), fastrand::u64(..)] };
     Limiters::new(&[words], &LimitPlace::default(), None, maker)

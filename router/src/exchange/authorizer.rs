@@ -1,10 +1,13 @@
 //! Asks a service whether a request is let in: one more exchange, whose client is the router itself, by the way of all others, so that
 //! picks, pools, TLS, HTTP/2 and retries are those of the cluster.
 //!
-//! The question is a GET without a body. 2xx lets the request in, with fields of the answer; another answer below 500 is the client's;
+//! The question is a GET without a body, or a call (see `call`). 2xx lets the request in, with fields of the answer; another answer below 500 is the client's;
 //! what is no answer refuses, unless told otherwise. The question leaves no record; it counts at its cluster. Does not judge
 //! credentials.
 
+mod call;
+
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -66,7 +69,7 @@ impl From<Cause> for Stop {
 /// # Errors
 /// Why the request is not let in.
 pub async fn ask<D: Downstream>(
-    connection: &Connection<D>,
+    connection: &mut Connection<D>,
     ws: &mut Workspace,
     listener: &Listener,
     steps: &EntranceSteps,
@@ -82,14 +85,16 @@ pub async fn ask<D: Downstream>(
     let mut busy = Busy::new(&asking);
     let (mut made_here, mut may_open, mut said) = (true, true, 0);
     if let (Some(cluster), Some(inner)) = (cluster, busy.workspace())
-        && put_question(inner, ws, words)
+        && put_question(inner, ws, listener, words, &mut asking.stream)
     {
         inner.trace.begin(worker.clock.turn());
         inner.trace.is_question = true;
         inner.trace.phase = Phase::Match;
         inner.trace.request_id.push_str(&ws.trace.request_id);
         asking.deadline.set_busy(true);
-        forward::forward(&mut asking, inner, listener, Arc::clone(question), cluster).await;
+        let question = forward::forward(&mut asking, inner, listener, Arc::clone(question), cluster);
+        // A client that leaves ends the question with it.
+        beside(connection, ws, question).await?;
         made_here = inner.trace.router_made;
         said = inner.response.status;
     } else {
@@ -97,9 +102,16 @@ pub async fn ask<D: Downstream>(
         may_open = false;
     }
     drop(busy);
-    let answer = asking.stream;
-    match answer.status {
-        200..=299 if answer.is_whole && !made_here => {
+    let mut answer = asking.stream;
+    let verdict = match answer.status {
+        _ if made_here => None,
+        _ if words.grpc => call::verdict(&mut answer),
+        200..=299 if answer.is_whole => Some(true),
+        300..=499 if answer.is_whole => Some(false),
+        _ => None,
+    };
+    match verdict {
+        Some(true) => {
             count(Ruling::Allowed);
             for name in &words.returns {
                 for value in answer.all(name.as_bytes()) {
@@ -108,14 +120,14 @@ pub async fn ask<D: Downstream>(
             }
             Ok(())
         }
-        300..=499 if answer.is_whole && !made_here => {
+        Some(false) => {
             count(Ruling::Refused);
             Err(Stop::Told(Box::new(answer.told())))
         }
-        _ => {
+        None => {
             count(Ruling::Failed);
             // It has said no, though not to the end.
-            let is_refusal = (300..=499).contains(&said);
+            let is_refusal = !words.grpc && (300..=499).contains(&said);
             if words.fail_open && may_open && !is_refusal {
                 Ok(())
             } else {
@@ -125,8 +137,41 @@ pub async fn ask<D: Downstream>(
     }
 }
 
+/// Runs what is waited for, beside a look at the client.
+///
+/// # Errors
+/// The client has left.
+async fn beside<D: Downstream, T>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    wait: impl Future<Output = T>,
+) -> Result<T, Cause> {
+    let worker = Rc::clone(&connection.worker);
+    let (mut wait, mut half_closed) = (std::pin::pin!(wait), false);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = wait.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        let client = &mut connection.stream;
+        client.poll_watch(cx, &worker.buffers, &mut ws.client_in, &mut half_closed)?;
+        Poll::Pending
+    })
+    .await
+}
+
 /// Writes the question into a workspace of its own, as a head that passes the judge of all heads.
-fn put_question(inner: &mut Workspace, ws: &Workspace, words: &Authorizer) -> bool {
+fn put_question(
+    inner: &mut Workspace,
+    ws: &Workspace,
+    listener: &Listener,
+    words: &Authorizer,
+    asker: &mut Asker,
+) -> bool {
+    if words.grpc {
+        let Some(body) = call::put(inner, ws, listener, words) else { return false };
+        asker.unsent = body;
+        return true;
+    }
     let request = &ws.request;
     let host = request.head.known(FieldId::Host).unwrap_or(request.host.as_bytes());
     // Only HTTP/1.0 may lack it; the question then goes to the endpoint by its address.
@@ -211,6 +256,9 @@ struct Asker {
     body: Vec<u8>,
     overflowed: bool,
     is_whole: bool,
+    /// What is left to be sent of the question's body.
+    unsent: Vec<u8>,
+    trailers: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Asker {
@@ -269,8 +317,10 @@ impl Asker {
 impl Downstream for Asker {
     const IS_STREAM: bool = false;
 
-    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut Buffer) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(0))
+    fn poll_read(&mut self, _: &mut Context<'_>, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
+        let count = buffer.put(&self.unsent);
+        self.unsent.drain(..count);
+        Poll::Ready(Ok(count))
     }
 
     fn take_trailers(&mut self) -> Option<HeaderMap> {
@@ -339,7 +389,7 @@ impl Downstream for Asker {
         _: &mut Out,
         each: impl FnOnce(&mut dyn FnMut(&[u8], &[u8])) -> Result<(), Cause>,
     ) -> Result<(), Cause> {
-        each(&mut |_, _| {})
+        each(&mut |name, value| self.trailers.push((name.to_vec(), value.to_vec())))
     }
 
     fn poll_end(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {

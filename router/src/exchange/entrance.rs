@@ -26,6 +26,7 @@ use crate::entrance::users::Users;
 use crate::exchange::Workspace;
 use crate::exchange::authorizer::{self, Stop};
 use crate::exchange::downstream::Downstream;
+use crate::exchange::forward::is_client_gone;
 use crate::exchange::request_out::client_address;
 use crate::head::FieldId;
 use crate::worker::Worker;
@@ -274,7 +275,7 @@ fn rule_token(
 }
 
 /// Waits for the answer of who has the keys, a moment, and judges the token again.
-async fn wait_for_key<D>(
+async fn wait_for_key<D: Downstream>(
     connection: &mut Connection<D>,
     ws: &mut Workspace,
     entry: &RouteEntry,
@@ -287,6 +288,7 @@ async fn wait_for_key<D>(
     };
     let over_ms = worker.now_ms() + KEY_MS;
     let mut fetched = std::pin::pin!(issuer.fetched.notified());
+    let mut half_closed = false;
     // The answer may have come between the question and this.
     poll_fn(|cx| {
         if fetched.as_mut().poll(cx).is_ready()
@@ -294,12 +296,14 @@ async fn wait_for_key<D>(
             || worker.is_forced()
             || worker.now_ms() >= over_ms
         {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
+        let client = &mut connection.stream;
+        client.poll_watch(cx, &worker.buffers, &mut ws.client_in, &mut half_closed)?;
         connection.deadline.set(over_ms, cx.waker());
         Poll::Pending
     })
-    .await;
+    .await?;
     let value = ws.request.head.known(FieldId::Authorization).unwrap_or(b"");
     let verdict = of_scheme(value, "Bearer").map_or(Err(Fault::Refused), |token| issuer.verify(token));
     rule_token(&worker, auth, words, ws, verdict)
@@ -322,7 +326,7 @@ pub async fn wait<D: Downstream>(
     }
 }
 
-async fn wait_for_credentials<D>(
+async fn wait_for_credentials<D: Downstream>(
     connection: &mut Connection<D>,
     ws: &mut Workspace,
     listener: &Listener,
@@ -338,6 +342,8 @@ async fn wait_for_credentials<D>(
     let ruling = match &verdict {
         Ok(_) => Ruling::Allowed,
         Err(Cause::CredentialsRefused | Cause::CredentialsThrottled) => Ruling::Refused,
+        // Nobody waits for a ruling any more.
+        Err(cause) if is_client_gone(*cause) => return Err(*cause),
         Err(_) => Ruling::Failed,
     };
     worker.shard.rulings.count(Step::Password, ruling);
@@ -348,7 +354,7 @@ async fn wait_for_credentials<D>(
     Ok(())
 }
 
-async fn verify<D>(
+async fn verify<D: Downstream>(
     connection: &mut Connection<D>,
     ws: &mut Workspace,
     listener: &Listener,
@@ -359,7 +365,7 @@ async fn verify<D>(
     let Some((_, hashing)) = keyring.users(&password.name) else { return Err(Cause::CredentialsUnavailable) };
     let name = password.login.name().to_owned();
     if let Some(verdict) = hashing.join(&password.mark) {
-        return match await_verdict(connection, verdict).await {
+        return match await_verdict(connection, ws, verdict).await? {
             Some(true) => Ok(name),
             Some(false) => Err(Cause::CredentialsRefused),
             None => Err(Cause::CredentialsBusy),
@@ -387,7 +393,8 @@ async fn verify<D>(
         give_back(&mut takes);
         return Err(Cause::CredentialsBusy);
     };
-    match await_verdict(connection, verdict).await {
+    // Who leaves does not get it back: the guess may have been made.
+    match await_verdict(connection, ws, verdict).await? {
         Some(true) => {
             give_back(&mut takes);
             Ok(name)
@@ -401,16 +408,26 @@ async fn verify<D>(
 }
 
 /// The verdict; none when it takes too long, or the router ends.
-async fn await_verdict<D>(connection: &Connection<D>, mut verdict: oneshot::Receiver<bool>) -> Option<bool> {
-    let worker = &connection.worker;
+///
+/// # Errors
+/// The client has left. Its place in the line is passed over.
+async fn await_verdict<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    mut verdict: oneshot::Receiver<bool>,
+) -> Result<Option<bool>, Cause> {
+    let worker = std::rc::Rc::clone(&connection.worker);
     let over_ms = worker.now_ms() + VERDICT_MS;
+    let mut half_closed = false;
     poll_fn(|cx| {
         if let Poll::Ready(verdict) = Pin::new(&mut verdict).poll(cx) {
-            return Poll::Ready(verdict.ok());
+            return Poll::Ready(Ok(verdict.ok()));
         }
         if worker.is_forced() || worker.now_ms() >= over_ms {
-            return Poll::Ready(None);
+            return Poll::Ready(Ok(None));
         }
+        let client = &mut connection.stream;
+        client.poll_watch(cx, &worker.buffers, &mut ws.client_in, &mut half_closed)?;
         connection.deadline.set(over_ms, cx.waker());
         Poll::Pending
     })

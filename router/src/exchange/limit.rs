@@ -9,9 +9,9 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ekiden_config::model::{LimitFields, Listener};
+use ekiden_config::model::{LimitFields, LimitUnit, Listener};
 use ekiden_core::outcome::Cause;
-use ekiden_core::policy::limit::{Asked, Limiter, Refusal, Takes, Turn, take};
+use ekiden_core::policy::limit::{Asked, Hold, Limiter, Refusal, Take, Takes, Turn, take};
 
 use crate::exchange::Workspace;
 use crate::exchange::request_out::client_address;
@@ -30,6 +30,8 @@ pub struct LimitNotes {
     policy: String,
     state: String,
     retry_after_s: u64,
+    /// What the request holds of limits to its end.
+    holds: Vec<Hold>,
 }
 
 /// Whose limits a request meets now.
@@ -92,8 +94,38 @@ pub fn enforce<'t>(
 }
 
 impl LimitNotes {
-    /// Forgets. Called when the exchange ends.
-    pub fn clear(&mut self) {
+    /// Gives back what the request holds, and forgets. Called when the exchange ends.
+    pub fn end(&mut self) {
+        self.holds.clear();
+        self.clear();
+    }
+
+    /// Holds what was taken, to the end of the exchange.
+    pub fn hold(&mut self, takes: &Takes<'_>) {
+        self.holds.extend(takes.iter().filter_map(Take::hold));
+    }
+
+    /// Takes what the response says that it cost, and takes the fields that say it away.
+    pub fn charge(&self, head: &mut Head, now_ns: u64) {
+        for hold in &self.holds {
+            let Some(name) = hold.header() else { continue };
+            let mut values = head.get_all(name.as_bytes());
+            if let (Some(value), None) = (values.next(), values.next()) {
+                hold.charge(value, now_ns);
+            }
+        }
+        for name in self.holds.iter().filter_map(Hold::header) {
+            head.remove(name.as_bytes());
+        }
+    }
+
+    /// Whether a response may say what it cost.
+    pub fn is_charged(&self) -> bool {
+        !self.holds.is_empty()
+    }
+
+    /// Forgets the words.
+    fn clear(&mut self) {
         self.named = None;
         self.policy.clear();
         self.state.clear();
@@ -127,7 +159,14 @@ impl LimitNotes {
         let comma = if self.policy.is_empty() { "" } else { ", " };
         let (name, burst) = (&limiter.words.name, limiter.words.rate.burst);
         // Writing to a String does not fail.
-        let _ = write!(self.policy, "{comma}\"{name}\";q={burst};w={}", seconds(limiter.window_ns()));
+        let _ = match limiter.words.unit {
+            LimitUnit::Rate => {
+                write!(self.policy, "{comma}\"{name}\";q={burst};w={}", seconds(limiter.window_ns()))
+            }
+            LimitUnit::AtATime => {
+                write!(self.policy, "{comma}\"{name}\";q={burst};qu=\"concurrent-requests\"")
+            }
+        };
         let _ = write!(self.state, "{comma}\"{name}\";r={left}");
         if let Some(next_s) = next_s {
             let _ = write!(self.state, ";t={next_s}");

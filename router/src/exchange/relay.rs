@@ -617,6 +617,10 @@ impl Relay {
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         let endpoint_http2 = ws.leg.is_http2();
         self.response_decoder = Decoder::new(ws.response.framing);
+        if ws.limits.is_charged() {
+            let now_ns = sides.worker.clock.turn_ns();
+            ws.limits.charge(&mut ws.response.head, now_ns);
+        }
         ws.limits.append_to(&mut ws.response.head);
         if ws.cors.is_on() {
             ws.cors.replace_in(ws.route.as_deref(), &mut ws.response.head);

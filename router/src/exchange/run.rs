@@ -318,6 +318,7 @@ fn decide<D: Downstream>(
     let mut takes = Takes::new();
     let decision = find_way(table, connection, ws, settings, &mut takes);
     if !takes.is_empty() {
+        ws.limits.hold(&takes);
         ws.limits.show(&takes, connection.worker.clock.turn_ns());
     }
     decision

@@ -102,7 +102,7 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
         record(worker, ws, (outcome, grpc_status), status, started, now, total_us);
     }
     ws.route = None;
-    ws.limits.clear();
+    ws.limits.end();
     ws.entrance.clear();
     ws.permit = None;
     ws.tries.permit = None;

@@ -17,7 +17,7 @@ use ekiden_core::table::Table;
 use super::family::{self, Family};
 use super::{
     State, connection_limits, grpc, http2, limits, overload, process, publishing, readiness, resilience,
-    shards, tls,
+    shards, stores, tls,
 };
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
@@ -39,6 +39,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     families.extend(grpc::families(max, &table));
     families.extend(clusters(max, &table));
     families.extend(limits::families(max, &table, state.sources.started.elapsed()));
+    families.extend(stores::families(max, &(state.sources.stores)()));
     families.extend(overload::families(max, &table, &state.sources.workers, (state.sources.ceilings)()));
     families.extend(endpoints(max, &table));
     families.extend(readiness::families(max, &table));

@@ -1,6 +1,7 @@
 //! The families of rate limits: verdicts, keys held, and keys that found no account of their own.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use ekiden_core::policy::limit::{LimitShard, Limiter};
@@ -35,6 +36,11 @@ pub(super) fn families(max: usize, table: &Table, running: Duration) -> Vec<Fami
         "ekiden_limit_crowded_total",
         "Requests whose key found no free account of a rate limit and took over another's with what it owed.",
     );
+    let mut leased = Family::counters(
+        max,
+        "ekiden_limit_leased_total",
+        "Units of a shared limit that its store gave ahead.",
+    );
     for limiter in limiters(table) {
         // One that no request has met has no shard.
         let (counts, words) = (&limiter.counts, &limiter.words);
@@ -59,8 +65,11 @@ pub(super) fn families(max: usize, table: &Table, running: Duration) -> Vec<Fami
         }
         keys.gauge(&labels, limiter.keys_in_use(now_ns) as f64);
         crowded.count(&labels, total(|shard| &shard.crowded));
+        if let Some(shared) = &limiter.shared {
+            leased.count(&labels, shared.leased.load(Relaxed));
+        }
     }
-    vec![requests, keys, crowded]
+    vec![requests, keys, crowded, leased]
 }
 
 /// Every limit of a table once: the routes of an app share those of the app.

@@ -27,6 +27,7 @@ mod readiness;
 mod resilience;
 mod server;
 mod shards;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -106,6 +107,8 @@ pub struct Sources {
     pub identities: Arc<dyn Fn() -> Arc<Vec<IdentityState>> + Send + Sync>,
     /// Memory and open files.
     pub ceilings: Arc<dyn Fn() -> [Nearness; 2] + Send + Sync>,
+    /// Stores of shared limits.
+    pub stores: Arc<dyn Fn() -> Vec<Arc<crate::store::Store>> + Send + Sync>,
     /// Counts of the access log.
     pub log: Arc<LogMeters>,
     /// When the process started; first checks have [`FIRST_CHECKS_MAX`] from then on.

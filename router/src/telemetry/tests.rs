@@ -165,6 +165,7 @@ fn sources(table: Arc<Table>) -> (Sources, Arc<World>, Arc<RouteCell>) {
         certificates: Arc::new(Arc::default),
         identities: Arc::new(Arc::default),
         ceilings: Arc::new(Default::default),
+        stores: Arc::new(Vec::new),
         log: scribe.meters(),
         started: Instant::now(),
     };

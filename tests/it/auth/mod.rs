@@ -2,8 +2,10 @@
 //! goes on, what the endpoint sees, what refusals say.
 
 mod authorizer;
+mod checks;
 mod cors;
 mod keys;
+mod leaving;
 mod passwords;
 mod tokens;
 

@@ -36,8 +36,14 @@ enum Way {
 /// The outcome of a client's request, as the log tells it, and its response.
 fn check(router: &Ekiden, cause: Cause, phase: Phase, seen: &Seen) {
     let outcome = cause.at(phase);
+    // By the id of the request where the client knows it: a port of a client may come again.
+    let id = seen.response.as_ref().and_then(|response| response.get("x-request-id"));
     let record = until(&format!("the record of {cause:?}"), || {
-        router.records(0).into_iter().filter(|record| record["client"] == *seen.client).nth(seen.earlier)
+        let mut records = router.records(0).into_iter();
+        match id {
+            Some(id) => records.find(|record| record["request_id"] == *id),
+            None => records.filter(|record| record["client"] == *seen.client).nth(seen.earlier),
+        }
     });
     assert_eq!((&record["code"], &record["phase"]), (&cause.code().into(), &phase.word().into()), "{record}");
     let status = record["status"].as_u64();

@@ -38,8 +38,13 @@ fn python() -> PathBuf {
 }
 
 fn script(name: &str) -> Command {
+    python_script(&format!("it/grpc/{name}"))
+}
+
+/// A program that needs that environment, by its path below this package.
+pub(crate) fn python_script(path: &str) -> Command {
     let mut command = Command::new(python());
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("it/grpc").join(name));
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
     // Proxies of the environment are not for addresses of this machine.
     command.env("GRPC_PROXY_EXP", "").env("no_proxy", "*").env("NO_GRPC_PROXY", "*");
     command

@@ -7,6 +7,8 @@ mod answers;
 mod keys;
 mod rates;
 mod shared;
+mod stores;
+mod units;
 
 use ekiden_tests::{Client, Echo, Ekiden, Response, Setup, web};
 

@@ -4,6 +4,7 @@
 //! `grpc-timeout`, `health` the messages of a health check, `web` the form that browsers speak. Pure; does not carry bytes.
 //! Sources: "gRPC over HTTP2", "gRPC Web" and "HTTP to gRPC Status Code Mapping" of the gRPC project.
 
+pub mod ext_authz;
 pub mod health;
 pub mod status;
 pub mod timeout;

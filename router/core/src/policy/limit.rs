@@ -10,17 +10,21 @@ mod cost;
 mod counts;
 mod groups;
 mod key;
+mod places;
+mod shared;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use ekiden_config::model::Limit;
+use ekiden_config::model::{Limit, LimitUnit};
 use smallvec::SmallVec;
 
 use self::accounts::{Accounts, Pace};
 pub use self::counts::{LimitCounts, LimitPlace, LimitShard};
 use self::key::Key;
+use self::places::Places;
+pub use self::shared::{Bell, Due, SharedLimit};
 use super::nets::NetSet;
 use crate::client_cert::ClientCert;
 use crate::table::Fields;
@@ -71,7 +75,11 @@ pub struct Limiter {
     pub words: Limit,
     /// What it counted; kept from table to table by place and name.
     pub counts: Arc<LimitCounts>,
+    /// What it shares with other routers; kept like the accounts.
+    pub shared: Option<Arc<SharedLimit>>,
     accounts: Arc<Accounts>,
+    /// In place of the accounts, where requests at a time are counted.
+    places: Option<Arc<Places>>,
     pace: Pace,
     key: Key,
     except: Option<NetSet>,
@@ -82,7 +90,72 @@ pub struct Limiter {
 pub struct Take<'t> {
     /// From which.
     pub limiter: &'t Limiter,
-    taken: accounts::Taken,
+    key: u64,
+    taken: Taken,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Taken {
+    Units(accounts::Taken),
+    Place(places::Place),
+}
+
+/// What a request holds of a limit to its end: a place, or the account that its response is charged to. Dropping it gives a place
+/// back.
+#[derive(Debug)]
+pub struct Hold {
+    kind: HoldKind,
+}
+
+#[derive(Debug)]
+enum HoldKind {
+    Place { places: Arc<Places>, at: u32 },
+    Account(Box<Charged>),
+}
+
+#[derive(Debug)]
+struct Charged {
+    header: Arc<str>,
+    most: u32,
+    /// Taken already.
+    cost: u32,
+    at: u32,
+    key: u64,
+    pace: Pace,
+    accounts: Arc<Accounts>,
+    shared: Option<Arc<SharedLimit>>,
+}
+
+impl Hold {
+    /// The response header that says what the request cost, if that is what it is for; in lower case.
+    pub fn header(&self) -> Option<&Arc<str>> {
+        match &self.kind {
+            HoldKind::Place { .. } => None,
+            HoldKind::Account(charged) => Some(&charged.header),
+        }
+    }
+
+    /// Takes what the response says beyond what was taken. A value that is no number says nothing.
+    pub fn charge(&self, value: &[u8], now_ns: u64) {
+        let HoldKind::Account(charged) = &self.kind else { return };
+        let Some(said) = cost::number(value) else { return };
+        let said = u32::try_from(said).unwrap_or(u32::MAX).min(charged.most);
+        let more = said.saturating_sub(charged.cost);
+        if more == 0 || !charged.accounts.charge(charged.at, charged.key, more, &charged.pace, now_ns) {
+            return;
+        }
+        if let Some(shared) = &charged.shared {
+            shared.charge(charged.at, more);
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let HoldKind::Place { places, at } = &self.kind {
+            places.leave(*at);
+        }
+    }
 }
 
 /// What a request took so far. Long enough for eight limits each of listener, app and route.
@@ -110,17 +183,29 @@ impl Limiter {
     /// while rate, burst, key, groups and number of keys are the same. A change of these begins new accounts.
     fn new(words: &Limit, place: &LimitPlace, old: Option<&Self>, maker: Maker) -> Self {
         let same = |old: &&Self| {
-            (&old.words.rate, &old.words.key, old.words.keys) == (&words.rate, &words.key, words.keys)
+            let (old, new) = (&old.words, words);
+            (&old.rate, old.unit, &old.key, old.keys, &old.shared)
+                == (&new.rate, new.unit, &new.key, new.keys, &new.shared)
         };
         let keys = if words.key.is_empty() { 1 } else { words.keys };
+        let kept = old.filter(same);
+        // Requests at a time need none of them.
+        let own_keys = if words.unit == LimitUnit::AtATime { 1 } else { keys };
+        let accounts = kept.map_or_else(|| Arc::new(Accounts::new(own_keys)), |old| old.accounts.clone());
         Self {
+            shared: match kept {
+                Some(old) => old.shared.clone(),
+                None => SharedLimit::new(words, place, &accounts).map(Arc::new),
+            },
+            places: match kept {
+                Some(old) => old.places.clone(),
+                None => (words.unit == LimitUnit::AtATime).then(|| Arc::new(Places::new(keys))),
+            },
             counts: old.map_or_else(
                 || Arc::new(LimitCounts::new(place.clone(), maker.workers)),
                 |old| old.counts.clone(),
             ),
-            accounts: old
-                .filter(same)
-                .map_or_else(|| Arc::new(Accounts::new(keys)), |old| old.accounts.clone()),
+            accounts,
             pace: Pace::new(&words.rate),
             key: Key::new(&words.key, words.missing, maker.seed),
             except: NetSet::of(words.except.iter().map(|net| (net.network(), net.broadcast()))),
@@ -140,7 +225,7 @@ impl Limiter {
 
     /// Keys that owe something now. Walks all accounts: for telemetry.
     pub fn keys_in_use(&self, now_ns: u64) -> u64 {
-        self.accounts.in_use(now_ns)
+        self.places.as_ref().map_or_else(|| self.accounts.in_use(now_ns), |places| places.in_use())
     }
 
     /// Takes what a request costs. `None` when it is not counted.
@@ -151,10 +236,31 @@ impl Limiter {
         {
             return Ok(None);
         }
+        if self.shared.is_some() || self.places.is_some() {
+            return self.take_other(asked, now_ns);
+        }
         let Some(cost) = NonZeroU32::new(cost::of(&self.words.cost, asked)) else { return Ok(None) };
         let Some(key) = self.key.hash(asked) else { return Ok(None) };
         match self.accounts.take(key, cost, &self.pace, now_ns) {
-            Ok(taken) => Ok(Some(Take { limiter: self, taken })),
+            Ok(taken) => Ok(Some(Take { limiter: self, key, taken: Taken::Units(taken) })),
+            Err(refused) => Err(Refusal { limiter: self, refused }),
+        }
+    }
+
+    /// The same where routers share the limit, or requests at a time are counted. Apart, so that the others stay small.
+    #[inline(never)]
+    fn take_other(&self, asked: &Asked<'_>, now_ns: u64) -> Result<Option<Take<'_>>, Refusal<'_>> {
+        let Some(cost) = NonZeroU32::new(cost::of(&self.words.cost, asked)) else { return Ok(None) };
+        if let Some(places) = &self.places {
+            let Some(key) = self.key.hash(asked) else { return Ok(None) };
+            let refused = accounts::Refused { wait_ns: 0, even_ns: 0, at: None };
+            let place = places.enter(key, self.words.rate.burst).ok_or(Refusal { limiter: self, refused })?;
+            return Ok(Some(Take { limiter: self, key, taken: Taken::Place(place) }));
+        }
+        let Some(shared) = &self.shared else { return Ok(None) };
+        let Some(key) = shared.hash(&self.key, asked) else { return Ok(None) };
+        match shared.take(key, cost, now_ns) {
+            Ok(taken) => Ok(Some(Take { limiter: self, key, taken: Taken::Units(taken) })),
             Err(refused) => Err(Refusal { limiter: self, refused }),
         }
     }
@@ -163,8 +269,51 @@ impl Limiter {
 impl Take<'_> {
     /// How much is left for the same key.
     pub fn left(&self, now_ns: u64) -> Left {
-        let (pace, even_ns) = (&self.limiter.pace, self.taken.even_ns);
-        Left { units: pace.left(even_ns, now_ns), next_ns: pace.next_ns(even_ns, now_ns) }
+        let pace = &self.limiter.pace;
+        match &self.taken {
+            Taken::Units(taken) => {
+                let held = self.limiter.shared.as_ref().map_or(0, |shared| shared.held(taken.at));
+                let units = (pace.left(taken.even_ns, now_ns) + held).min(u64::from(pace.burst()));
+                Left { units, next_ns: pace.next_ns(taken.even_ns, now_ns) }
+            }
+            Taken::Place(place) => Left { units: u64::from(place.left), next_ns: None },
+        }
+    }
+
+    /// What the request holds of the limit to its end, if anything. Called once for each take that is not given back.
+    pub fn hold(&self) -> Option<Hold> {
+        let limiter = self.limiter;
+        let kind = match (&self.taken, &limiter.places) {
+            (Taken::Place(place), Some(places)) => HoldKind::Place { places: places.clone(), at: place.at },
+            (Taken::Place(_), None) => return None,
+            (Taken::Units(taken), _) => HoldKind::Account(Box::new(Charged {
+                header: limiter.words.cost.response.clone()?,
+                most: limiter.words.cost.most,
+                cost: taken.cost,
+                at: taken.at,
+                key: self.key.max(1),
+                pace: limiter.pace,
+                accounts: limiter.accounts.clone(),
+                shared: limiter.shared.clone(),
+            })),
+        };
+        Some(Hold { kind })
+    }
+
+    fn crowded(&self) -> bool {
+        match &self.taken {
+            Taken::Units(taken) => taken.crowded,
+            Taken::Place(place) => place.crowded,
+        }
+    }
+
+    fn give_back(&self) {
+        match (&self.taken, &self.limiter.shared, &self.limiter.places) {
+            (Taken::Units(taken), Some(shared), _) => shared.give_back(taken),
+            (Taken::Units(taken), None, _) => self.limiter.accounts.give_back(taken),
+            (Taken::Place(place), _, Some(places)) => places.leave(place.at),
+            (Taken::Place(_), _, None) => {}
+        }
     }
 }
 
@@ -176,7 +325,10 @@ impl Refusal<'_> {
 
     /// Units left for the same key: fewer than the request takes.
     pub fn left(&self, now_ns: u64) -> u64 {
-        self.limiter.pace.left(self.refused.even_ns, now_ns)
+        match self.limiter.places {
+            Some(_) => 0,
+            None => self.limiter.pace.left(self.refused.even_ns, now_ns),
+        }
     }
 }
 
@@ -198,7 +350,7 @@ pub fn take<'t>(
             Ok(None) => {}
             Ok(Some(take)) => {
                 shard().allowed.add(1);
-                if take.taken.crowded {
+                if take.crowded() {
                     shard().crowded.add(1);
                 }
                 takes.push(take);
@@ -221,7 +373,7 @@ pub fn take<'t>(
 #[cold]
 pub fn give_back(takes: &mut Takes<'_>) {
     for take in takes.drain(..) {
-        take.limiter.accounts.give_back(&take.taken, &take.limiter.pace);
+        take.give_back();
     }
 }
 

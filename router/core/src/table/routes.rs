@@ -292,6 +292,7 @@ fn mirror(
         path: Arc::from("/"),
         timeout: words.timeout,
         fail_open: false,
+        grpc: false,
         headers: None,
         returns: Vec::new(),
     };

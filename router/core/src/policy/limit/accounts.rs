@@ -69,6 +69,33 @@ impl Pace {
         self.window_ns().saturating_sub(owed) / self.interval_ns
     }
 
+    /// Time until an account that is even at `even_ns` may take `cost`, if nothing else came, in nanoseconds.
+    pub(super) fn wait_ns(&self, even_ns: u64, cost: u32, now_ns: u64) -> u64 {
+        let owed = even_ns.max(now_ns).saturating_add(self.interval_ns.saturating_mul(u64::from(cost)));
+        owed.saturating_sub(now_ns.saturating_add(self.window_ns()))
+    }
+
+    /// One part of so many, of rate and burst: at least one request at once.
+    pub(super) fn share(&self, parts: u32) -> Self {
+        let parts = parts.max(1);
+        let interval_ns = self.interval_ns.saturating_mul(u64::from(parts));
+        let burst = NonZeroU32::new(self.burst / parts).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(Duration::from_nanos(interval_ns))
+            .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
+            .allow_burst(burst);
+        Self { quota, interval_ns, burst: burst.get() }
+    }
+
+    /// Time of one unit, in nanoseconds.
+    pub(super) fn interval_ns(&self) -> u64 {
+        self.interval_ns
+    }
+
+    /// Units that may be taken at once.
+    pub(super) fn burst(&self) -> u32 {
+        self.burst
+    }
+
     /// Time until an account that is even at `even_ns` may take one more than now, in nanoseconds; none when it may take all.
     pub(super) fn next_ns(&self, even_ns: u64, now_ns: u64) -> Option<u64> {
         let owed = even_ns.checked_sub(now_ns).filter(|owed| *owed > 0)?;
@@ -82,12 +109,27 @@ impl Pace {
 /// What was taken from an account, to be given back when another limit refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Taken {
-    at: u32,
-    cost: u32,
+    /// The account's number.
+    pub(super) at: u32,
+    /// What was taken.
+    pub(super) cost: u32,
+    /// Time of one unit by which it was taken.
+    unit_ns: u64,
     /// When the account will be even.
     pub(super) even_ns: u64,
     /// The account is another key's, which still owed something.
     pub(super) crowded: bool,
+    /// The account was not this key's before.
+    pub(super) is_new: bool,
+    /// Not taken from the account but from a lease beside it.
+    pub(super) is_leased: bool,
+}
+
+impl Taken {
+    /// From a lease: the account's time is what it was.
+    pub(super) fn leased(at: u32, cost: u32, even_ns: u64) -> Self {
+        Self { at, cost, unit_ns: 0, even_ns, crowded: false, is_new: false, is_leased: true }
+    }
 }
 
 /// What an account does not give.
@@ -97,7 +139,12 @@ pub(super) struct Refused {
     pub(super) wait_ns: u64,
     /// When the account will be even.
     pub(super) even_ns: u64,
+    /// The account's number; none where the key has none of its own.
+    pub(super) at: Option<u32>,
 }
+
+/// Windows that an account may owe at most by charges afterwards.
+const CHARGED_WINDOWS: u64 = 10;
 
 /// Most sets that the first request makes, on its worker: 1 MiB. More are made with the table, off the workers.
 const SETS_LATE: u64 = 1 << 13;
@@ -140,23 +187,28 @@ impl Accounts {
             Ok(Ok(())) => Ok(Taken {
                 at: visit.at,
                 cost: cost.get(),
+                unit_ns: pace.interval_ns,
                 even_ns: visit.even.get(),
                 crowded: visit.crowded(now_ns),
+                is_new: !visit.ours,
+                is_leased: false,
             }),
             Ok(Err(until)) => {
                 let wait_ns = until.earliest_possible().as_u64().saturating_sub(now_ns);
-                Err(Refused { wait_ns, even_ns: visit.even.get() })
+                Err(Refused { wait_ns, even_ns: visit.even.get(), at: visit.own_at() })
             }
-            // `validate` takes no cost above the burst.
-            Err(_) => Err(Refused { wait_ns: pace.window_ns(), even_ns: visit.even.get() }),
+            // `validate` takes no cost above the burst; the share of a burst may be less.
+            Err(_) => {
+                let even_ns = if visit.ours { visit.time() } else { 0 };
+                Err(Refused { wait_ns: pace.window_ns(), even_ns, at: visit.own_at() })
+            }
         }
     }
 
     /// Undoes a [`Accounts::take`]. Called at once, on the same worker.
-    pub(super) fn give_back(&self, taken: &Taken, pace: &Pace) {
-        let set = self.sets().get(taken.at as usize / WAYS);
-        if let Some(time) = set.and_then(|set| set.times.get(taken.at as usize % WAYS)) {
-            let owed = pace.interval_ns.saturating_mul(u64::from(taken.cost));
+    pub(super) fn give_back(&self, taken: &Taken) {
+        if let Some((_, time)) = self.words(taken.at) {
+            let owed = taken.unit_ns.saturating_mul(u64::from(taken.cost));
             // What an account owes never falls below what was taken from it meanwhile, so this cannot wrap.
             time.fetch_sub(owed, Relaxed);
         }
@@ -167,6 +219,47 @@ impl Accounts {
         let sets = self.sets.get().map_or(&[][..], |sets| sets);
         let owing = |set: &Set| set.times.iter().filter(|time| time.load(Relaxed) > now_ns).count() as u64;
         sets.iter().map(owing).sum()
+    }
+
+    /// The account of a key, if it has one: its number, and when it will be even.
+    pub(super) fn find(&self, key: u64) -> Option<(u32, u64)> {
+        let visit = Visit::new(self, key);
+        visit.ours.then(|| (visit.at, visit.time()))
+    }
+
+    /// Whose an account is, and when it will be even.
+    pub(super) fn at(&self, at: u32) -> Option<(u64, u64)> {
+        self.words(at).map(|(owner, time)| (owner.load(Relaxed), time.load(Relaxed)))
+    }
+
+    /// Says when an account will be even.
+    pub(super) fn set_even(&self, at: u32, even_ns: u64) {
+        if let Some((_, time)) = self.words(at) {
+            time.store(even_ns, Relaxed);
+        }
+    }
+
+    /// Takes afterwards from the account that a key had, as long as it is the key's, whatever is left.
+    pub(super) fn charge(&self, at: u32, key: u64, units: u32, pace: &Pace, now_ns: u64) -> bool {
+        let Some((owner, time)) = self.words(at).filter(|(owner, _)| owner.load(Relaxed) == key) else {
+            return false;
+        };
+        let owed = pace.interval_ns.saturating_mul(u64::from(units));
+        // No more than what fills in ten times the time of a whole allowance: a wrong number is no ban.
+        let most = now_ns.saturating_add(pace.window_ns().saturating_mul(CHARGED_WINDOWS));
+        let later = |even: u64| Some(even.max(now_ns).saturating_add(owed).min(most.max(even)));
+        let _charged = time.fetch_update(Relaxed, Relaxed, later);
+        owner.load(Relaxed) == key
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.sets().len() * WAYS
+    }
+
+    fn words(&self, at: u32) -> Option<(&AtomicU64, &AtomicU64)> {
+        let (set, way) = (self.sets().get(at as usize / WAYS)?, at as usize % WAYS);
+        Some((set.owners.get(way)?, set.times.get(way)?))
     }
 
     fn sets(&self) -> &[Set] {
@@ -216,6 +309,16 @@ impl<'a> Visit<'a> {
         let way = held.unwrap_or_else(|| soonest(set));
         let at = number as u32 * WAYS as u32 + way as u32;
         Self { set, way, at, key, ours: held.is_some(), before: Cell::new(0), even: Cell::new(0) }
+    }
+
+    /// The account's number, where it is the key's own.
+    fn own_at(&self) -> Option<u32> {
+        self.ours.then_some(self.at)
+    }
+
+    /// When the account will be even.
+    fn time(&self) -> u64 {
+        self.set.times.get(self.way).map_or(0, |time| time.load(Relaxed))
     }
 
     fn crowded(&self, now_ns: u64) -> bool {

@@ -33,7 +33,7 @@ fn by_method(cost: &Cost, method: &str) -> Option<u32> {
 }
 
 /// Digits only.
-fn number(value: &[u8]) -> Option<u64> {
+pub(super) fn number(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > DIGITS_MAX || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ekiden_config::model::{Cost, KeyPart, Limit, LimitFields, MissingKey, Rate};
+use ekiden_config::model::{Cost, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, Rate};
 
 use super::{Asked, LimitPlace, Limiters, Maker, Takes, Turn, take};
 use crate::table::Fields;
@@ -27,6 +27,7 @@ const SECOND: u64 = 1_000_000_000;
 fn limit(name: &str, count: u32, burst: u32) -> Limit {
     Limit {
         name: name.into(),
+        unit: LimitUnit::Rate,
         rate: Rate { count, per: Duration::from_secs(1), burst },
         key: vec![KeyPart::Client],
         missing: MissingKey::Share,
@@ -35,6 +36,7 @@ fn limit(name: &str, count: u32, burst: u32) -> Limit {
         shadow: false,
         fields: LimitFields::Refused,
         keys: 1024,
+        shared: None,
     }
 }
 
@@ -130,6 +132,7 @@ fn costs() {
     let cost = Cost {
         methods: vec![("POST".into(), 5), ("GET".into(), 2), ("OPTIONS".into(), 0)],
         header: Some("x-cost".into()),
+        response: None,
         least: 1,
         most: 10,
         otherwise: 3,

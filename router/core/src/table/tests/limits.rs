@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ekiden_config::doors::Generation;
 use ekiden_config::model::{
-    Cost, KeyPart, Limit, LimitFields, Listener, MissingKey, Model, Rate, RouteLimits,
+    Cost, KeyPart, Limit, LimitFields, LimitUnit, Listener, MissingKey, Model, Rate, RouteLimits,
 };
 
 use super::words::{app, listener_name, model, rule};
@@ -23,6 +23,7 @@ impl Fields for NoFields {
 fn limit(name: &str, burst: u32) -> Limit {
     Limit {
         name: name.into(),
+        unit: LimitUnit::Rate,
         rate: Rate { count: 1, per: Duration::from_secs(3600), burst },
         key: vec![KeyPart::Client],
         missing: MissingKey::Share,
@@ -31,6 +32,7 @@ fn limit(name: &str, burst: u32) -> Limit {
         shadow: false,
         fields: LimitFields::Refused,
         keys: 64,
+        shared: None,
     }
 }
 
