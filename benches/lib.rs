@@ -141,6 +141,8 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         attempts: 3,
         retry: None,
         hedge: None,
+        mirror: None,
+        faults: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,
@@ -194,6 +196,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         tls: None,
         protocol: Default::default(),
         shard: None,
+        affinity: None,
     };
     Cluster {
         name: cluster_name(at),

@@ -3,8 +3,13 @@
 //! Contract, for each trait: callable from any thread; returns without blocking on the network; a panic in an
 //! implementation is a bug of that implementation and must not unwind into the caller's state.
 
+mod explain;
 mod observations;
 
+pub use explain::{
+    Check, Destination, EXPLAINED_ENDPOINTS_MAX, EndpointStory, Explanation, Finding, KeyStory, LooseReading,
+    Question, RULES_MAX, RuleStory, Standing, Unexplained,
+};
 pub use observations::{EndpointKey, OBSERVATIONS_MAX, Observation, Observations};
 
 use std::collections::BTreeMap;
@@ -160,6 +165,13 @@ pub trait Inspect: Send + Sync {
     /// The shards of a cluster; `None` when the table has no such cluster, or no key decides there.
     fn shards(&self, _app: &AppName, _cluster: &ClusterName) -> Option<ShardStatus> {
         None
+    }
+    /// What would become of a request now, and why. Sends nothing, and counts nothing.
+    ///
+    /// # Errors
+    /// The question makes no sense here.
+    fn explain(&self, _question: &Question) -> Result<Explanation, Unexplained> {
+        Err(Unexplained::NoListener("nothing is served here".to_owned()))
     }
 }
 

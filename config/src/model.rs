@@ -5,10 +5,13 @@
 //! no live state.
 
 mod admission;
+mod affinity;
 mod client_cert;
 mod entrance;
+mod faults;
 mod fleet;
 mod limit;
+mod mirror;
 mod overload;
 mod protocol;
 mod proxy;
@@ -20,10 +23,13 @@ mod trust;
 mod upgrade;
 
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
+pub use affinity::{AffinityCookie, AffinityPolicy, Carrier, SameSite};
 pub use client_cert::{CertCondition, CertField};
 pub use entrance::{ApiKeys, Auth, Authorizer, Cors, Entrance, OriginPattern, Origins, Tokens};
+pub use faults::{FaultAbort, FaultDelay, FaultPolicy};
 pub use fleet::Fleet;
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, RouteLimits};
+pub use mirror::MirrorPolicy;
 pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
 pub use proxy::{ProxySources, ProxyVersion};
@@ -255,6 +261,10 @@ pub struct Route {
     pub retry: Option<Arc<RetryPolicy>>,
     /// When a second endpoint gets a request too. None means never.
     pub hedge: Option<HedgePolicy>,
+    /// What is copied to another cluster. None means nothing.
+    pub mirror: Option<Arc<MirrorPolicy>>,
+    /// What is done to a share of its requests, for tests. None means nothing.
+    pub faults: Option<Arc<FaultPolicy>>,
     /// Whether a path whose loose form selects another rule is allowed (DESIGN section 3).
     pub loose_path: LoosePath,
     /// Largest request body on this route (413 beyond); none means the listener's bound. Already merged with the app's.
@@ -532,6 +542,8 @@ pub struct ClusterPolicy {
     pub send_proxy: Option<ProxyVersion>,
     /// A key that decides which endpoint serves a request; none means that `balance` alone does.
     pub shard: Option<Arc<ShardPolicy>>,
+    /// How clients come back to the endpoint that served them first; none means that they need not. Never with `shard`.
+    pub affinity: Option<Arc<AffinityPolicy>>,
     /// TLS with the endpoints; none means plain connections.
     pub tls: Option<Arc<ClusterTls>>,
     /// What is spoken with the endpoints.

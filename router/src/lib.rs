@@ -8,11 +8,13 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod affinity;
 pub mod aside;
 pub mod buffer;
 pub mod clock;
 pub mod entrance;
 pub mod exchange;
+mod explain;
 pub mod head;
 pub mod http2;
 pub mod listen;

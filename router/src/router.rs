@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Observations, ShardStatus, StoreStatus};
+use ekiden_config::doors::{
+    EndpointStatus, Explanation, Generation, Inspect, Observations, Question, ShardStatus, StoreStatus,
+    Unexplained,
+};
 use ekiden_config::model::{AccessLog, Address, OverloadPolicy};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::cell::Incarnation;
@@ -18,6 +21,7 @@ use ekiden_core::shard::hot::HotBoard;
 use ekiden_core::table::Table;
 
 use crate::aside;
+use crate::explain;
 use crate::listen::Inherited;
 use crate::overload;
 use crate::probe::{Hooks, Prober, Target};
@@ -389,6 +393,10 @@ impl Inspect for State {
     fn shards(&self, app: &AppName, cluster: &ClusterName) -> Option<ShardStatus> {
         let table = self.shared.table.load();
         table.cluster_named(app, cluster)?.shards().map(|shards| shards.status())
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, Unexplained> {
+        explain::explain(&self.shared.table.load_full(), &self.shared.keyring, question)
     }
 }
 

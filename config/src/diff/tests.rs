@@ -38,6 +38,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         tls: None,
         protocol: Default::default(),
         shard: None,
+        affinity: None,
     })
 }
 
@@ -74,6 +75,8 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         attempts: 3,
         retry: None,
         hedge: None,
+        mirror: None,
+        faults: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,

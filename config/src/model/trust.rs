@@ -20,6 +20,8 @@ pub struct TrustSources {
     pub users: BTreeMap<TrustName, SecretFile>,
     /// Hashes of keys of programs (`[api_keys.NAME]`).
     pub api_keys: BTreeMap<TrustName, SecretFile>,
+    /// Keys of the marks that clients carry (`[affinity_key.NAME]`).
+    pub affinity_keys: BTreeMap<TrustName, SecretFile>,
     /// Who signs tokens (`[jwt.NAME]`).
     pub issuers: BTreeMap<TrustName, TokenIssuer>,
     /// Stores through which routers share limits (`[store.NAME]`).

@@ -12,8 +12,8 @@ use super::scalar::Status;
 use super::shape::Shape;
 use crate::model::{
     Balance, ClientAuthMode, DeniedHeaders, LimitFields, ListenerProtocol, LogFormat, LoosePath, MissingKey,
-    Priority, Protocol, ProxyVersion, Replay, ReplicaPick, Role, ShardAlgorithm, ShardKind, TlsVersion,
-    TokenAlgorithm, UnknownName, Verify,
+    Priority, Protocol, ProxyVersion, Replay, ReplicaPick, Role, SameSite, ShardAlgorithm, ShardKind,
+    TlsVersion, TokenAlgorithm, UnknownName, Verify,
 };
 
 /// What is written for `denied_headers`.
@@ -109,6 +109,11 @@ impl Words for ShardAlgorithm {
     ];
 }
 
+impl Words for SameSite {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("lax", SameSite::Lax), ("strict", SameSite::Strict), ("none", SameSite::None)];
+}
+
 impl Words for ShardKind {
     const WORDS: &'static [(&'static str, Self)] =
         &[("cache", ShardKind::Cache), ("store", ShardKind::Store)];
@@ -198,6 +203,8 @@ tables! {
         users: Map<RawUsers> = "none" in 0, 10_000;
         /// Hashes of keys of programs, that routes name as `auth.api_keys`, by name.
         api_keys: Map<RawApiKeys> = "none" in 0, 10_000;
+        /// Keys that sign the marks of `affinity`, that clusters name as `affinity.key`, by name.
+        affinity_key: Map<RawAffinityKey> = "none" in 0, 10_000;
         /// Who signs tokens, that routes name as `auth.jwt`, by name.
         jwt: Map<RawIssuer> = "none" in 0, 1000;
         /// Stores through which routers share limits, that limits name as `shared`, by name.
@@ -482,6 +489,30 @@ tables! {
         /// A key that decides which endpoint serves a request, so that the same key comes to the same one. `balance` then speaks
         /// only for requests without a key.
         shard: RawShard = "none";
+        /// A mark that clients carry, so that they come back to the endpoint that served them first while that takes requests.
+        /// Not with `shard`.
+        affinity: RawAffinity = "none";
+    }
+
+    /// Affinity: a signed mark of the endpoint that served a client. It tells nobody which endpoint that is. Endpoints are known by
+    /// their ids: weights, addresses and restarts change nothing. Exactly one of `cookie` and `header`.
+    RawAffinity as "an affinity" {
+        /// Name of a cookie that carries the mark: `HttpOnly`, for this host alone. Endpoints do not see it.
+        cookie: Spanned<String> = "none" in 1, 64;
+        /// Response field that carries the mark, for clients that keep no cookies: they send it back in their requests. Endpoints do
+        /// not see it.
+        header: Spanned<String> = "none" in 1, NAME;
+        /// Whose key signs it: a name of `[affinity_key.NAME]`. With it marks hold over restarts, and on all routers that have the key.
+        key: Spanned<String> = "a key that the process makes for itself" in 1, NAME;
+        /// How long a mark holds, whatever the client does: `Max-Age` of the cookie.
+        lifetime: Off<Duration> = "\"off\": as long as the client keeps it" in 1000, 400 * DAY;
+        /// Below which path the cookie is sent.
+        path: Spanned<String> = "\"/\"" in 1, 256;
+        /// Whether the cookie goes along when another site leads here: `lax` (when a link is followed), `strict` (never) or `none`
+        /// (always; needs `secure = true`).
+        same_site: Spanned<Word<SameSite>> = "\"lax\"";
+        /// The cookie is sent over TLS only (`Secure`).
+        secure: Spanned<bool> = "whether the client that gets it came over TLS, here or at a proxy of `trust`";
     }
 
     /// TLS with the endpoints of a cluster. Active checks use it too.
@@ -534,6 +565,15 @@ tables! {
         /// File with `id:hash` lines, where the hash is the SHA-256 of a random key in hexadecimal; relative to this file.
         file: Spanned<String> = "required" in 1, 4096;
         /// Apps whose routes may name it; routes of this file always may.
+        apps: Vec<Spanned<String>> = "none" in 0, 100_000;
+    }
+
+    /// A key of the marks of `affinity`. The file is watched; one that cannot be used keeps the one before.
+    RawAffinityKey as "[affinity_key.NAME]" {
+        /// File with one key a line, each 32 bytes in base64 or hexadecimal (`openssl rand -base64 32`): the first signs, all are
+        /// believed; relative to this file.
+        file: Spanned<String> = "required" in 1, 4096;
+        /// Apps whose clusters may name it; clusters of this file always may.
         apps: Vec<Spanned<String>> = "none" in 0, 100_000;
     }
 
@@ -761,6 +801,10 @@ tables! {
         retry: RawRetry = "none";
         /// Send a request whose answer has not begun when most others have to a second endpoint too, and take the first answer.
         hedge: FlagOr<RawHedge> = "false";
+        /// Send copies of requests to another cluster, whose answers nobody gets.
+        mirror: RawMirror = "none";
+        /// Make a share of the requests wait or fail, for tests of what calls this route.
+        faults: RawFaults = "none";
         /// What to do when the path, read loosely (`%2F`, `//`, `;`), would select another rule: `refuse` or `allow`.
         loose_path: Word<LoosePath> = "\"refuse\"";
         /// Largest request body, in bytes; 413 beyond.
@@ -827,6 +871,48 @@ tables! {
         percentile: u64 = "95" in 50, 99;
         /// Never sooner than this.
         min: Duration = "\"10ms\"" in 1, HOUR;
+    }
+
+    /// Copies of requests, sent once the client has its whole response: they neither delay nor fail it. They carry `X-Mirror: true`, the
+    /// edits and rewrites of the route, and nothing else of it. Requests that switch protocols and calls of gRPC are not copied.
+    RawMirror as "a mirror" {
+        /// Who gets them: a cluster of the same app that the route does not forward to.
+        cluster: Spanned<String> = "required" in 1, NAME;
+        /// How many of a hundred requests.
+        percent: Factor = "100" in 1, 10_000;
+        /// Largest body that is copied; a request with a larger one is not.
+        body: Bytes = "\"64KiB\"" in 0, 16 << 20;
+        /// Copies on their way at most, over all workers; what is more is not copied.
+        in_flight: u64 = "64" in 1, 100_000;
+        /// Longest time of a copy.
+        timeout: Duration = "\"10s\"" in 10, HOUR;
+        /// Compare both answers, by status and body, and count what differs.
+        diff: bool = "false";
+    }
+
+    /// Faults that the router makes, after a request has been let in and before it is served. Each is drawn for itself; an endpoint hears
+    /// nothing of a request that is aborted.
+    RawFaults as "faults" {
+        /// Hold requests back.
+        delay: RawFaultDelay = "none";
+        /// Answer requests with an error, `fault_injected` in `X-Router-Error`.
+        abort: RawFaultAbort = "none";
+    }
+
+    /// Requests that are held back.
+    RawFaultDelay as "a delay" {
+        /// How many of a hundred.
+        percent: Factor = "required" in 1, 10_000;
+        /// For how long.
+        time: Duration = "required" in 1, 60_000;
+    }
+
+    /// Requests that are answered with an error.
+    RawFaultAbort as "an abort" {
+        /// How many of a hundred.
+        percent: Factor = "required" in 1, 10_000;
+        /// The status of the answer. A call of gRPC ends with UNAVAILABLE.
+        status: u64 = "503" in 400, 599;
     }
 
     /// Cross-origin resource sharing, as the Fetch standard has it. Fields of CORS that the endpoint sends are replaced. A preflight is

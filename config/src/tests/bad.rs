@@ -434,6 +434,64 @@ fn header_edits_and_admission() {
     check_routes(rows);
 }
 
+/// Rows of lines behind a cluster `a`.
+#[test]
+fn affinity_mirrors_and_faults() {
+    let rows: &[Row] = &[
+        ("affinity = { cookie = \"srv\" }", &[]),
+        ("affinity = { header = \"X-Srv\", lifetime = \"1h\" }", &[]),
+        ("affinity = true", &[("wrong_type", 5, 12)]),
+        ("[[route]]\ncluster = \"a\"\nfaults = {}", &[("missing_key", 7, 10)]),
+        ("[[route]]\ncluster = \"a\"\nmirror = {}", &[("missing_key", 7, 10)]),
+        ("[[route]]\ncluster = \"a\"\nmirror = { cluster = \"b\" }", &[("unknown_cluster", 7, 23)]),
+        ("[[route]]\ncluster = \"a\"\nmirror = { cluster = \"a\" }", &[("conflict", 7, 23)]),
+        ("[[route]]\nrespond = {}\nmirror = { cluster = \"a\" }", &[("no_meaning", 7, 10)]),
+        (
+            "[[route]]\ncluster = \"a\"\nmirror = { cluster = \"a\", percent = 0 }",
+            &[("conflict", 7, 23), ("out_of_range", 7, 37)],
+        ),
+        (
+            "[[route]]\ncluster = \"a\"\nmirror = { cluster = \"a\", body = \"1GiB\" }",
+            &[("conflict", 7, 23), ("out_of_range", 7, 35)],
+        ),
+        ("[[route]]\ncluster = \"a\"\nfaults = { abort = { percent = 1 } }", &[]),
+        ("[[route]]\ncluster = \"a\"\nfaults = { abort = {} }", &[("missing_key", 7, 20)]),
+        ("[[route]]\ncluster = \"a\"\nfaults = { abort = { percent = 0 } }", &[("out_of_range", 7, 32)]),
+        ("[[route]]\ncluster = \"a\"\nfaults = { abort = { percent = 100.01 } }", &[("out_of_range", 7, 32)]),
+        (
+            "[[route]]\ncluster = \"a\"\nfaults = { abort = { percent = 1, status = 200 } }",
+            &[("out_of_range", 7, 44)],
+        ),
+        (
+            "[[route]]\ncluster = \"a\"\nfaults = { delay = { percent = 1, time = \"2m\" } }",
+            &[("out_of_range", 7, 43)],
+        ),
+        ("[[route]]\ncluster = \"a\"\nfaults = { delay = { percent = 1 } }", &[("missing_key", 7, 20)]),
+        ("affinity = {}", &[("one_of", 5, 12)]),
+        ("affinity = { cookie = \"srv\", header = \"x-srv\" }", &[("one_of", 5, 12)]),
+        ("affinity = { cookie = \"s r\" }", &[("bad_cookie", 5, 24)]),
+        ("affinity = { cookie = \"srv\", path = \"a\" }", &[("bad_path", 5, 38)]),
+        ("affinity = { cookie = \"srv\", path = \"/;\" }", &[("bad_path", 5, 38)]),
+        ("affinity = { cookie = \"srv\", same_site = \"none\" }", &[("needs_secure", 5, 43)]),
+        ("affinity = { cookie = \"srv\", same_site = \"none\", secure = true }", &[]),
+        ("affinity = { cookie = \"srv\", same_site = \"Lax\" }", &[("unknown_value", 5, 43)]),
+        ("affinity = { cookie = \"__Host-srv\" }", &[("needs_secure", 5, 24)]),
+        ("affinity = { cookie = \"__Secure-srv\", secure = true }", &[]),
+        ("affinity = { cookie = \"srv\", lifetime = \"10ms\" }", &[("out_of_range", 5, 42)]),
+        ("affinity = { cookie = \"srv\", key = \"k\" }", &[("unknown_secret", 5, 37)]),
+        ("affinity = { header = \"Cookie\" }", &[("protected_field", 5, 24)]),
+        ("affinity = { header = \"x_srv\" }", &[("protected_field", 5, 24)]),
+        ("affinity = { header = \"x-srv\", path = \"/\" }", &[("no_meaning", 5, 40)]),
+        ("affinity = { cookie = \"srv\" }\nshard = { by = \"client\" }", &[("conflict", 5, 12)]),
+    ];
+    for (lines, want) in rows {
+        let text = format!("[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\n{lines}");
+        let found = found(&text);
+        let have: Vec<_> = found.iter().map(|d| (d.code, d.line, d.column)).collect();
+        assert_eq!(have, *want, "\n{text}");
+    }
+}
+
 #[test]
 fn auth() {
     let named = "[users.staff]\nfile = \"s\"\n[api_keys.some]\nfile = \"k\"\n";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, grpc, host, overload, readiness, resilience, shard, trust};
+use super::{Fault, Scope, affinity, grpc, host, overload, readiness, resilience, shard, trust};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy, Protocol,
@@ -53,6 +53,7 @@ pub(super) fn cluster(
             "a connection that carried a PROXY header serves one client, and those of HTTP/2 are shared";
         scope.report.error_help(word.span, "conflict", message, "write \"http1\", or leave `send_proxy` out");
     }
+    let affinity = raw.affinity.as_ref().and_then(|written| affinity::affinity(scope, app, raw, written));
     let (queue, slots) = overload::queue(scope, raw);
     let breaker = resilience::breaker(scope, raw);
     if !raw.clean || scope.report.errors() > before {
@@ -77,6 +78,7 @@ pub(super) fn cluster(
         protocol,
         send_proxy: raw.send_proxy.map(|word| word.0),
         shard,
+        affinity,
     };
     Some(Cluster {
         name,

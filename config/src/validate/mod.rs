@@ -3,6 +3,7 @@
 
 mod action;
 mod admission;
+mod affinity;
 mod app;
 mod auth;
 mod authorizer;
@@ -12,12 +13,14 @@ mod condition;
 mod connect;
 mod cors;
 mod entrance;
+mod faults;
 mod field;
 mod fleet;
 mod grpc;
 mod host;
 mod key;
 mod limit;
+mod mirror;
 mod network;
 mod overload;
 mod path;
@@ -86,6 +89,8 @@ pub(crate) struct World {
     pub(crate) issuers: BTreeMap<TrustName, Vec<AppName>>,
     /// Files of keys of programs, likewise.
     pub(crate) api_keys: BTreeMap<TrustName, Vec<AppName>>,
+    /// Files of keys of affinity, likewise.
+    pub(crate) affinity_keys: BTreeMap<TrustName, Vec<AppName>>,
     /// Stores of limits, likewise.
     pub(crate) stores: BTreeMap<TrustName, Vec<AppName>>,
 }

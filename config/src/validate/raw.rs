@@ -61,6 +61,8 @@ pub(super) fn route(scope: &mut Scope<'_, '_>, raw: &RawRoute, listeners: Option
         ("connect", raw.connect.is_some()),
         ("grpc_web", raw.grpc_web.is_some()),
         ("body_limit", raw.body_limit.is_some()),
+        ("faults", raw.faults.is_some()),
+        ("mirror", raw.mirror.is_some()),
         // `off` has one: it takes away what the app says, which bytes that are no HTTP could never show.
         ("cors", matches!(raw.cors, Some(Off::Set(_)))),
         ("auth", matches!(raw.auth, Some(Off::Set(_)))),

@@ -8,7 +8,8 @@ use super::action::{Around, action};
 use super::admission::{self, Written};
 use super::entrance;
 use super::{
-    Scope, client_cert, condition, connect, field, host, limit, raw as other, resilience, timeout, upgrade,
+    Scope, client_cert, condition, connect, faults, field, host, limit, mirror, raw as other, resilience,
+    timeout, upgrade,
 };
 use crate::model::{
     Admission, AppCaps, Entrance, HostMatch, LoosePath, PathMatch, Priority, Role, Route, RouteLimits,
@@ -75,16 +76,14 @@ pub(super) fn route(
     let response_headers = field::edits(scope, raw.response_headers.as_ref());
     let admission = admission::over(scope, shared.admission.as_ref(), &written(raw));
     let rate_limits = rate_limits(scope, raw, shared);
-    let steps = entrance::Written {
-        cors: raw.cors.as_ref(),
-        auth: raw.auth.as_ref(),
-        authorizer: raw.authorizer.as_ref(),
-    };
-    let entrance = entrance::over(scope, (&shared.app, &shared.clusters), shared.entrance.as_ref(), &steps);
+    let entrance =
+        entrance::over(scope, (&shared.app, &shared.clusters), shared.entrance.as_ref(), &steps(raw));
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
     let upgrades = upgrade::upgrades(scope, raw.upgrades.as_ref());
     let connect = connect::ports(scope, raw);
     let retry = resilience::retry(scope, raw.retry.as_ref()).map(Arc::new);
+    let faults = faults::faults(scope, raw.faults.as_ref());
+    let mirror = mirror::mirror(scope, raw.mirror.as_ref(), &shared.clusters, action.as_ref());
     if !raw.clean || scope.report.errors() > before {
         return None;
     }
@@ -105,6 +104,8 @@ pub(super) fn route(
         attempts: raw.attempts.and_then(|attempts| u8::try_from(attempts).ok()).unwrap_or(3),
         retry,
         hedge: resilience::hedge(raw.hedge.as_ref()),
+        mirror,
+        faults,
         loose_path: raw.loose_path.map_or(LoosePath::default(), |word| word.0),
         body_limit: raw.body_limit.map(|limit| limit.0).or(shared.body_limit),
         admission,
@@ -118,6 +119,14 @@ pub(super) fn route(
     };
     warn(scope, raw, &route, shared);
     Some(route)
+}
+
+fn steps(raw: &RawRoute) -> entrance::Written<'_> {
+    entrance::Written {
+        cors: raw.cors.as_ref(),
+        auth: raw.auth.as_ref(),
+        authorizer: raw.authorizer.as_ref(),
+    }
 }
 
 fn written(raw: &RawRoute) -> Written<'_> {

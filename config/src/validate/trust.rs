@@ -44,6 +44,10 @@ pub(super) fn sources(scope: &mut Scope<'_, '_>, raw: &RawProcess, world: &mut W
         let given = secret_file(scope, key, raw.file.as_ref(), raw.apps.as_deref(), &mut world.api_keys);
         sources.api_keys.extend(given);
     }
+    for (key, raw) in raw.affinity_key.iter().flat_map(|map| &map.0) {
+        let given = secret_file(scope, key, raw.file.as_ref(), raw.apps.as_deref(), &mut world.affinity_keys);
+        sources.affinity_keys.extend(given);
+    }
     for (key, raw) in raw.jwt.iter().flat_map(|map| &map.0) {
         let Some(name) = scope.name(key, TrustName::new) else { continue };
         let apps = apps(scope, raw.apps.as_deref());

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::explain;
 use super::operations::{Body, OPERATIONS, Operation, Parameter, What};
 
 /// Problems that every operation may answer with.
@@ -91,11 +92,30 @@ fn path_parameter(name: &str) -> Value {
 
 fn query_parameter(parameter: &Parameter) -> Value {
     let schema = match parameter.name {
+        "url" => json!({ "type": "string", "pattern": "^([Hh][Tt][Tt][Pp][Ss]?://|/|\\*$)" }),
+        "header" => json!({
+            "type": "array",
+            "maxItems": explain::HEADERS_MAX,
+            "items": { "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\\t -~]*$" },
+        }),
+        "method" => json!({ "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" }),
+        "client" => json!({ "anyOf": [
+            { "type": "string", "format": "ipv4" },
+            { "type": "string", "format": "ipv6" },
+        ] }),
+        "listener" => json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]+$", "maxLength": 128 }),
         "limit" => json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
         _ if parameter.kind == "integer" => json!({ "type": "integer", "minimum": 0 }),
         _ => json!({ "type": parameter.kind }),
     };
-    json!({ "name": parameter.name, "in": "query", "description": parameter.words, "schema": schema })
+    let required = parameter.name == "url";
+    json!({
+        "name": parameter.name,
+        "in": "query",
+        "required": required,
+        "description": parameter.words,
+        "schema": schema,
+    })
 }
 
 fn header(name: &str, schema: Value) -> Value {
@@ -216,6 +236,13 @@ fn schemas() -> Value {
             json!({ "records": list, "dropped": number, "refusals": list, "refusals_unwritten": number }),
         ),
         "Table": object(json!({ "generation": number, "stale": flag, "listeners": list, "apps": list, "dormant": list })),
+        "Explanation": object(json!({
+            "generation": number, "listener": object(json!({ "name": text, "reason": text })),
+            "request": object(json!({ "method": text, "host": text, "path": text, "client": maybe_text })),
+            "verdict": object(json!({ "kind": { "enum": ["route", "preflight", "https", "refused"] }, "words": text })),
+            "rules": list, "rules_omitted": number, "policies": { "type": ["object", "null"] },
+            "destination": { "type": ["object", "null"] },
+        })),
         "Status": map,
         "OpenApi": map,
     });

@@ -7,6 +7,7 @@ use super::who::Role;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
     Table,
+    Explain,
     Status,
     Reload,
     Apps,
@@ -141,6 +142,26 @@ const AGAINST: Parameter = Parameter {
     name: "from",
     kind: "integer",
     words: "The version to compare with; the one before unless given.",
+};
+
+const URL: Parameter = Parameter {
+    name: "url",
+    kind: "string",
+    words: "`http://HOST/PATH`, `https://HOST/PATH` or `/PATH`, with a query if there is one.",
+};
+const HEADER: Parameter = Parameter {
+    name: "header",
+    kind: "array",
+    words: "A field of the request, `NAME: VALUE`; may be repeated.",
+};
+const METHOD: Parameter =
+    Parameter { name: "method", kind: "string", words: "The method; GET unless given." };
+const CLIENT: Parameter =
+    Parameter { name: "client", kind: "string", words: "The IP address of who asks; nobody's unless given." };
+const LISTENER: Parameter = Parameter {
+    name: "listener",
+    kind: "string",
+    words: "The listener that takes it; the URL decides unless given.",
 };
 
 const PAGE: &[Parameter] = &[LIMIT, AFTER];
@@ -453,6 +474,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
         )
     },
     read("/v1/table", What::Table, "All that serves, with its state.", "Table"),
+    Operation {
+        query: &[URL, HEADER, METHOD, CLIENT, LISTENER],
+        ..read(
+            "/v1/explain",
+            What::Explain,
+            "What would become of a request now: which route takes it and why others do not, what applies, and where it goes.",
+            "Explanation",
+        )
+    },
     read("/v1/status", What::Status, "What control says about itself.", "Status"),
     Operation {
         query: &[],

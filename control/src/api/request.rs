@@ -22,6 +22,8 @@ pub(super) struct Ask {
     pub(super) who: Who,
     names: BTreeMap<&'static str, String>,
     query: BTreeMap<&'static str, String>,
+    /// Values of parameters that may be repeated, in their order.
+    lists: BTreeMap<&'static str, Vec<String>>,
     pub(super) conditions: Conditions,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -95,9 +97,9 @@ impl Ask {
             })?;
             names.insert(*name, text);
         }
-        let query = read_query(operation, query.unwrap_or_default())?;
+        let (query, lists) = read_query(operation, query.unwrap_or_default())?;
         let conditions = Conditions::read(&headers)?;
-        Ok(Self { who, names, query, conditions, headers, body: Bytes::new() })
+        Ok(Self { who, names, query, lists, conditions, headers, body: Bytes::new() })
     }
 
     fn name<T>(&self, what: &str, make: impl Fn(&str) -> Result<T, NameError>) -> Result<T, Problem> {
@@ -161,6 +163,11 @@ impl Ask {
         self.query.get(name).map(String::as_str)
     }
 
+    /// The values of a parameter that may be repeated.
+    pub(super) fn list(&self, name: &str) -> &[String] {
+        self.lists.get(name).map_or(&[], Vec::as_slice)
+    }
+
     pub(super) fn count(&self, name: &str) -> Option<u64> {
         self.text(name)?.parse().ok()
     }
@@ -177,9 +184,13 @@ impl Ask {
     }
 }
 
+/// Parameters that stand once, and those that may be repeated.
+type Query = (BTreeMap<&'static str, String>, BTreeMap<&'static str, Vec<String>>);
+
 /// Reads a query. What an operation does not know is refused: `?dryrun=true` must not change anything.
-fn read_query(operation: &'static Operation, query: &str) -> Result<BTreeMap<&'static str, String>, Problem> {
+fn read_query(operation: &'static Operation, query: &str) -> Result<Query, Problem> {
     let mut all = BTreeMap::new();
+    let mut lists: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let bad = |code, detail: String| Err(Problem::new(400, code, detail));
@@ -191,6 +202,10 @@ fn read_query(operation: &'static Operation, query: &str) -> Result<BTreeMap<&'s
             let hint = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             return bad("unknown_parameter", format!("{name:?} is no parameter here; known: {hint}"));
         };
+        if known.kind == "array" {
+            lists.entry(known.name).or_default().push(value);
+            continue;
+        }
         let fits = match known.kind {
             "boolean" => matches!(value.as_str(), "true" | "false" | ""),
             "integer" if known.name == "limit" => {
@@ -206,7 +221,7 @@ fn read_query(operation: &'static Operation, query: &str) -> Result<BTreeMap<&'s
             return bad("bad_parameter", format!("{name} stands there twice"));
         }
     }
-    Ok(all)
+    Ok((all, lists))
 }
 
 /// Percent-decoding; `None` for a broken escape or text that is not UTF-8.

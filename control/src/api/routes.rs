@@ -22,7 +22,9 @@ use super::reply::{Answer, Part, Reply, applied, gone};
 use super::request::Ask;
 use super::watch::ApiBody;
 use super::who::Role;
-use super::{Api, ApiSettings, apps, body, dynos, fleet, guard, maintenance, openapi, records, views, watch};
+use super::{
+    Api, ApiSettings, apps, body, dynos, explain, fleet, guard, maintenance, openapi, records, views, watch,
+};
 use crate::clock::unix_ms;
 use crate::overlay::Key;
 use crate::plane::{Change, IfMatch, Mutation, as_json};
@@ -248,6 +250,7 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
         What::DeleteMaintenance => maintenance::delete(api, ask).await,
         What::Apply => apps::apply(api, ask).await,
         What::Table
+        | What::Explain
         | What::Status
         | What::Apps
         | What::App
@@ -277,6 +280,7 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
 async fn look(api: Arc<Api>, operation: &'static Operation, ask: Ask) -> Answer {
     let made = spawn_blocking(move || match operation.what {
         What::Table => Ok(Reply::ok(views::table(&api))),
+        What::Explain => explain::answer(&api, &ask),
         What::Status => views::status(&api).map(Reply::ok),
         What::Apps => views::apps(&api, &ask),
         What::App => views::app(&api, &ask.app()?),

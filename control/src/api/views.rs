@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::reply::{Answer, Reply, page};
 use super::request::Ask;
-use super::{Api, apps, entrance, limits, overload, shards};
+use super::{Api, apps, entrance, limits, overload, resilience, shards};
 use crate::overlay::{ClusterKey, Dormant, Key};
 use crate::plane::View;
 use crate::problem::Problem;
@@ -205,6 +205,9 @@ fn app_view(api: &Api, view: &View, app: &App) -> Value {
             }),
             "probed": cluster.policy.probe.is_some(),
             "slots": overload::slots(&cluster.policy),
+            "affinity": resilience::affinity(&cluster.policy),
+            "breaker": resilience::breaker(&cluster.policy),
+            "retry_budget": resilience::budget(&cluster.policy),
             "names": names.collect::<Vec<_>>(),
             "endpoints": endpoint_views(api, view, &app.name, cluster),
             "dormant": dormant_of(view, &place),
@@ -219,7 +222,7 @@ fn app_view(api: &Api, view: &View, app: &App) -> Value {
     })
 }
 
-fn route_view(route: &Route) -> Value {
+pub(super) fn route_view(route: &Route) -> Value {
     let host = match &route.host {
         HostMatch::Exact(host) => host.to_string(),
         HostMatch::Wildcard(suffix) => format!("*.{suffix}"),
@@ -252,6 +255,12 @@ fn route_view(route: &Route) -> Value {
         "priority": route.priority.word(),
         "entrance": entrance::steps(route),
         "limits": limits::of_route(route.rate_limits.as_deref()),
+        "timeouts": resilience::timeouts(route),
+        "attempts": route.attempts,
+        "retry": resilience::retry(route),
+        "hedge": resilience::hedge(route),
+        "mirror": resilience::mirror(route),
+        "faults": resilience::faults(route),
     })
 }
 

@@ -36,6 +36,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
         tls: None,
         protocol: Default::default(),
         shard: None,
+        affinity: None,
     };
     Arc::new(Cluster {
         name: ClusterName::new("web").unwrap(),

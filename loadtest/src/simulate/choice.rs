@@ -72,6 +72,7 @@ pub(crate) struct Routers {
 
 fn cluster(picker: Picker, park: &Park) -> Option<Cluster> {
     let policy = ClusterPolicy {
+        affinity: None,
         balance: picker.balance(),
         probe: None,
         pool_idle: 128,

@@ -80,7 +80,11 @@ pub(crate) fn encoded(text: &str) -> String {
 }
 
 /// Prints an answer, or why there is none.
-fn end(server: &Server, answer: Result<Value, Failed>, text: impl Fn(&Value) -> String) -> ExitCode {
+pub(crate) fn end(
+    server: &Server,
+    answer: Result<Value, Failed>,
+    text: impl Fn(&Value) -> String,
+) -> ExitCode {
     match answer {
         Ok(value) => {
             let pending = value["pending"] == true;

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ekiden_control::AddressFlag;
 
 pub(crate) use asking::{
-    Apply, Deploy, Diff, Drain, Get, Maintenance, Releases, Rollback, Scale, Server, Set, Switch, Versions,
-    What,
+    Apply, Deploy, Diff, Drain, Explain, Get, Maintenance, Releases, Rollback, Scale, Server, Set, Switch,
+    Versions, What,
 };
 pub(crate) use fleet::{RunControl, RunRouter};
 
@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// Show how a sharded cluster shares out keys, and what moves if an endpoint leaves
     #[command(after_help = RING_EXAMPLES)]
     Ring(Ring),
+    /// Say which route would take a request now, why others do not, and where it would go
+    #[command(after_help = asking::EXPLAIN_EXAMPLES)]
+    Explain(Explain),
     /// Apply a file of apps through the control API
     #[command(after_help = asking::APPLY_EXAMPLES)]
     Apply(Apply),

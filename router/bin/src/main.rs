@@ -9,6 +9,7 @@ mod demo;
 mod deploy;
 mod descriptors;
 mod exit;
+mod explain;
 mod fleet;
 mod logging;
 mod procfile;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Router(arguments) => fleet::router(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Ring(arguments) => ring::ring(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Apply(arguments) => ask::apply(&arguments),
         Command::Diff(arguments) => ask::diff(&arguments),
         Command::Get(arguments) => ask::get(&arguments),

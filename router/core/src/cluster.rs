@@ -12,13 +12,17 @@ use ekiden_config::model::{Balance, Cluster, Endpoint, ShardKind};
 use ekiden_config::names::{AppName, EndpointId};
 
 use crate::cell::load::Load;
-use crate::cell::{CellRegistry, EndpointCell};
+use crate::cell::{CellRegistry, EndpointCell, TRIAL};
+use crate::cluster::marks::Marks;
 use crate::pick::prequal::Reports;
 use crate::pick::ready::{ReadySet, Shared};
 use crate::readiness::State;
 use crate::shard::Shards;
 use crate::shard::pick::{self as shard_pick, Ask};
 use crate::stats::ClusterCell;
+
+pub mod explain;
+pub mod marks;
 
 pub use crate::pick::{Attempt, Pick};
 
@@ -46,10 +50,25 @@ pub struct ClusterTable {
     shards: Option<Shards>,
     /// What endpoints say of their load; none where the picker does not ask.
     reports: Option<Box<Reports>>,
+    /// What clients carry of its endpoints; none where they carry nothing.
+    marks: Option<Marks>,
     ready: ArcSwap<ReadySet>,
     /// Held while a ready set is built and stored, so that an older view never replaces a newer one; holds the
     /// value of the cell's `readiness` count that the set in force was built at. Never locked on a worker.
     built_at: Mutex<u64>,
+}
+
+/// What becomes of an attempt at the endpoint that a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affine {
+    /// It gets it.
+    Takes,
+    /// It is ready, and cannot take this one now: its slots are taken, or it comes back from an ejection.
+    Busy,
+    /// It was tried.
+    Tried,
+    /// It is not ready, or not there.
+    Away,
 }
 
 impl ClusterTable {
@@ -62,7 +81,9 @@ impl ClusterTable {
         let shards = registry.shards(&app, &cluster);
         let ready = ready_set(&endpoints, &cluster, shards.as_ref());
         let reports = (cluster.policy.balance == Balance::Prequal).then(Box::default);
+        let marks = cluster.policy.affinity.as_ref().map(|_| Marks::new(&endpoints));
         Self {
+            marks,
             app,
             cluster,
             endpoints,
@@ -103,6 +124,28 @@ impl ClusterTable {
     #[inline]
     pub fn shards(&self) -> Option<&Shards> {
         self.shards.as_ref()
+    }
+
+    /// What clients carry of the endpoints; none where they carry nothing.
+    #[inline]
+    pub fn marks(&self) -> Option<&Marks> {
+        self.marks.as_ref()
+    }
+
+    /// Whether the endpoint that a client asks for gets its attempt. No lock and no allocation.
+    pub fn affine(&self, at: u32, attempt: Attempt<'_>) -> Affine {
+        let Some(entry) = self.endpoint(at) else { return Affine::Away };
+        if attempt.tried.contains(&at) {
+            return Affine::Tried;
+        }
+        let barred = self.ready.load().barred();
+        let kept_from = if attempt.may_repeat { barred } else { barred | TRIAL };
+        // Its own client is no share of new load: it does not wait for the endpoint to warm up.
+        match (entry.cell.takes_now(kept_from, 0), entry.cell.takes(barred, 0)) {
+            (true, _) => Affine::Takes,
+            (false, true) => Affine::Busy,
+            (false, false) => Affine::Away,
+        }
     }
 
     /// Chooses an endpoint for a key, by the `shards` of this table: its own, a replica, or with a cache the next that is ready.

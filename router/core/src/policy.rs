@@ -8,7 +8,9 @@
 pub mod admission;
 pub mod cors;
 pub mod entrance;
+pub mod faults;
 pub mod limit;
+pub mod mirror;
 mod nets;
 pub(crate) mod text;
 

@@ -125,6 +125,15 @@ impl ShardMap {
         self.len() == 0
     }
 
+    /// Where a key falls on the ring, from 0 to 1 (on nginx's by the number of its point); none where keys have no place.
+    pub fn position(&self, key: Key<'_>) -> Option<f64> {
+        match &self.placing {
+            Placing::Ring(_) => Some((key.hash >> 11) as f64 / (1u64 << 53) as f64),
+            Placing::Ketama(ring) => ring.place(key.text),
+            Placing::Rendezvous | Placing::Maglev(_) => None,
+        }
+    }
+
     /// The shard a key belongs to. None in an empty map only.
     pub fn owner(&self, key: Key<'_>) -> Option<u32> {
         self.first(key, &mut |_| true)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ekiden_config::model::{
     Cost, KeyPart, KeySource, Limit, LimitFields, LimitUnit, MissingKey, Model, Rate, SecretFile,
-    TokenIssuer, TrustSources,
+    TokenIssuer, TrustSources, may_use,
 };
 use ekiden_config::names::{AppName, TrustName};
 use ekiden_core::policy::limit::{LimitPlace, Limiters, Maker};
@@ -24,6 +24,7 @@ use super::hashing::Hashing;
 use super::keys::Keys;
 use super::tokens::{Issuer, KeySet};
 use super::users::Users;
+use crate::affinity;
 use crate::aside;
 use crate::tls::files::{self, Mark};
 
@@ -33,6 +34,9 @@ pub struct Keyring {
     state: Mutex<State>,
     users: ArcSwap<HashMap<TrustName, Arc<Users>>>,
     keys: ArcSwap<HashMap<TrustName, Arc<Keys>>>,
+    marks: ArcSwap<HashMap<TrustName, Arc<affinity::Keys>>>,
+    /// Signs the marks of clusters that name no key.
+    own_marks: OnceLock<Option<Arc<affinity::Keys>>>,
     issuers: ArcSwap<HashMap<TrustName, Arc<Issuer>>>,
     hashing: OnceLock<Hashing>,
     questions: OnceLock<SyncSender<TrustName>>,
@@ -51,6 +55,7 @@ struct State {
     sources: Arc<TrustSources>,
     users: BTreeMap<TrustName, Held<Users>>,
     keys: BTreeMap<TrustName, Held<Keys>>,
+    marks: BTreeMap<TrustName, Held<affinity::Keys>>,
     issuers: BTreeMap<TrustName, HeldIssuer>,
 }
 
@@ -189,6 +194,8 @@ impl Keyring {
             state: Mutex::default(),
             users: ArcSwap::default(),
             keys: ArcSwap::default(),
+            marks: ArcSwap::default(),
+            own_marks: OnceLock::new(),
             issuers: ArcSwap::default(),
             hashing: OnceLock::new(),
             questions: OnceLock::new(),
@@ -204,6 +211,7 @@ impl Keyring {
             let sources = Arc::clone(&model.trust);
             take(&mut state.users, &sources.users, &self.base, Users::read);
             take(&mut state.keys, &sources.api_keys, &self.base, Keys::read);
+            take(&mut state.marks, &sources.affinity_keys, &self.base, affinity::Keys::read);
             if !sources.users.is_empty() && self.hashing.get().is_none() {
                 match Hashing::start() {
                     Ok(hashing) => {
@@ -219,6 +227,7 @@ impl Keyring {
         }
         faults("users", &state.users)
             .chain(faults("api_keys", &state.keys))
+            .chain(faults("affinity_key", &state.marks))
             .chain(issuer_faults(&state.issuers))
             .collect()
     }
@@ -228,6 +237,7 @@ impl Keyring {
         let mut state = self.lock();
         state.users.values_mut().for_each(|held| held.refresh(all, Users::read));
         state.keys.values_mut().for_each(|held| held.refresh(all, Keys::read));
+        state.marks.values_mut().for_each(|held| held.refresh(all, affinity::Keys::read));
         state.issuers.values_mut().for_each(|held| held.refresh(all));
         self.publish(&state);
     }
@@ -238,7 +248,8 @@ impl Keyring {
         let users = state.users.values().map(|held| &held.path);
         let keys = state.keys.values().map(|held| &held.path);
         let issuers = state.issuers.values().filter_map(|held| held.file.as_ref());
-        users.chain(keys).chain(issuers).map(|path| (path.clone(), files::mark(path))).collect()
+        let marks = state.marks.values().map(|held| &held.path);
+        users.chain(keys).chain(marks).chain(issuers).map(|path| (path.clone(), files::mark(path))).collect()
     }
 
     /// The users of this name, and what verifies their passwords. For workers.
@@ -249,6 +260,14 @@ impl Keyring {
     /// The keys of this name. For workers.
     pub fn keys(&self, name: &TrustName) -> Option<Arc<Keys>> {
         self.keys.load().get(name).cloned()
+    }
+
+    /// What signs the marks of a cluster of an app; none where the file could never be read. For workers.
+    pub fn affinity_keys(&self, name: Option<&TrustName>, app: &AppName) -> Option<Arc<affinity::Keys>> {
+        match name {
+            Some(name) => self.marks.load().get(name).filter(|keys| may_use(app, keys.apps())).cloned(),
+            None => self.own_marks.get_or_init(own_marks).clone(),
+        }
     }
 
     /// The issuer of this name. For workers.
@@ -310,8 +329,20 @@ impl Keyring {
     fn publish(&self, state: &State) {
         self.users.store(stored(&state.users));
         self.keys.store(stored(&state.keys));
+        self.marks.store(stored(&state.marks));
         let issuers = state.issuers.iter().map(|(name, held)| (name.clone(), Arc::clone(&held.issuer)));
         self.issuers.store(Arc::new(issuers.collect()));
+    }
+}
+
+/// A key that ends with the process.
+fn own_marks() -> Option<Arc<affinity::Keys>> {
+    match affinity::Keys::own() {
+        Ok(keys) => Some(Arc::new(keys)),
+        Err(why) => {
+            tracing::error!("no key for marks of affinity: {why}; clients get none");
+            None
+        }
     }
 }
 

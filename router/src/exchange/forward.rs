@@ -32,7 +32,8 @@ use crate::exchange::leg::Home;
 use crate::exchange::relay::{Failure, Finish, Relay, Sides};
 use crate::exchange::request_out::write_request;
 use crate::exchange::{
-    After, Workspace, evidence, grpc, overload, proxy_out, run, shard, trace, tunnel, upgrade,
+    After, Workspace, affinity, evidence, grpc, mirror, overload, proxy_out, run, shard, trace, tunnel,
+    upgrade,
 };
 use crate::http2::endpoint::{Share, Wanted, connection};
 use crate::stream::Stream;
@@ -94,6 +95,7 @@ pub fn forward<D: Downstream>(
 ) -> impl Future<Output = After> {
     let mut begun = grpc::in_time(&connection.worker, ws)
         .and_then(|()| shard::read(connection, ws, listener, &cluster))
+        .map(|()| affinity::read(&connection.worker, ws, &cluster))
         .and_then(|()| rewrite(&entry, ws))
         .and_then(|()| Forward::begin(Rc::clone(&connection.worker), ws, listener, entry, cluster));
     async move {
@@ -293,7 +295,10 @@ impl<'a> Forward<'a> {
         let attempt =
             Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent, now_us: worker.clock.turn().us() };
         let pick = match self.cluster.shards() {
-            None => self.cluster.pick(attempt, &mut || worker.random()),
+            None => match self.cluster.marks() {
+                None => self.cluster.pick(attempt, &mut || worker.random()),
+                Some(marks) => affinity::pick(worker, &self.cluster, marks, ws),
+            },
             Some(shards) => shard::pick(worker, &self.cluster, shards, &ws.shard, attempt),
         };
         let index = match pick {
@@ -617,6 +622,9 @@ impl<'a> Forward<'a> {
             hedge::note(self, policy, ws);
         }
         evidence::answered(&self.worker, &self.cluster, ws);
+        if ws.mirror.is_some() {
+            mirror::send(&self.worker, ws, finish.request_unread);
+        }
         if finish.keep_upstream {
             self.give_back(ws);
         } else {
@@ -686,6 +694,8 @@ impl<'a> Forward<'a> {
         failure: Failure,
         sent: bool,
     ) -> After {
+        // There is no whole response that a copy could stand beside; its place is another's.
+        ws.mirror = None;
         self.count_bytes(ws);
         let cause = grpc::judge_late(&self.worker, ws, failure.cause);
         let failure = Failure { cause, ..failure };

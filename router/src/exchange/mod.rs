@@ -4,6 +4,7 @@
 //! [`Workspace`] that is taken when bytes arrive and given back when the connection goes idle, so that steady
 //! requests allocate nothing. Does not accept, pool or publish.
 
+pub mod affinity;
 pub mod answer;
 pub mod authorizer;
 pub mod backend;
@@ -11,10 +12,12 @@ pub mod cors;
 pub mod downstream;
 pub mod entrance;
 pub mod evidence;
+pub mod faults;
 pub mod forward;
 pub mod grpc;
 pub mod leg;
 pub mod limit;
+pub mod mirror;
 pub mod out;
 pub mod overload;
 pub mod pace;
@@ -84,6 +87,10 @@ pub struct Workspace {
     pub scratch: String,
     /// The shard key, where the cluster has shards.
     pub shard: ShardKey,
+    /// The mark that the client carries, where the cluster has affinity.
+    pub affinity: Option<Box<affinity::Note>>,
+    /// The copy that is made of the request, where its route has a mirror.
+    pub mirror: Option<Box<mirror::Capture>>,
     /// Endpoints tried for this request.
     pub tried: Vec<u32>,
     /// What the tries have in common.
@@ -126,6 +133,7 @@ impl Workspace {
         self.entrance.clear();
         self.websocket_key = None;
         (self.call, self.web) = (None, None);
+        (self.affinity, self.mirror) = (None, None);
         (self.body_pace, self.read_pace) = Default::default();
     }
 }

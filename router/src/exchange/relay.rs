@@ -19,7 +19,7 @@ use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, put_chunk_size, put_field};
 use crate::exchange::request_out::edits_name;
 use crate::exchange::response_out::{self, Coding, ResponseOut, Shape};
-use crate::exchange::{grpc, upgrade};
+use crate::exchange::{affinity, grpc, upgrade};
 use crate::head::FieldId;
 use crate::wheel::Deadline;
 use crate::wire::Version;
@@ -438,7 +438,11 @@ impl Relay {
                     if self.request_chunked {
                         put_chunk_size(out, take);
                     }
-                    out.extend_from_slice(bytes.get(skip..skip + take).unwrap_or(&[]));
+                    let piece = bytes.get(skip..skip + take).unwrap_or(&[]);
+                    if let Some(copy) = &mut ws.mirror {
+                        copy.take_body(piece);
+                    }
+                    out.extend_from_slice(piece);
                     if self.request_chunked {
                         out.extend_from_slice(b"\r\n");
                     }
@@ -623,6 +627,9 @@ impl Relay {
         if ws.cors.is_on() {
             ws.cors.replace_in(ws.route.as_deref(), &mut ws.response.head);
         }
+        if ws.affinity.is_some() {
+            affinity::put(sides.worker, ws, sides.listener);
+        }
         let with = ResponseOut {
             request: &ws.request,
             listener: sides.listener,
@@ -694,6 +701,9 @@ impl Relay {
         if !upgrade::confirms(&ws.response, protocol) || !answered || D::IS_STREAM != ws.request.is_extended {
             return Err(Cause::ResponseMalformed);
         }
+        if ws.affinity.is_some() {
+            affinity::put(sides.worker, ws, sides.listener);
+        }
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         let with = (&sides.route.response_headers, peer_router);
         let (client, out) = (&mut *sides.client, &mut ws.client_out);
@@ -727,6 +737,9 @@ impl Relay {
             let out = ws.client_out.buffer();
             match frame {
                 Frame::Data { skip, take } => {
+                    if let Some(copy) = &mut ws.mirror {
+                        copy.take_answer(bytes.get(skip..skip + take).unwrap_or(&[]));
+                    }
                     if chunked {
                         put_chunk_size(out, take);
                     }

@@ -25,7 +25,8 @@ use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
 use crate::exchange::{
-    After, Workspace, answer, authorizer, cors, entrance, forward, grpc, overload, secure, trace, upgrade,
+    After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, mirror, overload, secure,
+    trace, upgrade,
 };
 use crate::head::Head;
 use crate::tls::{Session, authority};
@@ -178,7 +179,13 @@ async fn ask<D: Downstream>(
         }
         Err(Stop::Told(told)) => return Err(authorizer::tell(connection, ws, &told).await),
     }
+    if entry.route.faults.is_some() {
+        faults::inject(connection, ws, &entry).await?;
+    }
     let Some(cluster) = cluster else { return Err(act(connection, ws, &entry).await) };
+    if entry.mirror.is_some() {
+        mirror::begin(&connection.worker, ws, &entry);
+    }
     let again = |table: &Table| table.cluster_named(&cluster.app, &cluster.cluster.name).map(Arc::clone);
     match connection.worker.with_table(again) {
         Some(cluster) => Ok((entry, cluster)),
@@ -428,10 +435,10 @@ fn enter<D: Downstream>(
             return Decision::RefuseOn(Arc::clone(entry), Cause::MethodRefused);
         }
     }
-    let mut waits = false;
+    let mut waits = entry.route.faults.is_some() || entry.mirror.is_some();
     if let Some(steps) = &entry.entrance {
         match entrance::judge(&connection.worker, steps, ws, &entry.app_name) {
-            Ok(must_wait) => waits = must_wait,
+            Ok(must_wait) => waits |= must_wait,
             Err(cause) => return Decision::RefuseOn(Arc::clone(entry), cause),
         }
     }
@@ -553,6 +560,7 @@ pub async fn refuse<D: Downstream>(
     allow: Option<String>,
 ) -> After {
     let worker = std::rc::Rc::clone(&connection.worker);
+    ws.mirror = None;
     let outcome = cause.at(ws.trace.phase);
     if forward::is_client_gone(cause) {
         trace::end(&worker, ws, cause);

@@ -9,7 +9,9 @@ use std::sync::{Arc, PoisonError};
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::health::Health;
 use ekiden_core::outcome::Cause;
-use ekiden_core::stats::{CLASSES, ClusterShard, Counter, Gauge, Histogram, HistogramSnapshot, WorkerShard};
+use ekiden_core::stats::{
+    CLASSES, ClusterShard, Counter, FaultKind, Gauge, Histogram, HistogramSnapshot, MirrorEnd, WorkerShard,
+};
 use ekiden_core::table::Table;
 
 use super::family::{self, Family};
@@ -181,7 +183,14 @@ fn routes(max: usize, table: &Table) -> Vec<Family> {
         "ekiden_request_duration_seconds",
         "From the first byte of a request to the last byte of its response.",
     );
-    for cell in table.routes().map(|entry| &entry.cell) {
+    let mut mirrors = counters(
+        "ekiden_route_mirror_total",
+        "Requests of routes with a mirror that were drawn for a copy, by what became of it.",
+    );
+    let mut faults =
+        counters("ekiden_route_faults_total", "Requests that routes were told to hold back or to fail.");
+    for entry in table.routes() {
+        let cell = &entry.cell;
         let shards = cell.shards();
         if shards.is_empty() {
             continue;
@@ -189,12 +198,30 @@ fn routes(max: usize, table: &Table) -> Vec<Family> {
         let place = [("app", cell.app.as_str()), ("route", cell.route.as_str())];
         classes(&mut requests, place, shards.iter().map(|shard| &shard.requests));
         made.count(&place, sum(shards, |shard| &shard.router_made));
+        for end in MirrorEnd::ALL.iter().filter(|_| entry.route.mirror.is_some()) {
+            let all = cell
+                .shaping_shards()
+                .iter()
+                .filter_map(|shard| shard.mirrored.get(*end as usize))
+                .map(Counter::value);
+            let place = [("app", cell.app.as_str()), ("route", cell.route.as_str()), ("result", end.word())];
+            mirrors.count(&place, all.fold(0, u64::wrapping_add));
+        }
+        for kind in FaultKind::ALL.iter().filter(|_| entry.route.faults.is_some()) {
+            let all = cell
+                .shaping_shards()
+                .iter()
+                .filter_map(|shard| shard.faults.get(*kind as usize))
+                .map(Counter::value);
+            let place = [("app", cell.app.as_str()), ("route", cell.route.as_str()), ("fault", kind.word())];
+            faults.count(&place, all.fold(0, u64::wrapping_add));
+        }
         bytes_in.count(&place, sum(shards, |shard| &shard.bytes_in));
         bytes_out.count(&place, sum(shards, |shard| &shard.bytes_out));
         in_flight.gauge(&place, sum_gauge(shards, |shard| &shard.in_flight));
         duration.histogram(&place, &merge(shards, |shard| &shard.duration));
     }
-    vec![requests, made, bytes_in, bytes_out, in_flight, duration]
+    vec![requests, made, bytes_in, bytes_out, in_flight, duration, mirrors, faults]
 }
 
 /// The plain counters of a cluster: name, help, field.

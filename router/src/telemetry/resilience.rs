@@ -3,7 +3,7 @@
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::resilience::breaker::Bound;
 use ekiden_core::resilience::{Again, Withheld};
-use ekiden_core::stats::{ClusterShard, Counter};
+use ekiden_core::stats::{AffinityEnd, ClusterShard, Counter};
 use ekiden_core::table::Table;
 
 use super::family::Family;
@@ -30,6 +30,11 @@ pub(super) fn families(max: usize, table: &Table, now_ms: u64) -> Vec<Family> {
         "ekiden_cluster_hedges_total",
         "Requests sent to a second endpoint while the first was silent, by who answered.",
     );
+    let mut affinity = Family::counters(
+        max,
+        "ekiden_cluster_affinity_total",
+        "Responses of clusters with affinity, by what became of the client's mark.",
+    );
     for cluster in table.all_clusters() {
         let shards = cluster.cell.shards();
         if shards.is_empty() {
@@ -48,11 +53,15 @@ pub(super) fn families(max: usize, table: &Table, now_ms: u64) -> Vec<Family> {
             let count = sum(shards, |shard| shard.withheld.get(reason as usize));
             withheld.count(&[app, name, ("bound", reason.word())], count);
         }
+        for end in AffinityEnd::ALL.iter().filter(|_| cluster.marks().is_some()) {
+            let count = sum(shards, |shard| shard.affinity.get(*end as usize));
+            affinity.count(&[app, name, ("result", end.word())], count);
+        }
         if let Some(policy) = cluster.cluster.policy.retry_budget {
             left.gauge(&place, cluster.cell.budget.left(policy, now_ms) as f64);
         }
     }
-    vec![again, withheld, hedges, left]
+    vec![again, withheld, hedges, left, affinity]
 }
 
 /// Families over the clusters that have a breaker.

@@ -53,6 +53,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         tls: None,
         protocol: Default::default(),
         shard: None,
+        affinity: None,
     };
     let name = ClusterName::new("web").unwrap();
     let cluster = Cluster {
@@ -99,6 +100,8 @@ fn route(name: &str) -> Route {
         attempts: 1,
         retry: None,
         hedge: None,
+        mirror: None,
+        faults: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,

@@ -48,6 +48,11 @@ impl Secret {
         rand::fill(&mut bytes).map_err(|_| "the system gives no random bytes".to_owned())?;
         Ok(Self(bytes))
     }
+
+    /// What it is made of.
+    pub fn bytes(&self) -> &[u8; SECRET] {
+        &self.0
+    }
 }
 
 /// Reads the secrets of a shared file: one a line, base64 or hexadecimal; empty lines and lines with `#` are left out.

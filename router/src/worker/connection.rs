@@ -126,6 +126,7 @@ impl Drop for Busy {
         ws.leg.cut();
         ws.leg.output.clear();
         ws.client_out.clear();
+        ws.mirror = None;
         ws.listener = None;
         ws.session = None;
         let buffers = &self.worker.buffers;

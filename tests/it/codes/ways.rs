@@ -90,6 +90,9 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::AuthorizerRefused => {
             Elsewhere("the status is that of the authorizer; tests/it/auth/authorizer.rs holds it")
         }
+        Cause::FaultInjected => {
+            Elsewhere("the status is that of the route; tests/it/faults.rs holds it")
+        }
         Cause::TokenExpired | Cause::ClaimRefused => {
             Elsewhere("a token has to be signed for it; tests/it/auth/tokens.rs holds both")
         }

@@ -87,6 +87,35 @@ pub(crate) struct Get {
     pub server: Server,
 }
 
+pub(super) const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  ekiden explain http://shop.example/cart
+  ekiden explain https://shop.example/cart -X POST -H 'Cookie: user=ann' --client 203.0.113.9
+  ekiden explain /health --listener inside --json | jq .destination
+
+Asks the running router, which sends nothing. Credentials and limits are shown, not judged.";
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// http://HOST/PATH, https://HOST/PATH or /PATH, with a query if there is one
+    pub url: String,
+    /// A field of the request; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// The method
+    #[arg(short = 'X', long = "method", value_name = "METHOD", default_value = "GET")]
+    pub method: String,
+    /// The address of who asks
+    #[arg(long, value_name = "IP")]
+    pub client: Option<std::net::IpAddr>,
+    /// The listener that takes it [default: the URL decides]
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
+    #[command(flatten)]
+    pub server: Server,
+}
+
 pub(super) const SET_EXAMPLES: &str = "\
 Examples:
   ekiden set shop body_limit=1048576

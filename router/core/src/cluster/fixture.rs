@@ -63,6 +63,7 @@ pub(crate) fn cluster_of(endpoints: Vec<Endpoint>, balance: Balance, probe: Opti
             tls: None,
             protocol: Default::default(),
             shard: None,
+            affinity: None,
         }),
         endpoints: Arc::new(endpoints.into_iter().map(Arc::new).collect()),
         names: Arc::new(Vec::new()),

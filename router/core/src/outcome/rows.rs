@@ -352,6 +352,9 @@ causes! {
     Panicked: "panicked", Always(500), "H99", Router, Never, "proxy_internal_error", 0,
         "The router met an error of its own.",
         "Report it with the request id; the log of the router holds the details.";
+    FaultInjected: "fault_injected", Always(503), "", Router, Never, "proxy_internal_response", 0,
+        "The route is told to fail a share of its requests; the status is the one that it names.",
+        "Take `faults.abort` of the route away.";
     // The client left.
     ClientGone: "client_gone", Always(499), "H27", Client, Never, "", 0,
         "The client went away before the end of the response.",

@@ -137,6 +137,13 @@ impl HotKeys {
         self.spread_of_hot(key)
     }
 
+    /// Endpoints that the key of this hash is spread over; none when it is not hot. Looks and notes nothing. For people.
+    pub(crate) fn spread_of(&self, hash: u64) -> Option<usize> {
+        let ranking = self.ranking.load();
+        let found = ranking.keys.iter().find(|ranked| ranked.hash == hash)?;
+        found.spread.map(usize::from)
+    }
+
     #[inline(never)]
     fn spread_of_hot(&self, key: Key<'_>) -> Option<usize> {
         let ranking = self.ranking.load();

@@ -49,6 +49,13 @@ impl Ketama {
         Self { owners: owners(&continuum, &owner_of), continuum }
     }
 
+    /// The number of a key's point, as a part of all.
+    pub(super) fn place(&self, key: &[u8]) -> Option<f64> {
+        let points = u32::try_from(self.owners.len()).ok().filter(|points| *points > 0)?;
+        let at = u32::try_from(self.continuum.node_idx(key)).ok()? % points;
+        Some(f64::from(at) / f64::from(points))
+    }
+
     /// The endpoints of the points from a key on, once round.
     #[inline]
     pub(super) fn from(&self, key: &[u8]) -> impl Iterator<Item = u32> {

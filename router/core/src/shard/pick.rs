@@ -91,6 +91,30 @@ pub(crate) fn pick(
     random: &mut dyn FnMut() -> u64,
 ) -> Pick {
     let spread = spread(shards, ask);
+    spread_pick(shards, endpoints, ready, (ask, spread), random)
+}
+
+/// As [`pick`]; the key is not counted as asked for. For people.
+pub(crate) fn peek(
+    shards: &Shards,
+    endpoints: &[EndpointEntry],
+    ready: &ReadySet,
+    ask: &Ask<'_>,
+    random: &mut dyn FnMut() -> u64,
+) -> Pick {
+    let replicas = usize::from(shards.words.replicas.max(1));
+    let hot = shards.hot.as_ref().and_then(|hot| hot.spread_of(ask.key.hash()));
+    spread_pick(shards, endpoints, ready, (ask, hot.map_or(replicas, |spread| spread.max(replicas))), random)
+}
+
+#[inline]
+fn spread_pick(
+    shards: &Shards,
+    endpoints: &[EndpointEntry],
+    ready: &ReadySet,
+    (ask, spread): (&Ask<'_>, usize),
+    random: &mut dyn FnMut() -> u64,
+) -> Pick {
     match shards.words.kind {
         ShardKind::Cache => Cache { shards, endpoints, ready, ask, spread }.pick(random),
         ShardKind::Store => store(shards, endpoints, ask, random),

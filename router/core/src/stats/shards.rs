@@ -58,6 +58,87 @@ pub struct RouteShard {
     pub router_made: Counter,
 }
 
+/// One worker's counts of what a route does to requests beside serving them: few routes do anything.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShapingShard {
+    /// Faults that the route was told to make, by [`FaultKind`].
+    pub faults: [Counter; FaultKind::ALL.len()],
+    /// What became of copies, by [`MirrorEnd`].
+    pub mirrored: [Counter; MirrorEnd::ALL.len()],
+}
+
+/// What becomes of the copy of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MirrorEnd {
+    /// It was answered; nobody compares.
+    Sent,
+    /// It was answered alike.
+    Same,
+    /// It was answered with another status.
+    OtherStatus,
+    /// It was answered with the same status and another body.
+    OtherBody,
+    /// It got no whole answer.
+    Failed,
+    /// It was not sent: as many are on their way as may be.
+    Busy,
+    /// It was not sent: the body of the request is too large.
+    TooLarge,
+    /// It was not sent: the request was answered before its body had come.
+    Unread,
+}
+
+impl MirrorEnd {
+    /// All, in the order of the counters.
+    pub const ALL: &'static [Self] = &[
+        Self::Sent,
+        Self::Same,
+        Self::OtherStatus,
+        Self::OtherBody,
+        Self::Failed,
+        Self::Busy,
+        Self::TooLarge,
+        Self::Unread,
+    ];
+
+    /// The label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Same => "same",
+            Self::OtherStatus => "other_status",
+            Self::OtherBody => "other_body",
+            Self::Failed => "failed",
+            Self::Busy => "busy",
+            Self::TooLarge => "too_large",
+            Self::Unread => "unread",
+        }
+    }
+}
+
+/// What the router does to requests of a route with faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Held back.
+    Delay,
+    /// Answered with an error.
+    Abort,
+}
+
+impl FaultKind {
+    /// All, in the order of the counters.
+    pub const ALL: &'static [Self] = &[Self::Delay, Self::Abort];
+
+    /// The label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Delay => "delay",
+            Self::Abort => "abort",
+        }
+    }
+}
+
 /// One worker's counts of the gRPC calls of one route.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -85,6 +166,29 @@ impl RouteShard {
     }
 }
 
+impl ShapingShard {
+    const fn new() -> Self {
+        Self {
+            faults: [const { Counter::new() }; FaultKind::ALL.len()],
+            mirrored: [const { Counter::new() }; MirrorEnd::ALL.len()],
+        }
+    }
+
+    /// Counts a copy.
+    pub fn mirrored(&self, end: MirrorEnd) {
+        if let Some(counter) = self.mirrored.get(end as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// Counts a fault.
+    pub fn faulted(&self, kind: FaultKind) {
+        if let Some(counter) = self.faults.get(kind as usize) {
+            counter.add(1);
+        }
+    }
+}
+
 /// One worker's counts of one cluster.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -105,6 +209,8 @@ pub struct ClusterShard {
     pub hedges: Counter,
     /// See [`ClusterShard::hedges`].
     pub hedges_won: Counter,
+    /// Responses of a cluster with affinity, by [`AffinityEnd`].
+    pub affinity: [Counter; AffinityEnd::ALL.len()],
     /// Requests not sent again although the rules said so, by [`Withheld`].
     pub withheld: [Counter; Withheld::ALL.len()],
     /// Connections opened.
@@ -160,6 +266,7 @@ impl ClusterShard {
             again: [const { Counter::new() }; Again::ALL.len()],
             hedges: Counter::new(),
             hedges_won: Counter::new(),
+            affinity: [const { Counter::new() }; AffinityEnd::ALL.len()],
             withheld: [const { Counter::new() }; Withheld::ALL.len()],
             connects: Counter::new(),
             connect_failures: Counter::new(),
@@ -188,6 +295,44 @@ impl ClusterShard {
     #[inline]
     pub fn ended(&self, status: u16) {
         count_status(&self.requests, status);
+    }
+
+    /// Counts a response of a cluster with affinity.
+    pub fn affinity_ended(&self, end: AffinityEnd) {
+        if let Some(counter) = self.affinity.get(end as usize) {
+            counter.add(1);
+        }
+    }
+}
+
+/// How a request to a cluster with affinity found its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AffinityEnd {
+    /// The endpoint of its mark answered.
+    Kept,
+    /// Another one answered this once: the client keeps its mark.
+    Lent,
+    /// Another one answered, and the client has a new mark.
+    Moved,
+    /// It had no mark, and has one now.
+    Begun,
+    /// Its mark was none of ours or its time was over, and it has another one now.
+    Refused,
+}
+
+impl AffinityEnd {
+    /// All, in the order of the counters.
+    pub const ALL: &'static [Self] = &[Self::Kept, Self::Lent, Self::Moved, Self::Begun, Self::Refused];
+
+    /// The label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Lent => "lent",
+            Self::Moved => "moved",
+            Self::Begun => "begun",
+            Self::Refused => "refused",
+        }
     }
 }
 
@@ -303,11 +448,16 @@ impl WorkerShard {
 
 /// Where a worker number outside the range counts; nobody reads it. Only a bug of the router comes here.
 static SPARE_ROUTE: RouteShard = RouteShard::new();
+static SPARE_SHAPING: ShapingShard = ShapingShard::new();
 static SPARE_CLUSTER: ClusterShard = ClusterShard::new();
 
 /// Those of all workers. Behind one more pointer, since most routes have none.
 #[derive(Debug)]
 struct GrpcShards(Box<[GrpcShard]>);
+
+/// Those of all workers.
+#[derive(Debug)]
+struct ShapingShards(Box<[ShapingShard]>);
 
 /// Counts of one route over all tables that hold it. Handed out by the registry; unused it costs no shard.
 #[derive(Debug)]
@@ -326,6 +476,7 @@ pub struct RouteCell {
 struct RouteMore {
     latency: OnceLock<Latency>,
     grpc: OnceLock<GrpcShards>,
+    shaping: OnceLock<ShapingShards>,
 }
 
 impl RouteCell {
@@ -350,6 +501,18 @@ impl RouteCell {
     /// All shards of gRPC, none while no call was counted. Called by telemetry.
     pub fn grpc_shards(&self) -> &[GrpcShard] {
         self.more.get().and_then(|more| more.grpc.get()).map_or(&[], |shards| &shards.0)
+    }
+
+    /// The shard of mirrors and faults that worker number `worker` writes. The first call of all allocates.
+    pub fn shaping(&self, worker: usize) -> &ShapingShard {
+        let made = || ShapingShards((0..self.workers).map(|_| ShapingShard::new()).collect());
+        let shards = self.more.get_or_init(Box::default).shaping.get_or_init(made);
+        shards.0.get(worker).unwrap_or(&SPARE_SHAPING)
+    }
+
+    /// All of them, none while nothing was counted. Called by telemetry.
+    pub fn shaping_shards(&self) -> &[ShapingShard] {
+        self.more.get().and_then(|more| more.shaping.get()).map_or(&[], |shards| &shards.0)
     }
 
     /// The shard that worker number `worker` writes. The first call of all allocates.

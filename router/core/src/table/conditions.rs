@@ -22,6 +22,21 @@ pub(super) fn hold(route: &Route, facts: &Facts<'_>) -> bool {
         && route.client_cert.iter().all(|condition| client_cert::holds(condition, facts.client_cert))
 }
 
+/// Shows each condition with its kind, its name and whether it holds. Not for workers.
+pub(super) fn each(
+    route: &Route,
+    facts: &Facts<'_>,
+    visit: &mut dyn FnMut(&'static str, &str, &ValueTest, bool),
+) {
+    let mut show = |of, one: &ValueCondition, holds| visit(of, &one.name, &one.test, holds);
+    route.headers.iter().for_each(|one| show("header", one, header_holds(one, facts.fields)));
+    route.query.iter().for_each(|one| show("query", one, query_holds(one, facts.query)));
+    route.cookies.iter().for_each(|one| show("cookie", one, cookie_holds(one, facts.fields)));
+    for one in &route.client_cert {
+        visit("client_cert", one.field.word(), &one.test, client_cert::holds(one, facts.client_cert));
+    }
+}
+
 fn header_holds(condition: &ValueCondition, fields: &dyn Fields) -> bool {
     let mut found = false;
     fields.each(&condition.name, &mut |value| {

@@ -98,13 +98,29 @@ impl HostIndex {
         let found = shard.exact.find(hash, |entry| *entry.name == *host.as_bytes());
         match found {
             Some(entry) => Some(&entry.paths),
-            None => self.wildcard(host).or(self.any.as_ref()),
+            None => self.wildcard(host).map(|entry| &entry.paths).or(self.any.as_ref()),
         }
+    }
+
+    /// The rules of every host that fits, the most specific first: that one decides, and no other is asked. Not for workers.
+    pub(super) fn fitting(&self, host: &str) -> Vec<&HostPaths> {
+        let mut all = Vec::new();
+        let hash = hash(host);
+        let shard = self.shards.get(shard_of(hash));
+        all.extend(shard.and_then(|shard| shard.exact.find(hash, |entry| *entry.name == *host.as_bytes())));
+        let mut rest = host;
+        // A shorter suffix of the host is a suffix of the one that was found.
+        while let Some(entry) = self.wildcard(rest) {
+            all.push(entry);
+            rest = std::str::from_utf8(&entry.name).unwrap_or("");
+        }
+        all.into_iter().map(|entry| &entry.paths).chain(self.any.as_ref()).collect()
     }
 
     /// The longest suffix that a wildcard names. Suffixes with more labels than any wildcard has are not looked up, so
     /// the work is bounded by configuration, not by the request.
-    fn wildcard(&self, host: &str) -> Option<&HostPaths> {
+    #[inline]
+    fn wildcard(&self, host: &str) -> Option<&HostEntry> {
         if self.suffix_labels == 0 {
             return None;
         }
@@ -120,7 +136,7 @@ impl HostIndex {
                 let hash = hash(suffix);
                 let shard = self.shards.get(shard_of(hash))?;
                 if let Some(entry) = shard.wildcards.find(hash, |entry| *entry.name == *suffix.as_bytes()) {
-                    return Some(&entry.paths);
+                    return Some(entry);
                 }
             }
             rest = suffix;

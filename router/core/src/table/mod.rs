@@ -7,6 +7,7 @@
 mod changes;
 mod compile;
 mod conditions;
+mod explain;
 mod hosts;
 mod limits;
 mod listeners;
@@ -39,6 +40,7 @@ use crate::overload::caps::Caps;
 use crate::policy::admission::AdmissionSteps;
 use crate::policy::entrance::EntranceSteps;
 use crate::policy::limit::{Limiters, RouteLimiters};
+use crate::policy::mirror::MirrorSteps;
 use crate::split::Side;
 use crate::stats::RouteCell;
 
@@ -101,6 +103,8 @@ pub struct RouteEntry {
     pub admission: Option<Arc<AdmissionSteps>>,
     /// What a request must show, shared with the routes that have the same words; none means nothing.
     pub entrance: Option<Arc<EntranceSteps>>,
+    /// What is copied of its requests; none means nothing.
+    pub mirror: Option<Arc<MirrorSteps>>,
     /// Rates of requests; none means no bound.
     pub limits: Option<Arc<RouteLimiters>>,
     /// What its app may use; none means no bound.

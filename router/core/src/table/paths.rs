@@ -41,6 +41,14 @@ impl HostPaths {
         }
     }
 
+    /// Every rule, those first whose path fits. Not for workers.
+    pub(super) fn list<'t>(&'t self, path: &str, facts: &Facts<'_>) -> Vec<Met<'t>> {
+        match self {
+            Self::One(entry) => vec![Met { entry, path: true, method: true }],
+            Self::Many(index) => index.list(path, facts),
+        }
+    }
+
     /// The first rule that takes the request with this path.
     pub(super) fn select<'t>(&'t self, path: &str, facts: &Facts<'_>) -> Selection<'t> {
         match self {
@@ -125,6 +133,12 @@ pub(super) struct PathIndex {
     custom: CustomMethods,
 }
 
+/// Who is shown the rules whose path fits, in the order in which they are tried.
+trait Judge<'t> {
+    /// Whether the rule takes the request, so that no other is asked.
+    fn takes(&mut self, rule: &'t Rule) -> bool;
+}
+
 /// What one selection carries from rule to rule.
 struct Search<'a> {
     facts: &'a Facts<'a>,
@@ -132,19 +146,50 @@ struct Search<'a> {
     allow: MethodSet,
 }
 
-impl Search<'_> {
-    /// The first rule of the list that takes the request; notes the methods of those that fail by method only.
-    fn first<'t>(&mut self, rules: &'t [Rule]) -> Option<&'t Arc<RouteEntry>> {
-        rules.iter().find(|rule| self.takes(rule)).map(|rule| &rule.entry)
-    }
-
-    fn takes(&mut self, rule: &Rule) -> bool {
+impl<'t> Judge<'t> for Search<'_> {
+    /// Notes the methods of those that fail by method only.
+    #[inline]
+    fn takes(&mut self, rule: &'t Rule) -> bool {
         let method = rule.methods.takes(self.method_bit, self.facts.method, &rule.entry.route);
         let holds = !rule.conditional || conditions::hold(&rule.entry.route, self.facts);
         if holds && !method {
             self.allow = self.allow.with(rule.methods);
         }
         holds && method
+    }
+}
+
+/// The first rule of the list that takes the request.
+#[inline]
+fn first<'t>(rules: &'t [Rule], judge: &mut impl Judge<'t>) -> Option<&'t Arc<RouteEntry>> {
+    rules.iter().find(|rule| judge.takes(rule)).map(|rule| &rule.entry)
+}
+
+/// One rule of a host, as somebody sees it who wants to know of all of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Met<'t> {
+    pub(super) entry: &'t Arc<RouteEntry>,
+    /// Its path fits; the rules of which this is so come first, in the order in which they are tried.
+    pub(super) path: bool,
+    /// Its methods hold.
+    pub(super) method: bool,
+}
+
+/// Takes note of every rule, and lets none take the request.
+struct Listing<'a, 't> {
+    facts: &'a Facts<'a>,
+    method_bit: u64,
+    path: bool,
+    met: Vec<Met<'t>>,
+}
+
+impl<'t> Judge<'t> for Listing<'_, 't> {
+    fn takes(&mut self, rule: &'t Rule) -> bool {
+        if !self.met.iter().any(|met| Arc::ptr_eq(met.entry, &rule.entry)) {
+            let method = rule.methods.takes(self.method_bit, self.facts.method, &rule.entry.route);
+            self.met.push(Met { entry: &rule.entry, path: self.path, method });
+        }
+        false
     }
 }
 
@@ -234,9 +279,22 @@ impl PathIndex {
         }
     }
 
-    fn search<'t>(&'t self, path: &str, search: &mut Search<'_>) -> Option<&'t Arc<RouteEntry>> {
+    fn list<'t>(&'t self, path: &str, facts: &Facts<'_>) -> Vec<Met<'t>> {
+        let mut listing =
+            Listing { facts, method_bit: self.custom.bit(facts.method), path: true, met: Vec::new() };
+        let _none_takes_it = self.search(path, &mut listing);
+        listing.path = false;
+        let nodes = self.nodes.iter().flat_map(|node| node.exact.iter().chain(&node.prefix));
+        for rule in nodes.chain(&self.regexes) {
+            listing.takes(rule);
+        }
+        listing.met
+    }
+
+    #[inline]
+    fn search<'t>(&'t self, path: &str, judge: &mut impl Judge<'t>) -> Option<&'t Arc<RouteEntry>> {
         let (deepest, whole) = self.walk(path)?;
-        if whole && let Some(entry) = search.first(&deepest.exact) {
+        if whole && let Some(entry) = first(&deepest.exact, judge) {
             return Some(entry);
         }
         for rule in &self.regexes {
@@ -244,13 +302,13 @@ impl PathIndex {
                 PathMatch::Regex(expression) => expression.regex.is_match(path),
                 PathMatch::Exact(_) | PathMatch::Prefix(_) => false,
             };
-            if matches && search.takes(rule) {
+            if matches && judge.takes(rule) {
                 return Some(&rule.entry);
             }
         }
         let mut node = deepest;
         loop {
-            if let Some(entry) = search.first(&node.prefix) {
+            if let Some(entry) = first(&node.prefix, judge) {
                 return Some(entry);
             }
             node = self.nodes.get(node.up as usize)?;

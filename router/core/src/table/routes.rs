@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ekiden_config::doors::Refusal;
 use ekiden_config::model::{
-    Action, Admission, App, Authorizer, Entrance, Forward, HeaderEdits, HostMatch, LoosePath, PathMatch,
-    Route, SplitKey, Timeouts, WeightedCluster,
+    Action, Admission, App, Authorizer, Entrance, Forward, HeaderEdits, HostMatch, LoosePath, MirrorPolicy,
+    PathMatch, Route, SplitKey, Timeouts, WeightedCluster,
 };
 use ekiden_config::names::RouteName;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -18,6 +18,7 @@ use crate::cluster::ClusterTable;
 use crate::overload::caps::Caps;
 use crate::policy::admission::AdmissionSteps;
 use crate::policy::entrance::EntranceSteps;
+use crate::policy::mirror::MirrorSteps;
 use crate::split::Side;
 
 /// The compiled rules of one app, and where its hosts are.
@@ -67,13 +68,15 @@ impl AppPart {
 /// it keeps its last good version.
 fn check(app: &App) -> Result<(), Refusal> {
     for route in app.routes.iter() {
-        for weighted in forward(route).map(|forward| forward.clusters.iter()).into_iter().flatten() {
-            if !app.clusters.contains_key(&weighted.cluster) {
+        let own = forward(route).map(|forward| forward.clusters.iter()).into_iter().flatten();
+        let own = own.map(|weighted| &weighted.cluster);
+        for cluster in own.chain(route.mirror.as_ref().map(|mirror| &mirror.cluster)) {
+            if !app.clusters.contains_key(cluster) {
                 return Err(Refusal {
                     part: format!("app:{}", app.name),
                     reason: format!(
                         "route {} forwards to cluster {}, which the app does not have; define it or change the route",
-                        route.name, weighted.cluster
+                        route.name, cluster
                     ),
                 });
             }
@@ -174,6 +177,7 @@ impl AppRoutes {
                         };
                         entrances.entry(Arc::as_ptr(words)).or_insert_with(made).clone()
                     }),
+                    mirror: route.mirror.as_ref().map(|words| mirror(route, words, table, (slot, registry))),
                     limits: route.rate_limits.as_ref().map(|words| limits.make(&route.name, words)),
                     caps: route.caps.map(|most| Arc::new(Caps { most, usage: registry.usage(&app.name) })),
                 }),
@@ -254,6 +258,8 @@ fn question(
         // Its own way, and not the route's: what questions take says nothing of requests.
         retry: None,
         hedge: None,
+        mirror: None,
+        faults: None,
         ..(**route).clone()
     };
     let app = &table.app.name;
@@ -267,9 +273,57 @@ fn question(
         cell: registry.route(app, &route.name),
         admission: None,
         entrance: None,
+        mirror: None,
         limits: None,
         caps: None,
     })
+}
+
+/// The mirror of a route: copies go by its edits and rewrites, and by nothing else of it.
+fn mirror(
+    route: &Arc<Route>,
+    words: &Arc<MirrorPolicy>,
+    table: &AppTable,
+    place: (u32, &mut CellRegistry),
+) -> Arc<MirrorSteps> {
+    let own = forward(route);
+    let asked = Authorizer {
+        cluster: words.cluster.clone(),
+        path: Arc::from("/"),
+        timeout: words.timeout,
+        fail_open: false,
+        grpc: false,
+        headers: None,
+        returns: Vec::new(),
+    };
+    let plain = question(route, &asked, table, place);
+    let to = Forward {
+        clusters: vec![WeightedCluster { cluster: words.cluster.clone(), weight: 1 }],
+        split: SplitKey::default(),
+        salt: Arc::from(""),
+        prefix_rewrite: own.and_then(|own| own.prefix_rewrite.clone()),
+        host_rewrite: own.and_then(|own| own.host_rewrite.clone()),
+    };
+    let copied = Route {
+        action: Action::Forward(to),
+        path: route.path.clone(),
+        request_headers: route.request_headers.clone(),
+        ..(*plain.route).clone()
+    };
+    let entry = RouteEntry {
+        target: target(&copied, table),
+        route: Arc::new(copied),
+        app: plain.app,
+        app_name: plain.app_name.clone(),
+        names: Box::from(""),
+        cell: Arc::clone(&plain.cell),
+        admission: None,
+        entrance: None,
+        mirror: None,
+        limits: None,
+        caps: None,
+    };
+    Arc::new(MirrorSteps::new(Arc::clone(words), Arc::new(entry)))
 }
 
 /// What a route leads to; a cluster named twice counts once, with both weights.

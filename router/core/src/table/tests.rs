@@ -10,8 +10,10 @@ mod words;
 
 use std::sync::Arc;
 
-use ekiden_config::doors::Generation;
-use ekiden_config::model::{App, Cluster, HostMatch, LoosePath, Model, PathMatch, Role, Route, ValueTest};
+use ekiden_config::doors::{Generation, Standing};
+use ekiden_config::model::{
+    App, Cluster, HostMatch, Listener, LoosePath, Model, PathMatch, Role, Route, ValueTest,
+};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
@@ -160,8 +162,38 @@ fn agree(table: &Table, model: &Model, asks: &[Ask]) -> Result<(), TestCaseError
             let (fast, slow) = ask.with_facts(|facts| {
                 (Said::from(table.find(index, facts)), naive::find(model, listener, facts))
             });
-            prop_assert_eq!(fast, slow, "{:?} on {}", ask, listener.name);
+            prop_assert_eq!(&fast, &slow, "{:?} on {}", ask, listener.name);
+            ask.with_facts(|facts| explained(table, (index, listener), facts, &fast))?;
         }
+    }
+    Ok(())
+}
+
+/// What is explained is what is found: each rule of the table once, and the one that is found the only one that is taken.
+fn explained(
+    table: &Table,
+    (index, listener): (u32, &Listener),
+    facts: &Facts<'_>,
+    found: &Said,
+) -> Result<(), TestCaseError> {
+    let (stories, omitted) = table.stories(index, facts);
+    prop_assert_eq!(stories.len() + omitted, table.routes().count());
+    let taken: Vec<Said> = stories
+        .iter()
+        .filter(|story| story.standing == Standing::Taken)
+        .map(|story| Said::Route(story.app.clone(), story.route.clone()))
+        .collect();
+    // A path that reads in two ways is refused whatever its normal form selects.
+    if *found != Said::Ambiguous {
+        let wanted: Vec<Said> =
+            [found.clone()].into_iter().filter(|said| matches!(said, Said::Route(..))).collect();
+        prop_assert_eq!(&taken, &wanted, "{:?}", facts.path);
+    }
+    prop_assert!(taken.len() <= 1);
+    for story in &stories {
+        let holds = story.checks.iter().all(|check| check.holds);
+        let wanted = matches!(story.standing, Standing::Taken | Standing::Behind);
+        prop_assert_eq!(holds, wanted, "{:?} on {}", story, listener.name);
     }
     Ok(())
 }

@@ -68,6 +68,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             tls: None,
             protocol: Default::default(),
             shard: None,
+            affinity: None,
         }),
         endpoints: Arc::new(endpoints),
         names: Arc::default(),

@@ -85,6 +85,8 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         attempts: 3,
         retry: None,
         hedge: None,
+        mirror: None,
+        faults: None,
         loose_path: LoosePath::Refuse,
         body_limit: None,
         admission: None,
@@ -148,6 +150,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         tls: None,
         protocol: Default::default(),
         shard: None,
+        affinity: None,
     };
     Arc::new(Cluster {
         name: cluster_name(name),

@@ -1,0 +1,173 @@
+//! Mirrors: what the other cluster gets, and that those who are served notice nothing.
+
+use ekiden_tests::{Echo, Ekiden, Flapper, Origin, Received, Seen, Served, Setup, until, until_true};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+/// A route to `main` with a mirror to `shadow`.
+fn serve(main: SocketAddr, shadow: SocketAddr, words: &str, route: &str) -> Ekiden {
+    let text = format!(
+        "[cluster.main]\nendpoints = [\"{main}\"]\n[cluster.shadow]\nendpoints = [\"{shadow}\"]\n\
+         [[route]]\nname = \"r\"\ncluster = \"main\"\n{route}\nmirror = {{ cluster = \"shadow\"{words} }}\n"
+    );
+    Ekiden::start(Setup::new(text).listener("h2c = true"))
+}
+
+fn ended(router: &Ekiden, result: &str) -> f64 {
+    router.metric("ekiden_route_mirror_total", &[&format!("result=\"{result}\"")])
+}
+
+fn wait_ended(router: &Ekiden, result: &str, count: f64) {
+    until_true(&format!("{count} copies to end with {result}"), || ended(router, result) == count);
+}
+
+/// An origin that keeps what it gets, and answers with this.
+fn keeping(answer: &'static str) -> (Origin, Arc<Mutex<Vec<Received>>>) {
+    let kept: Arc<Mutex<Vec<Received>>> = Arc::default();
+    let into = Arc::clone(&kept);
+    let origin = Origin::start(move |conn| {
+        while let Some(request) = conn.request() {
+            conn.answer(&request, answer);
+            into.lock().unwrap().push(request);
+        }
+    });
+    (origin, kept)
+}
+
+#[test]
+fn copies_are_whole_and_marked() {
+    let main = Echo::start("main");
+    let (shadow, kept) = keeping("shadow");
+    let edits = "path = \"/shop\"\nrewrite = { prefix = \"/new\" }\nrequest_headers = { set = { X-Tier = \"gold\" } }";
+    let router = serve(main.address, shadow.address, "", edits);
+    let mut client = router.client();
+    let requests = [
+        "GET /shop/a?b=1 HTTP/1.1\r\nHost: a\r\nX-Mirror: no\r\nCookie: c=1\r\n\r\n".to_owned(),
+        "POST /shop HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        "PUT /shop/c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".to_owned(),
+        "HEAD /shop HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+    ];
+    let lines = ["GET /new/a?b=1", "POST /new", "PUT /new/c", "HEAD /new"];
+    let bodies = ["", "hello", "abcde", ""];
+    for (at, request) in requests.iter().enumerate() {
+        client.send(request);
+        let response = client.read(lines[at].starts_with("HEAD")).unwrap();
+        assert_eq!(response.status, 200);
+        let copy = until("the copy", || kept.lock().unwrap().pop());
+        assert!(copy.line.starts_with(lines[at]), "{} {}", lines[at], copy.line);
+        assert_eq!((copy.all("x-mirror"), copy.get("x-tier")), (vec!["true"], Some("gold")));
+        assert_eq!(String::from_utf8_lossy(&copy.body), bodies[at]);
+        if at == 0 {
+            let seen = Seen(response.json());
+            assert_eq!(seen.text("origin"), "main", "the client gets the answer of the route's own cluster");
+            assert_eq!(seen.field("x-request-id").as_deref(), copy.get("x-request-id"));
+            assert_eq!(copy.get("cookie"), Some("c=1"));
+        }
+    }
+    wait_ended(&router, "sent", 4.0);
+    assert_eq!(main.requests(), 4);
+    // No request of its own: one record and one count for each.
+    assert_eq!(router.metric("ekiden_requests_total", &["route=\"r\""]), 4.0);
+    assert_eq!(router.metric("ekiden_cluster_requests_total", &["cluster=\"main\""]), 4.0);
+}
+
+#[test]
+fn a_shadow_that_is_silent_or_down_neither_delays_nor_fails() {
+    let main = Echo::start("main");
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let silent = Origin::start(move |conn| {
+        while let Some(request) = conn.request() {
+            let _told = released.lock().unwrap().recv();
+            conn.answer(&request, "late");
+        }
+    });
+    let router = serve(main.address, silent.address, ", in_flight = 1, timeout = \"60s\"", "");
+    let mut client = router.client();
+    assert_eq!(client.get("a", "/").status, 200);
+    until_true("the first copy to arrive", || silent.connections() == 1);
+    for _ in 0..5 {
+        assert_eq!(client.get("a", "/").status, 200, "one copy is on its way; more are not made");
+    }
+    assert_eq!(ended(&router, "busy"), 5.0);
+    release.send(()).unwrap();
+    wait_ended(&router, "sent", 1.0);
+    drop(router);
+
+    let down = Flapper::start();
+    down.down();
+    let router = serve(main.address, down.address, "", "");
+    let mut client = router.client();
+    for _ in 0..8 {
+        assert_eq!(client.get("a", "/").status, 200);
+    }
+    wait_ended(&router, "failed", 8.0);
+    let table = router.table();
+    let clusters = table["apps"][0]["clusters"].as_array().unwrap();
+    let main = clusters.iter().find(|cluster| cluster["name"] == "main").unwrap();
+    assert_eq!(main["endpoints"][0]["state"], "ready", "{main}");
+}
+
+#[test]
+fn what_is_too_large_or_was_not_read_is_not_copied() {
+    let main = Echo::start("main");
+    let (shadow, kept) = keeping("shadow");
+    let router = serve(main.address, shadow.address, ", body = 4", "");
+    let mut client = router.client();
+    for request in [
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        assert_eq!(client.ask(request).status, 200, "the request itself goes on");
+    }
+    assert_eq!(client.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nfour").status, 200);
+    wait_ended(&router, "sent", 1.0);
+    assert_eq!(ended(&router, "too_large"), 2.0);
+    assert_eq!(kept.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn differences_are_counted() {
+    let (main, _kept) = keeping("same");
+    for (answer, result) in [("same", "same"), ("other", "other_body")] {
+        let (shadow, _copies) = keeping(answer);
+        let router = serve(main.address, shadow.address, ", diff = true", "");
+        for _ in 0..3 {
+            assert_eq!(router.client().get("a", "/").text(), "same");
+        }
+        wait_ended(&router, result, 3.0);
+    }
+    let failing = Flapper::start();
+    failing.set_status(500);
+    let router = serve(main.address, failing.address, ", diff = true", "");
+    assert_eq!(router.client().get("a", "/").text(), "same");
+    wait_ended(&router, "other_status", 1.0);
+}
+
+#[test]
+fn a_share_and_clients_of_http2() {
+    use ekiden_tests::http2;
+    let main = Echo::start("main");
+    let (shadow, kept) = keeping("shadow");
+    let router = serve(main.address, shadow.address, ", percent = 50", "");
+    let mut client = router.client();
+    (0..400).for_each(|_| assert_eq!(client.get("a", "/").status, 200));
+    let drawn = || ended(&router, "sent") + ended(&router, "busy");
+    // Six times the deviation of such a draw to either side.
+    until_true("the copies to end", || drawn() > 140.0);
+    assert!(drawn() < 260.0, "{} of 400", drawn());
+    drop(router);
+
+    let router = serve(main.address, shadow.address, "", "");
+    kept.lock().unwrap().clear();
+    let reply = http2::talk(router.address(), async |sender| {
+        let request = http::Request::post("http://a/x").body(()).unwrap();
+        http2::ask_with(&sender, request, Some(b"over http2"), None).await.unwrap()
+    });
+    assert_eq!(reply.status, 200);
+    let copy = until("the copy", || kept.lock().unwrap().pop());
+    assert_eq!(
+        (copy.get("x-mirror"), String::from_utf8_lossy(&copy.body)),
+        (Some("true"), "over http2".into())
+    );
+}
