@@ -20,8 +20,8 @@ const STREAMS: u64 = 4;
 /// Bytes that the kernel may hold of what one of them does not read: what the router lets it have beyond the window, the
 /// largest packet of loopback, and the window, which grows with what is read. Without a bound it is megabytes.
 const QUEUED: u64 = 512 << 10;
-/// Memory of the process that belongs to no connection: allocator, log, metrics.
-const SLACK: u64 = 6 << 20;
+/// Memory of the process that belongs to no connection: log, metrics, and what the allocator takes for the first of a size.
+const SLACK: u64 = 8 << 20;
 
 /// What holds an attack: how the listener is set, and which metric says that a connection was ended by it. Labels that
 /// are all right stand between bars.
