@@ -431,6 +431,13 @@ struct Tasks {
     tickets: watch::Receiver<Ticket>,
 }
 
+/// Waits for a task that may not be there; one that panicked has ended too.
+async fn await_last<T>(task: Option<tokio::task::JoinHandle<T>>) {
+    if let Some(task) = task {
+        let _ = task.await;
+    }
+}
+
 impl Start {
     fn run(self, runtime: Runtime) {
         runtime.block_on(self.serve());
@@ -505,14 +512,10 @@ impl Start {
         });
         // The loop goes on while the server answers its last requests. Panics of tasks end those tasks only.
         let _ = server.await;
-        if let Some(links) = links {
-            let _ = links.await;
-        }
+        await_last(links).await;
         stop_loop.send_replace(true);
         let _ = looping.await;
-        if let Some(writer) = writer {
-            let _ = timeout(WRITE_MAX, writer).await;
-        }
+        let _ = timeout(WRITE_MAX, await_last(writer)).await;
         drop(run_dir);
     }
 

@@ -219,17 +219,6 @@ fn schemas() -> Value {
         })),
         "Formation": object(json!({ "app": text, "processes": map })),
         "Maintenance": object(json!({ "app": text, "on": flag, "page": maybe_text, "generation": maybe_number })),
-        "Routers": {
-            "allOf": [page("routers", reference("Router")), object(json!({
-                "generation": number, "term": number, "connected": number, "behind": number,
-            }))],
-        },
-        "Router": object(json!({
-            "name": text, "connected": flag, "since_unix_ms": number, "address": text, "identity": maybe_text,
-            "software": text, "generation": maybe_number, "generation_since_unix_ms": maybe_number,
-            "began_with": { "enum": ["snapshot", "delta"] }, "links": number, "refused": list,
-            "refusing_connects": map, "last_error": maybe_text,
-        })),
         "Hosts": page("hosts", object(json!({ "host": text, "app": text }))),
         "Event": object(json!({ "type": { "enum": ["put", "delete", "bookmark", "gone"] }, "revision": number })),
         "Audit": object(
@@ -246,10 +235,33 @@ fn schemas() -> Value {
         "Status": map,
         "OpenApi": map,
     });
-    if let (Some(all), Value::Object(views)) = (all.as_object_mut(), views) {
-        all.extend(views);
+    for more in [views, fleet_schemas()] {
+        if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
+            all.extend(more);
+        }
     }
     all
+}
+
+fn fleet_schemas() -> Value {
+    let (text, number) = (json!({ "type": "string" }), json!({ "type": "integer" }));
+    let (maybe_text, maybe_number) =
+        (json!({ "type": ["string", "null"] }), json!({ "type": ["integer", "null"] }));
+    let (list, map, flag) =
+        (json!({ "type": "array" }), json!({ "type": "object" }), json!({ "type": "boolean" }));
+    json!({
+        "Routers": {
+            "allOf": [page("routers", reference("Router")), object(json!({
+                "generation": number, "term": number, "connected": number, "behind": number,
+            }))],
+        },
+        "Router": object(json!({
+            "name": text, "connected": flag, "since_unix_ms": number, "address": text, "identity": maybe_text,
+            "software": text, "generation": maybe_number, "generation_since_unix_ms": maybe_number,
+            "began_with": { "enum": ["snapshot", "delta"] }, "links": number, "refused": list,
+            "refusing_connects": map, "last_error": maybe_text,
+        })),
+    })
 }
 
 fn body_schemas() -> Value {
