@@ -143,13 +143,16 @@ fn waiting(api: &Api, app: &AppName, release: u64, last: Option<&RolloutView>) -
         return Err(Problem::new(404, "unknown_release", format!("the app {app} has no release {release}")));
     };
     let passed = last.is_some_and(|last| last.release > release);
-    let (state, reason) = if passed {
-        ("superseded", "a newer release came first")
-    } else {
-        ("waiting", "it is not begun yet")
+    // One after the other: the dynos of the one before are on their way out.
+    let after = last.filter(|last| !passed && last.ended_unix_ms.is_none());
+    let (state, reason) = match after {
+        _ if passed => ("superseded", "a newer release came first".to_owned()),
+        Some(last) => ("waiting", format!("the rollout of {} ends first", last.name)),
+        None => ("waiting", "it is not begun yet".to_owned()),
     };
     Ok(json!({
         "release": release, "name": recorded.name, "state": state, "reason": reason,
+        "after": after.map(|last| last.release),
         "began_unix_ms": null, "ended_unix_ms": null, "late": [],
     }))
 }

@@ -133,6 +133,8 @@ pub(super) struct Supervisor {
     pub(super) rollout: Option<Rollout>,
     /// Those that have ended, oldest first.
     pub(super) rollouts: VecDeque<RolloutView>,
+    /// Until when the dynos of the first release should be ready, while they are not.
+    pub(super) first: Option<Instant>,
     /// The newest release that was begun.
     pub(super) seen: u64,
     /// A newer one on record.
@@ -169,6 +171,7 @@ impl Supervisor {
             falls: BTreeMap::new(),
             rollout: None,
             rollouts: VecDeque::new(),
+            first: None,
             seen: 0,
             latest: None,
             counts: DynoCounts::default(),
@@ -186,8 +189,10 @@ impl Supervisor {
 
     /// Runs until all dynos have ended after an order to end.
     pub(super) async fn run(mut self, mut orders: watch::Receiver<Order>, mut deploys: mpsc::Receiver<()>) {
-        self.begin().await;
+        // Before anything is read, so that nothing is recorded unseen in between.
         let mut revisions = self.duties.store.as_ref().map(|store| store.watch());
+        self.begin().await;
+        self.look();
         loop {
             self.obey(*orders.borrow_and_update());
             self.step().await;
@@ -222,7 +227,7 @@ impl Supervisor {
     fn is_busy(&self) -> bool {
         let waits = self.dynos.iter().any(|dyno| matches!(dyno.phase, Phase::Draining { .. }));
         let now = Instant::now();
-        waits || self.rollout.is_some() || self.falls.values().any(|falls| now < falls.until + TICK)
+        waits || self.rollout.is_some() || self.first.is_some() || self.falls.values().any(|falls| now < falls.until + TICK)
     }
 
     fn take(&mut self, serial: u64, event: Event) {
@@ -274,6 +279,7 @@ impl Supervisor {
 
     async fn step(&mut self) {
         if !self.stopping {
+            self.judge_first();
             self.next_rollout();
             self.advance();
             self.trim();

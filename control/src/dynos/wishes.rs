@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -11,7 +12,7 @@ use crate::clock::unix_ms;
 use crate::desired::{
     FormationWords, RELEASES, ReleaseWords, formation_key, numbered_key, numbered_prefix, words, write,
 };
-use crate::store::{Txn, Write};
+use crate::store::{Revision, StoreError, Txn, Write};
 
 impl Supervisor {
     /// Finds out which release runs and how many dynos there should be.
@@ -22,23 +23,32 @@ impl Supervisor {
         let (number, name) = self.newest().unwrap_or((1, "v1".to_owned()));
         self.seen = number;
         match release::read(&self.duties.run, number, &name) {
-            Ok(release) => self.current = Rc::new(release),
+            Ok(release) => {
+                self.current = Rc::new(release);
+                self.watch_first(number, &name, None);
+            }
             // It was read a moment ago; the next release reads it again.
-            Err(unusable) => tracing::error!("no dyno is started: {}", unusable.words()),
+            Err(unusable) => {
+                tracing::error!("no dyno is started: {}", unusable.words());
+                self.watch_first(number, &name, Some(unusable.words()));
+            }
         }
         let asked = &self.duties.run.formation.0;
-        let stored = self.stored_formation();
+        let key = formation_key(self.app());
+        let before = self.duties.store.as_ref().and_then(|store| store.get(&key));
+        let stored = before.as_ref().and_then(|object| words::<FormationWords>(object).ok());
         let types = self.current.commands.keys();
         self.formation = match stored.filter(|_| asked.is_empty()) {
-            Some(stored) => stored,
+            Some(stored) => stored.processes,
             None => {
                 let all = asked.get("all").copied().unwrap_or(u32::from(asked.is_empty()));
                 types.map(|kind| (kind.clone(), asked.get(kind).copied().unwrap_or(all))).collect()
             }
         };
         let processes = self.formation.clone();
-        let key = formation_key(self.app());
-        self.commit(vec![write(key, &FormationWords { processes })]).await;
+        // The same again changes nothing. Not over what somebody asked for in the meantime: that is taken in next.
+        let when = vec![(Arc::clone(&key), before.map_or(0, |object| object.modified))];
+        self.commit(when, vec![write(key, &FormationWords { processes })]).await;
     }
 
     fn stored_formation(&self) -> Option<BTreeMap<String, u32>> {
@@ -55,10 +65,13 @@ impl Supervisor {
         Some((last.release, last.name))
     }
 
-    async fn commit(&self, writes: Vec<Write>) {
+    async fn commit(&self, when: Vec<(Arc<str>, Revision)>, writes: Vec<Write>) {
         let Some(store) = self.duties.store.clone() else { return };
-        if let Err(error) = store.commit(Txn { when: Vec::new(), writes }).await {
-            tracing::error!(%error, "what the Procfile's dynos should be could not be recorded");
+        match store.commit(Txn { when, writes }).await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => {}
+            Err(error) => {
+                tracing::error!(%error, "what the Procfile's dynos should be could not be recorded");
+            }
         }
     }
 
@@ -73,7 +86,7 @@ impl Supervisor {
             unix_ms: unix_ms(),
             by: "procfile".to_owned(),
         };
-        self.commit(vec![write(numbered_key(RELEASES, self.app(), number), &words)]).await;
+        self.commit(Vec::new(), vec![write(numbered_key(RELEASES, self.app(), number), &words)]).await;
         if self.current.number > 0 && self.newest().is_none() {
             // Nothing can be recorded: it is a release all the same.
             self.latest = Some((number, name));
