@@ -93,11 +93,12 @@ fn run_here(api: &Api, app: &AppName) -> Vec<DynoView> {
     told.map(|told| told.dynos.clone()).unwrap_or_default()
 }
 
-/// Two of a name may be there at once, one of each release: pages go by both.
+/// Two of a name may be there at once, one of each release, or one that drains beside its successor: pages go by the endpoint.
 fn run_here_views(api: &Api, app: &AppName) -> Vec<(String, Value)> {
-    let views =
-        run_here(api, app).into_iter().map(|dyno| (format!("{}@{}", dyno.name, dyno.release), json!(dyno)));
-    views.collect()
+    let key = |dyno: &DynoView| {
+        dyno.endpoint.clone().unwrap_or_else(|| format!("{}@{}", dyno.name, dyno.release))
+    };
+    run_here(api, app).into_iter().map(|dyno| (key(&dyno), json!(dyno))).collect()
 }
 
 pub(super) fn list(api: &Api, ask: &Ask) -> Answer {

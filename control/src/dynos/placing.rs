@@ -113,9 +113,14 @@ impl Supervisor {
     }
 }
 
-/// A dyno as an endpoint: its name, and the release, since two of a name may be there at once.
+/// A dyno as an endpoint: its name, and the release, since two of a name may be there at once. A third part where even that is
+/// the same: one drains while another takes its place.
 pub(super) fn id(dyno: &Dyno) -> Option<EndpointId> {
-    EndpointId::new(&format!("{}.{}@v{}", dyno.kind, dyno.number, dyno.release.number)).ok()
+    let mut id = format!("{}.{}@v{}", dyno.kind, dyno.number, dyno.release.number);
+    if dyno.again {
+        id = format!("{id}-{}", dyno.serial);
+    }
+    EndpointId::new(&id).ok()
 }
 
 fn endpoint(dyno: &Dyno, address: SocketAddr, drain: bool) -> Option<Arc<Endpoint>> {

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 use super::WEB;
+use super::placing::id;
 use super::board::{ROLLOUTS_MAX, RolloutState, RolloutView};
 use super::release::{self, Release};
 use super::supervisor::{Phase, Supervisor};
@@ -274,8 +275,11 @@ impl Supervisor {
         }
         let mut waits = Vec::new();
         for at in 1..=wanted {
-            let id = format!("{WEB}.{at}@v{number}");
-            match statuses.iter().find(|status| status.id.as_str() == id) {
+            let mine = self.dynos.iter().find(|dyno| {
+                dyno.kind == WEB && dyno.number == at && dyno.release.number == number && !dyno.is_leaving()
+            });
+            let own = mine.and_then(id);
+            match statuses.iter().find(|status| Some(&status.id) == own.as_ref()) {
                 Some(status) if matches!(status.state, "ready" | "warming") => {}
                 Some(status) => waits.push(format!("{WEB}.{at} is {}: {}", status.state, status.reason)),
                 None => waits.push(format!("{WEB}.{at} is not in the table")),

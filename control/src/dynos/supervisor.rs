@@ -63,6 +63,8 @@ pub(super) struct Dyno {
     pub(super) kind: String,
     pub(super) number: u32,
     pub(super) release: Rc<Release>,
+    /// Another dyno of the same name and release has not ended yet: the endpoint is told apart by the serial.
+    pub(super) again: bool,
     pub(super) phase: Phase,
     pub(super) pid: Option<u32>,
     /// Why it is not ready.
@@ -386,11 +388,15 @@ impl Supervisor {
             boot_timeout: run.boot_timeout,
             stop_timeout: run.stop_timeout,
         };
+        let same =
+            |dyno: &Dyno| (dyno.release.number, &dyno.kind, dyno.number) == (release.number, &kind, number);
+        let again = self.dynos.iter().any(same);
         self.dynos.push(Dyno {
             serial: self.serials,
             kind,
             number,
             release,
+            again,
             phase: Phase::Starting,
             pid: None,
             reason: None,
