@@ -27,10 +27,16 @@ impl Supervisor {
     /// Tells the control loop where the web dynos are, if that changed.
     pub(super) async fn place(&mut self) {
         let mut endpoints = Vec::new();
-        for dyno in self.dynos.iter().filter(|dyno| dyno.kind == WEB) {
+        let serving: Vec<bool> = self.dynos.iter().map(|dyno| self.serves(dyno)).collect();
+        for (dyno, serves) in self.dynos.iter_mut().zip(serving).filter(|(dyno, _)| dyno.kind == WEB) {
             match dyno.phase {
-                Phase::Ready(Some(address)) if self.serves(dyno) => {
-                    endpoints.extend(endpoint(dyno, address, false))
+                Phase::Ready(Some(address)) if serves => {
+                    dyno.was_placed = true;
+                    endpoints.extend(endpoint(dyno, address, false));
+                }
+                // Its rollout stepped back: nothing new, and it finishes what it has.
+                Phase::Ready(Some(address)) if dyno.was_placed => {
+                    endpoints.extend(endpoint(dyno, address, true));
                 }
                 Phase::Draining { address, .. } => endpoints.extend(endpoint(dyno, address, true)),
                 Phase::Starting | Phase::Ready(_) | Phase::Stopping => {}

@@ -23,7 +23,6 @@ use super::WEB;
 use super::board::{DynoCounts, RolloutView};
 use super::ledger::Ledger;
 use super::lines::Lines;
-use super::placing::id;
 use super::process::{Event, Events, Order, Plan, live};
 use super::procfile::DYNOS_MAX;
 use super::release::Release;
@@ -65,6 +64,8 @@ pub(super) struct Dyno {
     pub(super) release: Rc<Release>,
     /// Another dyno of the same name and release has not ended yet: the endpoint is told apart by the serial.
     pub(super) again: bool,
+    /// The router was told of it once: it may have requests until it has drained.
+    pub(super) was_placed: bool,
     pub(super) phase: Phase,
     pub(super) pid: Option<u32>,
     /// Why it is not ready.
@@ -306,13 +307,9 @@ impl Supervisor {
         };
         for at in 0..self.dynos.len() {
             let leaves = self.dynos.get(at).is_some_and(|dyno| !dyno.is_leaving() && !keeps(self, dyno));
-            let served = self
-                .dynos
-                .get(at)
-                .is_some_and(|dyno| self.placed.iter().any(|one| Some(&one.id) == id(dyno).as_ref()));
             let Some(dyno) = self.dynos.get_mut(at).filter(|_| leaves) else { continue };
             match dyno.phase {
-                Phase::Ready(Some(address)) if served => {
+                Phase::Ready(Some(address)) if dyno.was_placed => {
                     let since = Instant::now();
                     dyno.enter(Phase::Draining { address, publish: None, since, quiet: false });
                 }
@@ -397,6 +394,7 @@ impl Supervisor {
             number,
             release,
             again,
+            was_placed: false,
             phase: Phase::Starting,
             pid: None,
             reason: None,
