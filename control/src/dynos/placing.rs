@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ekiden_config::doors::{EndpointStatus, Verdict};
+use ekiden_config::doors::{EndpointStatus, Refusal, Verdict};
 use ekiden_config::model::{Address, Endpoint, Owner};
 use ekiden_config::names::EndpointId;
 use tokio::sync::oneshot;
@@ -51,10 +51,16 @@ impl Supervisor {
             // Control is gone: so is the process, soon.
             if self.duties.placing.send(placed).await.is_ok() {
                 let (publish, applied) = (self.publish, self.applied.clone());
+                let part = format!("app:{}", self.place.app);
                 spawn_local(async move {
                     let Ok(ticket) = ticket.await else { return };
                     match verdict(&ticket).await {
-                        Verdict::Applied { .. } => drop(applied.send(publish)),
+                        Verdict::Applied { refused, .. } => match refusal(&refused, &part) {
+                            None => drop(applied.send(publish)),
+                            Some(reason) => {
+                                tracing::error!(%reason, "the router kept its old table: placements of dynos are not in force");
+                            }
+                        },
                         Verdict::Rejected { reason } => {
                             tracing::error!(%reason, "the router does not take the placements of dynos");
                         }
@@ -94,11 +100,13 @@ impl Supervisor {
             let in_flight = statuses
                 .iter()
                 .find(|status| Some(&status.id) == own.as_ref())
-                .map_or(0, |status| status.in_flight);
+                .map(|status| status.in_flight);
             let over = since.elapsed() >= timeout;
-            if !over && (!seen || in_flight > 0) {
+            // Without a status nobody counts: a cluster that was taken out of the table may have requests all the same.
+            if !over && (!seen || in_flight != Some(0)) {
                 continue;
             }
+            let in_flight = in_flight.unwrap_or(0);
             if over && in_flight > 0 {
                 let seconds = timeout.as_secs();
                 tracing::warn!(dyno = %name, in_flight, seconds, "its time to drain is over: it is ended with requests in flight");
@@ -117,6 +125,11 @@ impl Supervisor {
             rollout.view.late.extend(late);
         }
     }
+}
+
+/// Why the router serves an app, and so its endpoints, as before.
+fn refusal<'r>(refused: &'r [Refusal], part: &str) -> Option<&'r str> {
+    refused.iter().find(|refusal| refusal.part == part).map(|refusal| refusal.reason.as_str())
 }
 
 /// A dyno as an endpoint: its name, and the release, since two of a name may be there at once. A third part where even that is
@@ -140,4 +153,16 @@ fn endpoint(dyno: &Dyno, address: SocketAddr, drain: bool) -> Option<Arc<Endpoin
         release: Some(Arc::from(dyno.release.name.as_str())),
         owner: Owner::Source,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_that_was_refused_is_served_with_its_old_endpoints() {
+        let one = |part: &str| Refusal { part: part.to_owned(), reason: "too large".to_owned() };
+        assert_eq!(refusal(&[one("listener:a"), one("app:shop")], "app:default"), None);
+        assert_eq!(refusal(&[one("app:shop"), one("app:default")], "app:default"), Some("too large"));
+    }
 }
