@@ -95,9 +95,8 @@ fn run_here(api: &Api, app: &AppName) -> Vec<DynoView> {
 
 /// Two of a name may be there at once, one of each release, or one that drains beside its successor: pages go by the endpoint.
 fn run_here_views(api: &Api, app: &AppName) -> Vec<(String, Value)> {
-    let key = |dyno: &DynoView| {
-        dyno.endpoint.clone().unwrap_or_else(|| format!("{}@{}", dyno.name, dyno.release))
-    };
+    let key =
+        |dyno: &DynoView| dyno.endpoint.clone().unwrap_or_else(|| format!("{}@{}", dyno.name, dyno.release));
     run_here(api, app).into_iter().map(|dyno| (key(&dyno), json!(dyno))).collect()
 }
 
@@ -147,6 +146,7 @@ fn waiting(api: &Api, app: &AppName, release: u64, last: Option<&RolloutView>) -
     // One after the other: the dynos of the one before are on their way out.
     let after = last.filter(|last| !passed && last.ended_unix_ms.is_none());
     let (state, reason) = match after {
+        _ if recorded.refused.is_some() => ("failed", recorded.refused.unwrap_or_default()),
         _ if passed => ("superseded", "a newer release came first".to_owned()),
         Some(last) => ("waiting", format!("the rollout of {} ends first", last.name)),
         None => ("waiting", "it is not begun yet".to_owned()),

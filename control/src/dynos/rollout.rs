@@ -13,8 +13,8 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 use super::WEB;
-use super::placing::id;
 use super::board::{ROLLOUTS_MAX, RolloutState, RolloutView};
+use super::placing::id;
 use super::release::{self, Release};
 use super::supervisor::{Phase, Supervisor};
 use crate::clock::unix_ms;
@@ -168,6 +168,7 @@ impl Supervisor {
                 self.counts.rollouts_failed += 1;
                 view.state = RolloutState::Failed;
                 view.reason = unusable.words();
+                self.refused.push((number, view.reason.clone()));
                 view.ended_unix_ms = Some(unix_ms());
                 self.remember(view);
             }
@@ -191,6 +192,7 @@ impl Supervisor {
             _ => {
                 self.counts.rollouts_failed += u64::from(state == RolloutState::Failed);
                 tracing::error!(release = %view.name, "rollout ended, the release before it serves on: {reason}");
+                self.refused.push((view.release, reason.clone()));
             }
         }
         view.state = state;

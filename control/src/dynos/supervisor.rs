@@ -138,6 +138,8 @@ pub(super) struct Supervisor {
     pub(super) rollouts: VecDeque<RolloutView>,
     /// Until when the dynos of the first release should be ready, while they are not.
     pub(super) first: Option<Instant>,
+    /// Releases whose records do not say yet why they were refused.
+    pub(super) refused: Vec<(u64, String)>,
     /// The newest release that was begun.
     pub(super) seen: u64,
     /// A newer one on record.
@@ -175,6 +177,7 @@ impl Supervisor {
             rollout: None,
             rollouts: VecDeque::new(),
             first: None,
+            refused: Vec::new(),
             seen: 0,
             latest: None,
             counts: DynoCounts::default(),
@@ -230,7 +233,10 @@ impl Supervisor {
     fn is_busy(&self) -> bool {
         let waits = self.dynos.iter().any(|dyno| matches!(dyno.phase, Phase::Draining { .. }));
         let now = Instant::now();
-        waits || self.rollout.is_some() || self.first.is_some() || self.falls.values().any(|falls| now < falls.until + TICK)
+        waits
+            || self.rollout.is_some()
+            || self.first.is_some()
+            || self.falls.values().any(|falls| now < falls.until + TICK)
     }
 
     fn take(&mut self, serial: u64, event: Event) {
@@ -290,6 +296,8 @@ impl Supervisor {
         }
         self.place().await;
         self.drain();
+        // Who hears of it may end this process at once.
+        self.record_refused().await;
         self.tell();
     }
 

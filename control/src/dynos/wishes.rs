@@ -20,8 +20,10 @@ impl Supervisor {
         if self.newest().is_none() {
             self.record("the first start").await;
         }
-        let (number, name) = self.newest().unwrap_or((1, "v1".to_owned()));
-        self.seen = number;
+        let newest = self.newest().unwrap_or((1, "v1".to_owned()));
+        let seen = newest.0;
+        let (number, name) = self.newest_good().unwrap_or(newest);
+        self.seen = seen;
         match release::read(&self.duties.run, number, &name) {
             Ok(release) => {
                 self.current = Rc::new(release);
@@ -65,6 +67,32 @@ impl Supervisor {
         Some((last.release, last.name))
     }
 
+    /// The newest release on record that was not refused. Those that were are said.
+    fn newest_good(&self) -> Option<(u64, String)> {
+        let store = self.duties.store.as_ref()?;
+        let all = store.list(&numbered_prefix(RELEASES, self.app()), None, usize::MAX).objects;
+        for words in all.iter().rev().filter_map(|object| words::<ReleaseWords>(object).ok()) {
+            let Some(why) = words.refused else { return Some((words.release, words.name)) };
+            tracing::error!(
+                release = %words.name, %why,
+                "it was refused and is not begun again: the release before it is, with the files as they are now"
+            );
+        }
+        None
+    }
+
+    /// Writes to the records why releases were refused, so that the next start knows.
+    pub(super) async fn record_refused(&mut self) {
+        for (number, why) in std::mem::take(&mut self.refused) {
+            let key = numbered_key(RELEASES, self.app(), number);
+            let object = self.duties.store.as_ref().and_then(|store| store.get(&key));
+            let Some(object) = object else { continue };
+            let Ok(before) = words::<ReleaseWords>(&object) else { continue };
+            let words = ReleaseWords { refused: Some(why), ..before };
+            self.commit(vec![(Arc::clone(&key), object.modified)], vec![write(key, &words)]).await;
+        }
+    }
+
     async fn commit(&self, when: Vec<(Arc<str>, Revision)>, writes: Vec<Write>) {
         let Some(store) = self.duties.store.clone() else { return };
         match store.commit(Txn { when, writes }).await {
@@ -85,6 +113,7 @@ impl Supervisor {
             description: format!("by {by}"),
             unix_ms: unix_ms(),
             by: "procfile".to_owned(),
+            refused: None,
         };
         self.commit(Vec::new(), vec![write(numbered_key(RELEASES, self.app(), number), &words)]).await;
         if self.current.number > 0 && self.newest().is_none() {

@@ -64,7 +64,9 @@ fn followed(arguments: &Deploy) -> Result<Value, Failed> {
             unbegun = Instant::now();
         } else if unbegun.elapsed() > BEGINS_MAX {
             let seconds = BEGINS_MAX.as_secs();
-            return Err(Failed::Unreachable(format!("{name} is recorded, and was not begun within {seconds} s")));
+            return Err(Failed::Unreachable(format!(
+                "{name} is recorded, and was not begun within {seconds} s"
+            )));
         }
         thread::sleep(AGAIN);
     }

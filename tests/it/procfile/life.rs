@@ -133,7 +133,8 @@ fn after_a_kill_the_next_start_ends_what_is_left_before_it_starts_anything() {
 #[test]
 fn a_release_that_is_recorded_while_an_earlier_run_is_ended_is_followed_to_its_end() {
     // What the first run left takes its time to end, and the second begins with no dyno before that.
-    let orphan = "(trap '' TERM; echo up > child; while [ -e app.py ]; do sleep 1; done) & exec python3 app.py";
+    let orphan =
+        "(trap '' TERM; echo up > child; while [ -e app.py ]; do sleep 1; done) & exec python3 app.py";
     let place = Place::new(&format!("web: {orphan}\n"));
     let mut first = place.run(&[]);
     place.serves();

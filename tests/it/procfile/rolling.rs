@@ -157,6 +157,29 @@ fn one_that_drains_does_not_stand_in_the_way_of_its_successor() {
 }
 
 #[test]
+fn a_release_that_failed_is_not_what_the_next_process_begins_with() {
+    let place = Place::new("web: exec python3 app.py\n");
+    let mut first = place.run(&[]);
+    place.serves();
+    place.write("Procfile", "web: exit 3\n");
+    let said = place.ask(&["deploy"]);
+    assert_eq!(said.code, 10, "{} {}", said.out, said.errors);
+    first.signal(libc::SIGTERM);
+    assert_eq!(place.end_of(&mut first).code, 0);
+
+    place.write("Procfile", "web: exec python3 app.py\n");
+    let second = place.run(&[]);
+    assert_eq!(place.serves(), "web.1 v1");
+    place.settled(&[("web.1", "v1")]);
+    assert!(second.errors().contains("it was refused and is not begun again"), "{}", second.errors());
+    let said = place.ask(&["get", "apps/default/releases/2"]);
+    assert!(said.out.contains("web.1 ended 3 times"), "{}", said.out);
+    let said = place.ask(&["deploy"]);
+    assert_eq!(said.code, 0, "{} {}", said.out, said.errors);
+    assert!(said.out.contains("v3: done"), "{}", said.out);
+}
+
+#[test]
 fn one_that_takes_too_long_is_reported() {
     // With a configuration beside it, whose checks the router makes itself.
     let place = Place::new("web: exec python3 app.py\n");
