@@ -157,7 +157,106 @@ fn endpoint(dyno: &Dyno, address: SocketAddr, drain: bool) -> Option<Arc<Endpoin
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use ekiden_config::doors::{Generation, Inspect};
+    use ekiden_config::names::{AppName, ClusterName};
+    use tokio::sync::{mpsc, watch};
+    use tokio::time::Instant;
+
+    use super::super::board::Board;
+    use super::super::ledger::Ledger;
+    use super::super::lines::Lines;
+    use super::super::release::Release;
+    use super::super::thread::{Duties, InspectDoor};
+    use super::super::{Formation, Launcher, ProcfileRun};
     use super::*;
+    use crate::overlay::ClusterKey;
+
+    struct NoRouter;
+
+    impl Inspect for NoRouter {
+        fn generation(&self) -> Generation {
+            Generation::default()
+        }
+
+        fn endpoints(&self, _: &AppName, _: &ClusterName) -> Option<Vec<EndpointStatus>> {
+            None
+        }
+    }
+
+    fn supervisor(placing: mpsc::Sender<Placed>) -> Supervisor {
+        let place = ClusterKey { app: AppName::default_app(), cluster: ClusterName::new(WEB).unwrap() };
+        let run = ProcfileRun {
+            file: PathBuf::from("Procfile"),
+            formation: Formation::default(),
+            ready_path: None,
+            boot_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(1),
+            launcher: Launcher { program: PathBuf::from("sh"), before: Vec::new() },
+            colour: false,
+        };
+        let duties = Duties {
+            run,
+            run_dir: None,
+            store: None,
+            placing,
+            inspect: InspectDoor(Arc::new(NoRouter)),
+            board: Board::new(place),
+            drain_timeout: Duration::from_secs(60),
+        };
+        Supervisor::new(duties, Rc::new(RefCell::new(Ledger::open(None))), Lines::start(false).unwrap())
+    }
+
+    fn ready(release: u64) -> Dyno {
+        let name = format!("v{release}");
+        let release = Release { number: release, name, commands: BTreeMap::new(), environment: Vec::new() };
+        Dyno {
+            serial: release.number,
+            kind: WEB.to_owned(),
+            number: 1,
+            release: Rc::new(release),
+            again: false,
+            was_placed: false,
+            phase: Phase::Ready(Some(SocketAddr::from(([127, 0, 0, 1], 1)))),
+            pid: None,
+            reason: None,
+            started: Instant::now(),
+            since_unix_ms: 0,
+            orders: watch::channel(Order::Run).0,
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_was_placed_drains_also_when_its_rollout_has_stepped_back() {
+        let (placing, mut placed) = mpsc::channel(8);
+        let mut supervisor = supervisor(placing);
+        let drains = |placed: Option<Placed>| {
+            placed.unwrap().endpoints.iter().map(|one| one.drain).collect::<Vec<_>>()
+        };
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                // It serves, and then its release does no more.
+                supervisor.dynos.push(ready(2));
+                supervisor.current = Rc::clone(&supervisor.dynos[0].release);
+                supervisor.place().await;
+                assert_eq!(drains(placed.recv().await), [false]);
+                supervisor.current = Rc::clone(&ready(1).release);
+                supervisor.place().await;
+                assert_eq!(drains(placed.recv().await), [true]);
+                // Nor has it a seat: it drains all the same, and nobody says that it has no requests.
+                supervisor.trim();
+                supervisor.place().await;
+                supervisor.published = supervisor.publish;
+                supervisor.drain();
+                assert_eq!(supervisor.dynos[0].state(), "draining");
+            })
+            .await;
+    }
 
     #[test]
     fn an_app_that_was_refused_is_served_with_its_old_endpoints() {

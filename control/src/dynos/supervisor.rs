@@ -309,7 +309,7 @@ impl Supervisor {
     }
 
     /// Sends away whom nobody wants any more.
-    fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         let keeps = |this: &Self, dyno: &Dyno| {
             this.has_place(&dyno.release, &dyno.kind) && dyno.number <= this.wanted(&dyno.kind)
         };
