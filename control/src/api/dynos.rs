@@ -93,11 +93,11 @@ fn run_here(api: &Api, app: &AppName) -> Vec<DynoView> {
     told.map(|told| told.dynos.clone()).unwrap_or_default()
 }
 
-/// Two of a name may be there at once, one of each release: pages go by both.
+/// Two of a name may be there at once, one of each release, or one that drains beside its successor: pages go by the endpoint.
 fn run_here_views(api: &Api, app: &AppName) -> Vec<(String, Value)> {
-    let views =
-        run_here(api, app).into_iter().map(|dyno| (format!("{}@{}", dyno.name, dyno.release), json!(dyno)));
-    views.collect()
+    let key =
+        |dyno: &DynoView| dyno.endpoint.clone().unwrap_or_else(|| format!("{}@{}", dyno.name, dyno.release));
+    run_here(api, app).into_iter().map(|dyno| (key(&dyno), json!(dyno))).collect()
 }
 
 pub(super) fn list(api: &Api, ask: &Ask) -> Answer {
@@ -143,13 +143,17 @@ fn waiting(api: &Api, app: &AppName, release: u64, last: Option<&RolloutView>) -
         return Err(Problem::new(404, "unknown_release", format!("the app {app} has no release {release}")));
     };
     let passed = last.is_some_and(|last| last.release > release);
-    let (state, reason) = if passed {
-        ("superseded", "a newer release came first")
-    } else {
-        ("waiting", "it is not begun yet")
+    // One after the other: the dynos of the one before are on their way out.
+    let after = last.filter(|last| !passed && last.ended_unix_ms.is_none());
+    let (state, reason) = match after {
+        _ if recorded.refused.is_some() => ("failed", recorded.refused.unwrap_or_default()),
+        _ if passed => ("superseded", "a newer release came first".to_owned()),
+        Some(last) => ("waiting", format!("the rollout of {} ends first", last.name)),
+        None => ("waiting", "it is not begun yet".to_owned()),
     };
     Ok(json!({
         "release": release, "name": recorded.name, "state": state, "reason": reason,
+        "after": after.map(|last| last.release),
         "began_unix_ms": null, "ended_unix_ms": null, "late": [],
     }))
 }

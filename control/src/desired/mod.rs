@@ -62,7 +62,7 @@ pub(crate) struct VersionWords {
     pub(crate) spec: Value,
 }
 
-/// A release, as stored. Never changed.
+/// A release, as stored. Never changed, but for the verdict on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ReleaseWords {
     /// Its number, from 1.
@@ -75,6 +75,9 @@ pub(crate) struct ReleaseWords {
     pub(crate) unix_ms: u64,
     /// Who made it.
     pub(crate) by: String,
+    /// Why its rollout ended without it. No process begins with such a release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<String>,
 }
 
 /// How many dynos of which type an app should have, as stored.

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ekiden_config::doors::{EndpointStatus, Verdict};
+use ekiden_config::doors::{EndpointStatus, Refusal, Verdict};
 use ekiden_config::model::{Address, Endpoint, Owner};
 use ekiden_config::names::EndpointId;
 use tokio::sync::oneshot;
@@ -27,10 +27,16 @@ impl Supervisor {
     /// Tells the control loop where the web dynos are, if that changed.
     pub(super) async fn place(&mut self) {
         let mut endpoints = Vec::new();
-        for dyno in self.dynos.iter().filter(|dyno| dyno.kind == WEB) {
+        let serving: Vec<bool> = self.dynos.iter().map(|dyno| self.serves(dyno)).collect();
+        for (dyno, serves) in self.dynos.iter_mut().zip(serving).filter(|(dyno, _)| dyno.kind == WEB) {
             match dyno.phase {
-                Phase::Ready(Some(address)) if self.serves(dyno) => {
-                    endpoints.extend(endpoint(dyno, address, false))
+                Phase::Ready(Some(address)) if serves => {
+                    dyno.was_placed = true;
+                    endpoints.extend(endpoint(dyno, address, false));
+                }
+                // Its rollout stepped back: nothing new, and it finishes what it has.
+                Phase::Ready(Some(address)) if dyno.was_placed => {
+                    endpoints.extend(endpoint(dyno, address, true));
                 }
                 Phase::Draining { address, .. } => endpoints.extend(endpoint(dyno, address, true)),
                 Phase::Starting | Phase::Ready(_) | Phase::Stopping => {}
@@ -45,10 +51,16 @@ impl Supervisor {
             // Control is gone: so is the process, soon.
             if self.duties.placing.send(placed).await.is_ok() {
                 let (publish, applied) = (self.publish, self.applied.clone());
+                let part = format!("app:{}", self.place.app);
                 spawn_local(async move {
                     let Ok(ticket) = ticket.await else { return };
                     match verdict(&ticket).await {
-                        Verdict::Applied { .. } => drop(applied.send(publish)),
+                        Verdict::Applied { refused, .. } => match refusal(&refused, &part) {
+                            None => drop(applied.send(publish)),
+                            Some(reason) => {
+                                tracing::error!(%reason, "the router kept its old table: placements of dynos are not in force");
+                            }
+                        },
                         Verdict::Rejected { reason } => {
                             tracing::error!(%reason, "the router does not take the placements of dynos");
                         }
@@ -88,11 +100,13 @@ impl Supervisor {
             let in_flight = statuses
                 .iter()
                 .find(|status| Some(&status.id) == own.as_ref())
-                .map_or(0, |status| status.in_flight);
+                .map(|status| status.in_flight);
             let over = since.elapsed() >= timeout;
-            if !over && (!seen || in_flight > 0) {
+            // Without a status nobody counts: a cluster that was taken out of the table may have requests all the same.
+            if !over && (!seen || in_flight != Some(0)) {
                 continue;
             }
+            let in_flight = in_flight.unwrap_or(0);
             if over && in_flight > 0 {
                 let seconds = timeout.as_secs();
                 tracing::warn!(dyno = %name, in_flight, seconds, "its time to drain is over: it is ended with requests in flight");
@@ -113,9 +127,19 @@ impl Supervisor {
     }
 }
 
-/// A dyno as an endpoint: its name, and the release, since two of a name may be there at once.
+/// Why the router serves an app, and so its endpoints, as before.
+fn refusal<'r>(refused: &'r [Refusal], part: &str) -> Option<&'r str> {
+    refused.iter().find(|refusal| refusal.part == part).map(|refusal| refusal.reason.as_str())
+}
+
+/// A dyno as an endpoint: its name, and the release, since two of a name may be there at once. A third part where even that is
+/// the same: one drains while another takes its place.
 pub(super) fn id(dyno: &Dyno) -> Option<EndpointId> {
-    EndpointId::new(&format!("{}.{}@v{}", dyno.kind, dyno.number, dyno.release.number)).ok()
+    let mut id = format!("{}.{}@v{}", dyno.kind, dyno.number, dyno.release.number);
+    if dyno.again {
+        id = format!("{id}-{}", dyno.serial);
+    }
+    EndpointId::new(&id).ok()
 }
 
 fn endpoint(dyno: &Dyno, address: SocketAddr, drain: bool) -> Option<Arc<Endpoint>> {
@@ -129,4 +153,115 @@ fn endpoint(dyno: &Dyno, address: SocketAddr, drain: bool) -> Option<Arc<Endpoin
         release: Some(Arc::from(dyno.release.name.as_str())),
         owner: Owner::Source,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use ekiden_config::doors::{Generation, Inspect};
+    use ekiden_config::names::{AppName, ClusterName};
+    use tokio::sync::{mpsc, watch};
+    use tokio::time::Instant;
+
+    use super::super::board::Board;
+    use super::super::ledger::Ledger;
+    use super::super::lines::Lines;
+    use super::super::release::Release;
+    use super::super::thread::{Duties, InspectDoor};
+    use super::super::{Formation, Launcher, ProcfileRun};
+    use super::*;
+    use crate::overlay::ClusterKey;
+
+    struct NoRouter;
+
+    impl Inspect for NoRouter {
+        fn generation(&self) -> Generation {
+            Generation::default()
+        }
+
+        fn endpoints(&self, _: &AppName, _: &ClusterName) -> Option<Vec<EndpointStatus>> {
+            None
+        }
+    }
+
+    fn supervisor(placing: mpsc::Sender<Placed>) -> Supervisor {
+        let place = ClusterKey { app: AppName::default_app(), cluster: ClusterName::new(WEB).unwrap() };
+        let run = ProcfileRun {
+            file: PathBuf::from("Procfile"),
+            formation: Formation::default(),
+            ready_path: None,
+            boot_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(1),
+            launcher: Launcher { program: PathBuf::from("sh"), before: Vec::new() },
+            colour: false,
+        };
+        let duties = Duties {
+            run,
+            run_dir: None,
+            store: None,
+            placing,
+            inspect: InspectDoor(Arc::new(NoRouter)),
+            board: Board::new(place),
+            drain_timeout: Duration::from_secs(60),
+        };
+        Supervisor::new(duties, Rc::new(RefCell::new(Ledger::open(None))), Lines::start(false).unwrap())
+    }
+
+    fn ready(release: u64) -> Dyno {
+        let name = format!("v{release}");
+        let release = Release { number: release, name, commands: BTreeMap::new(), environment: Vec::new() };
+        Dyno {
+            serial: release.number,
+            kind: WEB.to_owned(),
+            number: 1,
+            release: Rc::new(release),
+            again: false,
+            was_placed: false,
+            phase: Phase::Ready(Some(SocketAddr::from(([127, 0, 0, 1], 1)))),
+            pid: None,
+            reason: None,
+            started: Instant::now(),
+            since_unix_ms: 0,
+            orders: watch::channel(Order::Run).0,
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_was_placed_drains_also_when_its_rollout_has_stepped_back() {
+        let (placing, mut placed) = mpsc::channel(8);
+        let mut supervisor = supervisor(placing);
+        let drains = |placed: Option<Placed>| {
+            placed.unwrap().endpoints.iter().map(|one| one.drain).collect::<Vec<_>>()
+        };
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                // It serves, and then its release does no more.
+                supervisor.dynos.push(ready(2));
+                supervisor.current = Rc::clone(&supervisor.dynos[0].release);
+                supervisor.place().await;
+                assert_eq!(drains(placed.recv().await), [false]);
+                supervisor.current = Rc::clone(&ready(1).release);
+                supervisor.place().await;
+                assert_eq!(drains(placed.recv().await), [true]);
+                // Nor has it a seat: it drains all the same, and nobody says that it has no requests.
+                supervisor.trim();
+                supervisor.place().await;
+                supervisor.published = supervisor.publish;
+                supervisor.drain();
+                assert_eq!(supervisor.dynos[0].state(), "draining");
+            })
+            .await;
+    }
+
+    #[test]
+    fn an_app_that_was_refused_is_served_with_its_old_endpoints() {
+        let one = |part: &str| Refusal { part: part.to_owned(), reason: "too large".to_owned() };
+        assert_eq!(refusal(&[one("listener:a"), one("app:shop")], "app:default"), None);
+        assert_eq!(refusal(&[one("app:shop"), one("app:default")], "app:default"), Some("too large"));
+    }
 }

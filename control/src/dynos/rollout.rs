@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::WEB;
 use super::board::{ROLLOUTS_MAX, RolloutState, RolloutView};
+use super::placing::id;
 use super::release::{self, Release};
 use super::supervisor::{Phase, Supervisor};
 use crate::clock::unix_ms;
@@ -54,6 +55,74 @@ enum Step {
 }
 
 impl Supervisor {
+    /// Shows the release that this process begins with as a rollout, so that whoever recorded it hears how it ends. Nothing serves
+    /// beside it: its dynos are started again and again also when it has failed.
+    pub(super) fn watch_first(&mut self, number: u64, name: &str, unusable: Option<String>) {
+        let state = if unusable.is_some() { RolloutState::Failed } else { RolloutState::Starting };
+        self.first = unusable.is_none().then(|| Instant::now() + self.duties.run.boot_timeout);
+        let now = unix_ms();
+        self.remember(RolloutView {
+            release: number,
+            name: name.to_owned(),
+            state,
+            reason: unusable.clone().unwrap_or_else(|| "dynos start".to_owned()),
+            began_unix_ms: now,
+            ended_unix_ms: unusable.map(|_| now),
+            late: Vec::new(),
+        });
+    }
+
+    /// Ends that when its web dynos are ready, or too late, or when they fall.
+    pub(super) fn judge_first(&mut self) {
+        let Some(deadline) = self.first else { return };
+        let number = self.current.number;
+        let wanted = if self.current.commands.contains_key(WEB) { self.wanted(WEB) } else { 0 };
+        let (state, reason) = match self.unready(number, wanted) {
+            Err(why) => (RolloutState::Failed, format!("{why}; no release serves beside it")),
+            Ok(waits) if waits.is_empty() => {
+                (RolloutState::Done, "the process began with this release".to_owned())
+            }
+            Ok(waits) if Instant::now() >= deadline => {
+                let (seconds, waits) = (self.duties.run.boot_timeout.as_secs(), waits.join("; "));
+                (RolloutState::Failed, format!("not ready within {seconds} s: {waits}"))
+            }
+            Ok(waits) => (RolloutState::Starting, waits.join("; ")),
+        };
+        let ended = state != RolloutState::Starting;
+        if ended {
+            self.first = None;
+        }
+        if let Some(view) = self.rollouts.iter_mut().find(|view| view.release == number) {
+            (view.state, view.reason) = (state, reason);
+            view.ended_unix_ms = ended.then(unix_ms);
+        }
+    }
+
+    /// What the web dynos of a release wait for; an error when one has ended too often.
+    fn unready(&self, number: u64, wanted: u32) -> Result<Vec<String>, String> {
+        let fallen = self.falls.iter().find(|((release, kind, _), falls)| {
+            *release == number && kind == WEB && falls.count >= FALLS_MAX
+        });
+        if let Some(((_, kind, at), falls)) = fallen {
+            return Err(format!("{kind}.{at} ended {} times: {}", falls.count, falls.why));
+        }
+        let mut waits = Vec::new();
+        for at in 1..=wanted {
+            let mine = self.dynos.iter().find(|dyno| {
+                dyno.kind == WEB && dyno.number == at && dyno.release.number == number && !dyno.is_leaving()
+            });
+            match mine.map(|dyno| (dyno.phase, &dyno.reason)) {
+                Some((Phase::Ready(_), _)) => {}
+                Some((_, Some(reason))) => waits.push(format!("{WEB}.{at}: {reason}")),
+                _ => {
+                    let fell = self.falls.get(&(number, WEB.to_owned(), at)).map(|falls| falls.why.as_str());
+                    waits.push(format!("{WEB}.{at}: {}", fell.unwrap_or("it starts")));
+                }
+            }
+        }
+        Ok(waits)
+    }
+
     /// Begins the rollout of the newest release on record, if it has not had one.
     pub(super) fn next_rollout(&mut self) {
         let Some((number, name)) = self.latest.clone().filter(|(number, _)| *number > self.seen) else {
@@ -71,6 +140,14 @@ impl Supervisor {
     /// Begins a rollout of what the files say now.
     pub(super) fn roll_out(&mut self, number: u64, name: &str) {
         self.seen = number;
+        if self.first.take().is_some() {
+            let begun = self.current.number;
+            if let Some(view) = self.rollouts.iter_mut().find(|view| view.release == begun) {
+                view.state = RolloutState::Superseded;
+                view.reason = format!("{name} came first");
+                view.ended_unix_ms = Some(unix_ms());
+            }
+        }
         let mut view = RolloutView {
             release: number,
             name: name.to_owned(),
@@ -91,6 +168,7 @@ impl Supervisor {
                 self.counts.rollouts_failed += 1;
                 view.state = RolloutState::Failed;
                 view.reason = unusable.words();
+                self.refused.push((number, view.reason.clone()));
                 view.ended_unix_ms = Some(unix_ms());
                 self.remember(view);
             }
@@ -114,6 +192,7 @@ impl Supervisor {
             _ => {
                 self.counts.rollouts_failed += u64::from(state == RolloutState::Failed);
                 tracing::error!(release = %view.name, "rollout ended, the release before it serves on: {reason}");
+                self.refused.push((view.release, reason.clone()));
             }
         }
         view.state = state;
@@ -172,40 +251,22 @@ impl Supervisor {
 
     fn judged(&self, rollout: &Rollout) -> Step {
         let number = rollout.release.number;
-        let fallen =
-            self.falls.iter().find(|((release, ..), falls)| *release == number && falls.count >= FALLS_MAX);
-        if let Some(((_, kind, at), falls)) = fallen {
-            return Step::Fail(format!("{kind}.{at} ended {} times: {}", falls.count, falls.why));
-        }
         let wanted = if rollout.release.commands.contains_key(WEB) { self.wanted(WEB) } else { 0 };
-        if wanted == 0 {
-            return Step::Commit;
-        }
-        let mut waits = Vec::new();
-        let mut ready = Vec::new();
-        for at in 1..=wanted {
-            let mine = self.dynos.iter().find(|dyno| {
-                dyno.kind == WEB && dyno.number == at && dyno.release.number == number && !dyno.is_leaving()
-            });
-            match mine.map(|dyno| (dyno.phase, &dyno.reason)) {
-                Some((Phase::Ready(_), _)) => ready.push(at),
-                Some((_, Some(reason))) => waits.push(format!("{WEB}.{at}: {reason}")),
-                _ => {
-                    let fell = self.falls.get(&(number, WEB.to_owned(), at)).map(|falls| falls.why.as_str());
-                    waits.push(format!("{WEB}.{at}: {}", fell.unwrap_or("it starts")));
-                }
-            }
-        }
+        let waits = match self.unready(number, wanted) {
+            Err(why) => return Step::Fail(why),
+            Ok(_) if wanted == 0 => return Step::Commit,
+            Ok(waits) => waits,
+        };
         match (waits.is_empty(), rollout.publish) {
             (true, None) => Step::Shift,
-            (true, Some(publish)) => self.router_agrees(number, publish, &ready),
+            (true, Some(publish)) => self.router_agrees(number, publish, wanted),
             (false, Some(_)) => Step::Back,
             (false, None) => Step::Wait(waits.join("; ")),
         }
     }
 
     /// Whether the router would send requests to the new dynos.
-    fn router_agrees(&self, number: u64, publish: u64, ready: &[u32]) -> Step {
+    fn router_agrees(&self, number: u64, publish: u64, wanted: u32) -> Step {
         if self.published < publish {
             return Step::Wait("not every worker has the new dynos yet".to_owned());
         }
@@ -215,9 +276,12 @@ impl Supervisor {
             return Step::Commit;
         }
         let mut waits = Vec::new();
-        for at in ready {
-            let id = format!("{WEB}.{at}@v{number}");
-            match statuses.iter().find(|status| status.id.as_str() == id) {
+        for at in 1..=wanted {
+            let mine = self.dynos.iter().find(|dyno| {
+                dyno.kind == WEB && dyno.number == at && dyno.release.number == number && !dyno.is_leaving()
+            });
+            let own = mine.and_then(id);
+            match statuses.iter().find(|status| Some(&status.id) == own.as_ref()) {
                 Some(status) if matches!(status.state, "ready" | "warming") => {}
                 Some(status) => waits.push(format!("{WEB}.{at} is {}: {}", status.state, status.reason)),
                 None => waits.push(format!("{WEB}.{at} is not in the table")),

@@ -23,7 +23,6 @@ use super::WEB;
 use super::board::{DynoCounts, RolloutView};
 use super::ledger::Ledger;
 use super::lines::Lines;
-use super::placing::id;
 use super::process::{Event, Events, Order, Plan, live};
 use super::procfile::DYNOS_MAX;
 use super::release::Release;
@@ -63,6 +62,10 @@ pub(super) struct Dyno {
     pub(super) kind: String,
     pub(super) number: u32,
     pub(super) release: Rc<Release>,
+    /// Another dyno of the same name and release has not ended yet: the endpoint is told apart by the serial.
+    pub(super) again: bool,
+    /// The router was told of it once: it may have requests until it has drained.
+    pub(super) was_placed: bool,
     pub(super) phase: Phase,
     pub(super) pid: Option<u32>,
     /// Why it is not ready.
@@ -133,6 +136,10 @@ pub(super) struct Supervisor {
     pub(super) rollout: Option<Rollout>,
     /// Those that have ended, oldest first.
     pub(super) rollouts: VecDeque<RolloutView>,
+    /// Until when the dynos of the first release should be ready, while they are not.
+    pub(super) first: Option<Instant>,
+    /// Releases whose records do not say yet why they were refused.
+    pub(super) refused: Vec<(u64, String)>,
     /// The newest release that was begun.
     pub(super) seen: u64,
     /// A newer one on record.
@@ -169,6 +176,8 @@ impl Supervisor {
             falls: BTreeMap::new(),
             rollout: None,
             rollouts: VecDeque::new(),
+            first: None,
+            refused: Vec::new(),
             seen: 0,
             latest: None,
             counts: DynoCounts::default(),
@@ -186,8 +195,10 @@ impl Supervisor {
 
     /// Runs until all dynos have ended after an order to end.
     pub(super) async fn run(mut self, mut orders: watch::Receiver<Order>, mut deploys: mpsc::Receiver<()>) {
-        self.begin().await;
+        // Before anything is read, so that nothing is recorded unseen in between.
         let mut revisions = self.duties.store.as_ref().map(|store| store.watch());
+        self.begin().await;
+        self.look();
         loop {
             self.obey(*orders.borrow_and_update());
             self.step().await;
@@ -222,7 +233,10 @@ impl Supervisor {
     fn is_busy(&self) -> bool {
         let waits = self.dynos.iter().any(|dyno| matches!(dyno.phase, Phase::Draining { .. }));
         let now = Instant::now();
-        waits || self.rollout.is_some() || self.falls.values().any(|falls| now < falls.until + TICK)
+        waits
+            || self.rollout.is_some()
+            || self.first.is_some()
+            || self.falls.values().any(|falls| now < falls.until + TICK)
     }
 
     fn take(&mut self, serial: u64, event: Event) {
@@ -274,6 +288,7 @@ impl Supervisor {
 
     async fn step(&mut self) {
         if !self.stopping {
+            self.judge_first();
             self.next_rollout();
             self.advance();
             self.trim();
@@ -281,6 +296,8 @@ impl Supervisor {
         }
         self.place().await;
         self.drain();
+        // Who hears of it may end this process at once.
+        self.record_refused().await;
         self.tell();
     }
 
@@ -292,19 +309,15 @@ impl Supervisor {
     }
 
     /// Sends away whom nobody wants any more.
-    fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         let keeps = |this: &Self, dyno: &Dyno| {
             this.has_place(&dyno.release, &dyno.kind) && dyno.number <= this.wanted(&dyno.kind)
         };
         for at in 0..self.dynos.len() {
             let leaves = self.dynos.get(at).is_some_and(|dyno| !dyno.is_leaving() && !keeps(self, dyno));
-            let served = self
-                .dynos
-                .get(at)
-                .is_some_and(|dyno| self.placed.iter().any(|one| Some(&one.id) == id(dyno).as_ref()));
             let Some(dyno) = self.dynos.get_mut(at).filter(|_| leaves) else { continue };
             match dyno.phase {
-                Phase::Ready(Some(address)) if served => {
+                Phase::Ready(Some(address)) if dyno.was_placed => {
                     let since = Instant::now();
                     dyno.enter(Phase::Draining { address, publish: None, since, quiet: false });
                 }
@@ -380,11 +393,16 @@ impl Supervisor {
             boot_timeout: run.boot_timeout,
             stop_timeout: run.stop_timeout,
         };
+        let same =
+            |dyno: &Dyno| (dyno.release.number, &dyno.kind, dyno.number) == (release.number, &kind, number);
+        let again = self.dynos.iter().any(same);
         self.dynos.push(Dyno {
             serial: self.serials,
             kind,
             number,
             release,
+            again,
+            was_placed: false,
             phase: Phase::Starting,
             pid: None,
             reason: None,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -11,7 +12,7 @@ use crate::clock::unix_ms;
 use crate::desired::{
     FormationWords, RELEASES, ReleaseWords, formation_key, numbered_key, numbered_prefix, words, write,
 };
-use crate::store::{Txn, Write};
+use crate::store::{Revision, StoreError, Txn, Write};
 
 impl Supervisor {
     /// Finds out which release runs and how many dynos there should be.
@@ -19,26 +20,37 @@ impl Supervisor {
         if self.newest().is_none() {
             self.record("the first start").await;
         }
-        let (number, name) = self.newest().unwrap_or((1, "v1".to_owned()));
-        self.seen = number;
+        let newest = self.newest().unwrap_or((1, "v1".to_owned()));
+        let seen = newest.0;
+        let (number, name) = self.newest_good().unwrap_or(newest);
+        self.seen = seen;
         match release::read(&self.duties.run, number, &name) {
-            Ok(release) => self.current = Rc::new(release),
+            Ok(release) => {
+                self.current = Rc::new(release);
+                self.watch_first(number, &name, None);
+            }
             // It was read a moment ago; the next release reads it again.
-            Err(unusable) => tracing::error!("no dyno is started: {}", unusable.words()),
+            Err(unusable) => {
+                tracing::error!("no dyno is started: {}", unusable.words());
+                self.watch_first(number, &name, Some(unusable.words()));
+            }
         }
         let asked = &self.duties.run.formation.0;
-        let stored = self.stored_formation();
+        let key = formation_key(self.app());
+        let before = self.duties.store.as_ref().and_then(|store| store.get(&key));
+        let stored = before.as_ref().and_then(|object| words::<FormationWords>(object).ok());
         let types = self.current.commands.keys();
         self.formation = match stored.filter(|_| asked.is_empty()) {
-            Some(stored) => stored,
+            Some(stored) => stored.processes,
             None => {
                 let all = asked.get("all").copied().unwrap_or(u32::from(asked.is_empty()));
                 types.map(|kind| (kind.clone(), asked.get(kind).copied().unwrap_or(all))).collect()
             }
         };
         let processes = self.formation.clone();
-        let key = formation_key(self.app());
-        self.commit(vec![write(key, &FormationWords { processes })]).await;
+        // The same again changes nothing. Not over what somebody asked for in the meantime: that is taken in next.
+        let when = vec![(Arc::clone(&key), before.map_or(0, |object| object.modified))];
+        self.commit(when, vec![write(key, &FormationWords { processes })]).await;
     }
 
     fn stored_formation(&self) -> Option<BTreeMap<String, u32>> {
@@ -55,10 +67,39 @@ impl Supervisor {
         Some((last.release, last.name))
     }
 
-    async fn commit(&self, writes: Vec<Write>) {
+    /// The newest release on record that was not refused. Those that were are said.
+    fn newest_good(&self) -> Option<(u64, String)> {
+        let store = self.duties.store.as_ref()?;
+        let all = store.list(&numbered_prefix(RELEASES, self.app()), None, usize::MAX).objects;
+        for words in all.iter().rev().filter_map(|object| words::<ReleaseWords>(object).ok()) {
+            let Some(why) = words.refused else { return Some((words.release, words.name)) };
+            tracing::error!(
+                release = %words.name, %why,
+                "it was refused and is not begun again: the release before it is, with the files as they are now"
+            );
+        }
+        None
+    }
+
+    /// Writes to the records why releases were refused, so that the next start knows.
+    pub(super) async fn record_refused(&mut self) {
+        for (number, why) in std::mem::take(&mut self.refused) {
+            let key = numbered_key(RELEASES, self.app(), number);
+            let object = self.duties.store.as_ref().and_then(|store| store.get(&key));
+            let Some(object) = object else { continue };
+            let Ok(before) = words::<ReleaseWords>(&object) else { continue };
+            let words = ReleaseWords { refused: Some(why), ..before };
+            self.commit(vec![(Arc::clone(&key), object.modified)], vec![write(key, &words)]).await;
+        }
+    }
+
+    async fn commit(&self, when: Vec<(Arc<str>, Revision)>, writes: Vec<Write>) {
         let Some(store) = self.duties.store.clone() else { return };
-        if let Err(error) = store.commit(Txn { when: Vec::new(), writes }).await {
-            tracing::error!(%error, "what the Procfile's dynos should be could not be recorded");
+        match store.commit(Txn { when, writes }).await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => {}
+            Err(error) => {
+                tracing::error!(%error, "what the Procfile's dynos should be could not be recorded");
+            }
         }
     }
 
@@ -72,8 +113,9 @@ impl Supervisor {
             description: format!("by {by}"),
             unix_ms: unix_ms(),
             by: "procfile".to_owned(),
+            refused: None,
         };
-        self.commit(vec![write(numbered_key(RELEASES, self.app(), number), &words)]).await;
+        self.commit(Vec::new(), vec![write(numbered_key(RELEASES, self.app(), number), &words)]).await;
         if self.current.number > 0 && self.newest().is_none() {
             // Nothing can be recorded: it is a release all the same.
             self.latest = Some((number, name));

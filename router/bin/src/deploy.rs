@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -14,6 +14,8 @@ use crate::{exit, print};
 
 /// Time between two questions.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Longest wait for a rollout to begin when none before it is under way. What a killed run left is ended first, in 10 s.
+const BEGINS_MAX: Duration = Duration::from_secs(60);
 
 /// Starts a release and waits for its end.
 pub(crate) fn deploy(arguments: &Deploy) -> ExitCode {
@@ -40,6 +42,7 @@ fn followed(arguments: &Deploy) -> Result<Value, Failed> {
     let release = ask(server, json_of("POST", format!("/v1/apps/{app}/releases"), &body))?;
     let (number, name) = (&release["release"], word(&release, "name"));
     let mut told = String::new();
+    let mut unbegun = Instant::now();
     loop {
         let at = ask(server, get_of(format!("/v1/apps/{app}/rollout?release={number}")))?;
         let (state, reason) = (word(&at, "state"), word(&at, "reason"));
@@ -56,6 +59,14 @@ fn followed(arguments: &Deploy) -> Result<Value, Failed> {
                 }
             }
             return Ok(at);
+        }
+        if state != "waiting" || !at["after"].is_null() {
+            unbegun = Instant::now();
+        } else if unbegun.elapsed() > BEGINS_MAX {
+            let seconds = BEGINS_MAX.as_secs();
+            return Err(Failed::Unreachable(format!(
+                "{name} is recorded, and was not begun within {seconds} s"
+            )));
         }
         thread::sleep(AGAIN);
     }

@@ -131,6 +131,40 @@ fn after_a_kill_the_next_start_ends_what_is_left_before_it_starts_anything() {
 }
 
 #[test]
+fn a_release_that_is_recorded_while_an_earlier_run_is_ended_is_followed_to_its_end() {
+    // What the first run left takes its time to end, and the second begins with no dyno before that.
+    let orphan =
+        "(trap '' TERM; echo up > child; while [ -e app.py ]; do sleep 1; done) & exec python3 app.py";
+    let place = Place::new(&format!("web: {orphan}\n"));
+    let mut first = place.run(&[]);
+    place.serves();
+    patiently("the child", || place.read("child"));
+    first.signal(libc::SIGKILL);
+    patiently("the end", || first.ended());
+    let _second = place.run(&["--stop-timeout", "1"]);
+    // Refused by nobody: there is a socket soon, and no dyno yet.
+    let said = patiently("a process to ask", || {
+        let said = place.ask(&["deploy"]);
+        (said.code == 0 || said.out.contains("v2")).then_some(said)
+    });
+    assert_eq!(said.code, 0, "{} {}", said.out, said.errors);
+    assert!(said.out.contains("v2: done"), "{}", said.out);
+    assert_eq!(place.serves(), "web.1 v2");
+}
+
+#[test]
+fn the_release_that_a_process_begins_with_has_a_rollout_that_ends() {
+    let place = Place::new("web: exec python3 app.py\n");
+    let _router = place.run(&[]);
+    place.serves();
+    let rollout = patiently("its end", || {
+        let said = place.ask(&["get", "apps/default/rollout?release=1"]);
+        said.out.contains("\"done\"").then_some(said.out)
+    });
+    assert!(rollout.contains("the process began with this release"), "{rollout}");
+}
+
+#[test]
 fn a_procfile_that_cannot_be_run_is_refused_with_its_place() {
     let place = Place::new("web: exec python3 app.py\nnonsense\n");
     let said = place.ask(&["run", "Procfile"]);

@@ -134,6 +134,52 @@ fn a_request_that_takes_long_is_finished_by_the_old_release() {
 }
 
 #[test]
+fn one_that_drains_does_not_stand_in_the_way_of_its_successor() {
+    let place = Place::new("web: exec python3 app.py\n");
+    let _router = place.run(&["-m", "web=1"]);
+    place.serves();
+    let waiting = waiting(&place);
+    place.ask(&["scale", "web=0"]);
+    let state = |wanted: &[&str]| {
+        let states: Vec<String> = place.dynos().into_iter().map(|dyno| dyno.state).collect();
+        (states == wanted).then_some(())
+    };
+    patiently("the drain", || state(&["draining"]));
+    place.ask(&["scale", "web=1"]);
+    // Beside the one that drains, which ends only when the test says so.
+    patiently("an answer", || place.get("/").filter(|text| text == "web.1 v1"));
+    patiently("both", || state(&["draining", "ready"]));
+    assert!(!waiting.is_finished());
+    place.write("go", "");
+    assert_eq!(waiting.join().unwrap().unwrap().text(), "web.1 v1");
+    place.settled(&[("web.1", "v1")]);
+    place.serves();
+}
+
+#[test]
+fn a_release_that_failed_is_not_what_the_next_process_begins_with() {
+    let place = Place::new("web: exec python3 app.py\n");
+    let mut first = place.run(&[]);
+    place.serves();
+    place.write("Procfile", "web: exit 3\n");
+    let said = place.ask(&["deploy"]);
+    assert_eq!(said.code, 10, "{} {}", said.out, said.errors);
+    first.signal(libc::SIGTERM);
+    assert_eq!(place.end_of(&mut first).code, 0);
+
+    place.write("Procfile", "web: exec python3 app.py\n");
+    let second = place.run(&[]);
+    assert_eq!(place.serves(), "web.1 v1");
+    place.settled(&[("web.1", "v1")]);
+    assert!(second.errors().contains("it was refused and is not begun again"), "{}", second.errors());
+    let said = place.ask(&["get", "apps/default/releases/2"]);
+    assert!(said.out.contains("web.1 ended 3 times"), "{}", said.out);
+    let said = place.ask(&["deploy"]);
+    assert_eq!(said.code, 0, "{} {}", said.out, said.errors);
+    assert!(said.out.contains("v3: done"), "{}", said.out);
+}
+
+#[test]
 fn one_that_takes_too_long_is_reported() {
     // With a configuration beside it, whose checks the router makes itself.
     let place = Place::new("web: exec python3 app.py\n");
