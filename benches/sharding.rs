@@ -57,7 +57,7 @@ fn picker(c: &mut Criterion, name: &str, table: &ClusterTable) {
             {
                 entry.cell.enter();
                 entry.cell.leave();
-                table.report(at, Load { requests: at % 3, latency_us: 1_000 + at % 977 }, NOW_US);
+                table.report(at, Load { requests: at % 3, latency_us: 1_000 + at % 977 }, (NOW_US, NOW_US));
             }
             black_box(picked)
         });

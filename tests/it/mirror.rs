@@ -42,7 +42,7 @@ fn copies_are_whole_and_marked() {
     let router = serve(main.address, shadow.address, "", edits);
     let mut client = router.client();
     let requests = [
-        "GET /shop/a?b=1 HTTP/1.1\r\nHost: a\r\nX-Mirror: no\r\nCookie: c=1\r\n\r\n".to_owned(),
+        "GET /shop/a?b=1 HTTP/1.1\r\nHost: a\r\nCookie: c=1\r\n\r\n".to_owned(),
         "POST /shop HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
         "PUT /shop/c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".to_owned(),
         "HEAD /shop HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
@@ -124,6 +124,53 @@ fn what_is_too_large_or_was_not_read_is_not_copied() {
     wait_ended(&router, "sent", 1.0);
     assert_eq!(ended(&router, "too_large"), 2.0);
     assert_eq!(kept.lock().unwrap().len(), 1);
+}
+
+/// The other cluster leads to a router that copies as well, so that a copy of a copy would come back for ever.
+#[test]
+fn a_copy_is_not_copied_again() {
+    let main = Echo::start("main");
+    let (shadow, kept) = keeping("shadow");
+    let second = serve(main.address, shadow.address, "", "");
+    let first = serve(main.address, second.address(), "", "");
+    assert_eq!(first.client().get("a", "/").status, 200);
+    wait_ended(&first, "sent", 1.0);
+    wait_ended(&second, "copy", 1.0);
+    assert_eq!(second.client().get("a", "/").status, 200, "what is no copy is copied");
+    wait_ended(&second, "sent", 1.0);
+    assert_eq!(kept.lock().unwrap().len(), 1);
+}
+
+/// Marks are good for whoever has them: no other cluster is to see them.
+#[test]
+fn a_copy_does_not_carry_the_mark_of_affinity() {
+    let main = Echo::start("main");
+    let (shadow, kept) = keeping("shadow");
+    let serve = |affinity: &str| {
+        Ekiden::start(Setup::new(format!(
+            "[cluster.main]\nendpoints = [\"{}\"]\naffinity = {affinity}\n\
+             [cluster.shadow]\nendpoints = [\"{}\"]\n\
+             [[route]]\nname = \"r\"\ncluster = \"main\"\nmirror = {{ cluster = \"shadow\" }}\n",
+            main.address, shadow.address
+        )))
+    };
+    let router = serve("{ cookie = \"srv\" }");
+    for (carried, left) in
+        [("c=1; srv=x; d=2", Some("c=1; d=2")), ("srv=x", None), ("c=1;  d=2", Some("c=1;  d=2"))]
+    {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {carried}\r\n\r\n");
+        assert_eq!(router.client().ask(&request).status, 200);
+        let copy = until("the copy", || kept.lock().unwrap().pop());
+        assert_eq!(copy.get("cookie"), left, "{carried}");
+    }
+    drop(router);
+    let router = serve("{ header = \"x-session\" }");
+    assert_eq!(
+        router.client().ask("GET / HTTP/1.1\r\nHost: a\r\nX-Session: x\r\nX-Other: y\r\n\r\n").status,
+        200
+    );
+    let copy = until("the copy", || kept.lock().unwrap().pop());
+    assert_eq!((copy.get("x-session"), copy.get("x-other")), (None, Some("y")));
 }
 
 #[test]

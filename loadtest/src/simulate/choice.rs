@@ -160,7 +160,7 @@ impl Routers {
             entry.cell.note_latency(took / 1_000, now / 1_000);
         }
         if table.takes_reports() {
-            table.report(index, load, now / 1_000);
+            table.report(index, load, (now / 1_000, now / 1_000));
         }
     }
 }

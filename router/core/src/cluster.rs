@@ -113,10 +113,10 @@ impl ClusterTable {
         self.reports.is_some()
     }
 
-    /// Takes in what an endpoint said of its load at this moment. Called by workers.
-    pub fn report(&self, index: u32, load: Load, now_us: u64) {
+    /// Takes in what an endpoint said of its load: when it was said, and now. Called by workers.
+    pub fn report(&self, index: u32, load: Load, (at_us, now_us): (u64, u64)) {
         if let (Some(reports), Some(entry)) = (&self.reports, self.endpoints.get(index as usize)) {
-            reports.take_in(index, entry.endpoint.weight, load, now_us);
+            reports.take_in(index, entry.endpoint.weight, load, (at_us, now_us));
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! The endpoint never sees the mark: it is the router's, and an app that logs its cookies would hand out sessions.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ekiden_config::model::{AffinityCookie, AffinityPolicy, Carrier, Listener};
@@ -99,6 +100,17 @@ fn take_away(head: &mut Head, carrier: &Carrier) {
                 head.append(b"Cookie", field);
             }
         }
+    }
+}
+
+/// A field of a request without the mark; none where nothing is left of it.
+pub fn field_without<'a>(carrier: &Carrier, name: &[u8], value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    match carrier {
+        Carrier::Header(own) => (!name.eq_ignore_ascii_case(own.as_bytes())).then_some(Cow::Borrowed(value)),
+        Carrier::Cookie(words) if name.eq_ignore_ascii_case(b"cookie") => {
+            Some(without(value, words)).filter(|rest| !rest.is_empty()).map(Cow::Owned)
+        }
+        Carrier::Cookie(_) => Some(Cow::Borrowed(value)),
     }
 }
 

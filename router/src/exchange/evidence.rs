@@ -31,7 +31,7 @@ pub fn answered(worker: &Worker, cluster: &ClusterTable, ws: &Workspace) {
     let Some(home) = ws.leg.home() else { return };
     if ws.response.status < 500 && ws.call.is_none() {
         if !home.cell.is_quiet() {
-            served(cluster, ws, home);
+            served(worker, cluster, ws, home);
         }
     } else {
         answered_perhaps_badly(worker, cluster, ws, home);
@@ -49,16 +49,16 @@ pub fn given_up(worker: &Worker, ws: &Workspace) {
     }
 }
 
-fn served(cluster: &ClusterTable, ws: &Workspace, home: &Home) {
+fn served(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Home) {
     home.cell.note_served();
     if home.cell.is_timed() {
-        note_time(cluster, ws, home);
+        note_time(worker, cluster, ws, home);
     }
 }
 
 /// Notes how long the endpoint took to begin its answer, and what it says of its load. An answer that began before all of the
 /// request was sent says nothing: the client may have been slow.
-fn note_time(cluster: &ClusterTable, ws: &Workspace, home: &Home) {
+fn note_time(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Home) {
     let began = ws.tries.second_began.or(ws.trace.sent_at);
     let (Some(began), Some(first_byte)) = (began, ws.trace.first_byte_at) else { return };
     if first_byte < began {
@@ -76,7 +76,7 @@ fn note_time(cluster: &ClusterTable, ws: &Workspace, home: &Home) {
         // Of another table: the id may be another endpoint's by now.
         && cluster.endpoint(index).is_some_and(|entry| entry.cell.uid() == home.cell.uid())
     {
-        cluster.report(index, load, at_us);
+        cluster.report(index, load, (at_us, worker.clock.turn().us()));
         cluster.cell.shard(home.worker).load_reports.add(1);
     }
 }
@@ -96,7 +96,7 @@ fn answered_perhaps_badly(worker: &Worker, cluster: &ClusterTable, ws: &Workspac
             let wait = if home.cell.is_timed() { retry_after(&ws.response.head, unix_us) } else { None };
             tell(worker, &home.cell, Some(kind), wait);
         }
-        None => served(cluster, ws, home),
+        None => served(worker, cluster, ws, home),
     }
 }
 

@@ -5,6 +5,7 @@
 //! nothing from the limits of the route and says nothing of the endpoints that serve people. In diff mode both answers are compared by
 //! status and by the SHA-256 of their bodies.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use aws_lc_rs::digest;
+use ekiden_config::model::Carrier;
+use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::Cause;
 use ekiden_core::outcome::Phase;
 use ekiden_core::policy::mirror::{Copying, MirrorSteps};
@@ -22,7 +25,7 @@ use http::HeaderMap;
 use crate::buffer::{Buffer, Buffers};
 use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, Written, put_decimal, put_field};
-use crate::exchange::{Workspace, forward};
+use crate::exchange::{Workspace, affinity, forward};
 use crate::head::FieldId;
 use crate::tls::Session;
 use crate::wire::Version;
@@ -69,12 +72,16 @@ impl Digest {
 }
 
 /// Begins a copy of a request that goes to an endpoint, where it is among those that are copied.
-pub fn begin(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
+pub fn begin(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>, cluster: &ClusterTable) {
     let Some(steps) = &entry.mirror else { return };
     // What is a stream, or becomes one, has no copy.
     if ws.request.is_tunnel() || ws.upgrade.is_some() || ws.call.is_some() || !steps.is_drawn(worker.random())
     {
         return;
+    }
+    // A copy of a copy would go round for ever where the other cluster leads back to such a route.
+    if ws.request.head.get(MARK).is_some() {
+        return entry.cell.shaping(worker.id).mirrored(MirrorEnd::Copy);
     }
     let Some(copying) = MirrorSteps::begin(steps) else {
         return entry.cell.shaping(worker.id).mirrored(MirrorEnd::Busy);
@@ -88,7 +95,7 @@ pub fn begin(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
         entry: Arc::clone(entry),
         steps: Arc::clone(steps),
         _copying: copying,
-        head: head_of(ws),
+        head: head_of(ws, cluster.cluster.policy.affinity.as_ref().map(|policy| &policy.carrier)),
         has_body: ws.request.framing != Framing::None,
         body: Vec::new(),
         is_too_large: false,
@@ -96,8 +103,8 @@ pub fn begin(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>) {
     }));
 }
 
-/// The head of a copy, up to what says how long its body is.
-fn head_of(ws: &Workspace) -> Vec<u8> {
+/// The head of a copy, up to what says how long its body is, without the mark of affinity that the request carries.
+fn head_of(ws: &Workspace, carrier: Option<&Carrier>) -> Vec<u8> {
     let request = &ws.request;
     let host = request.head.known(FieldId::Host).unwrap_or(request.host.as_bytes());
     let version = if host.is_empty() { "1.0" } else { "1.1" };
@@ -120,8 +127,15 @@ fn head_of(ws: &Workspace) -> Vec<u8> {
     for (id, name, value) in request.head.iter() {
         let is_body =
             matches!(id, FieldId::Host | FieldId::ContentLength | FieldId::Expect | FieldId::Trailer);
-        if !is_body && !id.is_hop_by_hop() && !name.eq_ignore_ascii_case(MARK) {
-            put_field(&mut text, name, value);
+        if is_body || id.is_hop_by_hop() {
+            continue;
+        }
+        let kept = match carrier {
+            Some(carrier) => affinity::field_without(carrier, name, value),
+            None => Some(Cow::Borrowed(value)),
+        };
+        if let Some(value) = kept {
+            put_field(&mut text, name, &value);
         }
     }
     put_field(&mut text, MARK, b"true");

@@ -184,7 +184,7 @@ async fn ask<D: Downstream>(
     }
     let Some(cluster) = cluster else { return Err(act(connection, ws, &entry).await) };
     if entry.mirror.is_some() {
-        mirror::begin(&connection.worker, ws, &entry);
+        mirror::begin(&connection.worker, ws, &entry, &cluster);
     }
     let again = |table: &Table| table.cluster_named(&cluster.app, &cluster.cluster.name).map(Arc::clone);
     match connection.worker.with_table(again) {

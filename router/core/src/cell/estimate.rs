@@ -21,8 +21,13 @@ pub const PENALTY: Duration = Duration::from_secs(5);
 /// Longest `Retry-After` that is honoured.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
-/// Microseconds of a tick, as a power of two. 2^31 ticks are 38 hours.
+/// Microseconds of a tick, as a power of two. All ticks, after which they begin again, are 76 hours.
 const TICK_BITS: u32 = 6;
+/// How far ahead of now a moment can be: a wait that was asked for, and another worker's clock that was read a moment later.
+/// Every other distance is an age.
+const LEAD: u32 = ((RETRY_AFTER_MAX.as_micros() + 1_000_000) >> TICK_BITS) as u32;
+/// Nothing is left of a failure after this many ticks, ten minutes: its word goes, before the ticks begin again.
+const FAILURE_GONE: u32 = (600_000_000 >> TICK_BITS) as u32;
 
 /// An average and its moment, in one word; zero means none.
 #[derive(Debug, Default)]
@@ -45,8 +50,7 @@ fn ticks(time: Duration) -> f32 {
 
 /// Ticks from `then` to `now`; 0 when `then` is later.
 fn since(now: u32, then: u32) -> u32 {
-    let age = now.wrapping_sub(then);
-    if age > i32::MAX as u32 { 0 } else { age }
+    if then.wrapping_sub(now) <= LEAD { 0 } else { now.wrapping_sub(then) }
 }
 
 /// What is left of a sample after so many ticks: `e^-x` as `(1 + x/16)^-16`.
@@ -66,8 +70,26 @@ impl Average {
         (word != 0).then(|| Reading { tick: (word >> 32) as u32, value: f32::from_bits(word as u32) })
     }
 
+    /// As `read`; what is older than so many ticks is none from now on. Successes do not write such an average, so that it would
+    /// be fresh again each time the ticks begin again.
+    #[inline]
+    fn read_within(&self, age: u32, now_us: u64) -> Option<Reading> {
+        let reading = self.read()?;
+        if since(tick(now_us), reading.tick) <= age {
+            return Some(reading);
+        }
+        self.clear_if(reading);
+        None
+    }
+
+    /// Clears it, unless another worker has written it since.
+    #[cold]
+    fn clear_if(&self, reading: Reading) {
+        let _lost = self.0.compare_exchange(reading.word(), 0, Relaxed, Relaxed);
+    }
+
     fn write(&self, reading: Reading) {
-        self.0.store(u64::from(reading.tick) << 32 | u64::from(reading.value.to_bits()), Relaxed);
+        self.0.store(reading.word(), Relaxed);
     }
 
     pub(crate) fn clear(&self) {
@@ -89,6 +111,10 @@ impl Average {
 }
 
 impl Reading {
+    fn word(self) -> u64 {
+        u64::from(self.tick) << 32 | u64::from(self.value.to_bits())
+    }
+
     /// The value as of now, had there been samples of zero since.
     #[inline]
     pub(crate) fn faded(self, now_us: u64, memory: Duration) -> f32 {
@@ -134,7 +160,7 @@ impl EndpointCell {
             let wait_us = u64::try_from(wait.min(RETRY_AFTER_MAX).as_micros()).unwrap_or(0);
             return self.estimate.failing.write(Reading { tick: tick(now_us + wait_us), value: 1.0 });
         }
-        let failing = self.estimate.failing.read();
+        let failing = self.estimate.failing.read_within(FAILURE_GONE, now_us);
         if failing.is_some_and(|last| last.tick != now && since(now, last.tick) == 0) {
             return;
         }
@@ -150,7 +176,7 @@ impl EndpointCell {
     #[inline]
     pub(crate) fn expected_us(&self, now_us: u64) -> (Option<f32>, f32) {
         let latency = self.estimate.latency.read().map(|known| known.faded(now_us, MEMORY));
-        let failing = self.estimate.failing.read();
+        let failing = self.estimate.failing.read_within(FAILURE_GONE, now_us);
         let penalty =
             failing.map_or(0.0, |share| share.faded(now_us, FAILURE_MEMORY) * PENALTY.as_micros() as f32);
         (latency, penalty)

@@ -129,6 +129,15 @@ mod tests {
     const S: u64 = 1_000_000;
 
     #[test]
+    fn what_is_days_old_says_nothing() {
+        for hours in [39, 77, 115] {
+            let book = LoadBook::default();
+            book.note(0, 90_000, S);
+            assert_eq!(book.expected_us(0, S + hours * 3_600 * S), 0, "{hours} h");
+        }
+    }
+
+    #[test]
     fn steps_are_dense() {
         let mut before = 0;
         for others in 0..10_000 {

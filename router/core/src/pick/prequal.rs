@@ -54,9 +54,8 @@ impl Slot {
             return None;
         }
         let from = self.from.load(Relaxed);
-        // Half of the circle is the future: another worker's clock was read a moment later.
-        let age = now_ms.wrapping_sub(from as u32);
-        if age > AGE_MAX_MS && age < 1 << 31 {
+        // Signed: another worker's clock was read a moment later. No clock is ahead by more.
+        if now_ms.wrapping_sub(from as u32).cast_signed().unsigned_abs() > AGE_MAX_MS {
             return None;
         }
         Some(Report {
@@ -87,30 +86,32 @@ fn ms(now_us: u64) -> u32 {
 }
 
 impl Reports {
-    /// Takes in a report. A later one of the same endpoint replaces the earlier; else the oldest goes.
-    pub(crate) fn take_in(&self, index: u32, weight: u16, load: Load, now_us: u64) {
-        if load.latency_us == 0 {
+    /// Takes in a report that was made at `at_us`. A later one of the same endpoint replaces the earlier; else the oldest goes.
+    /// One that is known late, with the end of a long response, replaces nothing that is newer, and says nothing after its life.
+    pub(crate) fn take_in(&self, index: u32, weight: u16, load: Load, (at_us, now_us): (u64, u64)) {
+        let (at, now) = (ms(at_us), ms(now_us));
+        if load.latency_us == 0 || now_us.saturating_sub(at_us) > u64::from(AGE_MAX_MS) * 1_000 {
             return;
         }
         let weight = u64::from(weight.max(1));
         self.learn_threshold(i64::from(load.requests) * PARTS / weight as i64);
-        let now = ms(now_us);
         let mut place = None;
-        let mut oldest = 0;
+        // Places that are free come first, and none that is newer than the report is taken.
+        let mut oldest = -1;
         for slot in &self.slots {
             let from = slot.from.load(Relaxed);
             let is_free = slot.read(now).is_none();
-            let age = if is_free { u32::MAX } else { now.wrapping_sub(from as u32) & (u32::MAX >> 1) };
+            let age = if is_free { i32::MAX } else { at.wrapping_sub(from as u32).cast_signed() };
             if (from >> 32) as u32 == index && !is_free {
-                place = Some(slot);
+                place = Some(slot).filter(|_| age >= 0);
                 break;
             }
-            if place.is_none() || age > oldest {
+            if age > oldest {
                 (place, oldest) = (Some(slot), age);
             }
         }
         if let Some(slot) = place {
-            slot.from.store(u64::from(index) << 32 | u64::from(now), Relaxed);
+            slot.from.store(u64::from(index) << 32 | u64::from(at), Relaxed);
             let latency = load.latency_us as f32;
             slot.write(Report { index, latency, requests: u64::from(load.requests), weight });
         }

@@ -87,6 +87,8 @@ pub enum MirrorEnd {
     TooLarge,
     /// It was not sent: the request was answered before its body had come.
     Unread,
+    /// It was not made: the request is a copy itself.
+    Copy,
 }
 
 impl MirrorEnd {
@@ -100,6 +102,7 @@ impl MirrorEnd {
         Self::Busy,
         Self::TooLarge,
         Self::Unread,
+        Self::Copy,
     ];
 
     /// The label.
@@ -113,6 +116,7 @@ impl MirrorEnd {
             Self::Busy => "busy",
             Self::TooLarge => "too_large",
             Self::Unread => "unread",
+            Self::Copy => "copy",
         }
     }
 }

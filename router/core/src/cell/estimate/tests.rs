@@ -85,6 +85,34 @@ fn a_failure_weighs_and_is_over_in_seconds() {
     assert!(penalty_us(&rare, 11 * S) < 100_000.0, "one in a hundred weighs as one in a hundred");
 }
 
+/// Ticks begin again after 76 hours. Neither half of that circle makes an old word a fresh one.
+#[test]
+fn what_has_faded_does_not_come_back() {
+    const HOUR: u64 = 3_600 * S;
+    for hours in [1, 39, 75, 77, 115, 153, 1_000] {
+        let at = S + hours * HOUR;
+        let cell = cell(Health::Ready);
+        cell.note_latency(900_000, S);
+        let (latency, _) = cell.expected_us(at);
+        assert!(latency.unwrap() < 1.0, "{hours} h: {latency:?}");
+        (0..300).for_each(|turn| cell.note_latency(1_000, at + turn * S / 10));
+        let learnt = cell.latency_us().unwrap();
+        assert!(learnt < 60_000, "{hours} h: {learnt}: it learns anew");
+    }
+    let cell = cell(Health::Ready);
+    cell.note_failing(None, S);
+    assert!(penalty_us(&cell, S) > 4_000_000.0);
+    // Picks look at it all the time, also as the ticks begin again.
+    for seconds in (30..200 * 3_600).step_by(30) {
+        let penalty = penalty_us(&cell, S + seconds * S);
+        assert!(penalty < 1_000.0, "{seconds} s: {penalty}");
+    }
+    let cell = super::super::tests::cell(Health::Ready);
+    cell.note_failing(None, S);
+    cell.note_failing(None, S + 39 * HOUR);
+    assert!(penalty_us(&cell, S + 39 * HOUR) > 4_000_000.0, "and a new failure counts");
+}
+
 #[test]
 fn the_wait_that_an_endpoint_asks_for_is_kept() {
     let cell = cell(Health::Ready);

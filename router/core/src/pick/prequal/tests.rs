@@ -33,7 +33,7 @@ impl Pool {
     }
 
     fn say(&self, index: u32, of: Load, now_us: u64) {
-        self.reports.take_in(index, self.endpoints[index as usize].endpoint.weight, of, now_us);
+        self.reports.take_in(index, self.endpoints[index as usize].endpoint.weight, of, (now_us, now_us));
     }
 
     fn pick(&self, tried: &[u32], now_us: u64, bits: &mut dyn FnMut() -> u64) -> Pick {
@@ -129,6 +129,29 @@ fn a_later_report_replaces_the_earlier_and_the_oldest_goes() {
     assert_eq!(at, 44, "the quickest of the last sixteen");
 }
 
+/// The end of a long response tells of its beginning.
+#[test]
+fn one_that_comes_late_replaces_nothing_that_is_newer() {
+    let full = || {
+        let pool = Pool::new(&[1; 40]);
+        (1..=REPORTS as u32).for_each(|index| pool.say(index, load(1, 1_000), 20 * S));
+        pool
+    };
+    for (index, at) in [(30, 10 * S), (3, 10 * S), (30, 20 * S - 500_000), (3, 20 * S - 500_000)] {
+        let pool = full();
+        let threshold = pool.reports.hot_above.load(Relaxed);
+        pool.reports.take_in(index, 1, load(9_000, 10), (at, 20 * S));
+        assert_eq!(pool.kept(20 * S), REPORTS, "{index} at {at}");
+        let all_old = pool.reports.slots.iter().all(|slot| slot.read(ms(20 * S)).unwrap().requests == 1);
+        assert!(all_old, "{index} at {at}");
+        let is_same = pool.reports.hot_above.load(Relaxed) == threshold;
+        assert!(is_same || at > 10 * S, "nobody learns from what is over");
+    }
+    let pool = Pool::new(&[1; 40]);
+    pool.reports.take_in(3, 1, load(1, 10), (10 * S, 20 * S));
+    assert_eq!(pool.reports.slots[0].said.load(Relaxed), 0);
+}
+
 #[test]
 fn those_that_were_tried_or_are_gone_are_passed_over() {
     let pool = Pool::new(&[1; 6]);
@@ -156,14 +179,14 @@ fn weights_count_against_latency_and_requests() {
 fn only_a_cluster_of_this_picker_takes_reports() {
     for balance in [Balance::P2c, Balance::PeakEwma] {
         let table = table(&[1, 1], balance);
-        table.report(0, load(1, 1), S);
+        table.report(0, load(1, 1), (S, S));
         assert!(!table.takes_reports());
     }
     let table = table(&[1, 1, 1], Balance::Prequal);
     assert!(table.takes_reports());
-    table.report(0, load(5, 9_000), S);
-    table.report(1, load(0, 1_000), S);
-    table.report(77, load(0, 1), S);
+    table.report(0, load(5, 9_000), (S, S));
+    table.report(1, load(0, 1_000), (S, S));
+    table.report(77, load(0, 1), (S, S));
     assert_eq!(table.pick(Attempt::after(&[]).at(S), &mut none), Pick::Endpoint(1));
 }
 
@@ -189,7 +212,7 @@ proptest! {
         let mut now = S;
         for (index, requests, latency_us, gap) in reports {
             now += gap;
-            pool.reports.take_in(index, 1, load(requests, latency_us), now);
+            pool.reports.take_in(index, 1, load(requests, latency_us), (now, now));
             let living = (0u32..12).filter(|at| marks[*at as usize].is_none() && !tried.contains(at)).count();
             match pool.pick(&tried, now, &mut bits) {
                 Pick::Endpoint(at) => prop_assert!(marks[at as usize].is_none() && !tried.contains(&at)),
