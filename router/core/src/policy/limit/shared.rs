@@ -187,7 +187,7 @@ impl SharedLimit {
                 return Ok(Taken::leased(at, cost.get(), even_ns));
             }
         }
-        let share = self.pace.share(self.routers.load(Relaxed));
+        let share = self.pace.share(self.routers.load(Relaxed), cost);
         match self.accounts.take(key, cost, &share, now_ns) {
             Ok(taken) => {
                 if let Some(lease) = books.leases.get(taken.at as usize) {

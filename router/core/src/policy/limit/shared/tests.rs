@@ -133,6 +133,24 @@ fn a_new_key_has_a_share_of_the_burst_before_the_store_knows_it() {
 }
 
 #[test]
+fn a_request_that_costs_more_than_a_share_of_the_burst_passes() {
+    let cost = NonZeroU32::new(5).unwrap();
+    let routers: Vec<SharedLimit> = (0..3).map(|_| shared(100, 10)).collect();
+    routers.iter().for_each(|limit| limit.routers.store(3, Relaxed));
+    // With nobody to ask: one at once, and then by the share of the rate.
+    let alone = |now| routers[0].take(8, cost, now).is_ok();
+    assert_eq!([0, 1, SECOND].map(alone), [true, false, true]);
+    let (mut store, mut passed) = (Store::default(), 0);
+    for now in (0..12 * SECOND).step_by(2_000_000) {
+        for limit in &routers {
+            passed += u32::from(limit.take(7, cost, now).is_ok() && now >= 2 * SECOND);
+            store.exchange(limit, now, now == 0);
+        }
+    }
+    assert!((190..=210).contains(&passed), "{passed} of 200");
+}
+
+#[test]
 fn what_is_not_used_is_given_back_and_what_could_not_be_told_is_kept() {
     let limit = shared(10, 10);
     let mut store = Store::default();
