@@ -144,7 +144,7 @@ pub(super) struct Refused {
 }
 
 /// Windows that an account may owe at most by charges afterwards.
-const CHARGED_WINDOWS: u64 = 10;
+pub(super) const CHARGED_WINDOWS: u64 = 10;
 
 /// Most sets that the first request makes, on its worker: 1 MiB. More are made with the table, off the workers.
 const SETS_LATE: u64 = 1 << 13;

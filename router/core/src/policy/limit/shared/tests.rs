@@ -38,6 +38,7 @@ impl Store {
         let even = (*self.0.get(&due.key).unwrap_or(&now)).max(now + least);
         let moved = interval * debit.unsigned_abs();
         let even = if debit < 0 { even.saturating_sub(moved).max(now) } else { (even + moved).max(now) };
+        let even = even.min(now + limit.most_ns());
         let free = ((now + window).saturating_sub(even) / interval) as u32;
         let give = due.want.min(free).min(due.need.max(free.div_ceil(2)));
         self.0.insert(due.key, even + interval * u64::from(give));
@@ -183,4 +184,20 @@ fn charges_and_gifts() {
     let mut dues = Vec::new();
     limit.collect(0, &mut |due| dues.push(due));
     assert_eq!(dues[0].debit, 15);
+}
+
+#[test]
+fn no_charge_and_no_answer_is_a_ban() {
+    let limit = shared(10, 10);
+    assert!(pass(&limit, 7, 0));
+    let at = limit.accounts.find(7).unwrap().0;
+    let mut dues = Vec::new();
+    limit.collect(0, &mut |due| dues.push(due));
+    // Said while the store is asked, and an answer by a clock that was set back.
+    limit.charge(at, 100_000);
+    limit.settle(&dues[0], 0, 3_600 * SECOND, 0);
+    assert_eq!(limit.accounts.at(at).unwrap().1, 10 * SECOND);
+    Store::default().exchange(&limit, 0, false);
+    assert!(!pass(&limit, 7, 9 * SECOND - 1));
+    assert!(pass(&limit, 7, 10 * SECOND));
 }
