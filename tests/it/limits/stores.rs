@@ -180,7 +180,8 @@ fn what_is_owed_in_the_store_has_a_bound() {
     const MOST_MS: i64 = 10 * 3_600_000;
     const OWED: &str = "return redis.call('PTTL', redis.call('KEYS', 'ekiden:limit:*')[1] or '')";
     let (origin, redis) = (super::units::endpoint(), Redis::start());
-    let limit = "limit = [{ rate = \"10/h\", cost = { response = \"X-Cost\", most = 100000 }, shared = \"counts\" }]";
+    let limit =
+        "limit = [{ rate = \"10/h\", cost = { response = \"X-Cost\", most = 100000 }, shared = \"counts\" }]";
     let text = format!("{}{}", web(&[origin.address], "", ""), redis.table("counts", ""));
     let routers = [Ekiden::start(Setup::new(text).top(limit))];
     await_all(&routers);
