@@ -10,6 +10,7 @@ mod hedge;
 mod slots;
 mod switch;
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -440,8 +441,11 @@ impl<'a> Forward<'a> {
         let limit = left.min(self.entry.route.timeouts.connect_try);
         let version = self.cluster.cluster.policy.send_proxy;
         let header = version.map(|version| proxy_out::header(version, connection, ws, self.listener));
-        let result = self.open_for(ws, endpoint, &mut home, (header.as_deref(), limit)).await;
-        if let Err(cause @ (Cause::UpgradeUnsupported | Cause::BreakerOpen)) = result {
+        let patience = Patience::new(limit, left);
+        let result = self.open_for(ws, endpoint, &mut home, (header.as_deref(), &patience)).await;
+        if let Err(cause @ (Cause::UpgradeUnsupported | Cause::WebsocketKeyInvalid | Cause::BreakerOpen)) =
+            result
+        {
             return Err(cause);
         }
         let took_us = worker.clock.read().us_since(began);
@@ -471,7 +475,7 @@ impl<'a> Forward<'a> {
                 let by_client = ws.tries.by_client || ws.call.is_some_and(|call| call.has_deadline());
                 let hurried = self.connects > 1 || by_client;
                 let hurried = hurried && limit < self.entry.route.timeouts.connect_try;
-                let hurried = hurried && cause == Cause::ConnectTimeout;
+                let hurried = (hurried || patience.was_short.get()) && cause == Cause::ConnectTimeout;
                 evidence::failed(&worker, &endpoint.cell, cause.at(Phase::Connect), hurried);
                 cause
             }
@@ -758,6 +762,29 @@ impl Drop for Queued<'_> {
 /// What comes of opening a connection: it, and its place in the breaker where it has one of its own.
 type Opened = Result<(Stream, Option<Connected>), Cause>;
 
+/// How long one endpoint may take.
+struct Patience {
+    /// For a connection.
+    one: Duration,
+    /// For all that is tried, from the beginning.
+    all: Duration,
+    /// One of them had less than its time, and so proves nothing by it.
+    was_short: Cell<bool>,
+}
+
+impl Patience {
+    fn new(one: Duration, all: Duration) -> Self {
+        Self { one, all, was_short: Cell::new(false) }
+    }
+
+    /// The time of a connection that is begun so much later: as long as one that is begun at once, while there is time.
+    fn after(&self, waited: Duration) -> Duration {
+        let left = self.all.saturating_sub(waited);
+        self.was_short.set(left < self.one);
+        left.min(self.one)
+    }
+}
+
 /// What a connection is opened with.
 #[derive(Default)]
 struct With<'a> {
@@ -782,22 +809,22 @@ async fn connect(
     worker: &Worker,
     cluster: &ClusterTable,
     endpoint: &EndpointEntry,
-    limit: Duration,
+    patience: &Patience,
     with: With<'_>,
     shares: bool,
 ) -> Opened {
     if !shares {
-        return open(worker, cluster, endpoint, limit, with).await;
+        return open(worker, cluster, endpoint, patience.one, with).await;
     }
     let began_ms = worker.now_ms();
     let secure = cluster.cluster.policy.tls.is_some();
     let share = worker.http2_pool.share(endpoint.cell.uid(), || worker.turn_ms(), secure);
-    match tokio::time::timeout(limit, share).await {
+    match tokio::time::timeout(patience.one, share).await {
         Err(_) => Err(Cause::ConnectTimeout),
         Ok(Share::Failed(cause)) => Err(cause),
         Ok(Share::Alone) => {
             let waited = Duration::from_millis(worker.now_ms().saturating_sub(began_ms));
-            open(worker, cluster, endpoint, limit.saturating_sub(waited), with).await
+            open(worker, cluster, endpoint, patience.after(waited), with).await
         }
         Ok(Share::Stream(stream)) => {
             cluster.cell.shard(worker.id).http2_streams.add(1);
@@ -805,7 +832,7 @@ async fn connect(
         }
         Ok(Share::Open(opener)) => {
             let waited = Duration::from_millis(worker.now_ms().saturating_sub(began_ms));
-            let opened = open(worker, cluster, endpoint, limit.saturating_sub(waited), with).await;
+            let opened = open(worker, cluster, endpoint, patience.after(waited), with).await;
             match &opened {
                 Err(cause) => opener.fail(*cause),
                 Ok((Stream::Http2(_), _)) => drop(opener),

@@ -12,7 +12,7 @@ use ekiden_core::client_cert::ClientCert;
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
-use ekiden_core::policy::limit::Takes;
+use ekiden_core::policy::limit::{Takes, Unheld};
 use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
 use ekiden_core::{edit, path, split};
 
@@ -315,11 +315,13 @@ fn decide<D: Downstream>(
     settings: &ListenerTable,
 ) -> Decision {
     ws.trace.generation = table.generation.0;
-    let mut takes = Takes::new();
-    let decision = find_way(table, connection, ws, settings, &mut takes);
+    let mut unheld = Unheld::default();
+    let decision = find_way(table, connection, ws, settings, &mut unheld.0);
+    let takes = &mut unheld.0;
     if !takes.is_empty() {
-        ws.limits.hold(&takes);
-        ws.limits.show(&takes, connection.worker.clock.turn_ns());
+        ws.limits.hold(takes);
+        ws.limits.show(takes, connection.worker.clock.turn_ns());
+        takes.clear();
     }
     decision
 }

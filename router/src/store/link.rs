@@ -20,27 +20,30 @@ const ROUTER_MS: u32 = 5_000;
 const SEED: &str = "ekiden:limits:seed";
 const ROUTERS: &str = "ekiden:limits:routers";
 
-/// Says that a router is there; gives the common seed and the number of routers.
+/// Says that a router is there; gives the common seed and the number of routers. Those that spoke later than now did so before
+/// the clock stepped back: who is there speaks again.
 const PRESENT: &str = "
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZADD', KEYS[2], now, ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], string.format('(%d', now), '+inf')
 return {redis.call('GET', KEYS[1]), tostring(redis.call('ZCARD', KEYS[2]))}";
 
+/// No account owes more than a bound: a clock that steps back, or a wrong number of a response, is no ban.
 /// For each key: what it owes at least (microseconds), units taken, units needed and units wanted. Gives units and what is owed.
 /// What is wanted ahead is at most half of what is left, so that others find something too.
 const TELL: &str = "
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
-local interval, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local interval, window, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local out = {}
 for i = 1, #KEYS do
-  local least, debit = tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i])
-  local need, want = tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2])
+  local least, debit = tonumber(ARGV[4 * i]), tonumber(ARGV[4 * i + 1])
+  local need, want = tonumber(ARGV[4 * i + 2]), tonumber(ARGV[4 * i + 3])
   local even = math.max(tonumber(redis.call('GET', KEYS[i]) or now), now + least)
-  even = math.max(even + debit * interval, now)
+  even = math.min(math.max(even + debit * interval, now), now + most)
   local free = math.floor((now + window - even) / interval)
   local give = math.max(0, math.min(want, free, math.max(need, math.ceil(free / 2))))
   even = even + give * interval
@@ -117,7 +120,7 @@ impl Link {
         for due in dues {
             question.arg(format!("ekiden:limit:{}:{:016x}", limit.name, due.key));
         }
-        question.arg(micros(limit.interval_ns())).arg(micros(limit.window_ns()));
+        question.arg(micros(limit.interval_ns())).arg(micros(limit.window_ns())).arg(micros(limit.most_ns()));
         for due in dues {
             // What was taken while the store was away stands in what the account owes.
             let (least_ns, debit) = if was_away { (due.owed_ns, 0) } else { (0, due.debit) };

@@ -141,6 +141,7 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::TlsAlert => get(Connect, "/tls/closed", ""),
         Cause::Http2Failed => get(Connect, "/http2", ""),
         Cause::TlsUnavailable => get(Connect, "/tls/lost", ""),
+        Cause::WebsocketKeyInvalid =>  Elsewhere("an endpoint of HTTP/2 is needed; tests/it/endpoint_http2/websocket.rs holds it"),
         Cause::UpgradeUnsupported => Elsewhere(
             "an endpoint of HTTP/2 is needed; tests/it/endpoint_http2/websocket.rs holds response, record and metric",
         ),

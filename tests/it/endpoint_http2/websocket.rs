@@ -6,6 +6,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ekiden_tests::http2::talk;
@@ -186,7 +188,7 @@ fn what_is_no_handshake_is_refused() {
     let router = router(&endpoint, "");
     for key in ["", "short", "dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="] {
         let response = Client::connect(router.address()).ask(ask("/chat?x", key));
-        assert_eq!((response.status, response.code()), (502, "upgrade_unsupported"), "{key}");
+        assert_eq!((response.status, response.code()), (400, "websocket_key_invalid"), "{key}");
     }
     assert_eq!(endpoint.events("stream").len(), 0);
 }
@@ -263,4 +265,30 @@ fn a_burst_where_tls_chooses_http1() {
     assert_eq!(origin.connections(), REQUESTS);
     // It is remembered.
     all_well(burst(&outer));
+}
+
+/// Who waited for what the endpoint chooses has a whole try of its own afterwards.
+#[test]
+fn who_waited_in_a_burst_has_the_whole_time_of_a_try() {
+    const TRY: Duration = Duration::from_secs(5);
+    let authority = Authority::new();
+    let origin =
+        SecureOrigin::with(server_config(&authority.make(&["a.test"]), None, None), move |stream, _| {
+            // Each handshake takes more than half of the time.
+            thread::sleep(TRY * 3 / 5);
+            while head(stream).is_some() {
+                let _lost = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            }
+        });
+    let keys = "protocol = \"auto\"\ntls = { ca = \"ca.pem\", name = \"a.test\" }";
+    let top = "timeout = { connect = \"60s\", connect_try = \"5s\" }";
+    let setup = Setup::new(web(&[origin.address], keys, "")).top(top);
+    fs::write(setup.dir().join("ca.pem"), &authority.pem).unwrap();
+    let outer = Ekiden::start(setup.workers(1));
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(outer.address())).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    }
+    all_well(clients);
+    assert_eq!(origin.connections(), 3);
 }

@@ -172,3 +172,29 @@ fn a_table_that_no_longer_names_the_store_lets_it_go() {
     assert_eq!(router.control("GET", "/v1/status", "").json()["stores"], serde_json::json!([]));
     assert!((0..9).filter(|_| is_served(&client.ask(get("/", "")))).count() <= 5);
 }
+
+/// Neither a wrong number of a response nor a clock of the store that was set back shuts a key out for longer than ten times the
+/// time of a whole allowance; and routers of a time to come are none.
+#[test]
+fn what_is_owed_in_the_store_has_a_bound() {
+    const MOST_MS: i64 = 10 * 3_600_000;
+    const OWED: &str = "return redis.call('PTTL', redis.call('KEYS', 'ekiden:limit:*')[1] or '')";
+    let (origin, redis) = (super::units::endpoint(), Redis::start());
+    let limit =
+        "limit = [{ rate = \"10/h\", cost = { response = \"X-Cost\", most = 100000 }, shared = \"counts\" }]";
+    let text = format!("{}{}", web(&[origin.address], "", ""), redis.table("counts", ""));
+    let routers = [Ekiden::start(Setup::new(text).top(limit))];
+    await_all(&routers);
+    let mut client = routers[0].client();
+    assert!(is_served(&client.ask(get("/", "X-Say: 100000\r\n"))));
+    until_true("the charge", || redis.eval(OWED) > MOST_MS / 2);
+    // An account is kept for a second longer than it owes.
+    let owed = redis.eval(OWED);
+    assert!(owed <= MOST_MS + 2_000, "{owed}");
+    redis.eval("redis.call('SET', redis.call('KEYS', 'ekiden:limit:*')[1], '9000000000000000') return 1");
+    until_true("the next question", || !is_served(&client.ask(get("/", ""))) && redis.eval(OWED) != -1);
+    let owed = redis.eval(OWED);
+    assert!(owed <= MOST_MS + 2_000, "{owed}");
+    redis.eval("return redis.call('ZADD', 'ekiden:limits:routers', '9000000000000', 'later')");
+    until_true("one router", || redis.eval("return redis.call('ZCARD', 'ekiden:limits:routers')") == 1);
+}

@@ -5,7 +5,7 @@ use ekiden_tests::{Client, Ekiden, Origin, Served, Setup, until_true, web};
 use super::{get, is_served};
 
 /// An endpoint that answers `/wait` only when its connection is closed, and anything else at once, with the cost that is asked for.
-fn endpoint() -> Origin {
+pub(super) fn endpoint() -> Origin {
     Origin::start(|conn| {
         while let Some(request) = conn.request() {
             if request.target() == "/wait" {

@@ -159,6 +159,9 @@ causes! {
     GrpcWebMalformed: "grpc_web_malformed", Always(400), "H26", Client, Never, "http_request_error", 0,
         "The body of a gRPC-web request in text form is not base64.",
         "Send base64 with padding and without line ends, or the binary form.";
+    WebsocketKeyInvalid: "websocket_key_invalid", Always(400), "H26", Client, Never, "http_request_error", 0,
+        "A WebSocket handshake for an endpoint of HTTP/2 brings no key, more than one, or one that is not 16 bytes in base64.",
+        "Send one right `Sec-WebSocket-Key` (RFC 6455, section 4.1).";
     PathIllegal: "path_illegal", Always(400), "H26", Client, Never, "http_request_error", 0,
         "The path holds `%00`, a raw backslash or a bad escape, or climbs above the root.",
         "Send a clean path.";

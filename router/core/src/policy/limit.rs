@@ -377,6 +377,19 @@ pub fn give_back(takes: &mut Takes<'_>) {
     }
 }
 
+/// What a request took and does not hold yet: given back where nobody comes to hold it, as when a worker's turn panics.
+#[derive(Debug, Default)]
+pub struct Unheld<'t>(pub Takes<'t>);
+
+impl Drop for Unheld<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            give_back(&mut self.0);
+        }
+    }
+}
+
 /// Limits that are judged together, in the order they are written.
 #[derive(Debug, Default)]
 pub struct Limiters {

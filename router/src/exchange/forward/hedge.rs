@@ -304,6 +304,7 @@ fn open(forward: &Forward<'_>, endpoint: &EndpointEntry, connected: Option<Conne
     let (worker, cluster) = (Rc::clone(&forward.worker), Arc::clone(&forward.cluster));
     let (endpoint, limit) = (endpoint.clone(), forward.entry.route.timeouts.connect_try);
     Box::pin(async move {
-        super::connect(&worker, &cluster, &endpoint, limit, super::With::of(connected), false).await
+        let patience = super::Patience::new(limit, limit);
+        super::connect(&worker, &cluster, &endpoint, &patience, super::With::of(connected), false).await
     })
 }

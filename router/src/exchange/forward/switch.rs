@@ -11,7 +11,7 @@ use ekiden_config::model::Protocol;
 use ekiden_core::cluster::EndpointEntry;
 use ekiden_core::outcome::Cause;
 
-use super::{Forward, Opened, With, breaker, connect, open};
+use super::{Forward, Opened, Patience, With, breaker, connect, open};
 use crate::exchange::leg::Home;
 use crate::exchange::{Workspace, upgrade};
 use crate::http2::endpoint::EndpointStream;
@@ -32,15 +32,27 @@ impl Forward<'_> {
         is_websocket && stream.takes_extended() && upgrade::has_key(&ws.request)
     }
 
+    /// Whether it is a handshake without a right key, and there is no HTTP/1 over which an endpoint could refuse it.
+    #[cold]
+    fn lacks_key(&self, ws: &Workspace) -> bool {
+        let protocol = ws.upgrade.and_then(|place| self.entry.route.upgrades.protocol(place));
+        self.cluster.cluster.policy.protocol == Protocol::Http2
+            && protocol.is_some_and(|protocol| upgrade::is_websocket(protocol))
+            && !upgrade::has_key(&ws.request)
+    }
+
     /// Opens a connection that suits the request within a time, or has a stream of one that others open.
     pub(super) async fn open_for(
         &self,
         ws: &mut Workspace,
         endpoint: &EndpointEntry,
         home: &mut Home,
-        (header, limit): (Option<&[u8]>, Duration),
+        (header, patience): (Option<&[u8]>, &Patience),
     ) -> Opened {
         let worker = &self.worker;
+        if ws.upgrade.is_some() && self.lacks_key(ws) {
+            return Err(Cause::WebsocketKeyInvalid);
+        }
         let may_share = match self.cluster.cluster.policy.protocol {
             Protocol::Http1 => false,
             Protocol::Http2 => true,
@@ -50,12 +62,12 @@ impl Forward<'_> {
         let shares = may_share && !self.replayed && header.is_none();
         let began = worker.clock.read();
         let with = With { header, connected: home.connected.take(), http1_only: false };
-        let opened = connect(worker, &self.cluster, endpoint, limit, with, shares).await;
+        let opened = connect(worker, &self.cluster, endpoint, patience, with, shares).await;
         if ws.upgrade.is_none() {
             return opened;
         }
-        let left = limit.saturating_sub(Duration::from_micros(worker.clock.read().us_since(began)));
-        Box::pin(self.switchable(ws, endpoint, home, (opened, header, left))).await
+        let waited = Duration::from_micros(worker.clock.read().us_since(began));
+        Box::pin(self.switchable(ws, endpoint, home, (opened, header), (patience, waited))).await
     }
 
     /// The connection that was opened for a request, or one of HTTP/1 in its place where that cannot switch.
@@ -68,7 +80,8 @@ impl Forward<'_> {
         ws: &mut Workspace,
         endpoint: &EndpointEntry,
         home: &mut Home,
-        (opened, header, limit): (Opened, Option<&[u8]>, Duration),
+        (opened, header): (Opened, Option<&[u8]>),
+        (patience, waited): (&Patience, Duration),
     ) -> Opened {
         match &opened {
             Ok((Stream::Http2(stream), _)) if !self.can_switch(ws, stream) => {}
@@ -85,6 +98,6 @@ impl Forward<'_> {
                 .map_err(|bound| breaker::refuse(ws, bound))?;
         }
         let with = With { header, connected: home.connected.take(), http1_only: true };
-        open(&self.worker, &self.cluster, endpoint, limit, with).await
+        open(&self.worker, &self.cluster, endpoint, patience.after(waited), with).await
     }
 }

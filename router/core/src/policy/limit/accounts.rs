@@ -75,11 +75,11 @@ impl Pace {
         owed.saturating_sub(now_ns.saturating_add(self.window_ns()))
     }
 
-    /// One part of so many, of rate and burst: at least one request at once.
-    pub(super) fn share(&self, parts: u32) -> Self {
+    /// One part of so many, of rate and burst: at least one request at once, whatever it costs.
+    pub(super) fn share(&self, parts: u32, cost: NonZeroU32) -> Self {
         let parts = parts.max(1);
         let interval_ns = self.interval_ns.saturating_mul(u64::from(parts));
-        let burst = NonZeroU32::new(self.burst / parts).unwrap_or(NonZeroU32::MIN);
+        let burst = NonZeroU32::new(self.burst / parts).map_or(cost, |burst| burst.max(cost));
         let quota = Quota::with_period(Duration::from_nanos(interval_ns))
             .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
             .allow_burst(burst);
@@ -144,7 +144,7 @@ pub(super) struct Refused {
 }
 
 /// Windows that an account may owe at most by charges afterwards.
-const CHARGED_WINDOWS: u64 = 10;
+pub(super) const CHARGED_WINDOWS: u64 = 10;
 
 /// Most sets that the first request makes, on its worker: 1 MiB. More are made with the table, off the workers.
 const SETS_LATE: u64 = 1 << 13;
@@ -197,7 +197,7 @@ impl Accounts {
                 let wait_ns = until.earliest_possible().as_u64().saturating_sub(now_ns);
                 Err(Refused { wait_ns, even_ns: visit.even.get(), at: visit.own_at() })
             }
-            // `validate` takes no cost above the burst; the share of a burst may be less.
+            // `validate` takes no cost above the burst, and a share is never less than the cost.
             Err(_) => {
                 let even_ns = if visit.ours { visit.time() } else { 0 };
                 Err(Refused { wait_ns: pace.window_ns(), even_ns, at: visit.own_at() })

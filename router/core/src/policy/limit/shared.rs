@@ -18,7 +18,7 @@ use arc_swap::ArcSwapOption;
 use ekiden_config::model::Limit;
 use ekiden_config::names::TrustName;
 
-use super::accounts::{Accounts, Pace, Refused, Taken};
+use super::accounts::{Accounts, CHARGED_WINDOWS, Pace, Refused, Taken};
 use super::key::Key;
 use super::{Asked, LimitPlace};
 
@@ -163,6 +163,11 @@ impl SharedLimit {
         self.pace.window_ns().max(LEASE_NS)
     }
 
+    /// What an account may owe at most, whatever a response says that it cost and however the clock of the store steps.
+    pub fn most_ns(&self) -> u64 {
+        self.window_ns().saturating_mul(CHARGED_WINDOWS)
+    }
+
     /// The hash of a request's key, the same on every router.
     pub(super) fn hash(&self, own: &Key, asked: &Asked<'_>) -> Option<u64> {
         match &*self.key.load() {
@@ -187,7 +192,7 @@ impl SharedLimit {
                 return Ok(Taken::leased(at, cost.get(), even_ns));
             }
         }
-        let share = self.pace.share(self.routers.load(Relaxed));
+        let share = self.pace.share(self.routers.load(Relaxed), cost);
         match self.accounts.take(key, cost, &share, now_ns) {
             Ok(taken) => {
                 if let Some(lease) = books.leases.get(taken.at as usize) {
@@ -333,7 +338,8 @@ impl SharedLimit {
         lease.held.fetch_add(given, Relaxed);
         self.leased.fetch_add(u64::from(given), Relaxed);
         let since = u64::from(lease.owed.load(Relaxed)).saturating_mul(self.pace.interval_ns());
-        self.accounts.set_even(due.at, now_ns.saturating_add(owed_ns).saturating_add(since));
+        let owed_ns = owed_ns.saturating_add(since).min(self.most_ns());
+        self.accounts.set_even(due.at, now_ns.saturating_add(owed_ns));
     }
 
     /// What the store could not be told. When it is back, the account's time says what was taken meanwhile.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ekiden_config::model::{Cost, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, Rate};
 
-use super::{Asked, LimitPlace, Limiters, Maker, Takes, Turn, take};
+use super::{Asked, LimitPlace, Limiters, Maker, Takes, Turn, Unheld, take};
 use crate::table::Fields;
 
 struct Head(Vec<(&'static str, &'static str)>);
@@ -192,4 +192,18 @@ fn accounts_go_on_under_their_name_while_their_words_are_the_same() {
     // The counts go on in any case.
     let changed = again(&[limit("one", 2, 3)], [1, 2]);
     assert_eq!(counts(&changed, 0), counts(&old, 0));
+}
+
+#[test]
+fn what_nobody_comes_to_hold_is_given_back() {
+    let words = Limit { unit: LimitUnit::AtATime, ..limit("few", 1, 1) };
+    let limits = limiters(&[words]);
+    let (asked, turn) = (asked("10.0.0.1", "GET", &NONE), Turn { worker: 0, now_ns: 0 });
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut unheld = Unheld::default();
+        assert!(take(limits.list(), &asked, turn, &mut unheld.0).is_ok());
+        panic!("between take and hold");
+    }));
+    assert!(unwound.is_err());
+    assert!(judge(&limits, &asked, 0).0, "the place is there again");
 }

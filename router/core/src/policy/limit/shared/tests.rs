@@ -38,6 +38,7 @@ impl Store {
         let even = (*self.0.get(&due.key).unwrap_or(&now)).max(now + least);
         let moved = interval * debit.unsigned_abs();
         let even = if debit < 0 { even.saturating_sub(moved).max(now) } else { (even + moved).max(now) };
+        let even = even.min(now + limit.most_ns());
         let free = ((now + window).saturating_sub(even) / interval) as u32;
         let give = due.want.min(free).min(due.need.max(free.div_ceil(2)));
         self.0.insert(due.key, even + interval * u64::from(give));
@@ -133,6 +134,24 @@ fn a_new_key_has_a_share_of_the_burst_before_the_store_knows_it() {
 }
 
 #[test]
+fn a_request_that_costs_more_than_a_share_of_the_burst_passes() {
+    let cost = NonZeroU32::new(5).unwrap();
+    let routers: Vec<SharedLimit> = (0..3).map(|_| shared(100, 10)).collect();
+    routers.iter().for_each(|limit| limit.routers.store(3, Relaxed));
+    // With nobody to ask: one at once, and then by the share of the rate.
+    let alone = |now| routers[0].take(8, cost, now).is_ok();
+    assert_eq!([0, 1, SECOND].map(alone), [true, false, true]);
+    let (mut store, mut passed) = (Store::default(), 0);
+    for now in (0..12 * SECOND).step_by(2_000_000) {
+        for limit in &routers {
+            passed += u32::from(limit.take(7, cost, now).is_ok() && now >= 2 * SECOND);
+            store.exchange(limit, now, now == 0);
+        }
+    }
+    assert!((190..=210).contains(&passed), "{passed} of 200");
+}
+
+#[test]
 fn what_is_not_used_is_given_back_and_what_could_not_be_told_is_kept() {
     let limit = shared(10, 10);
     let mut store = Store::default();
@@ -165,4 +184,20 @@ fn charges_and_gifts() {
     let mut dues = Vec::new();
     limit.collect(0, &mut |due| dues.push(due));
     assert_eq!(dues[0].debit, 15);
+}
+
+#[test]
+fn no_charge_and_no_answer_is_a_ban() {
+    let limit = shared(10, 10);
+    assert!(pass(&limit, 7, 0));
+    let at = limit.accounts.find(7).unwrap().0;
+    let mut dues = Vec::new();
+    limit.collect(0, &mut |due| dues.push(due));
+    // Said while the store is asked, and an answer by a clock that was set back.
+    limit.charge(at, 100_000);
+    limit.settle(&dues[0], 0, 3_600 * SECOND, 0);
+    assert_eq!(limit.accounts.at(at).unwrap().1, 10 * SECOND);
+    Store::default().exchange(&limit, 0, false);
+    assert!(!pass(&limit, 7, 9 * SECOND - 1));
+    assert!(pass(&limit, 7, 10 * SECOND));
 }
