@@ -216,7 +216,7 @@ impl RemoteRouter {
             unsaved: false,
             view: ViewCell::new(),
             status: status.clone(),
-            ticket: None,
+            pending: Default::default(),
             last: (0, Vec::new()),
             incoming: Default::default(),
             unread: Default::default(),
