@@ -353,6 +353,7 @@ impl Agent {
             main: Some(self.main.clone()),
             objects: Arc::clone(&self.objects),
             in_force: self.made.in_force.clone(),
+            held: self.made.held.clone(),
             have: self.have,
             heard_unix_ms: self.status.read().link.heard_unix_ms,
         });
@@ -580,7 +581,8 @@ mod tests {
             ticket.end(Verdict::Applied { generation: Generation(generation), refused: Vec::new() });
             let (have, verdict) = ended(&agent.pending).await;
             agent.settle(have, verdict);
-            let applied = Up::Applied(Applied { term: 1, generation, table: generation, refused: Vec::new() });
+            let applied =
+                Up::Applied(Applied { term: 1, generation, table: generation, refused: Vec::new() });
             assert_eq!(told.try_recv().unwrap(), line(&applied));
         }
         assert!(agent.pending.is_empty());
