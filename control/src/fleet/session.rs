@@ -159,11 +159,10 @@ async fn send_all(
 /// Takes what the router says, for ever; the text says why it ended.
 async fn read(fleet: &Fleet, lines: &mut Lines, name: &str, link: u64) -> String {
     loop {
-        let message = match timeout(SILENCE_MAX, lines.next::<Up>()).await {
-            Err(_) => return format!("it said nothing for {} s", SILENCE_MAX.as_secs()),
-            Ok(Err(why)) => return why,
-            Ok(Ok(None)) => return "it ended the link".to_owned(),
-            Ok(Ok(Some(message))) => message,
+        let message = match lines.next::<Up>().await {
+            Err(why) => return why,
+            Ok(None) => return "it ended the link".to_owned(),
+            Ok(Some(message)) => message,
         };
         if !fleet.roster().is_current(name, link) {
             return "it connected anew".to_owned();
