@@ -21,6 +21,7 @@ use super::dial::{Event, Have};
 use super::kept::{Keeper, Kept};
 use super::table::{Made, Objects, Touched, make, retouch};
 use super::wire::{Applied, Down, Object, REFUSED_MAX, Refused, SEEN_MAX, Seen, Up, line, object};
+use crate::api::{ApiSettings, Tokens};
 use crate::clock::unix_ms;
 use crate::desired::ApiApps;
 use crate::plane::{ReloadReply, Reloaded, View, ViewCell, rendered, stopped};
@@ -76,6 +77,8 @@ pub(crate) struct Agent {
     pub(super) status: StatusCell,
     /// The publishes under way, oldest first, each with what this router had when it was made.
     pub(super) pending: VecDeque<(Have, Ticket)>,
+    /// To the API of this router: whom to answer. Set once it is served.
+    pub(super) api: Option<watch::Sender<ApiSettings>>,
     /// What the last publish ended with: the router's own number, and what it refused of it.
     pub(super) last: (u64, Vec<Refused>),
     pub(super) incoming: Incoming,
@@ -375,8 +378,20 @@ impl Agent {
         });
     }
 
+    /// Reads the tokens of the API again; also when the process file is not taken.
+    fn renew_tokens(&self) {
+        let tokens = Tokens::read(&self.file, self.started_with.control_token_file.as_deref());
+        if let Some(api) = &self.api {
+            api.send_modify(|api| {
+                let (wanted, beside_app) = (api.wanted.clone(), api.beside_app);
+                api.renew(wanted, tokens, beside_app);
+            });
+        }
+    }
+
     /// Reads the process file again.
     async fn reload(&mut self) -> Result<Reloaded, Problem> {
+        self.renew_tokens();
         let file = self.file.clone();
         let read = spawn_blocking(move || read_main(&file, None)).await;
         let (found, changed) = match read {
@@ -564,6 +579,7 @@ mod tests {
             view: ViewCell::new(),
             status: StatusCell::default(),
             pending: VecDeque::new(),
+            api: None,
             last: (0, Vec::new()),
             incoming: Incoming::default(),
             unread: BTreeMap::new(),
