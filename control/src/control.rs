@@ -58,6 +58,8 @@ pub enum StartError {
     InUse(RunDirError),
     /// The system gave no thread or no event queue; the text says why.
     NoThread(String),
+    /// The run directory cannot be written, and control for other routers needs one; the text says why.
+    RunDir(String),
     /// The link between control and routers cannot be as it is written; the text says why.
     Link(String),
 }
@@ -67,7 +69,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::InUse(error) => error.fmt(f),
             StartError::NoThread(why) => write!(f, "control could not start its thread: {why}"),
-            StartError::Link(why) => f.write_str(why),
+            StartError::RunDir(why) | StartError::Link(why) => f.write_str(why),
         }
     }
 }
@@ -281,14 +283,14 @@ fn no_thread(error: io::Error) -> StartError {
 async fn towards_routers(loaded: &Loaded, store: Option<&dyn Store>) -> Result<Below, StartError> {
     let store = store.ok_or_else(|| {
         let why = "control for other routers needs a run directory that can be written; use --run-dir";
-        StartError::Link(why.to_owned())
+        StartError::RunDir(why.to_owned())
     })?;
     let built = &loaded.accepted.built;
     let mut link = Link::new(&built.process.fleet, &built.model.trust, loaded.base_dir());
     link.check()
         .map_err(|why| StartError::Link(format!("the certificates of [fleet] cannot be used: {why}")))?;
     let term = begin_term(store, unix_ms()).await.map_err(|error| {
-        StartError::Link(format!("the term of this control cannot be written down: {error}"))
+        StartError::RunDir(format!("the term of this control cannot be written down: {error}"))
     })?;
     let fleet = Fleet::new(term);
     Ok(Below {

@@ -26,6 +26,12 @@ pub(super) fn fleet(scope: &mut Scope<'_, '_>, raw: Option<&RawFleet>, world: &W
             "both sides show a certificate: write both",
         );
     }
+    if let (Some(routers), None, None) = (&raw.routers, &raw.identity, &raw.ca) {
+        // On a plain link anybody can say any name.
+        let message = "`routers` needs `identity` and `ca`: a plain link does not show who a router is";
+        let span = routers.first().map_or(raw.span, |first| first.span);
+        scope.report.error_help(span, "missing_key", message, "write both, or leave `routers` out");
+    }
     let listen = raw.listen.as_ref().and_then(|text| {
         let address = bind_address(scope, text)?;
         let outside = matches!(&address, Address::Tcp(tcp) if !tcp.ip().is_loopback());

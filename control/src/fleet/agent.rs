@@ -1,7 +1,7 @@
 //! The router's side of the fleet: one loop that owns what this router has from control, makes tables of it and publishes them, says
 //! what became of them, and keeps the last good one. Never on a worker; when it ends, the table in force serves on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{pending, poll_fn};
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use super::dial::{Event, Have};
 use super::kept::{Keeper, Kept};
 use super::table::{Made, Objects, Touched, make, retouch};
 use super::wire::{Applied, Down, Object, REFUSED_MAX, Refused, SEEN_MAX, Seen, Up, line, object};
+use crate::api::{ApiSettings, Tokens};
 use crate::clock::unix_ms;
 use crate::desired::ApiApps;
 use crate::plane::{ReloadReply, Reloaded, View, ViewCell, rendered, stopped};
@@ -34,6 +35,8 @@ const INCOMING_MAX: usize = 20_000_000;
 const UNREAD_MAX: usize = 50;
 /// Endpoints kept for telling control anew.
 const REFUSING_MAX: usize = 1_000;
+/// Publishes under way that are followed; of more the last but one is not acknowledged by itself.
+const PENDING_MAX: usize = 64;
 /// How long the link may be down before the table counts as stale.
 const STALE_AFTER: Duration = Duration::from_secs(3);
 /// How often the log says that control is gone.
@@ -72,8 +75,10 @@ pub(crate) struct Agent {
     pub(super) unsaved: bool,
     pub(super) view: ViewCell,
     pub(super) status: StatusCell,
-    /// The publish under way.
-    pub(super) ticket: Option<(Have, Ticket)>,
+    /// The publishes under way, oldest first, each with what this router had when it was made.
+    pub(super) pending: VecDeque<(Have, Ticket)>,
+    /// To the API of this router: whom to answer. Set once it is served.
+    pub(super) api: Option<watch::Sender<ApiSettings>>,
     /// What the last publish ended with: the router's own number, and what it refused of it.
     pub(super) last: (u64, Vec<Refused>),
     pub(super) incoming: Incoming,
@@ -117,7 +122,7 @@ impl Agent {
             tokio::select! {
                 () = stopped(&mut inlets.stop) => return self.offer(true),
                 Some(event) = inlets.events.recv() => self.heed(event).await,
-                (have, verdict) = ended(&self.ticket) => self.settle(have, verdict),
+                (have, verdict) = ended(&self.pending) => self.settle(have, verdict),
                 Some(()) = inlets.changed.recv() => drop(self.reload().await),
                 Some(reply) = inlets.reloads.recv() => {
                     let end = self.reload().await;
@@ -254,11 +259,12 @@ impl Agent {
         if first || !Arc::ptr_eq(&before, &self.made.model) {
             self.show();
             self.publish();
-        } else if let Some((have, _)) = &mut self.ticket {
+        } else if let Some((have, _)) = self.pending.back_mut() {
             // What is under way is this generation too.
             *have = self.have;
+            self.unsaved = true;
         } else {
-            self.acknowledge();
+            self.acknowledge(self.have);
             self.save();
         }
     }
@@ -286,13 +292,19 @@ impl Agent {
     fn publish(&mut self) {
         let ticket = self.publisher.publish(Arc::clone(&self.made.model));
         self.tickets.send_replace(ticket.clone());
-        self.ticket = Some((self.have, ticket));
+        if self.pending.len() >= PENDING_MAX {
+            // This one says it too; the oldest stays, so that one ends.
+            self.pending.pop_back();
+        }
+        self.pending.push_back((self.have, ticket));
+        // Written within a second, also when changes never stop.
+        self.unsaved = true;
         self.status.update(|status| status.publishes += 1);
     }
 
-    /// A publish has ended.
+    /// The oldest publish has ended. Each is acknowledged as what it was, so that steady change does not hold words back for ever.
     fn settle(&mut self, have: Have, verdict: Verdict) {
-        self.ticket = None;
+        self.pending.pop_front();
         self.last = match verdict {
             Verdict::Applied { generation, refused } => {
                 let refused = refused.iter().map(|one| Refused::new(one.part.as_str(), &one.reason));
@@ -300,9 +312,7 @@ impl Agent {
             }
             Verdict::Rejected { reason } => (self.last.0, vec![Refused::new("table", &reason)]),
         };
-        if have == self.have {
-            self.acknowledge();
-        }
+        self.acknowledge(have);
         self.save();
     }
 
@@ -313,13 +323,13 @@ impl Agent {
         all.take(REFUSED_MAX).collect()
     }
 
-    fn acknowledge(&mut self) {
+    fn acknowledge(&mut self, have: Have) {
         let refused = self.refused();
         self.status.update(|status| {
             let app = |one: &Refused| one.part.strip_prefix("app:").map(str::to_owned);
             status.refused_apps = refused.iter().filter_map(app).collect();
         });
-        let Have { term, generation } = self.have;
+        let Have { term, generation } = have;
         if self.link.term == Some(term) {
             self.tell(&Up::Applied(Applied { term, generation, table: self.last.0, refused }));
         }
@@ -346,6 +356,7 @@ impl Agent {
             main: Some(self.main.clone()),
             objects: Arc::clone(&self.objects),
             in_force: self.made.in_force.clone(),
+            held: self.made.held.clone(),
             have: self.have,
             heard_unix_ms: self.status.read().link.heard_unix_ms,
         });
@@ -367,8 +378,20 @@ impl Agent {
         });
     }
 
+    /// Reads the tokens of the API again; also when the process file is not taken.
+    fn renew_tokens(&self) {
+        let tokens = Tokens::read(&self.file, self.started_with.control_token_file.as_deref());
+        if let Some(api) = &self.api {
+            api.send_modify(|api| {
+                let (wanted, beside_app) = (api.wanted.clone(), api.beside_app);
+                api.renew(wanted, tokens, beside_app);
+            });
+        }
+    }
+
     /// Reads the process file again.
     async fn reload(&mut self) -> Result<Reloaded, Problem> {
+        self.renew_tokens();
         let file = self.file.clone();
         let read = spawn_blocking(move || read_main(&file, None)).await;
         let (found, changed) = match read {
@@ -413,7 +436,7 @@ impl Agent {
             self.show();
             self.publish();
         } else if self.whole {
-            self.acknowledge();
+            self.acknowledge(self.have);
             self.save();
         }
         Ok(Reloaded {
@@ -494,9 +517,9 @@ fn name_of(key: &EndpointKey) -> String {
     format!("{}/{}/{}", key.app, key.cluster, key.endpoint)
 }
 
-/// Waits for the end of the publish under way; for ever without one.
-async fn ended(ticket: &Option<(Have, Ticket)>) -> (Have, Verdict) {
-    let Some((have, ticket)) = ticket else { return pending().await };
+/// Waits for the end of the oldest publish under way; for ever without one.
+async fn ended(pending_ones: &VecDeque<(Have, Ticket)>) -> (Have, Verdict) {
+    let Some((have, ticket)) = pending_ones.front() else { return pending().await };
     let verdict = poll_fn(|context| match ticket.poll(context.waker()) {
         Some(verdict) => Poll::Ready(verdict),
         None => Poll::Pending,
@@ -509,4 +532,83 @@ pub(super) fn machine() -> String {
     let name = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "router".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use ekiden_config::doors::Generation;
+    use ekiden_config::model::Model;
+
+    use super::super::kept::keeper;
+    use super::*;
+
+    /// A router that is slower than control: its tickets end when the test says so.
+    struct Slow(std::sync::mpsc::Sender<Ticket>);
+
+    impl Publisher for Slow {
+        fn publish(&mut self, _: Arc<Model>) -> Ticket {
+            let ticket = Ticket::new();
+            self.0.send(ticket.clone()).unwrap();
+            ticket
+        }
+    }
+
+    #[tokio::test]
+    async fn under_steady_change_each_publish_is_acknowledged_and_due_to_be_saved() {
+        let text = "[listener.edge]\naddress = \"127.0.0.1:8080\"\n".to_owned();
+        let main = Source { file: "r.toml".to_owned(), text, format: ekiden_config::Format::Toml };
+        let made = make(&main, &Objects::default(), None).unwrap();
+        let (published, tickets) = std::sync::mpsc::channel();
+        let (lines, mut told) = mpsc::channel(16);
+        let mut agent = Agent {
+            file: "r.toml".into(),
+            main,
+            objects: Arc::default(),
+            started_with: made.built.process.clone(),
+            made,
+            whole: false,
+            have: Have::default(),
+            publisher: Box::new(Slow(published)),
+            tickets: watch::Sender::new(Ticket::new()),
+            lines,
+            told: watch::Sender::new(Have::default()),
+            keep: keeper().0,
+            unsaved: false,
+            view: ViewCell::new(),
+            status: StatusCell::default(),
+            pending: VecDeque::new(),
+            api: None,
+            last: (0, Vec::new()),
+            incoming: Incoming::default(),
+            unread: BTreeMap::new(),
+            refusing: BTreeMap::new(),
+            link: LinkState::new(None),
+        };
+        agent.heed(Event::Linked { url: "unix:/c".to_owned(), term: 1, snapshot: true }).await;
+        for generation in 1..=3u16 {
+            let document = json!({ "cluster": { format!("c{generation}"): {} } });
+            agent.heed(Event::Said(Down::Put("app/shop".to_owned(), document))).await;
+            agent.heed(Event::Said(Down::Commit { generation: generation.into() })).await;
+            assert!(agent.unsaved, "it is written before the workers have said anything");
+        }
+        for (generation, ticket) in (1..=3).zip(tickets.try_iter()) {
+            ticket.end(Verdict::Applied { generation: Generation(generation), refused: Vec::new() });
+            let (have, verdict) = ended(&agent.pending).await;
+            agent.settle(have, verdict);
+            let applied =
+                Up::Applied(Applied { term: 1, generation, table: generation, refused: Vec::new() });
+            assert_eq!(told.try_recv().unwrap(), line(&applied));
+        }
+        assert!(agent.pending.is_empty());
+        // Of too many the oldest and the newest are followed.
+        for generation in 0..2 * PENDING_MAX as u64 {
+            agent.have.generation = 10 + generation;
+            agent.publish();
+        }
+        assert_eq!(agent.pending.len(), PENDING_MAX);
+        let ends = (agent.pending.front().unwrap().0.generation, agent.pending.back().unwrap().0.generation);
+        assert_eq!(ends, (10, 9 + 2 * PENDING_MAX as u64));
+    }
 }

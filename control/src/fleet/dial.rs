@@ -17,7 +17,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::pipe::{Lines, Sink};
@@ -170,13 +170,14 @@ impl Dial {
             while self.lines.try_recv().is_ok() {}
             let Some(url) = self.urls.get(turn % self.urls.len().max(1)).cloned() else { return };
             turn = turn.wrapping_add(1);
-            let mut linked = false;
+            let (mut linked, begun) = (false, Instant::now());
+            self.have.mark_unchanged();
             let ended = tokio::select! {
                 () = stopped(&mut stop) => return,
                 ended = self.link(&url, &mut linked) => ended,
             };
             let Err(why) = ended;
-            if linked {
+            if linked && fared_well(&self.have, begun) {
                 pause = PAUSE_FIRST;
             }
             let is_round = linked || turn.is_multiple_of(self.urls.len().max(1));
@@ -305,10 +306,15 @@ impl Dial {
     }
 }
 
+/// Whether a link that has ended was of use, so that the next one may come soon: a commit was taken, or it lived for a while. A
+/// welcome is not enough: what ends each link just behind it would be asked for again and again, all of it.
+fn fared_well(have: &watch::Receiver<Have>, begun: Instant) -> bool {
+    have.has_changed().unwrap_or(false) || begun.elapsed() > SILENCE_MAX
+}
+
 async fn hear(down: &mut Lines, events: &mpsc::Sender<Event>) -> Result<std::convert::Infallible, String> {
     loop {
-        let said = timeout(SILENCE_MAX, down.next::<Down>());
-        match said.await.map_err(|_| format!("it said nothing for {} s", SILENCE_MAX.as_secs()))?? {
+        match down.next::<Down>().await? {
             None => return Err("it ended the link".to_owned()),
             Some(Down::Bye { reason }) => return Err(format!("it ended the link: {reason}")),
             Some(Down::Welcome { .. }) => return Err("a second welcome".to_owned()),
@@ -333,6 +339,20 @@ async fn tell(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_welcome_alone_does_not_make_the_next_link_come_soon() {
+        let (taken, mut have) = watch::channel(Have::default());
+        let begun = Instant::now();
+        assert!(!fared_well(&have, begun));
+        sleep(SILENCE_MAX + Duration::from_secs(1)).await;
+        assert!(fared_well(&have, begun), "it lived");
+        // A commit of what is known already is one too.
+        taken.send_replace(Have::default());
+        assert!(fared_well(&have, Instant::now()));
+        have.mark_unchanged();
+        assert!(!fared_well(&have, Instant::now()));
+    }
 
     #[test]
     fn urls_of_control() {

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::dial::Have;
-use super::table::{Objects, Touched};
+use super::table::{Endpoints, Objects, Touched};
 use super::wire::{APPS, HOSTS, endpoint_key, endpoint_value, object};
 use crate::clock::unix_ms;
 use crate::files;
@@ -42,6 +42,8 @@ pub(super) struct Kept {
     pub(super) objects: Arc<Objects>,
     /// Documents that served in place of refused ones.
     pub(super) in_force: BTreeMap<AppName, Arc<str>>,
+    /// Endpoints of clusters that only those have.
+    pub(super) held: Endpoints,
     /// Their term and generation.
     pub(super) have: Have,
     /// When control had last been heard, in milliseconds since the Unix epoch.
@@ -66,6 +68,7 @@ enum Line {
     Head(Head),
     Object(String, Value),
     InForce(String, String),
+    Held(String, Value),
     End { lines: u64, crc32: u32 },
 }
 
@@ -112,6 +115,12 @@ impl Kept {
                 add(Line::Object(key, endpoint_value(endpoint)))?;
             }
         }
+        for (place, all) in &self.held {
+            for (id, endpoint) in all {
+                let key = endpoint_key(&place.app, &place.cluster, id);
+                add(Line::Held(key, endpoint_value(endpoint)))?;
+            }
+        }
         for (name, text) in &self.in_force {
             if self.objects.apps.get(name) != Some(text) {
                 add(Line::InForce(name.to_string(), text.to_string()))?;
@@ -146,7 +155,7 @@ impl Kept {
             return Err("its checksum is wrong".to_owned());
         }
         let (mut kept, mut count, mut touched) = (Self::default(), 0, Touched::default());
-        let mut objects = Objects::default();
+        let (mut objects, mut held) = (Objects::default(), Objects::default());
         let mut ours = false;
         for line in told.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             count += 1;
@@ -166,6 +175,7 @@ impl Kept {
                     kept.main = Some(Source { file: head.file, text: head.text, format });
                 }
                 Line::Object(key, value) => objects.take(object(&key, Some(&value))?, &mut touched),
+                Line::Held(key, value) => held.take(object(&key, Some(&value))?, &mut touched),
                 Line::InForce(name, text) => {
                     let name = AppName::new(&name).map_err(|error| error.to_string())?;
                     kept.in_force.insert(name, Arc::from(text));
@@ -179,13 +189,15 @@ impl Kept {
         for (name, text) in &objects.apps {
             kept.in_force.entry(name.clone()).or_insert_with(|| Arc::clone(text));
         }
-        kept.objects = Arc::new(objects);
+        (kept.objects, kept.held) = (Arc::new(objects), held.endpoints);
         Ok(ours.then_some(kept))
     }
 
-    /// The objects with the documents that are known to serve.
+    /// The objects with the documents that are known to serve, and the endpoints that only these have.
     pub(super) fn good(&self) -> Objects {
-        Objects { apps: self.in_force.clone(), ..Objects::clone(&self.objects) }
+        let mut all = Objects { apps: self.in_force.clone(), ..Objects::clone(&self.objects) };
+        all.endpoints.extend(self.held.clone());
+        all
     }
 }
 
@@ -283,12 +295,16 @@ mod tests {
         ] {
             objects.take(object(key, Some(&value)).unwrap(), &mut touched);
         }
+        let mut held = Objects::default();
+        let value = json!({ "address": "127.0.0.1:2", "weight": 1, "owner": "file" });
+        held.take(object("endpoint/blog/old/y", Some(&value)).unwrap(), &mut touched);
         let mut in_force = objects.apps.clone();
         in_force.insert(AppName::new("blog").unwrap(), Arc::from("{\"before\":1}"));
         Kept {
             main: Some(Source { file: "r.yaml".to_owned(), text: "a: 1\n".to_owned(), format: Format::Yaml }),
             objects: Arc::new(objects),
             in_force,
+            held: held.endpoints,
             have: Have { term: 7, generation: 9 },
             heard_unix_ms: 5,
         }
@@ -300,6 +316,7 @@ mod tests {
         let bytes = kept.bytes(path).unwrap();
         let back = Kept::parse(&bytes, path).unwrap().unwrap();
         assert_eq!((&back.objects, &back.in_force), (&kept.objects, &kept.in_force));
+        assert_eq!(back.held, kept.held);
         assert_eq!((back.have, back.heard_unix_ms, back.main), (kept.have, 5, kept.main));
         assert!(Kept::parse(&bytes, Path::new("/etc/other.yaml")).unwrap().is_none());
     }

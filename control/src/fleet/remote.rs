@@ -216,7 +216,8 @@ impl RemoteRouter {
             unsaved: false,
             view: ViewCell::new(),
             status: status.clone(),
-            ticket: None,
+            pending: Default::default(),
+            api: None,
             last: (0, Vec::new()),
             incoming: Default::default(),
             unread: Default::default(),
@@ -396,7 +397,7 @@ impl Around {
         thread.map_err(|error| StartError::NoThread(error.to_string()))
     }
 
-    async fn serve(self, agent: Agent, dial: Dial, tried: SyncSender<()>) {
+    async fn serve(self, mut agent: Agent, dial: Dial, tried: SyncSender<()>) {
         let Around {
             options,
             look,
@@ -421,6 +422,7 @@ impl Around {
         let token = Tokens::read(&options.file, process.control_token_file.as_deref());
         api_settings.renew(settings.control, token, has_side_listener(&agent.made.model));
         let (api_outlet, api_inlet) = channel::channel(api_settings);
+        agent.api = Some(api_outlet.clone());
         let (bound, mut bound_at) = channel::channel(None);
         let doors = Doors {
             mutations,

@@ -60,9 +60,15 @@ pub(super) async fn serve(
         return Err(refuse(&mut sink, "its name is none".to_owned()).await);
     }
     let cut = |text: String| text.chars().take(NAME_MAX).collect::<String>();
-    let (newest, snapshot) = {
+    // Looked at under one lock: marks that are forgotten from here on are noticed.
+    let (newest, snapshot, begun) = {
         let ledger = fleet.ledger();
-        (ledger.generation(), term < fleet.term() || !ledger.can_resume(generation))
+        let snapshot = term < fleet.term() || !ledger.can_resume(generation);
+        (ledger.generation(), snapshot, if snapshot { ledger.forgotten() } else { generation })
+    };
+    // Held to the end of the link.
+    let Ok(_held) = links.try_acquire_owned() else {
+        return Err(refuse(&mut sink, "there are too many links".to_owned()).await);
     };
     let arrival = Arrival {
         name: name.clone(),
@@ -77,12 +83,11 @@ pub(super) async fn serve(
         Ok(link) => link,
         Err(why) => return Err(refuse(&mut sink, why).await),
     };
-    // Held to the end of the link; the roster bounds names, so that one is always there.
-    let _held = links.try_acquire_owned();
     drop(stranger);
     tracing::info!(router = %name, snapshot, generation, "a router is connected");
     let from = if snapshot { 0 } else { generation };
-    let (sender, reader) = (send(fleet, &mut sink, from, snapshot), read(fleet, &mut lines, &name, link));
+    let (sender, reader) =
+        (send(fleet, &mut sink, (from, begun), snapshot), read(fleet, &mut lines, &name, link));
     let why = tokio::select! {
         why = sender => why,
         why = reader => why,
@@ -106,24 +111,24 @@ async fn farewell(sink: &mut Sink, reason: String) {
 }
 
 /// Sends what the router lacks, for ever; the text says why it ended.
-async fn send(fleet: &Fleet, sink: &mut Sink, from: u64, snapshot: bool) -> String {
+async fn send(fleet: &Fleet, sink: &mut Sink, from: (u64, u64), snapshot: bool) -> String {
     match send_all(fleet, sink, from, snapshot).await {
         Ok(never) => match never {},
         Err(why) => why,
     }
 }
 
+/// `from` is the generation the router has; marks forgotten behind `begun` are lost on it.
 async fn send_all(
     fleet: &Fleet,
     sink: &mut Sink,
-    from: u64,
+    (from, mut begun): (u64, u64),
     snapshot: bool,
 ) -> Result<std::convert::Infallible, String> {
     let mut newest = fleet.newest();
     let mut cursor = Cursor::behind(from);
     let welcome = Down::Welcome { version: VERSION, term: fleet.term(), snapshot };
     sink.send(line(&welcome)).await?;
-    let mut begun = fleet.ledger().forgotten().max(from);
     let mut told = None;
     loop {
         newest.borrow_and_update();
@@ -159,11 +164,10 @@ async fn send_all(
 /// Takes what the router says, for ever; the text says why it ended.
 async fn read(fleet: &Fleet, lines: &mut Lines, name: &str, link: u64) -> String {
     loop {
-        let message = match timeout(SILENCE_MAX, lines.next::<Up>()).await {
-            Err(_) => return format!("it said nothing for {} s", SILENCE_MAX.as_secs()),
-            Ok(Err(why)) => return why,
-            Ok(Ok(None)) => return "it ended the link".to_owned(),
-            Ok(Ok(Some(message))) => message,
+        let message = match lines.next::<Up>().await {
+            Err(why) => return why,
+            Ok(None) => return "it ended the link".to_owned(),
+            Ok(Some(message)) => message,
         };
         if !fleet.roster().is_current(name, link) {
             return "it connected anew".to_owned();

@@ -77,6 +77,8 @@ pub(super) struct Made {
     pub(super) model: Arc<Model>,
     /// The documents in force: of a refused app the one before.
     pub(super) in_force: BTreeMap<AppName, Arc<str>>,
+    /// Endpoints of clusters in force that the refused version of their app does not have: control has none for them any more.
+    pub(super) held: Endpoints,
     /// Apps that are refused.
     pub(super) refused: Vec<Refused>,
 }
@@ -132,22 +134,46 @@ pub(super) fn make(main: &Source, objects: &Objects, before: Option<&Made>) -> R
     });
     let in_force = in_force.collect();
     let mut model = Model::clone(&built.model);
+    let mut held = Endpoints::new();
     for app in model.apps.values_mut() {
-        place(app, &objects.endpoints);
+        let old =
+            before.and_then(|before| before.model.apps.get(&app.name)).filter(|_| names.contains(&app.name));
+        if let (Some(old), Some(text)) = (old, objects.apps.get(&app.name)) {
+            held.append(&mut left_out(old, text));
+        }
+        place(app, &objects.endpoints, &held);
     }
     if let Some(before) = before {
         model = reuse(model, &before.model);
     }
-    Ok(Made { built, model: Arc::new(model), in_force, refused })
+    Ok(Made { built, model: Arc::new(model), in_force, held, refused })
 }
 
-/// Gives the clusters of an app the endpoints that control has for them.
-fn place(app: &mut Arc<App>, endpoints: &Endpoints) {
+/// The endpoints of clusters that a new document does not have.
+fn left_out(old: &App, text: &str) -> Endpoints {
+    let document: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    let gone = old.clusters.iter().filter(|(name, _)| {
+        document.get("cluster").and_then(|clusters| clusters.get(name.as_str())).is_none()
+    });
+    let all = gone.map(|(name, cluster)| {
+        let endpoints = cluster.endpoints.iter().map(|one| (one.id.clone(), Arc::clone(one)));
+        (ClusterKey { app: old.name.clone(), cluster: name.clone() }, endpoints.collect())
+    });
+    all.collect()
+}
+
+/// Gives the clusters of an app the endpoints that control has for them, and those that are held.
+fn place(app: &mut Arc<App>, endpoints: &Endpoints, held: &Endpoints) {
     let mut placed = App::clone(app);
     for (name, cluster) in &mut placed.clusters {
         let key = ClusterKey { app: app.name.clone(), cluster: name.clone() };
-        let all =
-            endpoints.get(&key).into_iter().flatten().map(|(_, endpoint)| Arc::clone(endpoint)).collect();
+        let all = held
+            .get(&key)
+            .or_else(|| endpoints.get(&key))
+            .into_iter()
+            .flatten()
+            .map(|(_, endpoint)| Arc::clone(endpoint))
+            .collect();
         Arc::make_mut(cluster).endpoints = Arc::new(all);
     }
     *app = Arc::new(placed);
@@ -247,6 +273,36 @@ mod tests {
         // And is taken once the router has the name.
         let text = MAIN.replace("identity.shop", "identity.cart").replace("\"shop\"", "\"b\"");
         assert_eq!(make(&main(&text), &now, Some(&made)).unwrap().refused, []);
+    }
+
+    #[test]
+    fn a_refused_app_keeps_the_endpoints_of_clusters_that_its_new_version_does_not_have() {
+        let one = app("a.example", json!({}));
+        let old = objects(&[("app/a", one.clone()), ("endpoint/a/web/x", endpoint(1))]);
+        let before = make(&main(MAIN), &old, None).unwrap();
+        let renamed = json!({
+            "cluster": { "web2": { "tls": { "identity": "cart" } } },
+            "route": [{ "host": "a.example", "cluster": "web2" }],
+        });
+        let mut now = objects(&[("app/a", renamed), ("endpoint/a/web2/x", endpoint(1))]);
+        let made = make(&main(MAIN), &now, Some(&before)).unwrap();
+        assert_eq!((addresses(&made, "a"), made.refused.len()), (vec!["127.0.0.1:1".to_owned()], 1));
+        // Also over the next builds, and over a restart.
+        let again = make(&main(MAIN), &now, Some(&made)).unwrap();
+        assert_eq!((addresses(&again, "a"), &again.held), (vec!["127.0.0.1:1".to_owned()], &made.held));
+        let kept = super::super::kept::Kept {
+            objects: Arc::new(now.clone()),
+            in_force: again.in_force.clone(),
+            held: again.held.clone(),
+            ..Default::default()
+        };
+        let good = make(&main(MAIN), &kept.good(), None).unwrap();
+        let started = make(&main(MAIN), &kept.objects, Some(&good)).unwrap();
+        assert_eq!((addresses(&started, "a"), started.held), (vec!["127.0.0.1:1".to_owned()], made.held));
+        // Until it is accepted.
+        now.take(object("app/a", Some(&one)).unwrap(), &mut Touched::default());
+        let accepted = make(&main(MAIN), &now, Some(&again)).unwrap();
+        assert_eq!((addresses(&accepted, "a").len(), accepted.held), (0, Endpoints::new()));
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub(crate) fn launch(
 /// Why control did not start, and how the process ends.
 pub(crate) fn not_started(error: StartError) -> Failed {
     let code = match &error {
-        StartError::InUse(_) => exit::run_dir(),
+        StartError::InUse(_) | StartError::RunDir(_) => exit::run_dir(),
         StartError::NoThread(_) => exit::system(),
         StartError::Link(_) => exit::invalid(),
     };

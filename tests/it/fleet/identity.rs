@@ -150,3 +150,24 @@ fn a_plain_link_stays_on_the_machine() {
     assert_eq!(out.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&out.stderr).contains("fleet_plain"));
 }
+
+#[test]
+fn a_router_reads_the_tokens_of_its_api_again_at_sighup() {
+    let home = super::ControlHome::new();
+    let control = home.start();
+    let edge = super::RouterHome::new("edge");
+    super::write(edge.dir.path(), "token", "first-token-0123456789\n");
+    edge.write("[fleet]\nname = \"edge\"\n[control]\ntoken_file = \"token\"\n");
+    let router = edge.start(&home.url());
+    super::connected(&control, "edge");
+    let status = |token: &str| {
+        let head = format!("Host: {}\r\nAuthorization: Bearer {token}\r\n", router.api);
+        ekiden_tests::Client::connect(router.api).ask(format!("GET /v1/table HTTP/1.1\r\n{head}\r\n")).status
+    };
+    assert_eq!(status("first-token-0123456789"), 200);
+    super::write(edge.dir.path(), "fresh-token", "second-token-0123456789\n");
+    std::fs::rename(edge.path("fresh-token"), edge.path("token")).unwrap();
+    router.process.signal(libc::SIGHUP);
+    ekiden_tests::until("the new token", || (status("second-token-0123456789") == 200).then_some(()));
+    assert_eq!(status("first-token-0123456789"), 401, "a revoked token still works");
+}
