@@ -204,6 +204,8 @@ impl Forward<'_> {
         self.replayed = why == Again::Reset;
         ws.tries.resends += 1;
         (ws.trace.retry_cause, ws.trace.sent_at, ws.trace.first_byte_at) = (Some(cause), None, None);
+        // The next endpoint's time begins with its own request.
+        ws.tries.second_began = None;
         self.last = Some(cause);
         self.count_bytes(ws);
         if why == Again::Status && relay.is_answer_whole(ws) && !ws.leg.is_http2() {
