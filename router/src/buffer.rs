@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// Size of an ordinary buffer: a head or a small body in one read.
 pub const SMALL: usize = 16 << 10;
 /// Size of a buffer for large bodies; a read that fills a small one trades up.
-pub const LARGE: usize = 64 << 10;
+pub const LARGE: usize = 128 << 10;
 /// Buffers of each size that a worker keeps when not in use.
 const KEPT_SMALL: usize = 512;
 const KEPT_LARGE: usize = 64;

@@ -91,9 +91,9 @@ fn buffered_bytes() {
         }
     });
     let greedy = cluster("web", &[endpoint.address], "") + &route("");
-    let router = serve("buffered = \"50KiB\"", &greedy, &quiet);
+    let router = serve("buffered = \"100KiB\"", &greedy, &quiet);
     let unread = asking(&router, "/");
-    until("full buffers", || (used(&router, "ekiden_app_buffered_bytes") >= 51_200.0).then_some(()));
+    until("full buffers", || (used(&router, "ekiden_app_buffered_bytes") >= 102_400.0).then_some(()));
     check_refusal(&router, &router.get("/"), "app_limited", "app_buffered");
     is_untouched(&router);
     unread.reset();
