@@ -53,8 +53,8 @@ impl Supervisor {
                 let (publish, applied) = (self.publish, self.applied.clone());
                 let part = format!("app:{}", self.place.app);
                 spawn_local(async move {
-                    let Ok(ticket) = ticket.await else { return };
-                    match verdict(&ticket).await {
+                    let Ok(heard) = ticket.await else { return };
+                    match verdict(&heard.ticket).await {
                         Verdict::Applied { refused, .. } => match refusal(&refused, &part) {
                             None => drop(applied.send(publish)),
                             Some(reason) => {

@@ -49,6 +49,7 @@ pub(crate) struct Duties {
 }
 
 /// The aside door, with a name for logs.
+#[derive(Clone)]
 pub(crate) struct InspectDoor(pub(crate) Arc<dyn Inspect>);
 
 impl std::fmt::Debug for InspectDoor {
