@@ -83,6 +83,9 @@ pub(crate) struct ReleaseWords {
     /// Why its rollout ended without it. No process begins with such a release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<String>,
+    /// That was because a newer release came first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) superseded: bool,
 }
 
 /// How many dynos of which type an app should have, as stored.
