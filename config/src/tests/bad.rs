@@ -144,6 +144,25 @@ fn process_settings() {
 }
 
 #[test]
+fn services_in_dns() {
+    check(&[
+        ("[cluster.a]\nendpoints = [\"srv:_http._tcp.a:80\"]", &[("bad_address", 4, 15)]),
+        (
+            "[cluster.a]\nendpoints = [\"srv:_http._tcp.a\", \"srv:_HTTP._tcp.a.\"]",
+            &[("duplicate_endpoint", 4, 35)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [{ address = \"srv:_http._tcp.a\", weight = 2 }]",
+            &[("no_meaning", 4, 14)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [{ address = \"srv:_http._tcp.a\", id = \"a\" }]",
+            &[("no_meaning", 4, 14)],
+        ),
+    ]);
+}
+
+#[test]
 fn clusters() {
     check(&[
         ("[cluster.a]\n", &[("empty_cluster", 3, 10)]),
@@ -163,19 +182,6 @@ fn clusters() {
         ("[cluster.a]\nendpoints = [\"::1:80\"]", &[("bad_address", 4, 15)]),
         ("[cluster.a]\nendpoints = [\"http://a:80\"]", &[("bad_address", 4, 15)]),
         ("[cluster.a]\nendpoints = [\"1.1.1.1\"]", &[("bad_address", 4, 15)]),
-        ("[cluster.a]\nendpoints = [\"srv:_http._tcp.a:80\"]", &[("bad_address", 4, 15)]),
-        (
-            "[cluster.a]\nendpoints = [\"srv:_http._tcp.a\", \"srv:_HTTP._tcp.a.\"]",
-            &[("duplicate_endpoint", 4, 35)],
-        ),
-        (
-            "[cluster.a]\nendpoints = [{ address = \"srv:_http._tcp.a\", weight = 2 }]",
-            &[("no_meaning", 4, 14)],
-        ),
-        (
-            "[cluster.a]\nendpoints = [{ address = \"srv:_http._tcp.a\", id = \"a\" }]",
-            &[("no_meaning", 4, 14)],
-        ),
         ("[cluster.a]\nendpoints = [{ weight = 2 }]", &[("missing_key", 4, 14)]),
         ("[cluster.a]\nendpoints = [{ address = \"1.1.1.1:1\", weight = 0 }]", &[("out_of_range", 4, 48)]),
         ("[cluster.a]\nendpoints = [{ address = \"1.1.1.1:1\", id = \"a?\" }]", &[("bad_name", 4, 45)]),
