@@ -274,6 +274,7 @@ fn body_schemas() -> Value {
             "address": { "type": "string", "description": "`IP:PORT` or `unix:/path`." },
             "weight": { "type": "integer", "minimum": 1, "maximum": 1000 },
             "zone": { "type": ["string", "null"], "maxLength": 128 },
+            "priority": { "type": "integer", "minimum": 0, "maximum": 7 },
             "drain": { "type": "boolean" },
         }), &[]),
         "DynoBody": body_object(json!({
@@ -283,6 +284,7 @@ fn body_schemas() -> Value {
             "cluster": { "type": ["string", "null"], "description": "The process type unless given." },
             "weight": { "type": ["integer", "null"], "minimum": 1, "maximum": 1000 },
             "zone": { "type": ["string", "null"], "maxLength": 128 },
+            "priority": { "type": ["integer", "null"], "minimum": 0, "maximum": 7 },
         }), &[]),
         "RollbackBody": body_object(json!({ "version": { "type": "integer", "minimum": 1 } }), &["version"]),
         "ReleaseBody": body_object(json!({ "name": text, "description": text }), &[]),

@@ -16,7 +16,7 @@ fn place() -> ClusterKey {
 
 fn name(id: Option<&str>, text: &str) -> DnsEndpoint {
     let id = id.map(|id| EndpointId::new(id).unwrap());
-    DnsEndpoint { id, name: text.into(), port: 80, weight: 3, zone: Some("z".into()) }
+    DnsEndpoint { id, name: text.into(), port: 80, weight: 3, zone: Some("z".into()), priority: 1 }
 }
 
 fn answer(addresses: &[&str]) -> Result<Answer, ResolveError> {
