@@ -6,6 +6,7 @@
 //! ```
 
 mod attacks;
+mod balance;
 mod chart;
 mod drive;
 mod failure;
@@ -96,6 +97,13 @@ fn run(command: Command) -> Fallible<()> {
                 options.common.build()?;
             }
             overload::run(&wish)
+        }
+        Command::Balance(options) => {
+            let wish = options.wish()?;
+            if wish.pickers.iter().any(|picker| picker.kind.is_ours()) {
+                options.common.build()?;
+            }
+            balance::run(&wish)
         }
         Command::Simulate(options) => simulate::run(&options.wish()),
         Command::SlowOrigin { listen, slots, service_ms } => {
