@@ -170,7 +170,7 @@ mod tests {
             }
         }
         let mean = moved as f64 / (4.0 * routers as f64);
-        assert!(mean <= 0.5 && worst <= 4, "{mean} of {size} on average, {worst} at most");
+        assert!(mean <= 0.25 && worst <= 2, "{mean} of {size} on average, {worst} at most");
     }
 
     #[test]
