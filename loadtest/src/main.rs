@@ -98,13 +98,7 @@ fn run(command: Command) -> Fallible<()> {
             }
             overload::run(&wish)
         }
-        Command::Balance(options) => {
-            let wish = options.wish()?;
-            if wish.pickers.iter().any(|picker| picker.kind.is_ours()) {
-                options.common.build()?;
-            }
-            balance::run(&wish)
-        }
+        Command::Balance(options) => balance::run(&options.wish()?),
         Command::Simulate(options) => simulate::run(&options.wish()),
         Command::SlowOrigin { listen, slots, service_ms } => {
             overload::endpoint::serve(&listen, slots, std::time::Duration::from_millis(service_ms))

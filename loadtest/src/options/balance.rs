@@ -27,10 +27,13 @@ pub(crate) struct BalanceOptions {
 }
 
 impl BalanceOptions {
-    /// What was asked for, names checked.
+    /// What was asked for, names checked; builds the router where it takes part.
     pub(crate) fn wish(&self) -> Fallible<balance::Wish> {
         let smoke = self.common.smoke;
         let kinds = kinds(&self.only, &[Kind::Ekiden, Kind::Haproxy, Kind::Nginx, Kind::Envoy])?;
+        if kinds.iter().any(|kind| kind.is_ours()) {
+            self.common.build()?;
+        }
         Ok(balance::Wish {
             pickers: Picker::ALL.into_iter().filter(|picker| kinds.contains(&picker.kind)).collect(),
             rounds: if smoke { 1 } else { usize::try_from(self.rounds).unwrap_or(5) },
