@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ekiden_config::model::{
     Action, Address, App, Balance, Cluster, ClusterPolicy, ConnectionLimits, Endpoint, Forward, HeaderEdits,
-    HostMatch, HttpLimits, Listener, LoosePath, Model, Owner, PathMatch, Role, Route, ShardPolicy, SplitKey,
-    Timeouts, WeightedCluster,
+    HostMatch, HttpLimits, Listener, LoosePath, Model, Owner, PathMatch, Place, Role, Route, ShardPolicy,
+    SplitKey, Timeouts, WeightedCluster,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
 use ekiden_core::cell::CellRegistry;
@@ -164,6 +164,22 @@ pub fn cluster_table(endpoints: usize, balance: Balance, shard: Option<ShardPoli
         Arc::new(ClusterPolicy { balance, shard: shard.map(Arc::new), ..(*cluster.policy).clone() });
     let app = AppName::new("app").expect("a name");
     ClusterTable::new(app, Arc::new(cluster), &mut CellRegistry::new(1))
+}
+
+/// The same in two zones, of which the router's own spills to the other.
+pub fn zoned_table(endpoints: usize, balance: Balance) -> ClusterTable {
+    let shape = Shape { apps: 1, routes: 1, hosts_per_app: 1, clusters: 1, endpoints };
+    let mut cluster = cluster(&shape, 0, 0);
+    cluster.policy = Arc::new(ClusterPolicy { balance, ..(*cluster.policy).clone() });
+    let zoned = cluster.endpoints.iter().enumerate().map(|(number, endpoint)| {
+        let zone = if number % 3 == 0 { "own" } else { "other" };
+        Arc::new(Endpoint { zone: Some(zone.into()), ..(**endpoint).clone() })
+    });
+    cluster.endpoints = Arc::new(zoned.collect());
+    let mut registry = CellRegistry::new(1);
+    registry.set_place(&Place { zone: Some("own".into()), ..Place::default() });
+    let app = AppName::new("app").expect("a name");
+    ClusterTable::new(app, Arc::new(cluster), &mut registry)
 }
 
 fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {

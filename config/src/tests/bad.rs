@@ -211,7 +211,7 @@ fn clusters() {
         ),
         (
             "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { base = \"5s\", max = \"4s\" }",
-            &[("out_of_range", 5, 35)],
+            &[("out_of_range", 5, 34)],
         ),
         (
             "[cluster.a]\nendpoints = [\"1.1.1.1:1\"]\nejection = { consecutive = \"off\", success_rate = \"off\" }",
