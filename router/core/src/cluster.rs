@@ -130,6 +130,10 @@ impl ClusterTable {
 
     /// Takes in what an endpoint said of its load: when it was said, and now. Called by workers.
     pub fn report(&self, index: u32, load: Load, (at_us, now_us): (u64, u64)) {
+        // What is not in the subset was asked for want of others, and is not asked again for what it says.
+        if self.layout.as_ref().is_some_and(|layout| !layout.holds(index)) {
+            return;
+        }
         let group =
             self.layout.as_ref().and_then(|layout| self.of_groups.get(layout.group_of(index) as usize));
         let reports = group.or(self.reports.as_deref());

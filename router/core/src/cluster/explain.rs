@@ -92,14 +92,13 @@ impl ClusterTable {
         let share = |number: u32| {
             shares.iter().find(|(group, ..)| *group == number).map_or(0.0, |(_, share, _)| *share)
         };
-        let count = |number: u32, counts: &dyn Fn(u32) -> bool| {
-            let all = (0u32..).zip(self.endpoints.iter()).map(|(at, _)| at);
-            all.filter(|at| layout.group_of(*at) == number && counts(*at)).count()
-        };
-        let ready_of = |number: u32| match count(number, &|at| ready.has(at) && layout.holds(at)) {
-            // Nothing of the subset is ready: any other will do.
-            0 => count(number, &|at| ready.has(at)),
-            held => held,
+        let ready_of = |number: u32| {
+            let open = || layout.members(number).iter().filter(|at| ready.has(**at));
+            match open().filter(|at| layout.holds(**at)).count() {
+                // Nothing of the subset is ready: any other will do.
+                0 => open().count(),
+                held => held,
+            }
         };
         (0u32..)
             .zip(layout.groups())
@@ -108,7 +107,7 @@ impl ClusterTable {
                 zone: group.zone.clone(),
                 kind: group.kind.map(|kind| kind.word()),
                 share: share(number),
-                endpoints: count(number, &|_| true),
+                endpoints: layout.members(number).len(),
                 ready: ready_of(number),
             })
             .collect()

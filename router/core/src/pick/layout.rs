@@ -70,6 +70,8 @@ pub struct Layout {
     groups: Box<[Group]>,
     /// The group of each endpoint.
     of: Box<[u32]>,
+    /// The endpoints of each group, by their indexes.
+    members: Box<[Vec<u32>]>,
     /// Whether it is in the subset; empty where all are.
     held: Box<[bool]>,
     /// Requests that come in by routers of this zone, where that is written.
@@ -110,9 +112,14 @@ impl Layout {
             zone: zone.flatten(),
         });
         let groups: Box<[Group]> = groups.collect();
-        let held =
-            subset.map_or_else(Box::default, |size| held(endpoints, &of, groups.len(), size, stand.seat));
-        Some(Self { groups, of, held, zone_share: stand.zone_share })
+        let mut members = vec![Vec::new(); groups.len()];
+        for (endpoint, group) in (0u32..).zip(&of) {
+            if let Some(list) = members.get_mut(*group as usize) {
+                list.push(endpoint);
+            }
+        }
+        let held = subset.map_or_else(Box::default, |size| held(endpoints, &members, size, stand.seat));
+        Some(Self { groups, of, members: members.into(), held, zone_share: stand.zone_share })
     }
 
     /// The groups, sorted by priority.
@@ -124,6 +131,11 @@ impl Layout {
     #[inline]
     pub fn group_of(&self, endpoint: u32) -> u32 {
         self.of.get(endpoint as usize).copied().unwrap_or(0)
+    }
+
+    /// The endpoints of a group, in the order of their indexes.
+    pub fn members(&self, group: u32) -> &[u32] {
+        self.members.get(group as usize).map_or(&[], Vec::as_slice)
     }
 
     /// Whether an endpoint is in this router's subset. Without one all are.
@@ -158,10 +170,10 @@ fn zoned(endpoints: &[Arc<Endpoint>], stand: &Stand) -> BTreeSet<u8> {
 }
 
 /// A subset of each group, so that what spills finds one too.
-fn held(endpoints: &[Arc<Endpoint>], of: &[u32], groups: usize, size: u32, seat: Seat) -> Box<[bool]> {
+fn held(endpoints: &[Arc<Endpoint>], groups: &[Vec<u32>], size: u32, seat: Seat) -> Box<[bool]> {
     let mut held = vec![false; endpoints.len()];
-    for group in 0..groups {
-        let places = || (0..).zip(of).filter(|(_, of)| **of as usize == group).map(|(at, _): (usize, _)| at);
+    for members in groups {
+        let places = || members.iter().map(|at| *at as usize);
         let ids = places().filter_map(|at| endpoints.get(at)).map(|endpoint| endpoint.id.as_str());
         for (at, own) in places().zip(subset::members(ids, size as usize, seat)) {
             if let Some(place) = held.get_mut(at) {

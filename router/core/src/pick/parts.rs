@@ -15,7 +15,7 @@ use ekiden_config::model::Balance;
 use super::layout::{Group, Layout, PRIORITIES, ZoneKind};
 use super::ready::{ReadySet, Shared};
 use super::{Attempt, Pick};
-use crate::cell::{BARRED, EndpointCell};
+use crate::cell::{BARRED, EndpointCell, TRIAL};
 use crate::cluster::EndpointEntry;
 use crate::readiness::State;
 
@@ -100,10 +100,12 @@ impl Parts {
         };
         let reports = shared.of_groups.get(part.group as usize).or(shared.reports);
         let shared = Shared { cursor: &part.cursor, reports, of_groups: &[] };
-        match part.set.pick(endpoints, attempt, shared, random) {
-            Pick::Endpoint(index) => Some(index),
-            _ => None,
-        }
+        let Pick::Endpoint(index) = part.set.pick(endpoints, attempt, shared, random) else { return None };
+        // Its only one may come back from an ejection while other parts have others.
+        let is_spared = !attempt.may_repeat
+            && part.set.is_warming()
+            && endpoints.get(index as usize).is_some_and(|entry| !entry.cell.takes(TRIAL, 0));
+        (!is_spared).then_some(index)
     }
 
     /// The share of each group now; those without a part have none.
@@ -119,9 +121,9 @@ fn group_set(
     group: u32,
     (balance, barred): (Balance, u32),
 ) -> ReadySet {
-    let of_group = |at: u32| layout.group_of(at) == group;
-    let set = ReadySet::of(endpoints, balance, barred, |at| of_group(at) && layout.holds(at));
-    if set.is_empty() { ReadySet::of(endpoints, balance, barred, of_group) } else { set }
+    let all = || layout.members(group).iter().copied();
+    let set = ReadySet::of(endpoints, balance, barred, all().filter(|at| layout.holds(*at)));
+    if set.is_empty() { ReadySet::of(endpoints, balance, barred, all()) } else { set }
 }
 
 fn weight(entry: &EndpointEntry) -> f64 {

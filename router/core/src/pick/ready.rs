@@ -107,12 +107,12 @@ impl ReadySet {
     /// Builds the set from the cells as they are now. When fewer than `panic_threshold` percent of those that checks and
     /// control admit are not ejected, or none is, the ejected ones are members too. O(endpoints).
     pub fn new(endpoints: &[EndpointEntry], balance: Balance, panic_threshold: u8) -> Self {
-        Self::of(endpoints, balance, barred(endpoints, panic_threshold), |_| true)
+        Self::of(endpoints, balance, barred(endpoints, panic_threshold), every(endpoints))
     }
 
     /// As [`ReadySet::new`], without panic: an ejected endpoint is never a member. O(endpoints).
     pub fn strict(endpoints: &[EndpointEntry], balance: Balance) -> Self {
-        Self::of(endpoints, balance, BARRED, |_| true)
+        Self::of(endpoints, balance, BARRED, every(endpoints))
     }
 
     /// As [`ReadySet::new`], shared out among groups. No panic while the groups can take everything without the ejected ones.
@@ -124,24 +124,21 @@ impl ReadySet {
     ) -> Self {
         let is_enough = layout.has_priorities() && parts::absorbs(endpoints, layout);
         let barred = if is_enough { BARRED } else { barred(endpoints, panic_threshold) };
-        let mut this = Self::of(endpoints, balance, barred, |_| true);
+        let mut this = Self::of(endpoints, balance, barred, every(endpoints));
         this.parts = Parts::new(endpoints, layout, balance, barred).map(Box::new);
         this
     }
 
-    /// The set of those endpoints that `holds` names.
+    /// The set of those endpoints that are named, in the order of their indexes.
     pub(super) fn of(
         endpoints: &[EndpointEntry],
         balance: Balance,
         barred: u32,
-        holds: impl Fn(u32) -> bool,
+        indexes: impl Iterator<Item = u32>,
     ) -> Self {
         let (mut first_check_pending, mut is_warming) = (false, false);
         let mut members = Vec::new();
-        for (index, entry) in (0u32..).zip(endpoints) {
-            if !holds(index) {
-                continue;
-            }
+        for (index, entry) in indexes.filter_map(|index| Some((index, endpoints.get(index as usize)?))) {
             if entry.cell.takes(barred, 0) {
                 members.push(Member { index, weight: u32::from(entry.endpoint.weight.max(1)) });
                 is_warming |= entry.cell.is_warming();
@@ -312,6 +309,10 @@ impl ReadySet {
             Pick::NoneReady
         }
     }
+}
+
+fn every(endpoints: &[EndpointEntry]) -> impl Iterator<Item = u32> {
+    (0u32..).zip(endpoints).map(|(index, _)| index)
 }
 
 /// What keeps an endpoint from the set. Endpoints that fail their checks count as not ready; those that start, drain or are

@@ -248,6 +248,46 @@ fn picks_leave_the_subset_only_when_nothing_of_it_is_ready() {
     }
 }
 
+/// A request that cannot be sent twice is no trial, also where the one on trial is all that its zone has.
+#[test]
+fn what_cannot_be_sent_twice_goes_to_another_zone() {
+    for balance in ALL {
+        let all = (0..3).map(|number| at(number, ["a", "b", "b"][number], 0)).collect();
+        let table = table(all, balance, None, &place("a"));
+        let cell = &table.endpoints[0].cell;
+        cell.on(Event::Eject("test"), 1_000);
+        cell.on(Event::Trial(Ok(())), 2_000);
+        table.refresh_ready();
+        let mut random = random(5);
+        let once = Attempt { may_repeat: false, ..Attempt::after(&[]) };
+        let mut own = 0;
+        for _ in 0..300 {
+            assert_ne!(table.pick(once, &mut random), Pick::Endpoint(0), "{balance:?}");
+            own += usize::from(table.pick(Attempt::after(&[]), &mut random) == Pick::Endpoint(0));
+        }
+        assert!(own > 5, "{balance:?}: {own}");
+        assert_eq!(table.pick(Attempt { tried: &[1, 2], ..once }, &mut random), Pick::Endpoint(0));
+    }
+}
+
+/// Reports of endpoints that stood in for the subset bring them no requests once it is back.
+#[test]
+fn reports_lead_to_the_subset_only() {
+    let place = Place { instance: "web.3".into(), ..Place::default() };
+    let all: Vec<_> = (0..64).map(|number| at(number, "", 0)).collect();
+    let table = table(all, Balance::Prequal, Some(8), &place);
+    let layout = table.layout().unwrap();
+    let load = crate::cell::load::Load { requests: 0, latency_us: 1 };
+    for index in (0..64).filter(|index| !layout.holds(*index)) {
+        table.report(index, load, (1_000, 1_000));
+    }
+    let mut random = random(5);
+    for _ in 0..100 {
+        let Pick::Endpoint(index) = table.pick(Attempt::after(&[]).at(1_000), &mut random) else { panic!() };
+        assert!(layout.holds(index));
+    }
+}
+
 fn layout_of(own: &str, weights: &[Vec<u16>], place: &Place) -> (Layout, Vec<EndpointEntry>) {
     let mut endpoints = Vec::new();
     for (zone, weights) in weights.iter().enumerate() {
