@@ -442,7 +442,7 @@ fn an_endpoint_that_fails_while_another_is_asked_too_loses_its_client() {
         while let Some(request) = conn.request() {
             if request.target() == "/late" {
                 let _told = closed.lock().unwrap().recv();
-                conn.reset();
+                conn.finish();
                 let _heard = gone.send(());
                 return;
             }
