@@ -1,5 +1,6 @@
 //! Proxies before many endpoints, for `balance`: each with one of its pickers, told to notice a dead endpoint and to try a request
-//! elsewhere when its own went down, and otherwise with its defaults.
+//! elsewhere when its own went down, and otherwise with its defaults. HAProxy sets a server aside by what requests meet only when told
+//! to, and then as we do: without it `leastconn` sends everything to the one that is down, which has the fewest connections.
 
 use super::{Front, Kind};
 use crate::failure::{Fallible, failure};
@@ -95,7 +96,7 @@ fn ekiden(address: SocketAddr, balance: &str, endpoints: &[SocketAddr]) -> Strin
 }
 
 fn haproxy(address: SocketAddr, balance: &str, endpoints: &[SocketAddr]) -> String {
-    let servers = each(endpoints, |number, at| format!("  server e{number} {at} check\n"));
+    let servers = each(endpoints, |number, at| format!("  server e{number} {at}\n"));
     format!(
         "global
   nbthread 1
@@ -108,6 +109,7 @@ defaults
   http-reuse always
   option redispatch 1
   retry-on conn-failure empty-response
+  default-server check downinter 250ms rise 1 observe layer4 error-limit 5 on-error mark-down
   default_backend web
 frontend edge
   bind {address}
