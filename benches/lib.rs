@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ekiden_config::model::{
     Action, Address, App, Balance, Cluster, ClusterPolicy, ConnectionLimits, Endpoint, Forward, HeaderEdits,
-    HostMatch, HttpLimits, Listener, LoosePath, Model, Owner, PathMatch, Role, Route, ShardPolicy, SplitKey,
-    Timeouts, WeightedCluster,
+    HostMatch, HttpLimits, Listener, LoosePath, Model, Owner, PathMatch, Place, Role, Route, ShardPolicy,
+    SplitKey, Timeouts, WeightedCluster,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
 use ekiden_core::cell::CellRegistry;
@@ -167,6 +167,22 @@ pub fn cluster_table(endpoints: usize, balance: Balance, shard: Option<ShardPoli
     ClusterTable::new(app, Arc::new(cluster), &mut CellRegistry::new(1))
 }
 
+/// The same in two zones, of which the router's own spills to the other.
+pub fn zoned_table(endpoints: usize, balance: Balance) -> ClusterTable {
+    let shape = Shape { apps: 1, routes: 1, hosts_per_app: 1, clusters: 1, endpoints };
+    let mut cluster = cluster(&shape, 0, 0);
+    cluster.policy = Arc::new(ClusterPolicy { balance, ..(*cluster.policy).clone() });
+    let zoned = cluster.endpoints.iter().enumerate().map(|(number, endpoint)| {
+        let zone = if number % 3 == 0 { "own" } else { "other" };
+        Arc::new(Endpoint { zone: Some(zone.into()), ..(**endpoint).clone() })
+    });
+    cluster.endpoints = Arc::new(zoned.collect());
+    let mut registry = CellRegistry::new(1);
+    registry.set_place(&Place { zone: Some("own".into()), ..Place::default() });
+    let app = AppName::new("app").expect("a name");
+    ClusterTable::new(app, Arc::new(cluster), &mut registry)
+}
+
 fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
     let endpoint = |number: usize| {
         let port = 1024 + (app * 7 + at * 3 + number) % 60_000;
@@ -175,6 +191,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
             address: Address::Tcp(([10, 0, 0, 1], u16::try_from(port).unwrap_or(1024)).into()),
             weight: 1,
             zone: None,
+            priority: 0,
             drain: false,
             release: None,
             dns_name: None,
@@ -188,6 +205,8 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         pool_idle_timeout: Duration::from_secs(60),
         peer_router: false,
         report_load: false,
+        subset: None,
+        adaptive: None,
         send_proxy: None,
         queue: 1024,
         slots: None,

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use ekiden_benches::cluster_table;
+use ekiden_benches::{cluster_table, zoned_table};
 use ekiden_config::model::{
     Balance, HotKeyPolicy, KeyPart, KeyPiece, ReplicaPick, ShardAlgorithm, ShardFallback, ShardKind,
     ShardPolicy,
@@ -81,6 +81,7 @@ fn pickers(c: &mut Criterion) {
         know_latencies(&reporting);
         picker(c, &format!("pick/prequal/{count}"), &reporting);
     }
+    picker(c, "pick/p2c/1000 in two zones", &zoned_table(1_000, Balance::P2c));
     picker(c, "pick/round_robin/1000", &cluster_table(1_000, Balance::RoundRobin, None));
     picker(c, "pick/random/1000", &cluster_table(1_000, Balance::Random, None));
     picker(c, "pick/least_request/10", &cluster_table(10, Balance::LeastRequest, None));

@@ -7,8 +7,8 @@ mod explain;
 mod observations;
 
 pub use explain::{
-    Check, Destination, EXPLAINED_ENDPOINTS_MAX, EndpointStory, Explanation, Finding, KeyStory, LooseReading,
-    Question, RULES_MAX, RuleStory, Standing, Unexplained,
+    Check, Destination, EXPLAINED_ENDPOINTS_MAX, EndpointStory, Explanation, Finding, GroupStory, KeyStory,
+    LooseReading, Question, RULES_MAX, RuleStory, Standing, Unexplained,
 };
 pub use observations::{EndpointKey, OBSERVATIONS_MAX, Observation, Observations};
 
@@ -169,6 +169,10 @@ pub trait Inspect: Send + Sync {
     /// What has ended of each app since the router started; `None` where no requests are served.
     fn traffic(&self) -> Option<BTreeMap<AppName, AppTraffic>> {
         None
+    }
+    /// How the requests of a cluster are shared out among groups of its endpoints; empty where all are one group.
+    fn groups(&self, _app: &AppName, _cluster: &ClusterName) -> Vec<GroupStory> {
+        Vec::new()
     }
     /// What would become of a request now, and why. Sends nothing, and counts nothing.
     ///

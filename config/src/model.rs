@@ -13,6 +13,7 @@ mod fleet;
 mod limit;
 mod mirror;
 mod overload;
+mod place;
 mod protocol;
 mod proxy;
 mod readiness;
@@ -31,6 +32,7 @@ pub use fleet::Fleet;
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, RouteLimits};
 pub use mirror::MirrorPolicy;
 pub use overload::{AppCaps, HoldPolicy, OverloadPolicy, Priority, SlotPolicy};
+pub use place::{AdaptivePolicy, PRIORITY_MAX, Place};
 pub use protocol::ListenerProtocol;
 pub use proxy::{ProxySources, ProxyVersion};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
@@ -540,6 +542,10 @@ pub struct ClusterPolicy {
     pub breaker: Option<BreakerPolicy>,
     /// Ejection, panic and slow start.
     pub readiness: ReadinessPolicy,
+    /// Endpoints of each group that one router sends to, at least; none means all. Never with `shard`.
+    pub subset: Option<u32>,
+    /// Requests at once, as latency says; none means that it has no say.
+    pub adaptive: Option<AdaptivePolicy>,
     /// Version of the PROXY protocol that connections to endpoints begin with. With one, each carries one request.
     pub send_proxy: Option<ProxyVersion>,
     /// A key that decides which endpoint serves a request; none means that `balance` alone does.
@@ -647,6 +653,8 @@ pub struct Endpoint {
     pub weight: u16,
     /// Failure domain, free text.
     pub zone: Option<Arc<str>>,
+    /// The group it belongs to: the next one gets what the healthy part of those before cannot take. 0..=7, default 0.
+    pub priority: u8,
     /// Gets no new picks, keeps what it has.
     pub drain: bool,
     /// Opaque release tag; part of the incarnation.
@@ -680,6 +688,8 @@ pub struct DnsEndpoint {
     pub weight: u16,
     /// Zone of every endpoint made from it.
     pub zone: Option<Arc<str>>,
+    /// Priority of every endpoint made from it.
+    pub priority: u8,
 }
 
 /// Settings of the process that are not part of the table. Read once at start; a change needs a restart and is
@@ -712,6 +722,8 @@ pub struct Process {
     pub overload: OverloadPolicy,
     /// The link between control and routers.
     pub fleet: Fleet,
+    /// Where it stands among other routers and among endpoints.
+    pub place: Place,
 }
 
 /// What sources of placements may take away at once.

@@ -65,6 +65,7 @@ mod tests {
                 address: parse_address(to).unwrap(),
                 weight: 1,
                 zone: None,
+                priority: 0,
                 drain: false,
                 dns_name: None,
                 release: None,

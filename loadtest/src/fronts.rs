@@ -2,12 +2,14 @@
 //! One worker each on the router's core, HTTP/1.1 from one plain listener, and one with TLS where it can, to one origin; no logs
 //! unless the name says so.
 //! The texts of the configurations are in `fronts/texts.rs`, those before three endpoints in `fronts/flapping.rs`, those before
-//! slots in `fronts/crowded.rs`; nothing here measures.
+//! slots in `fronts/crowded.rs`, those before a slow and a flapping one in `fronts/balancing.rs`; nothing here measures.
 
+mod balancing;
 mod crowded;
 mod flapping;
 mod texts;
 
+pub(crate) use balancing::{Picker, start_balancing};
 pub(crate) use crowded::{Crowded, start_crowded};
 pub(crate) use flapping::start_before;
 

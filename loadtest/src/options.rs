@@ -1,5 +1,6 @@
 //! The words of the command line, their bounds and defaults, and their translation into what each command takes.
 
+mod balance;
 mod churn;
 mod hostile;
 mod load;
@@ -12,6 +13,7 @@ use crate::fronts::Kind;
 use crate::hold::Speaks;
 use crate::peers::{self, Case, Traffic};
 use crate::{flap, instructions, swap};
+pub(crate) use balance::BalanceOptions;
 pub(crate) use churn::ChurnOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use hostile::AttacksOptions;
@@ -35,6 +37,7 @@ Examples:
   cargo run --release -p ekiden-loadtest -- instructions
   cargo run --release -p ekiden-loadtest -- limits
   cargo run --release -p ekiden-loadtest -- overload            (about 6 minutes)
+  cargo run --release -p ekiden-loadtest -- balance             (about 8 minutes)
   cargo run --release -p ekiden-loadtest -- simulate            (pickers; about 2 minutes, the same figures everywhere)
   cargo run --release -p ekiden-loadtest -- attacks --only \"slow head,tiny window\"
 
@@ -71,6 +74,8 @@ pub(crate) enum Command {
     Attacks(AttacksOptions),
     /// Ten times as much as the endpoints can serve: goodput, latency of what is served, CPU per refusal; a quiet app beside it.
     Overload(OverloadOptions),
+    /// Pickers on real sockets: ours beside HAProxy's, nginx's and Envoy's, with a slow endpoint and a flapping one.
+    Balance(BalanceOptions),
     /// Pickers against each other and an oracle, in a simulation that drives the product's own cells.
     Simulate(SimulateOptions),
     /// Endpoints with slots and a service time.

@@ -64,6 +64,7 @@ mod tests {
             "limits",
             "attacks",
             "overload",
+            "balance",
             "simulate",
             "churn",
         ] {

@@ -43,6 +43,15 @@ pub struct Mark {
     pub end_s: u32,
 }
 
+/// A mark that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// What it says.
+    pub mark: Mark,
+    /// The key that signs now has signed it.
+    pub is_current: bool,
+}
+
 /// Which cluster a mark is of.
 pub type Place<'a> = (&'a AppName, &'a ClusterName);
 
@@ -88,14 +97,14 @@ impl Keys {
     }
 
     /// What a text says, if one of the keys signed it for this cluster and its time is not over.
-    pub fn open(&self, place: Place<'_>, text: &[u8], now_s: u64) -> Option<Mark> {
+    pub fn open(&self, place: Place<'_>, text: &[u8], now_s: u64) -> Option<Opened> {
         if text.len() != MARK_TEXT {
             return None;
         }
         let mut bytes = [0; BYTES];
         let length = BASE64URL_NOPAD.decode_mut(text, &mut bytes).ok()?;
         let (signed, signature) = bytes.get(..length)?.split_at_checked(SIGNED)?;
-        let key = self.keys.iter().find(|key| {
+        let (at, key) = self.keys.iter().enumerate().find(|(_, key)| {
             let tag = tag(key, b"sign", place, signed);
             let expected = tag.as_ref().get(..SIGNATURE).unwrap_or_default();
             constant_time::verify_slices_are_equal(expected, signature).is_ok()
@@ -107,7 +116,8 @@ impl Keys {
             return None;
         }
         let hidden = u64::from_be_bytes(hidden.try_into().ok()?);
-        Some(Mark { endpoint: hidden ^ pad(key, place, *nonce), end_s })
+        let mark = Mark { endpoint: hidden ^ pad(key, place, *nonce), end_s };
+        Some(Opened { mark, is_current: at == 0 })
     }
 }
 
@@ -157,11 +167,13 @@ mod tests {
         let mark = Mark { endpoint: 0x1122_3344_5566_7788, end_s: 100 };
         let text = keys_one.seal((&app, &web), mark, 7).unwrap();
         assert_eq!(text.len(), MARK_TEXT);
-        assert_eq!(keys_one.open((&app, &web), text.as_bytes(), 99), Some(mark));
+        let opened = |is_current| Some(Opened { mark, is_current });
+        assert_eq!(keys_one.open((&app, &web), text.as_bytes(), 99), opened(true));
         assert_eq!(keys_one.open((&app, &web), text.as_bytes(), 100), None, "its time is over");
         assert_eq!(keys_one.open((&app, &api), text.as_bytes(), 99), None, "another cluster");
         assert_eq!(keys(&[OTHER]).open((&app, &web), text.as_bytes(), 99), None, "another key");
-        assert_eq!(keys(&[OTHER, HEX]).open((&app, &web), text.as_bytes(), 99), Some(mark), "an older key");
+        let older = keys(&[OTHER, HEX]).open((&app, &web), text.as_bytes(), 99);
+        assert_eq!(older, opened(false), "an older key");
         // Every bit counts.
         for at in 0..text.len() {
             let mut bytes = text.clone().into_bytes();

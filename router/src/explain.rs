@@ -26,6 +26,7 @@ use crate::entrance::keyring::Keyring;
 use crate::exchange::request_out::client_address;
 use crate::exchange::run::{Decision, body_limit, head_rules};
 use crate::exchange::{affinity, cors, secure};
+use crate::head::{FieldId, Head};
 use crate::wire::body::Framing;
 use crate::wire::request::{RequestHead, TargetForm};
 use crate::wire::scan::{Found as HeadEnd, Scan};
@@ -235,8 +236,9 @@ impl Read<'_> {
     /// The way of the request, in the order of `exchange::run`.
     fn way(&self) -> Way {
         let listener = &self.settings.listener;
+        // A listener takes no fields away.
         if let Some(steps) = &self.settings.admission
-            && let Err(cause) = self.admit(steps, None)
+            && let Err(cause) = self.admit(steps, None, &self.request.head)
         {
             return Way::refused(String::new(), cause, Phase::Match);
         }
@@ -285,13 +287,13 @@ impl Read<'_> {
         };
         let (verdict, entry) = match self.table.find(index, facts) {
             Match::Route(entry) => match self.let_in(entry, facts.method) {
-                Ok(()) if is_preflight => {
+                Ok(_) if is_preflight => {
                     let (app, route) = names(entry);
                     (Finding::Preflight(app, route), None)
                 }
-                Ok(()) => {
+                Ok(left) => {
                     let (app, route) = names(entry);
-                    (Finding::Route(app, route), Some(entry))
+                    (Finding::Route(app, route), Some((entry, left)))
                 }
                 Err(cause) => (refused(cause, Phase::Match, Some(entry)), None),
             },
@@ -308,14 +310,23 @@ impl Read<'_> {
             loose: self.table.loose_reading(index, facts),
             verdict,
             rules: self.table.stories(index, facts),
-            destination: entry.and_then(|entry| self.destination(entry, facts)),
+            destination: entry.and_then(|(entry, left)| {
+                let head = left.as_ref().unwrap_or(&self.request.head);
+                self.destination(entry, facts, head)
+            }),
         }
     }
 
-    /// What a route lets in, as far as the head alone says.
-    fn let_in(&self, entry: &RouteEntry, method: &str) -> Result<(), Cause> {
+    /// What a route lets in, as far as the head alone says; the head that is left, where the route takes fields away.
+    fn let_in(&self, entry: &RouteEntry, method: &str) -> Result<Option<Head>, Cause> {
+        let mut left = None;
+        // What only its own steps may set is taken away first, as on the way of a request.
+        if let Some(steps) = entry.entrance.as_ref().filter(|steps| steps.sets_any()) {
+            left = without(&self.request.head, |_, name| steps.sets(name));
+        }
         if let Some(steps) = &entry.admission {
-            self.admit(steps, Some(method))?;
+            let next = self.admit(steps, Some(method), left.as_ref().unwrap_or(&self.request.head))?;
+            left = next.or(left);
         }
         let has_port = || self.request.port.is_some_and(|port| entry.route.connect.contains(&port));
         if self.request.is_connect && !(has_port() && matches!(entry.target, Target::Clusters(_))) {
@@ -323,11 +334,17 @@ impl Read<'_> {
         }
         match (self.request.framing, body_limit(&self.settings.listener, entry)) {
             (Framing::Length(length), Some(limit)) if length > limit => Err(Cause::BodyTooLarge),
-            _ => Ok(()),
+            _ => Ok(left),
         }
     }
 
-    fn admit(&self, steps: &AdmissionSteps, method: Option<&str>) -> Result<(), Cause> {
+    /// The head that is left, where the steps take fields away.
+    fn admit(
+        &self,
+        steps: &AdmissionSteps,
+        method: Option<&str>,
+        head: &Head,
+    ) -> Result<Option<Head>, Cause> {
         let request = &self.request;
         steps.judge(&Applicant {
             client: self.client,
@@ -336,42 +353,38 @@ impl Read<'_> {
             has_body: request.framing != Framing::None,
             head_bytes: self.head_bytes,
             field_count: request.field_count,
-            fields: &request.head,
+            fields: head,
         })?;
-        let Some(filter) = steps.fields().filter(|filter| filter.refuses()) else { return Ok(()) };
-        let mut denied = false;
-        for (id, name, _) in request.head.iter() {
-            denied |= !(id.is_kept_by_policy() || filter.takes(name));
-        }
-        if denied { Err(Cause::FieldDenied) } else { Ok(()) }
+        let Some(filter) = steps.fields() else { return Ok(None) };
+        let left = without(head, |id, name| !(id.is_kept_by_policy() || filter.takes(name)));
+        if left.is_some() && filter.refuses() { Err(Cause::FieldDenied) } else { Ok(left) }
     }
 
     /// The endpoint that the client's mark names.
-    fn marked(&self, cluster: &ClusterTable) -> Option<u32> {
+    fn marked(&self, cluster: &ClusterTable, head: &Head) -> Option<u32> {
         let policy = cluster.cluster.policy.affinity.as_ref()?;
         let keys = self.keyring.affinity_keys(policy.key.as_ref(), &cluster.app)?;
         let place = (&cluster.app, &cluster.cluster.name);
         let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
-        let found =
-            affinity::read_head(&self.request.head, &policy.carrier, |text| keys.open(place, text, now_s));
-        cluster.marks()?.find(found.mark?.endpoint)
+        let found = affinity::read_head(head, &policy.carrier, |text| keys.open(place, text, now_s));
+        cluster.marks()?.find(found.mark?.mark.endpoint)
     }
 
-    fn destination(&self, entry: &RouteEntry, facts: &Facts<'_>) -> Option<Destination> {
+    fn destination(&self, entry: &RouteEntry, facts: &Facts<'_>, head: &Head) -> Option<Destination> {
         let (Target::Clusters(sides), Action::Forward(forward)) = (&entry.target, &entry.route.action) else {
             return None;
         };
         let (slot, split) = match sides.as_slice() {
             [only] => (Some(only.slot), None),
             _ => {
-                let hash = split::key_hash(forward, &self.request.head, self.client);
+                let hash = split::key_hash(forward, head, self.client);
                 (split::side(entry, hash), Some(split_words(sides, forward)))
             }
         };
         let cluster = self.table.cluster(entry.app, slot?)?;
         let mut text = Vec::new();
         let keyed = match cluster.shards() {
-            None => self.marked(cluster).map_or(Keyed::No, Keyed::Marked),
+            None => self.marked(cluster, head).map_or(Keyed::No, Keyed::Marked),
             Some(shards) => {
                 let asked = Asked {
                     client: self.client,
@@ -379,7 +392,7 @@ impl Read<'_> {
                     method: facts.method,
                     path: facts.path,
                     query: facts.query,
-                    fields: &self.request.head,
+                    fields: head,
                     api_key: None,
                     client_cert: None,
                 };
@@ -392,6 +405,18 @@ impl Read<'_> {
         };
         Some(Destination { split, ..cluster.explain(keyed) })
     }
+}
+
+/// A head without the fields that are taken away; none when there are no such fields.
+fn without(head: &Head, takes_away: impl Fn(FieldId, &[u8]) -> bool) -> Option<Head> {
+    if !head.iter().any(|(id, name, _)| takes_away(id, name)) {
+        return None;
+    }
+    let mut left = Head::default();
+    for (_, name, value) in head.iter().filter(|(id, name, _)| !takes_away(*id, name)) {
+        left.append(name, value);
+    }
+    Some(left)
 }
 
 fn split_words(sides: &[Side], forward: &Forward) -> String {

@@ -41,6 +41,7 @@ pub enum FieldId {
     XForwardedHost,
     XForwardedPort,
     XForwardedProto,
+    XMirror,
     XRequestDeadline,
     XRequestId,
     XRequestStart,
@@ -79,6 +80,7 @@ const KNOWN: &[(&str, FieldId)] = &[
     ("x-forwarded-host", FieldId::XForwardedHost),
     ("x-forwarded-port", FieldId::XForwardedPort),
     ("x-forwarded-proto", FieldId::XForwardedProto),
+    ("x-mirror", FieldId::XMirror),
     ("x-request-deadline", FieldId::XRequestDeadline),
     ("x-request-id", FieldId::XRequestId),
     ("x-request-start", FieldId::XRequestStart),
@@ -96,6 +98,7 @@ impl FieldId {
             4 => &[("host", Host)],
             6 => &[("accept", Accept), ("cookie", Cookie), ("expect", Expect)],
             7 => &[("trailer", Trailer), ("upgrade", Upgrade)],
+            8 => &[("x-mirror", XMirror)],
             9 => &[("forwarded", Forwarded)],
             10 => &[
                 ("connection", Connection),

@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ekiden_config::doors::{
-    AppTraffic, EndpointStatus, Explanation, Generation, Inspect, Observations, Question, ShardStatus,
-    StoreStatus, Unexplained,
+    AppTraffic, EndpointStatus, Explanation, Generation, GroupStory, Inspect, Observations, Question,
+    ShardStatus, StoreStatus, Unexplained,
 };
-use ekiden_config::model::{AccessLog, Address, OverloadPolicy};
+use ekiden_config::model::{AccessLog, Address, OverloadPolicy, Place};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::cell::Incarnation;
 use ekiden_core::outcome::{Cause, Phase};
@@ -52,6 +52,8 @@ pub struct Options {
     pub max_connections: Option<u32>,
     /// Ceilings from which requests are refused.
     pub overload: OverloadPolicy,
+    /// Where it stands among other routers and among endpoints.
+    pub place: Place,
     /// Sockets handed over by the service manager.
     pub inherited: Inherited,
     /// Directory that relative paths of certificates go by: that of the process file.
@@ -111,7 +113,8 @@ impl Router {
                 prober.retable(Arc::clone(table));
             }
         });
-        let (swapper, swap, publishes) = Swapper::new(Arc::clone(&shared), options.inherited, on_table);
+        let (swapper, swap, publishes) =
+            Swapper::new(Arc::clone(&shared), (options.inherited, &options.place), on_table);
         let (status, hot) = (swapper.status(), swapper.hot_board());
         spawn("ekiden-swap", move || {
             aside::give_way();
@@ -418,6 +421,11 @@ impl Inspect for State {
     fn shards(&self, app: &AppName, cluster: &ClusterName) -> Option<ShardStatus> {
         let table = self.shared.table.load();
         table.cluster_named(app, cluster)?.shards().map(|shards| shards.status())
+    }
+
+    fn groups(&self, app: &AppName, cluster: &ClusterName) -> Vec<GroupStory> {
+        let table = self.shared.table.load();
+        table.cluster_named(app, cluster).map_or_else(Vec::new, |cluster| cluster.groups())
     }
 
     fn explain(&self, question: &Question) -> Result<Explanation, Unexplained> {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ekiden_config::doors::{Generation, Publisher, Refusal, Ticket, Verdict};
-use ekiden_config::model::{Address, Model};
+use ekiden_config::model::{Address, Model, Place};
 use ekiden_config::names::ListenerName;
 use ekiden_core::shard::hot::HotBoard;
 use ekiden_core::stats::{Histogram, HistogramSnapshot};
@@ -90,10 +90,15 @@ pub struct Swapper {
 
 impl Swapper {
     /// A swapper and its door. `run` it on a thread of its own.
-    pub fn new(shared: Arc<Shared>, inherited: Inherited, on_table: OnTable) -> (Self, Swap, Publishes) {
+    pub fn new(
+        shared: Arc<Shared>,
+        (inherited, place): (Inherited, &Place),
+        on_table: OnTable,
+    ) -> (Self, Swap, Publishes) {
         let (publishes, inbox) = channel();
         let mut compiler = Compiler::new(shared.places.len());
         compiler.set_seed([fastrand::u64(..), fastrand::u64(..)]);
+        compiler.set_place(place);
         let swapper = Self {
             shared,
             compiler,

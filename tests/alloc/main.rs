@@ -200,6 +200,16 @@ fn kept_connections_allocate_nothing() {
         };
         count_before(text, "", balance, &[&browser]);
     }
+    let grouped = |address: SocketAddr| {
+        let ids: Vec<String> = (0..8)
+            .map(|id| format!("{{ id = \"{id}\", address = \"{address}\", priority = {} }}", id % 2))
+            .collect();
+        format!(
+            "[cluster.web]\nendpoints = [{}]\nsubset = 2\nadaptive_limit = true\n[[route]]\ncluster = \"web\"\n",
+            ids.join(", ")
+        )
+    };
+    count_before(grouped, "", "priorities, a subset and an adaptive limit", &[&browser]);
     count("a path that is not in normal form", &["GET /a/../b/./%7e HTTP/1.1\r\nHost: a\r\n\r\n"]);
     let post = "POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world";
     let chunked =

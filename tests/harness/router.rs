@@ -87,6 +87,7 @@ impl InProcess {
             access_log: built.process.access_log.clone(),
             max_connections: built.process.max_connections,
             overload: built.process.overload,
+            place: built.process.place.clone(),
             inherited: ekiden_router::listen::Inherited::default(),
             base_dir: setup.dir().to_owned(),
             on_fatal: Arc::new(|reason| {

@@ -86,3 +86,47 @@ fn a_share_of_the_requests_only() {
     assert!((140..260).contains(&failed), "{failed} of 400");
     assert_eq!(echo.requests(), 400 - failed as u64);
 }
+
+/// A route's deadline holds while a request is held back: its client does not wait for the rest.
+#[test]
+fn a_delay_ends_with_the_time_of_the_request() {
+    let echo = Echo::start("echo");
+    let route = |name: &str, timeout: &str| {
+        format!(
+            "[[route]]\nname = \"{name}\"\npath = \"/{name}\"\ncluster = \"web\"\ntimeout = {{ {timeout} }}\n\
+             faults = {{ delay = {{ percent = 100, time = \"60s\" }} }}\n"
+        )
+    };
+    let text = format!(
+        "[cluster.web]\nendpoints = [\"{}\"]\n{}{}",
+        echo.address,
+        route("total", "total = \"200ms\""),
+        route("told", "deadline = true")
+    );
+    let router = Ekiden::start(Setup::new(text));
+    let total = router.client().get("a", "/total");
+    assert_eq!((total.status, total.code()), (504, "total_timeout"), "{total:?}");
+    let told = router.client().ask("GET /told HTTP/1.1\r\nHost: a\r\nX-Request-Deadline: 200\r\n\r\n");
+    assert_eq!((told.status, told.code()), (504, "deadline_exceeded"), "{told:?}");
+    assert_eq!(echo.requests(), 0);
+}
+
+/// Clients that are tested with it meet what production sends.
+#[test]
+fn an_abort_looks_like_any_other_refusal() {
+    let (_echo, router) = serve("abort = { percent = 100, status = 503 }", "");
+    let ask = |accept: &str| {
+        router.client().ask(format!("GET /bad HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n"))
+    };
+    let problem = ask("application/json");
+    assert_eq!((problem.status, problem.get("content-type")), (503, Some("application/problem+json")));
+    let id = problem.get("x-request-id").unwrap().to_owned();
+    let words = problem.json();
+    assert_eq!(
+        (&words["code"], &words["request_id"]),
+        (&"fault_injected".into(), &id.as_str().into()),
+        "{words}"
+    );
+    assert_eq!((&words["status"], &words["title"]), (&503.into(), &"Service Unavailable".into()), "{words}");
+    assert_eq!(ask("text/html").get("content-type"), Some("text/html; charset=utf-8"));
+}

@@ -89,7 +89,7 @@ fn a_shadow_that_is_silent_or_down_neither_delays_nor_fails() {
     for _ in 0..5 {
         assert_eq!(client.get("a", "/").status, 200, "one copy is on its way; more are not made");
     }
-    assert_eq!(ended(&router, "busy"), 5.0);
+    wait_ended(&router, "busy", 5.0);
     release.send(()).unwrap();
     wait_ended(&router, "sent", 1.0);
     drop(router);
@@ -217,4 +217,47 @@ fn a_share_and_clients_of_http2() {
         (copy.get("x-mirror"), String::from_utf8_lossy(&copy.body)),
         (Some("true"), "over http2".into())
     );
+}
+
+/// The mark of a copy is for copies: an app that does less for them must not be told so by anybody.
+#[test]
+fn the_mark_of_a_copy_comes_from_trusted_peers_only() {
+    let main = Echo::start("main");
+    let serve = |listener: &str| {
+        let text =
+            format!("[cluster.main]\nendpoints = [\"{}\"]\n[[route]]\ncluster = \"main\"\n", main.address);
+        Ekiden::start(Setup::new(text).listener(listener))
+    };
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Mirror: true\r\n\r\n";
+    for (listener, seen) in [("", None), ("trust = [\"127.0.0.0/8\"]", Some("true".to_owned()))] {
+        let response = serve(listener).client().ask(request);
+        assert_eq!(Seen(response.json()).field("x-mirror"), seen, "{listener}");
+    }
+}
+
+/// Requests that are served for long, such as streams, are no copies on their way.
+#[test]
+fn a_long_request_takes_no_place_of_a_copy() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let main = Origin::start(move |conn| {
+        while let Some(request) = conn.request() {
+            if request.target() == "/long" {
+                let _told = released.lock().unwrap().recv();
+            }
+            conn.answer(&request, "main");
+        }
+    });
+    let (shadow, kept) = keeping("shadow");
+    let router = serve(main.address, shadow.address, ", in_flight = 1", "");
+    let mut long = router.client();
+    long.send("GET /long HTTP/1.1\r\nHost: a\r\n\r\n");
+    main.wait_received(1, 1);
+    assert_eq!(router.client().get("a", "/short").status, 200);
+    wait_ended(&router, "sent", 1.0);
+    assert!(kept.lock().unwrap()[0].line.starts_with("GET /short"));
+    release.send(()).unwrap();
+    assert_eq!(long.response().status, 200);
+    wait_ended(&router, "sent", 2.0);
+    assert_eq!(ended(&router, "busy"), 0.0);
 }

@@ -118,6 +118,9 @@ pub fn restart_needed(old: &Process, new: &Process) -> Vec<&'static str> {
         ("max_connections", old.max_connections != new.max_connections),
         ("overload", old.overload != new.overload),
         ("fleet", old.fleet != new.fleet),
+        ("zone", old.place.zone != new.place.zone),
+        ("zone_share", old.place.zone_share != new.place.zone_share),
+        ("instance", old.place.instance != new.place.instance),
     ];
     changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

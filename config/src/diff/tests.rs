@@ -14,6 +14,7 @@ fn endpoint(id: &str, port: u16, owner: Owner) -> Arc<Endpoint> {
         address: Address::Tcp(([10, 0, 0, 1], port).into()),
         weight: 1,
         zone: None,
+        priority: 0,
         drain: false,
         dns_name: None,
         release: None,
@@ -29,6 +30,8 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         pool_idle_timeout: std::time::Duration::from_secs(60),
         peer_router: false,
         report_load: false,
+        subset: None,
+        adaptive: None,
         send_proxy: None,
         queue,
         slots: None,
@@ -122,8 +125,14 @@ fn make_app(name: &str, (clusters, routes, share): AppSeed) -> Arc<App> {
         .map(|(name, (queue, endpoints, dns))| {
             let endpoints =
                 endpoints.iter().map(|(id, port)| endpoint(&format!("e{id}"), *port, Owner::File));
-            let dns =
-                DnsEndpoint { id: None, name: "n".into(), port: 1, weight: u16::from(dns) + 1, zone: None };
+            let dns = DnsEndpoint {
+                id: None,
+                name: "n".into(),
+                port: 1,
+                weight: u16::from(dns) + 1,
+                zone: None,
+                priority: 0,
+            };
             let cluster = cluster(&format!("c{name}"), queue, endpoints.collect(), vec![dns]);
             (cluster.name.clone(), cluster)
         })

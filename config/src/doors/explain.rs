@@ -2,6 +2,7 @@
 //! now. Words only; the router answers, from the table in force.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::Generation;
 use crate::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
@@ -162,6 +163,8 @@ pub struct Destination {
     pub endpoint: Option<EndpointId>,
     /// What keeps it from every endpoint, or what chooses among them.
     pub reason: String,
+    /// How requests without a key are shared out among groups of endpoints; empty where all are one group.
+    pub groups: Vec<GroupStory>,
     /// The endpoints, in the order of their ids.
     pub endpoints: Vec<EndpointStory>,
     /// Endpoints that are not listed, because there are too many.
@@ -200,8 +203,31 @@ pub struct EndpointStory {
     pub in_flight: u32,
     /// Its weight.
     pub weight: u16,
+    /// Its zone.
+    pub zone: Option<Arc<str>>,
+    /// Its priority.
+    pub priority: u8,
+    /// Whether it is one of those that this router sends to.
+    pub in_subset: bool,
     /// It may get this request now.
     pub eligible: bool,
     /// What it gets of the requests without a key when all are equally busy; 0 when it may get none.
     pub share: f64,
+}
+
+/// A group of endpoints that a cluster's requests are shared out among: of one priority, and of one zone where zones count.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupStory {
+    /// Its priority; 0 comes first.
+    pub priority: u8,
+    /// Its zone, where zones count and it has one.
+    pub zone: Option<Arc<str>>,
+    /// `local` or `spilled`, where zones count.
+    pub kind: Option<&'static str>,
+    /// Part of the requests that it gets now.
+    pub share: f64,
+    /// Its endpoints.
+    pub endpoints: usize,
+    /// Those of them that this router sends to now.
+    pub ready: usize,
 }

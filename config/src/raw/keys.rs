@@ -255,6 +255,14 @@ tables! {
         drain_timeout: Duration = "\"30s\"" in 0, HOUR;
         /// How long to go on accepting after SIGTERM, while `/readyz` already says 503. Needs a restart.
         drain_grace: Duration = "\"1s\"" in 0, HOUR;
+        /// The zone that this router stands in: clusters with endpoints there are sent to there first. Needs a restart.
+        zone: Spanned<String> = "none" in 1, NAME;
+        /// Requests of all routers together that come in by those of this zone, in percent: what it keeps at most for its own
+        /// endpoints goes by that. Needs a restart.
+        zone_share: u64 = "the same for every zone of the cluster" in 1, 100;
+        /// Name of this router among others like it, for `subset`: one that ends in `.N` or `-N` counts as the Nth of its kind.
+        /// Needs a restart.
+        instance: Spanned<String> = "`DYNO` of the environment, else the name of the machine" in 1, NAME;
         /// The access log.
         access_log: RawAccessLog = "see the keys";
         /// Connections accepted at most by one worker. Needs a restart.
@@ -477,6 +485,13 @@ tables! {
         panic_threshold: Off<u64> = "50" in 1, 100;
         /// Time over which a new endpoint, or one that passes its checks again, comes to its full share.
         slow_start: Off<Duration> = "\"off\"" in 1, HOUR;
+        /// Endpoints that this router sends to, at least; other routers send to others, so that each endpoint has about as many
+        /// routers. For very many endpoints beside very many routers: see `instance`. Of endpoints with priorities or zones so many
+        /// of each group. Not with `shard`.
+        subset: Spanned<Off<u64>> = "\"off\"" in 1, 100_000;
+        /// Bound the requests in flight by how latency answers to them; what is more gets 503 with `adaptive_limit` at once. `true`
+        /// takes the keys as they are by default, a table others.
+        adaptive_limit: FlagOr<RawAdaptive> = "false";
         /// Connect with TLS: `true` believes the authorities of the web, a table says more.
         tls: FlagOr<RawClusterTls> = "false";
         /// What is spoken with the endpoints: `http1`; `h2`, in clear text too (prior knowledge); or `auto`, which leaves the
@@ -680,6 +695,19 @@ tables! {
         endpoint_connections: Off<u64> = "\"off\"" in 1, 1_000_000;
     }
 
+    /// A bound on a cluster's requests in flight that is found, not written: it grows while answers come as fast as from an idle
+    /// cluster, and falls as they do not.
+    RawAdaptive as "an adaptive limit" {
+        /// It never falls below.
+        min: Spanned<u64> = "8" in 1, 1_000_000;
+        /// It never grows above.
+        max: Spanned<u64> = "1000" in 1, 1_000_000;
+        /// How much slower than an idle cluster answers may be.
+        tolerance: Factor = "1.25" in 101, 1000;
+        /// How often it looks how fast the cluster is without a queue, by letting in half for a moment.
+        look: Duration = "\"30s\"" in 1000, HOUR;
+    }
+
     /// The share of a cluster's requests that is sent again, over all workers. Failed connects cost no endpoint anything and are
     /// not counted.
     RawRetryBudget as "a retry budget" {
@@ -719,8 +747,10 @@ tables! {
         address: Spanned<String> = "required" in 1, 512;
         /// Share of requests relative to the other endpoints.
         weight: u64 = "1" in 1, 1000;
-        /// Failure domain, free text.
+        /// Failure domain, free text. Routers with the same `zone` send here first.
         zone: Spanned<String> = "none" in 1, NAME;
+        /// The group it belongs to: group 0 gets all while 71.4 % of it are ready; what it cannot take goes to group 1, and so on.
+        priority: u64 = "0" in 0, 7;
         /// Gets no new requests and keeps what it has. Not with a DNS name.
         drain: bool = "false";
         /// Release tag; an endpoint of another release starts with fresh state. Not with a DNS name.

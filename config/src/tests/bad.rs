@@ -99,6 +99,31 @@ fn tls() {
 }
 
 #[test]
+fn spread() {
+    check(&[
+        ("[cluster.a]\nendpoints = [\"a:1\"]\nsubset = 0", &[("out_of_range", 5, 10)]),
+        (
+            "[cluster.a]\nendpoints = [\"a:1\"]\nsubset = 3\nshard = { by = \"client\" }",
+            &[("conflict", 5, 10)],
+        ),
+        ("[cluster.a]\nendpoints = [{ address = \"a:1\", priority = 8 }]", &[("out_of_range", 4, 44)]),
+        (
+            "[cluster.a]\nendpoints = [\"127.0.0.1:1\", { address = \"127.0.0.1:2\", priority = 1 }]\nshard = { by = \"client\" }",
+            &[("conflict", 5, 9)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"a:1\"]\nadaptive_limit = { min = 9, max = 8 }",
+            &[("out_of_range", 5, 35)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [\"a:1\"]\nadaptive_limit = { tolerance = 1 }",
+            &[("out_of_range", 5, 32)],
+        ),
+        ("[cluster.a]\nendpoints = [\"a:1\"]\nadaptive_limit = 5", &[("wrong_type", 5, 18)]),
+    ]);
+}
+
+#[test]
 fn process_settings() {
     check(&[
         ("trust = [\"10.0.0.1/8\", \"x\"]", &[("bad_network", 3, 11), ("bad_network", 3, 25)]),

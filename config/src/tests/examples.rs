@@ -109,6 +109,7 @@ fn smallest() {
             max_connections: None,
             overload: Default::default(),
             fleet: Default::default(),
+            place: Default::default(),
         }
     );
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, affinity, grpc, host, overload, readiness, resilience, shard, trust};
+use super::{Fault, Scope, affinity, grpc, host, overload, readiness, resilience, shard, spread, trust};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy, Protocol,
@@ -54,6 +54,7 @@ pub(super) fn cluster(
         scope.report.error_help(word.span, "conflict", message, "write \"http1\", or leave `send_proxy` out");
     }
     let affinity = raw.affinity.as_ref().and_then(|written| affinity::affinity(scope, app, raw, written));
+    spread::check(scope, raw, &endpoints);
     let (queue, slots) = overload::queue(scope, raw);
     let breaker = resilience::breaker(scope, raw);
     if !raw.clean || scope.report.errors() > before {
@@ -74,6 +75,8 @@ pub(super) fn cluster(
         retry_budget: resilience::budget(raw.retry_budget.as_ref()),
         breaker,
         readiness,
+        subset: spread::subset(raw),
+        adaptive: spread::adaptive(scope, raw),
         tls,
         protocol,
         send_proxy: raw.send_proxy.map(|word| word.0),
@@ -150,6 +153,7 @@ fn fixed(
         address,
         weight: weight(raw),
         zone: zone(scope, raw),
+        priority: priority(raw),
         drain: raw.and_then(|raw| raw.drain).unwrap_or(false),
         dns_name: None,
         release: release.and_then(|text| free_text(scope, text)),
@@ -179,7 +183,8 @@ fn dns(
     };
     let key = id.as_ref().map_or_else(|| format!("{name}:{port}"), |id| id.as_str().to_owned());
     if !taken(scope, &key, id_text.unwrap_or(text).span, places) {
-        places.names.push(DnsEndpoint { id, name, port, weight: weight(raw), zone: zone(scope, raw) });
+        let (weight, zone, priority) = (weight(raw), zone(scope, raw), priority(raw));
+        places.names.push(DnsEndpoint { id, name, port, weight, zone, priority });
     }
 }
 
@@ -199,7 +204,8 @@ fn service(
         scope.report.error_help(raw.span, "no_meaning", message, "leave them out");
     }
     if !taken(scope, &name, text.span, places) {
-        places.names.push(DnsEndpoint { id: None, name, port: 0, weight: 1, zone: zone(scope, raw) });
+        let (zone, priority) = (zone(scope, raw), priority(raw));
+        places.names.push(DnsEndpoint { id: None, name, port: 0, weight: 1, zone, priority });
     }
 }
 
@@ -232,12 +238,16 @@ fn weight(raw: Option<&RawEndpoint>) -> u16 {
     raw.and_then(|raw| raw.weight).and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1)
 }
 
+fn priority(raw: Option<&RawEndpoint>) -> u8 {
+    raw.and_then(|raw| raw.priority).and_then(|priority| u8::try_from(priority).ok()).unwrap_or(0)
+}
+
 fn zone(scope: &mut Scope<'_, '_>, raw: Option<&RawEndpoint>) -> Option<Arc<str>> {
     raw.and_then(|raw| raw.zone.as_ref()).and_then(|text| free_text(scope, text))
 }
 
 /// A free text that ends up in logs and metrics: no control characters.
-fn free_text(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<Arc<str>> {
+pub(super) fn free_text(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<Arc<str>> {
     if text.value.chars().any(char::is_control) {
         scope.report.error(text.span, "bad_text", "the text holds a control character");
         return None;

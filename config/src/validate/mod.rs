@@ -32,6 +32,7 @@ mod readiness;
 mod resilience;
 mod route;
 mod shard;
+mod spread;
 mod store;
 mod timeout;
 mod tls;

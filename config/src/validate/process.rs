@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::cluster::target;
 use super::{
-    Fault, Scope, World, admission, fleet, host, limit, network, overload, proxy, raw as other, tls, trust,
+    Fault, Scope, World, admission, fleet, host, limit, network, overload, proxy, raw as other, spread, tls,
+    trust,
 };
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
@@ -293,6 +294,7 @@ fn settings(
         max_connections: raw.max_connections.as_ref().and_then(|count| u32::try_from(count.value).ok()),
         overload: overload::ceilings(raw.overload.as_ref()),
         fleet: Fleet::default(),
+        place: spread::place(scope, raw),
     }
 }
 

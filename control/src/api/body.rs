@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_config::document::document;
+use ekiden_config::model::PRIORITY_MAX;
 use ekiden_config::{Format, Source};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
@@ -31,7 +32,7 @@ const RELEASE_MAX: usize = 128;
 /// Longest zone, in bytes.
 const ZONE_MAX: usize = 128;
 /// Members of an endpoint.
-const MEMBERS: [&str; 4] = ["address", "weight", "zone", "drain"];
+const MEMBERS: [&str; 5] = ["address", "weight", "zone", "priority", "drain"];
 
 /// Reads a body. An absent one is empty; one that is there must say that it is what the operation takes.
 pub(super) async fn read(request: Request<Incoming>, wanted: operations::Body) -> Result<Bytes, Problem> {
@@ -169,6 +170,10 @@ fn member(put: &mut Put, name: &str, value: &Value) -> Result<(), Problem> {
             Some(weight @ 1..=1000) => put.weight = Some(weight),
             Some(_) | None => return wrong("a whole number from 1 to 1000"),
         },
+        ("priority", value) => match value.as_u64().and_then(|priority| u8::try_from(priority).ok()) {
+            Some(priority @ 0..=PRIORITY_MAX) => put.priority = Some(priority),
+            Some(_) | None => return wrong("a whole number from 0 to 7"),
+        },
         ("zone", Value::Null) => {}
         ("zone", Value::String(zone)) if zone.len() <= ZONE_MAX && !zone.chars().any(char::is_control) => {
             put.zone = Some(Arc::from(zone.as_str()));
@@ -231,11 +236,15 @@ mod tests {
 
     #[test]
     fn a_put_is_read_whole_or_refused_with_a_place() {
-        let put = parse_put(br#"{"address":"127.0.0.1:3002","weight":3,"zone":"a","drain":true}"#).unwrap();
+        let put =
+            parse_put(br#"{"address":"127.0.0.1:3002","weight":3,"zone":"a","priority":2,"drain":true}"#)
+                .unwrap();
         assert_eq!(put.address, Some(parse_address("127.0.0.1:3002").unwrap()));
+        assert_eq!(put.priority, Some(2));
         assert_eq!((put.weight, put.zone.as_deref(), put.drain), (Some(3), Some("a"), Some(true)));
 
-        let rows: [(&str, u16, &str, Option<&str>); 14] = [
+        let rows: [(&str, u16, &str, Option<&str>); 15] = [
+            (r#"{"priority":8}"#, 422, "bad_value", Some("/priority")),
             ("", 400, "missing_body", None),
             ("[]", 400, "bad_json", None),
             ("{", 400, "bad_json", None),

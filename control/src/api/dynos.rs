@@ -24,7 +24,7 @@ use crate::problem::Problem;
 use crate::store::{ENDPOINTS, Object, Store};
 
 /// Members of a body.
-const MEMBERS: [&str; 6] = ["release", "address", "state", "cluster", "weight", "zone"];
+const MEMBERS: [&str; 7] = ["release", "address", "state", "cluster", "weight", "zone", "priority"];
 
 /// A stored dyno.
 struct Stored {
@@ -57,6 +57,7 @@ fn stored(prefix: &str, object: Object) -> Option<Stored> {
         "cluster": cluster,
         "weight": words.get("weight"),
         "zone": words.get("zone"),
+        "priority": words.get("priority"),
     });
     Some(Stored { cluster: ClusterName::new(cluster).ok()?, id: id.to_owned(), body, object })
 }

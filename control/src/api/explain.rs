@@ -1,7 +1,7 @@
 //! `GET /v1/explain`: the router's word on a request, with the words of what applies to it beside. Matches nothing itself.
 
 use ekiden_config::doors::{
-    Destination, EndpointStory, Explanation, Finding, KeyStory, Question, RuleStory, Unexplained,
+    Destination, EndpointStory, Explanation, Finding, GroupStory, KeyStory, Question, RuleStory, Unexplained,
 };
 use ekiden_config::model::Route;
 use ekiden_config::names::{AppName, ClusterName, ListenerName, RouteName};
@@ -176,9 +176,25 @@ fn destination(to: &Destination) -> Value {
         "key": to.key.as_ref().map(key),
         "endpoint": to.endpoint.as_ref().map(|id| id.as_str()),
         "reason": to.reason,
+        "groups": groups(&to.groups),
         "endpoints": to.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
         "endpoints_omitted": to.endpoints_omitted,
     })
+}
+
+/// How requests are shared out among groups of endpoints.
+pub(super) fn groups(all: &[GroupStory]) -> Vec<Value> {
+    let one = |group: &GroupStory| {
+        json!({
+            "priority": group.priority,
+            "zone": group.zone.as_deref(),
+            "kind": group.kind,
+            "share": group.share,
+            "endpoints": group.endpoints,
+            "ready": group.ready,
+        })
+    };
+    all.iter().map(one).collect()
 }
 
 fn key(key: &KeyStory) -> Value {
@@ -200,6 +216,9 @@ fn endpoint(one: &EndpointStory) -> Value {
         "reason": one.reason,
         "in_flight": one.in_flight,
         "weight": one.weight,
+        "zone": one.zone.as_deref(),
+        "priority": one.priority,
+        "in_subset": one.in_subset,
         "eligible": one.eligible,
         "share": one.share,
     })

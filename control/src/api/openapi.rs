@@ -313,6 +313,7 @@ fn placement_schema(with_id: bool) -> Value {
         "address": { "type": "string", "description": "`IP:PORT` or `unix:/path`." },
         "weight": { "type": ["integer", "null"], "minimum": 1, "maximum": 1000 },
         "zone": text,
+        "priority": { "type": ["integer", "null"], "minimum": 0, "maximum": 7 },
         "release": text,
         "state": { "enum": ["starting", "ready", "draining", null] },
         "ttl_ms": ttl_schema(),
@@ -340,6 +341,7 @@ fn body_schemas() -> Value {
             "address": { "type": "string", "description": "`IP:PORT` or `unix:/path`." },
             "weight": { "type": "integer", "minimum": 1, "maximum": 1000 },
             "zone": { "type": ["string", "null"], "maxLength": 128 },
+            "priority": { "type": "integer", "minimum": 0, "maximum": 7 },
             "drain": { "type": "boolean" },
         }), &[]),
         "DynoBody": body_object(json!({
@@ -349,6 +351,7 @@ fn body_schemas() -> Value {
             "cluster": { "type": ["string", "null"], "description": "The process type unless given." },
             "weight": { "type": ["integer", "null"], "minimum": 1, "maximum": 1000 },
             "zone": { "type": ["string", "null"], "maxLength": 128 },
+            "priority": { "type": ["integer", "null"], "minimum": 0, "maximum": 7 },
         }), &[]),
         "PlacementsBody": body_object(json!({
             "ttl_ms": ttl_schema(),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ekiden_config::model::PRIORITY_MAX;
 use ekiden_config::names::EndpointId;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -37,7 +38,7 @@ const TTL_MIN: Duration = Duration::from_secs(1);
 /// Longest text of a zone or a release, in bytes.
 const TEXT_MAX: usize = 128;
 /// Members of an endpoint.
-const MEMBERS: [&str; 6] = ["address", "weight", "zone", "release", "state", "ttl_ms"];
+const MEMBERS: [&str; 7] = ["address", "weight", "zone", "priority", "release", "state", "ttl_ms"];
 
 /// The cluster of the path, which must be there, or have been when something was pushed for it.
 fn place(api: &Api, ask: &Ask) -> Result<ClusterKey, Problem> {
@@ -298,6 +299,15 @@ fn placement(value: &Value, at: &str) -> Result<PlacementWords, Problem> {
                 return Err(wrong("weight", "\"weight\" must be a whole number from 1 to 1000".to_owned()));
             }
         };
+    let priority =
+        match get("priority").map(|group| group.as_u64().and_then(|group| u8::try_from(group).ok())) {
+            None => 0,
+            Some(Some(group @ 0..=PRIORITY_MAX)) => group,
+            Some(_) => {
+                let detail = format!("\"priority\" must be a whole number from 0 to {PRIORITY_MAX}");
+                return Err(wrong("priority", detail));
+            }
+        };
     let state = match get("state") {
         None => Condition::Ready.word(),
         Some(state) => {
@@ -310,6 +320,7 @@ fn placement(value: &Value, at: &str) -> Result<PlacementWords, Problem> {
         address: address.to_string(),
         weight,
         zone: text("zone")?,
+        priority,
         release: text("release")?,
         state: state.to_owned(),
         ttl_ms: ttl(get("ttl_ms"), &format!("{at}/ttl_ms"))?,

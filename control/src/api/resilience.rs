@@ -116,6 +116,18 @@ pub(super) fn affinity(policy: &ClusterPolicy) -> Value {
     })
 }
 
+/// The bound that follows latency; null where there is none.
+pub(super) fn adaptive(policy: &ClusterPolicy) -> Value {
+    policy.adaptive.map_or(Value::Null, |adaptive| {
+        json!({
+            "min": adaptive.min,
+            "max": adaptive.max,
+            "tolerance": f64::from(adaptive.tolerance_percent) / 100.0,
+            "look_ms": ms(adaptive.look),
+        })
+    })
+}
+
 /// All of a cluster.
 pub(super) fn of_cluster(policy: &ClusterPolicy) -> Value {
     json!({
@@ -123,6 +135,8 @@ pub(super) fn of_cluster(policy: &ClusterPolicy) -> Value {
         "retry_budget": budget(policy),
         "slots": overload::slots(policy),
         "affinity": affinity(policy),
+        "subset": policy.subset,
+        "adaptive_limit": adaptive(policy),
         "probed": policy.probe.is_some(),
         "tls": policy.tls.is_some(),
     })

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::reply::{Answer, Reply, page};
 use super::request::Ask;
-use super::{Api, apps, entrance, limits, overload, resilience, shards};
+use super::{Api, apps, entrance, explain, limits, overload, resilience, shards};
 use crate::overlay::{ClusterKey, Dormant, Key};
 use crate::plane::View;
 use crate::problem::Problem;
@@ -208,6 +208,9 @@ fn app_view(api: &Api, view: &View, app: &App) -> Value {
             "affinity": resilience::affinity(&cluster.policy),
             "breaker": resilience::breaker(&cluster.policy),
             "retry_budget": resilience::budget(&cluster.policy),
+            "subset": cluster.policy.subset,
+            "adaptive_limit": resilience::adaptive(&cluster.policy),
+            "groups": explain::groups(&api.inspect.groups(&app.name, &cluster.name)),
             "names": names.collect::<Vec<_>>(),
             "endpoints": endpoint_views(api, view, &app.name, cluster),
             "dormant": dormant_of(view, &place),
@@ -290,6 +293,7 @@ fn endpoint_view(endpoint: &Endpoint, live: Option<&EndpointStatus>, in_api: boo
         "address": endpoint.address.to_string(),
         "weight": endpoint.weight,
         "zone": endpoint.zone.as_deref(),
+        "priority": endpoint.priority,
         "drain": endpoint.drain,
         "owner": owner,
         // Published, and not yet seen by the router.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ekiden_config::model::{Endpoint, Owner};
+use ekiden_config::model::{Endpoint, Owner, PRIORITY_MAX};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,9 @@ pub(crate) struct PlacementWords {
     /// Failure domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) zone: Option<String>,
+    /// Group of failover.
+    #[serde(default)]
+    pub(crate) priority: u8,
     /// What it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) release: Option<String>,
@@ -84,6 +87,7 @@ impl PlacementWords {
             address: parse_address(&self.address)?,
             weight: self.weight,
             zone: self.zone.as_deref().map(Arc::from),
+            priority: self.priority.min(PRIORITY_MAX),
             drain: false,
             dns_name: None,
             release: self.release.as_deref().map(Arc::from),

@@ -304,6 +304,7 @@ fn endpoint(id: EndpointId, address: SocketAddr, name: &DnsEndpoint) -> Arc<Endp
         address: Address::Tcp(address),
         weight: name.weight,
         zone: name.zone.clone(),
+        priority: name.priority,
         drain: false,
         dns_name: Some(Arc::clone(&name.name)),
         release: None,

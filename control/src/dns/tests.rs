@@ -22,7 +22,7 @@ fn place() -> ClusterKey {
 
 fn name(id: Option<&str>, text: &str) -> DnsEndpoint {
     let id = id.map(|id| EndpointId::new(id).unwrap());
-    DnsEndpoint { id, name: text.into(), port: 80, weight: 3, zone: Some("z".into()) }
+    DnsEndpoint { id, name: text.into(), port: 80, weight: 3, zone: Some("z".into()), priority: 1 }
 }
 
 fn answer(addresses: &[&str]) -> Result<Answer, ResolveError> {
@@ -144,8 +144,14 @@ fn service(priority: u16, weight: u16, target: &str, address: &str) -> Service {
 #[test]
 fn of_a_service_the_most_preferred_records_are_endpoints_with_ports_and_weights_of_their_own() {
     let mut names = Names::default();
-    let web =
-        DnsEndpoint { id: None, name: "srv:_http._tcp.web.test".into(), port: 0, weight: 1, zone: None };
+    let web = DnsEndpoint {
+        id: None,
+        name: "srv:_http._tcp.web.test".into(),
+        port: 0,
+        weight: 1,
+        zone: None,
+        priority: 0,
+    };
     let text: Arc<str> = "srv:_http._tcp.web.test".into();
     let mut served = |services: Vec<Service>| -> Vec<String> {
         let told = Answer { addresses: Vec::new(), services, ttl: Duration::ZERO, unknown: None };

@@ -163,6 +163,7 @@ fn endpoint(dyno: &Dyno, address: SocketAddr, drain: bool) -> Option<Arc<Endpoin
         address: Address::Tcp(address),
         weight: 1,
         zone: None,
+        priority: 0,
         drain,
         dns_name: None,
         release: Some(Arc::from(dyno.release.name.as_str())),

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use ekiden_config::model::{Endpoint, Owner};
+use ekiden_config::model::{Endpoint, Owner, PRIORITY_MAX};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
@@ -174,6 +174,7 @@ pub(super) fn endpoint_value(endpoint: &Endpoint) -> Value {
         for (name, text) in texts {
             members.extend(text.as_deref().map(|text| (name.to_owned(), json!(text))));
         }
+        members.extend((endpoint.priority > 0).then(|| ("priority".to_owned(), json!(endpoint.priority))));
         members.extend(endpoint.drain.then(|| ("drain".to_owned(), json!(true))));
     }
     value
@@ -189,6 +190,8 @@ struct EndpointWords {
     release: Option<Arc<str>>,
     #[serde(default)]
     dns_name: Option<Arc<str>>,
+    #[serde(default)]
+    priority: u8,
     #[serde(default)]
     drain: bool,
     #[serde(default)]
@@ -246,6 +249,9 @@ fn endpoint(id: &EndpointId, value: &Value) -> Result<Endpoint, String> {
     if !(1..=1000).contains(&words.weight) {
         return Err(format!("the weight {} is not from 1 to 1000", words.weight));
     }
+    if words.priority > PRIORITY_MAX {
+        return Err(format!("the priority {} is not from 0 to {PRIORITY_MAX}", words.priority));
+    }
     let owner = match words.owner.as_str() {
         "api" => Owner::Api,
         "source" => Owner::Source,
@@ -257,6 +263,7 @@ fn endpoint(id: &EndpointId, value: &Value) -> Result<Endpoint, String> {
         dns_name: words.dns_name,
         weight: words.weight,
         zone: words.zone,
+        priority: words.priority,
         drain: words.drain,
         release: words.release,
         owner,
@@ -304,6 +311,7 @@ mod tests {
             dns_name: Some("web.internal".into()),
             weight: 7,
             zone: Some("z1".into()),
+            priority: 3,
             drain: true,
             release: Some("v3".into()),
             owner: Owner::Source,
@@ -323,6 +331,7 @@ mod tests {
             ("endpoint/a/b", json!({})),
             ("endpoint/a/b/c", json!({ "address": "name:80", "weight": 1 })),
             ("endpoint/a/b/c", json!({ "address": "1.2.3.4:80", "weight": 0 })),
+            ("endpoint/a/b/c", json!({ "address": "1.2.3.4:80", "weight": 1, "priority": 8 })),
             ("secret/a", json!({})),
         ];
         for (key, value) in rows {

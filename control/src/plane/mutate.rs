@@ -61,6 +61,8 @@ pub(crate) struct Put {
     pub(crate) weight: Option<u16>,
     /// Failure domain; none unless given.
     pub(crate) zone: Option<Arc<str>>,
+    /// Its group; 0 unless given.
+    pub(crate) priority: Option<u8>,
     /// Gets no new picks; false unless given.
     pub(crate) drain: Option<bool>,
     /// What a dyno runs; only dynos have one.
@@ -72,7 +74,16 @@ pub(crate) struct Put {
 impl Put {
     /// Whether it says nothing but `drain`: what any owner's endpoint may be told.
     fn drain_only(&self) -> Option<bool> {
-        let Put { address: None, weight: None, zone: None, drain, release: None, standing: _ } = self else {
+        let Put {
+            address: None,
+            weight: None,
+            zone: None,
+            priority: None,
+            drain,
+            release: None,
+            standing: _,
+        } = self
+        else {
             return None;
         };
         *drain
@@ -398,6 +409,7 @@ impl Plane {
             address,
             weight: put.weight.unwrap_or(1),
             zone: put.zone.clone(),
+            priority: put.priority.unwrap_or(0),
             drain: put.drain.unwrap_or(false),
             dns_name: None,
             release: put.release.clone(),
@@ -558,6 +570,7 @@ mod tests {
                 address: crate::address::parse_address("127.0.0.1:1").unwrap(),
                 weight: 1,
                 zone: None,
+                priority: 0,
                 drain: false,
                 dns_name: None,
                 release: None,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use ekiden_config::model::{Endpoint, Owner};
+use ekiden_config::model::{Endpoint, Owner, PRIORITY_MAX};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -50,6 +50,8 @@ struct Words {
     weight: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     zone: Option<String>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    priority: u8,
     #[serde(default)]
     drain: bool,
     /// With a release the endpoint is a dyno.
@@ -64,6 +66,12 @@ struct Words {
 #[derive(Deserialize)]
 struct MarkWords {
     drain: bool,
+}
+
+// Called by reference, as serde does.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 fn one() -> u16 {
@@ -107,6 +115,7 @@ impl Record {
                     address: endpoint.address.to_string(),
                     weight: endpoint.weight,
                     zone: endpoint.zone.as_deref().map(str::to_owned),
+                    priority: endpoint.priority,
                     drain: endpoint.drain,
                     release: endpoint.release.as_deref().map(str::to_owned),
                     starting: *standing == Standing::Starting,
@@ -133,6 +142,7 @@ impl Record {
                 address: parse_address(&words.address)?,
                 weight: words.weight,
                 zone: words.zone.as_deref().map(Arc::from),
+                priority: words.priority.min(PRIORITY_MAX),
                 drain: words.drain,
                 dns_name: None,
                 release: words.release.as_deref().map(Arc::from),

@@ -134,6 +134,23 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// How requests are shared out among groups of endpoints.
+fn groups(text: &mut String, to: &Value) {
+    for group in to["groups"].as_array().into_iter().flatten() {
+        let share = group["share"].as_f64().unwrap_or(0.0) * 100.0;
+        let zone = match (group["kind"].as_str(), group["zone"].as_str()) {
+            (Some(kind), Some(zone)) => format!(", zone {zone} ({kind})"),
+            (Some(kind), None) => format!(", no zone ({kind})"),
+            (None, _) => String::new(),
+        };
+        let _ = writeln!(
+            text,
+            "  {share:5.1} % to priority {}{zone}: {} of {} endpoints",
+            group["priority"], group["ready"], group["endpoints"]
+        );
+    }
+}
+
 fn destination(text: &mut String, to: &Value) {
     let _ = writeln!(text, "cluster {}, by {}", word(to, "cluster"), word(to, "picker"));
     if let Some(split) = to["split"].as_str() {
@@ -153,6 +170,7 @@ fn destination(text: &mut String, to: &Value) {
         Some(id) => writeln!(text, "  endpoint {id}: {}", word(to, "reason")),
         None => writeln!(text, "  {}", word(to, "reason")),
     };
+    groups(text, to);
     let endpoints = to["endpoints"].as_array().map_or(&[][..], Vec::as_slice);
     let wide = endpoints.iter().map(|one| word(one, "id").chars().count()).max().unwrap_or(0);
     for one in endpoints {

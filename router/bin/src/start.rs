@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ekiden_config::doors::{Ticket, Verdict};
-use ekiden_config::model::Process;
+use ekiden_config::model::{Place, Process};
 use ekiden_control::{Control, DynoCounts, Loaded, StartError, StatusReader};
 use ekiden_router::aside;
 use ekiden_router::listen::Inherited;
@@ -74,6 +74,16 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
     Ok(Running { router, control, telemetry })
 }
 
+/// A router without a name written is known by its dyno, else by its machine.
+fn named(place: Place) -> Place {
+    if !place.instance.is_empty() {
+        return place;
+    }
+    let dyno = std::env::var("DYNO").ok().filter(|name| !name.is_empty());
+    let machine = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Place { instance: Arc::from(dyno.unwrap_or_else(machine).trim()), ..place }
+}
+
 /// Starts the data path. Who calls it gives way to its workers then, with all that it starts.
 pub(crate) fn launch(
     process: &Process,
@@ -89,6 +99,7 @@ pub(crate) fn launch(
         access_log: process.access_log,
         max_connections: process.max_connections,
         overload: process.overload,
+        place: named(process.place),
         inherited,
         base_dir,
         on_fatal: Arc::new(|reason| {

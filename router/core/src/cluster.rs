@@ -14,6 +14,7 @@ use ekiden_config::names::{AppName, EndpointId};
 use crate::cell::load::Load;
 use crate::cell::{CellRegistry, EndpointCell, TRIAL};
 use crate::cluster::marks::Marks;
+use crate::pick::layout::Layout;
 use crate::pick::prequal::Reports;
 use crate::pick::ready::{ReadySet, Shared};
 use crate::readiness::State;
@@ -50,6 +51,10 @@ pub struct ClusterTable {
     shards: Option<Shards>,
     /// What endpoints say of their load; none where the picker does not ask.
     reports: Option<Box<Reports>>,
+    /// The same of each group; empty where the picker does not ask, or there are no groups.
+    of_groups: Box<[Reports]>,
+    /// How its endpoints are grouped; none where they are all alike to this router.
+    layout: Option<Box<Layout>>,
     /// What clients carry of its endpoints; none where they carry nothing.
     marks: Option<Marks>,
     ready: ArcSwap<ReadySet>,
@@ -79,7 +84,11 @@ impl ClusterTable {
         let (cell, endpoints) = registry.cluster(&app, &cluster);
         let built_at = cell.readiness.load(Ordering::SeqCst);
         let shards = registry.shards(&app, &cluster);
-        let ready = ready_set(&endpoints, &cluster, shards.as_ref());
+        let layout = Layout::new(&cluster, registry.stand()).map(Box::new);
+        let ready = ready_set(&endpoints, &cluster, shards.as_ref(), layout.as_deref());
+        let groups = layout.as_ref().filter(|_| cluster.policy.balance == Balance::Prequal);
+        let of_groups = groups
+            .map_or_else(Box::default, |layout| layout.groups().iter().map(|_| Reports::default()).collect());
         let reports = (cluster.policy.balance == Balance::Prequal).then(Box::default);
         let marks = cluster.policy.affinity.as_ref().map(|_| Marks::new(&endpoints));
         Self {
@@ -90,6 +99,8 @@ impl ClusterTable {
             cell,
             shards,
             reports,
+            of_groups,
+            layout,
             ready: ArcSwap::from_pointee(ready),
             built_at: Mutex::new(built_at),
         }
@@ -103,7 +114,11 @@ impl ClusterTable {
         if self.endpoints.is_empty() {
             return Pick::NoEndpoints;
         }
-        let shared = Shared { cursor: &self.cell.cursor, reports: self.reports.as_deref() };
+        let shared = Shared {
+            cursor: &self.cell.cursor,
+            reports: self.reports.as_deref(),
+            of_groups: &self.of_groups,
+        };
         self.ready.load().pick(&self.endpoints, attempt, shared, random)
     }
 
@@ -115,7 +130,14 @@ impl ClusterTable {
 
     /// Takes in what an endpoint said of its load: when it was said, and now. Called by workers.
     pub fn report(&self, index: u32, load: Load, (at_us, now_us): (u64, u64)) {
-        if let (Some(reports), Some(entry)) = (&self.reports, self.endpoints.get(index as usize)) {
+        // What is not in the subset was asked for want of others, and is not asked again for what it says.
+        if self.layout.as_ref().is_some_and(|layout| !layout.holds(index)) {
+            return;
+        }
+        let group =
+            self.layout.as_ref().and_then(|layout| self.of_groups.get(layout.group_of(index) as usize));
+        let reports = group.or(self.reports.as_deref());
+        if let (Some(reports), Some(entry)) = (reports, self.endpoints.get(index as usize)) {
             reports.take_in(index, entry.endpoint.weight, load, (at_us, now_us));
         }
     }
@@ -124,6 +146,20 @@ impl ClusterTable {
     #[inline]
     pub fn shards(&self) -> Option<&Shards> {
         self.shards.as_ref()
+    }
+
+    /// How the endpoints are grouped; none where they are all alike to this router.
+    #[inline]
+    pub fn layout(&self) -> Option<&Layout> {
+        self.layout.as_deref()
+    }
+
+    /// Counts an attempt at an endpoint by its group. Costs one branch where there are no groups.
+    #[inline]
+    pub fn note_attempt(&self, index: u32, worker: usize) {
+        if let Some(layout) = &self.layout {
+            self.cell.note_group(layout, index, worker);
+        }
     }
 
     /// What clients carry of the endpoints; none where they carry nothing.
@@ -180,7 +216,8 @@ impl ClusterTable {
 
     fn rebuild(&self, count: u64) {
         let mut built_at = self.built_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = ready_set(&self.endpoints, &self.cluster, self.shards.as_ref());
+        let layout = self.layout.as_deref();
+        let ready = ready_set(&self.endpoints, &self.cluster, self.shards.as_ref(), layout);
         self.ready.store(Arc::new(ready));
         *built_at = (*built_at).max(count);
     }
@@ -232,12 +269,21 @@ impl ClusterTable {
     }
 }
 
-fn ready_set(endpoints: &[EndpointEntry], cluster: &Cluster, shards: Option<&Shards>) -> ReadySet {
+fn ready_set(
+    endpoints: &[EndpointEntry],
+    cluster: &Cluster,
+    shards: Option<&Shards>,
+    layout: Option<&Layout>,
+) -> ReadySet {
     let policy = &cluster.policy;
+    let panic_threshold = policy.readiness.panic_threshold;
     let ready = match &policy.shard {
         // An ejected shard of a store is not served by others, so there is nothing to panic about.
         Some(words) if words.kind == ShardKind::Store => ReadySet::strict(endpoints, policy.balance),
-        Some(_) | None => ReadySet::new(endpoints, policy.balance, policy.readiness.panic_threshold),
+        Some(_) | None => match layout {
+            Some(layout) => ReadySet::laid_out(endpoints, policy.balance, panic_threshold, layout),
+            None => ReadySet::new(endpoints, policy.balance, panic_threshold),
+        },
     };
     if let Some(hot) = shards.and_then(|shards| shards.hot.as_ref()) {
         hot.set_ready(ready.len());

@@ -136,6 +136,7 @@ mod tests {
             Cause::AppLimited,
             Cause::StatusRetried,
             Cause::BreakerOpen,
+            Cause::AdaptiveLimit,
             // Chosen by clients: one in a hurry could have any endpoint set aside.
             Cause::DeadlineExceeded,
         ];

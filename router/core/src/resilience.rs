@@ -1,8 +1,9 @@
 //! What is done when an endpoint fails a request, and how much of it: waits between tries, budgets,
-//! breakers, deadlines, the latency that a hedge goes by.
+//! breakers, a bound that follows latency, deadlines, the latency that a hedge goes by.
 //!
 //! Values and counts only; the router's exchange tries again. Pure: time and randomness are arguments.
 
+pub mod adaptive;
 pub mod backoff;
 pub mod breaker;
 pub mod budget;

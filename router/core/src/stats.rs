@@ -12,8 +12,8 @@ mod tls;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use shards::{
-    AffinityEnd, CLASSES, ClusterCell, ClusterShard, EJECTION_CAUSES, Ejections, FaultKind, GrpcShard,
-    MirrorEnd, RouteCell, RouteShard, ShapingShard, WorkerShard, class,
+    AffinityEnd, CLASSES, ClusterCell, ClusterShard, EJECTION_CAUSES, Ejections, FaultKind, GroupShard,
+    GrpcShard, MirrorEnd, RouteCell, RouteShard, ShapingShard, WorkerShard, class,
 };
 pub use tls::{HandshakeFailure, TlsShard};
 

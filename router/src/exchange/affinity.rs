@@ -13,7 +13,7 @@ use ekiden_core::cluster::{Affine, Attempt, ClusterTable, Pick};
 use ekiden_core::cookie;
 use ekiden_core::stats::AffinityEnd;
 
-use crate::affinity::{Keys, Mark};
+use crate::affinity::{Keys, Mark, Opened};
 use crate::exchange::Workspace;
 use crate::head::{FieldId, Head};
 use crate::worker::Worker;
@@ -31,8 +31,12 @@ pub struct Note {
     mark: Option<u64>,
     /// It carried a mark that is none of ours, or whose time is over.
     bad: bool,
-    /// That endpoint is ready, and has not failed the request: whoever answers, the client keeps its mark.
+    /// That endpoint is ready: whoever answers, the client keeps its mark, unless the endpoint has failed this request.
     keeps: bool,
+    /// The cell of that endpoint.
+    uid: Option<u64>,
+    /// Its mark as it was read, where a key signed it that signs no more: the client gets the same of the first key.
+    aged: Option<Mark>,
 }
 
 /// Reads and takes away the mark of a request to a cluster with affinity.
@@ -54,11 +58,14 @@ fn note(worker: &Worker, ws: &mut Workspace, cluster: &ClusterTable, marks: &Mar
         take_away(&mut ws.request.head, &policy.carrier);
     }
     let place = (cluster.app.clone(), cluster.cluster.name.clone());
-    let mark = found.mark.map(|mark| mark.endpoint);
+    let mark = found.mark.map(|opened| opened.mark.endpoint);
+    let aged = found.mark.filter(|opened| !opened.is_current).map(|opened| opened.mark);
     let own = mark.and_then(|mark| marks.find(mark));
+    let uid = own.and_then(|own| cluster.endpoint(own)).map(|entry| entry.cell.uid());
     let keeps = own.is_some_and(|own| cluster.affine(own, Attempt::after(&[])) != Affine::Away);
     let bad = found.is_there && mark.is_none();
-    ws.affinity = Some(Box::new(Note { policy: Arc::clone(policy), place, keys, mark, bad, keeps }));
+    let policy = Arc::clone(policy);
+    ws.affinity = Some(Box::new(Note { policy, place, keys, mark, bad, keeps, uid, aged }));
 }
 
 /// What a head carries.
@@ -67,11 +74,11 @@ pub struct Carried {
     /// Something that is meant as a mark.
     pub is_there: bool,
     /// One that is good.
-    pub mark: Option<Mark>,
+    pub mark: Option<Opened>,
 }
 
 /// Looks for a good mark.
-pub fn read_head(head: &Head, carrier: &Carrier, open: impl Fn(&[u8]) -> Option<Mark>) -> Carried {
+pub fn read_head(head: &Head, carrier: &Carrier, open: impl Fn(&[u8]) -> Option<Opened>) -> Carried {
     let mut carried = Carried::default();
     let mut seen = 0;
     let mut look = |text: &[u8]| {
@@ -135,11 +142,11 @@ pub fn pick(worker: &Worker, cluster: &ClusterTable, marks: &Marks, ws: &mut Wor
     if let Some(note) = note
         && let Some(own) = note.mark.and_then(|mark| marks.find(mark))
     {
+        note.uid = cluster.endpoint(own).map(|entry| entry.cell.uid());
         match cluster.affine(own, attempt) {
             Affine::Takes => return Pick::Endpoint(own),
-            Affine::Busy => {}
-            // Gone past at a bound, or it failed the request.
-            Affine::Tried => note.keeps &= ws.trace.retry_cause.is_none(),
+            // Busy, gone past at a bound, or it failed the request, which is known at the end.
+            Affine::Busy | Affine::Tried => {}
             Affine::Away => note.keeps = false,
         }
     }
@@ -151,23 +158,32 @@ pub fn pick(worker: &Worker, cluster: &ClusterTable, marks: &Marks, ws: &mut Wor
 #[inline(never)]
 pub fn put(worker: &Worker, ws: &mut Workspace, listener: &Listener) {
     let (Some(note), Some(home)) = (ws.affinity.take(), ws.leg.home()) else { return };
+    // What the endpoint says under that name is not for clients: it would stand in the place of their mark.
+    take_away_answer(&mut ws.response.head, &note.policy.carrier);
     let answered = marks::mark(home.cell.incarnation().id.as_str());
+    let has_failed = note.uid.is_some_and(|uid| ws.tries.failed.contains(&uid));
     let end = match note.mark {
         Some(mark) if mark == answered => AffinityEnd::Kept,
-        Some(_) if note.keeps => AffinityEnd::Lent,
+        Some(_) if note.keeps && !has_failed => AffinityEnd::Lent,
         Some(_) => AffinityEnd::Moved,
         None if note.bad => AffinityEnd::Refused,
         None => AffinityEnd::Begun,
     };
     home.stats.shard(worker.id).affinity_ended(end);
-    let Some(keys) = note.keys.as_ref().filter(|_| !matches!(end, AffinityEnd::Kept | AffinityEnd::Lent))
-    else {
-        return;
-    };
-    let lifetime_s = note.policy.lifetime.map(|time| time.as_secs());
     let now_s = worker.clock.unix_us_now() / 1_000_000;
-    let end_s = lifetime_s.map_or(0, |lifetime_s| u32::try_from(now_s + lifetime_s).unwrap_or(u32::MAX));
-    let mark = Mark { endpoint: answered, end_s };
+    let mark = match (end, note.aged) {
+        // Of the first key from now on, and for as long as before.
+        (AffinityEnd::Kept | AffinityEnd::Lent, Some(aged)) => aged,
+        (AffinityEnd::Kept | AffinityEnd::Lent, None) => return,
+        (AffinityEnd::Moved | AffinityEnd::Begun | AffinityEnd::Refused, _) => {
+            let lifetime_s = note.policy.lifetime.map(|time| time.as_secs());
+            let end_s =
+                lifetime_s.map_or(0, |lifetime_s| u32::try_from(now_s + lifetime_s).unwrap_or(u32::MAX));
+            Mark { endpoint: answered, end_s }
+        }
+    };
+    let lifetime_s = (mark.end_s != 0).then(|| u64::from(mark.end_s).saturating_sub(now_s));
+    let Some(keys) = &note.keys else { return };
     let Some(text) = keys.seal((&note.place.0, &note.place.1), mark, worker.random()) else { return };
     match &note.policy.carrier {
         Carrier::Header(name) => ws.response.head.set(name.as_bytes(), text.as_bytes()),
@@ -175,6 +191,27 @@ pub fn put(worker: &Worker, ws: &mut Workspace, listener: &Listener) {
             let secure = words.secure.unwrap_or_else(|| came_over_tls(ws, listener));
             let value = set_cookie(words, &text, (secure, lifetime_s));
             ws.response.head.append(b"Set-Cookie", value.as_bytes());
+        }
+    }
+}
+
+/// Takes from a response what stands where marks do.
+fn take_away_answer(head: &mut Head, carrier: &Carrier) {
+    match carrier {
+        Carrier::Header(name) => head.remove(name.as_bytes()),
+        Carrier::Cookie(words) => {
+            let is_own = |value: &[u8]| {
+                let name = value.split(|byte| matches!(byte, b'=' | b';')).next().unwrap_or(value);
+                name.trim_ascii() == words.name.as_bytes()
+            };
+            if head.get_all(b"set-cookie").any(is_own) {
+                let others: Vec<Vec<u8>> =
+                    head.get_all(b"set-cookie").filter(|value| !is_own(value)).map(<[u8]>::to_vec).collect();
+                head.remove(b"set-cookie");
+                for value in &others {
+                    head.append(b"Set-Cookie", value);
+                }
+            }
         }
     }
 }

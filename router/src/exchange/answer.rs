@@ -85,7 +85,21 @@ pub fn write_error<D: Downstream>(
     allow: Option<&str>,
     keep: bool,
 ) -> Result<(), Cause> {
-    let status = outcome.status();
+    write_error_as(connection, ws, outcome, outcome.status(), allow, keep)
+}
+
+/// As [`write_error`], with another status than the outcome's own.
+///
+/// # Errors
+/// The client has gone.
+pub fn write_error_as<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    outcome: Outcome,
+    status: u16,
+    allow: Option<&str>,
+    keep: bool,
+) -> Result<(), Cause> {
     let mut code = String::from(outcome.code());
     if let Some(h_code) = outcome.h_code() {
         let _ = write!(code, " {h_code}");

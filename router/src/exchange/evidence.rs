@@ -66,6 +66,9 @@ fn note_time(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Hom
     }
     let (took_us, at_us) = (first_byte.us_since(began), first_byte.us());
     home.cell.note_latency(took_us, at_us);
+    if let Some(policy) = &cluster.cluster.policy.adaptive {
+        cluster.cell.adaptive(policy).note(policy, took_us, at_us);
+    }
     if home.report_load {
         home.cell.note_load(home.others, took_us, at_us);
     }

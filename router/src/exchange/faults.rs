@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use ekiden_config::model::Listener;
 use ekiden_core::outcome::Cause;
 use ekiden_core::policy::faults;
 use ekiden_core::stats::FaultKind;
 use ekiden_core::table::RouteEntry;
 
-use crate::exchange::answer::{Answer, write_answer};
+use crate::exchange::answer::write_error_as;
 use crate::exchange::downstream::Downstream;
 use crate::exchange::run::{flush, may_keep, refuse};
-use crate::exchange::{After, Workspace, trace};
+use crate::exchange::{After, Workspace, forward, trace};
 use crate::worker::connection::Connection;
 
 /// Does to a request what is drawn for it.
@@ -25,6 +26,7 @@ use crate::worker::connection::Connection;
 pub async fn inject<D: Downstream>(
     connection: &mut Connection<D>,
     ws: &mut Workspace,
+    listener: &Listener,
     entry: &Arc<RouteEntry>,
 ) -> Result<(), After> {
     let Some(policy) = &entry.route.faults else { return Ok(()) };
@@ -33,7 +35,11 @@ pub async fn inject<D: Downstream>(
     let shard = entry.cell.shaping(worker.id);
     if let Some(time) = fault.delay {
         shard.faulted(FaultKind::Delay);
-        if let Err(cause) = hold_back(connection, ws, time).await {
+        let over_ms = match forward::ends_at(&worker, ws, listener, entry) {
+            Ok(over_ms) => over_ms,
+            Err(cause) => return Err(refuse(connection, ws, cause, None).await),
+        };
+        if let Err(cause) = hold_back(connection, ws, time, over_ms).await {
             return Err(refuse(connection, ws, cause, None).await);
         }
     }
@@ -50,14 +56,16 @@ pub async fn inject<D: Downstream>(
     }
 }
 
-/// Waits, and watches the client meanwhile.
+/// Waits, at most until the request is over, and watches the client meanwhile.
 async fn hold_back<D: Downstream>(
     connection: &mut Connection<D>,
     ws: &mut Workspace,
     time: Duration,
+    ends_at_ms: Option<u64>,
 ) -> Result<(), Cause> {
     let worker = Rc::clone(&connection.worker);
-    let over_ms = worker.now_ms().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let held_ms = worker.now_ms().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let over_ms = ends_at_ms.map_or(held_ms, |ends_at_ms| ends_at_ms.min(held_ms));
     let mut half_closed = false;
     poll_fn(|cx| {
         if worker.is_forced() {
@@ -65,7 +73,8 @@ async fn hold_back<D: Downstream>(
         }
         connection.stream.poll_watch(cx, &worker.buffers, &mut ws.client_in, &mut half_closed)?;
         if worker.now_ms() >= over_ms {
-            return Poll::Ready(Ok(()));
+            let is_late = over_ms < held_ms;
+            return Poll::Ready(if is_late { Err(forward::late(&worker, ws)) } else { Ok(()) });
         }
         connection.deadline.set(over_ms, cx.waker());
         Poll::Pending
@@ -76,18 +85,9 @@ async fn hold_back<D: Downstream>(
 async fn abort<D: Downstream>(connection: &mut Connection<D>, ws: &mut Workspace, status: u16) -> After {
     let worker = Rc::clone(&connection.worker);
     let keep = may_keep(&worker, ws);
+    // As an error of the router's own with this status: clients that are tested with it meet such.
     let outcome = Cause::FaultInjected.at(ws.trace.phase);
-    let error = outcome.proxy_status().unwrap_or("proxy_internal_error");
-    let proxy_status = format!("ekiden; error={error}; details=\"{}\"", outcome.code());
-    let fields = [
-        ("X-Router-Error", outcome.code()),
-        ("Proxy-Status", proxy_status.as_str()),
-        ("Cache-Control", "no-store"),
-    ];
-    let body = format!("{status}: {} ({})\n", outcome.words(), outcome.code());
-    let content_type = "text/plain; charset=utf-8";
-    let answer = Answer { status, fields: &fields, content_type, body: &body };
-    let written = match write_answer(connection, ws, &answer, keep) {
+    let written = match write_error_as(connection, ws, outcome, status, None, keep) {
         Ok(()) => flush(connection, ws, true).await,
         Err(cause) => Err(cause),
     };

@@ -227,6 +227,33 @@ fn total_ms(timeouts: &Timeouts, ws: &Workspace, started: Moment) -> Option<u64>
     grpc::sooner(total_ms, ws.call.as_ref())
 }
 
+/// When a request of this route may take no longer, if ever; known before it is forwarded.
+///
+/// # Errors
+/// There is no time left.
+pub fn ends_at(
+    worker: &Worker,
+    ws: &mut Workspace,
+    listener: &Listener,
+    entry: &RouteEntry,
+) -> Result<Option<u64>, Cause> {
+    let (timeouts, started) = (entry.route.timeouts, started(worker, ws));
+    ws.tries.begin();
+    if timeouts.deadline {
+        deadline::enter(ws, listener, &timeouts, (started, worker.clock.turn()))?;
+    }
+    Ok(total_ms(&timeouts, ws, started))
+}
+
+/// What a request came to that was over before it was forwarded.
+pub fn late(worker: &Worker, ws: &Workspace) -> Cause {
+    if ws.tries.by_client {
+        Cause::DeadlineExceeded
+    } else {
+        grpc::judge_late(worker, ws, Cause::TotalTimeout)
+    }
+}
+
 impl<'a> Forward<'a> {
     /// Counts the request in at its cluster.
     fn begin(
@@ -246,7 +273,10 @@ impl<'a> Forward<'a> {
             again::enter(entry.route.retry.as_deref(), &cluster, ws, worker.turn_ms());
         }
         if let Some(policy) = &cluster.cluster.policy.breaker {
-            ws.tries.permit = breaker::enter(policy, &cluster, ws)?;
+            ws.tries.held.breaker = breaker::enter(policy, &cluster, ws)?;
+        }
+        if let Some(policy) = &cluster.cluster.policy.adaptive {
+            ws.tries.held.adaptive = Some(breaker::admit(policy, &cluster)?);
         }
         let timeouts = entry.route.timeouts;
         let started = started(&worker, ws);
@@ -351,7 +381,7 @@ impl<'a> Forward<'a> {
             shard.reused.add(1);
             shard.http2_streams.add(1);
             ws.trace.connect_us = Some(0);
-            self.count_attempt(ws, endpoint);
+            self.count_attempt(ws, index, endpoint);
             ws.leg.attach(Stream::Http2(Box::new(stream)), home, true);
             return Step::Attached;
         }
@@ -368,7 +398,7 @@ impl<'a> Forward<'a> {
                 self.worker.pool.take(endpoint.cell.uid(), self.worker.turn_ms(), fresh_only, secure)
         {
             ws.trace.connect_us = Some(0);
-            self.count_attempt(ws, endpoint);
+            self.count_attempt(ws, index, endpoint);
             ws.leg.attach(stream, home, true);
             return Step::Attached;
         }
@@ -376,14 +406,15 @@ impl<'a> Forward<'a> {
         if self.connects >= self.entry.route.attempts.saturating_add(ws.tries.resends) {
             return Step::Failed(self.last.unwrap_or(Cause::ConnectFailed));
         }
-        self.count_attempt(ws, endpoint);
+        self.count_attempt(ws, index, endpoint);
         Step::Connect(index, endpoint.clone(), home)
     }
 
-    fn count_attempt(&self, ws: &mut Workspace, endpoint: &EndpointEntry) {
+    fn count_attempt(&self, ws: &mut Workspace, index: u32, endpoint: &EndpointEntry) {
         ws.trace.endpoint = Some(endpoint.endpoint.id.clone());
         ws.trace.attempts = ws.trace.attempts.saturating_add(1);
         self.cluster.cell.shard(self.worker.id).attempts.add(1);
+        self.cluster.note_attempt(index, self.worker.id);
     }
 
     /// Whether a wait may bring an endpoint: a first check is outstanding; or the ready set holds endpoints that were not
@@ -484,6 +515,7 @@ impl<'a> Forward<'a> {
         drop(home);
         self.last = Some(failed);
         ws.trace.retry_cause = Some(failed);
+        ws.tries.failed.push(endpoint.cell.uid());
         if failed == Cause::SocketsExhausted || !self.retries_connects(failed) {
             return Err(failed);
         }
@@ -655,6 +687,8 @@ impl<'a> Forward<'a> {
             Some(home) => home.cell.note_served(),
             None => {}
         }
+        // A tunnel may be open for days: how many there are says nothing of what the cluster can work on.
+        ws.tries.held.adaptive = None;
         let now = self.worker.clock.turn();
         ws.trace.leg_started.get_or_insert(now);
         ws.trace.phase = Phase::Relay;

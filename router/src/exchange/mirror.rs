@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use aws_lc_rs::digest;
-use ekiden_config::model::Carrier;
+use ekiden_config::model::{Carrier, Priority};
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::Cause;
 use ekiden_core::outcome::Phase;
-use ekiden_core::policy::mirror::{Copying, MirrorSteps};
+use ekiden_core::policy::mirror::{Held, MirrorSteps};
 use ekiden_core::stats::MirrorEnd;
 use ekiden_core::table::RouteEntry;
 use http::HeaderMap;
@@ -45,13 +45,15 @@ pub struct Capture {
     /// The route that the request is of.
     entry: Arc<RouteEntry>,
     steps: Arc<MirrorSteps>,
-    /// Its place among the copies on their way.
-    _copying: Copying,
+    /// What it keeps in memory.
+    held: Held,
     /// Everything of the head but what frames the body.
     head: Vec<u8>,
     has_body: bool,
     body: Vec<u8>,
     is_too_large: bool,
+    /// There was no room to keep it.
+    is_crowded: bool,
     digest: Option<Digest>,
 }
 
@@ -80,25 +82,27 @@ pub fn begin(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>, clust
         return;
     }
     // A copy of a copy would go round for ever where the other cluster leads back to such a route.
-    if ws.request.head.get(MARK).is_some() {
+    if ws.request.head.has(FieldId::XMirror) {
         return entry.cell.shaping(worker.id).mirrored(MirrorEnd::Copy);
     }
-    let Some(copying) = MirrorSteps::begin(steps) else {
-        return entry.cell.shaping(worker.id).mirrored(MirrorEnd::Busy);
-    };
     let words = &steps.words;
     let too_long = matches!(ws.request.framing, Framing::Length(length) if length > u64::from(words.body));
     if too_long {
         return entry.cell.shaping(worker.id).mirrored(MirrorEnd::TooLarge);
     }
+    let head = head_of(ws, cluster.cluster.policy.affinity.as_ref().map(|policy| &policy.carrier));
+    let Some(held) = MirrorSteps::hold(steps, head.len()) else {
+        return entry.cell.shaping(worker.id).mirrored(MirrorEnd::Busy);
+    };
     ws.mirror = Some(Box::new(Capture {
         entry: Arc::clone(entry),
         steps: Arc::clone(steps),
-        _copying: copying,
-        head: head_of(ws, cluster.cluster.policy.affinity.as_ref().map(|policy| &policy.carrier)),
+        held,
+        head,
         has_body: ws.request.framing != Framing::None,
         body: Vec::new(),
         is_too_large: false,
+        is_crowded: false,
         digest: words.diff.then(Digest::new),
     }));
 }
@@ -148,8 +152,12 @@ impl Capture {
     pub fn take_body(&mut self, bytes: &[u8]) {
         if self.body.len() + bytes.len() > self.steps.words.body as usize {
             (self.is_too_large, self.body) = (true, Vec::new());
-        } else if !self.is_too_large {
-            self.body.extend_from_slice(bytes);
+        } else if !self.is_too_large && !self.is_crowded {
+            if self.held.more(bytes.len()) {
+                self.body.extend_from_slice(bytes);
+            } else {
+                (self.is_crowded, self.body) = (true, Vec::new());
+            }
         }
     }
 
@@ -173,6 +181,10 @@ pub fn send(worker: &Rc<Worker>, ws: &mut Workspace, unread: bool) {
     if unread {
         return count(MirrorEnd::Unread);
     }
+    // Who is refused for want of time or memory must not stand behind a copy.
+    let is_strained = worker.strain.sheds(Priority::Low).is_some();
+    let copying = MirrorSteps::begin(&capture.steps).filter(|_| !capture.is_crowded && !is_strained);
+    let Some(copying) = copying else { return count(MirrorEnd::Busy) };
     let original = Original {
         status: ws.response.status,
         peer: ws.peer,
@@ -183,6 +195,7 @@ pub fn send(worker: &Rc<Worker>, ws: &mut Workspace, unread: bool) {
     tokio::task::spawn_local(async move {
         let end = Box::pin(copy(&worker, listener, &mut capture, original)).await;
         capture.entry.cell.shaping(worker.id).mirrored(end);
+        drop(copying);
     });
 }
 

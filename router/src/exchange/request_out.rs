@@ -127,6 +127,8 @@ pub fn write_request(
             FieldId::XRequestId | FieldId::XForwardedFor => false,
             FieldId::Via => true,
             FieldId::XRequestDeadline => !entry.route.timeouts.deadline,
+            // What is no copy must not be taken for one: an app that does not send mail for copies would send none.
+            FieldId::XMirror => trusted || ws.trace.is_question || sets(edits, id),
             FieldId::Trailer => request.framing == Framing::Chunked,
             _ if id.is_hop_by_hop() => false,
             _ if id.is_forwarding() => trusted || sets(edits, id),

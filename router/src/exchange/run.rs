@@ -180,7 +180,7 @@ async fn ask<D: Downstream>(
         Err(Stop::Told(told)) => return Err(authorizer::tell(connection, ws, &told).await),
     }
     if entry.route.faults.is_some() {
-        faults::inject(connection, ws, &entry).await?;
+        faults::inject(connection, ws, listener, &entry).await?;
     }
     let Some(cluster) = cluster else { return Err(act(connection, ws, &entry).await) };
     if let Err(cause) = hold::wait(connection, ws, &entry).await {

@@ -11,6 +11,7 @@ use ekiden_core::outcome::{Cause, Outcome, Phase};
 use ekiden_core::stats::ClusterCell;
 
 use crate::clock::Moment;
+use crate::exchange::tries::Held;
 use crate::exchange::{Workspace, grpc};
 use crate::record::{Access, NONE_US, Protocol, RouteNames, TlsAccess};
 use crate::wire::Version;
@@ -105,7 +106,7 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
     ws.limits.end();
     ws.entrance.clear();
     ws.permit = None;
-    ws.tries.permit = None;
+    ws.tries.held = Held::default();
     ws.tries.hedge = None;
     ws.trace.cluster = None;
     ws.trace.endpoint = None;

@@ -3,6 +3,7 @@
 //!
 //! Kept in the workspace and not in the task of the connection, which idle ones have too. Decides nothing (`forward` does).
 
+use ekiden_core::resilience::adaptive::Admitted;
 use ekiden_core::resilience::breaker::Permit;
 use smallvec::SmallVec;
 
@@ -14,6 +15,8 @@ use crate::exchange::forward::Hedge;
 pub struct Tries {
     /// Endpoints, by the number of their cell, that get the request again only when there is no other.
     pub second_choice: SmallVec<[u64; 2]>,
+    /// Endpoints, by the number of their cell, that failed the request.
+    pub failed: SmallVec<[u64; 2]>,
     /// Times that the request was sent again by the rules of its route.
     pub resends: u8,
     /// It may be sent again after a response, if its route says so.
@@ -32,14 +35,24 @@ pub struct Tries {
     pub hedge: Option<Box<Hedge>>,
     /// When the second leg began, once it serves the request.
     pub second_began: Option<Moment>,
-    /// Its place in the breaker of the cluster. Given back at the end of the exchange.
-    pub permit: Option<Permit>,
+    /// Its places at the cluster. Given back at the end of the exchange.
+    pub held: Held,
+}
+
+/// What a request holds of its cluster, where that bounds how many there are.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Its place in the breaker.
+    pub breaker: Option<Permit>,
+    /// Its place below the adaptive limit.
+    pub adaptive: Option<Admitted>,
 }
 
 impl Default for Tries {
     fn default() -> Self {
         Self {
             second_choice: SmallVec::new(),
+            failed: SmallVec::new(),
             resends: 0,
             after_status: false,
             skips: 0,
@@ -49,7 +62,7 @@ impl Default for Tries {
             hedge_at_ms: u64::MAX,
             hedge: None,
             second_began: None,
-            permit: None,
+            held: Held::default(),
         }
     }
 }
@@ -58,6 +71,7 @@ impl Tries {
     /// None yet.
     pub fn begin(&mut self) {
         self.second_choice.clear();
+        self.failed.clear();
         (self.resends, self.after_status, self.skips) = (0, false, 0);
         (self.total_ms, self.by_client, self.deadline_field) = (None, false, None);
         (self.hedge_at_ms, self.second_began) = (u64::MAX, None);

@@ -22,6 +22,8 @@ pub(super) async fn run(shared: Arc<Shared>, cell: Arc<EndpointCell>, span: Dura
         tokio::time::sleep(step).await;
         if let Some(change) = cell.on(Event::Time, shared.clock.now().unix_ms) {
             shared.changed(&cell, &change);
+        } else {
+            shared.stepped(&cell);
         }
     }
 }

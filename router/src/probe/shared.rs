@@ -96,6 +96,17 @@ impl Shared {
         self.observe(cell);
     }
 
+    /// A warming endpoint can take more than before: where groups share out the requests, their shares are other ones.
+    pub(super) fn stepped(&self, cell: &EndpointCell) {
+        let Incarnation { app, cluster, .. } = cell.incarnation();
+        let is_grouped = (self.hooks.table)()
+            .cluster_named(app, cluster)
+            .is_some_and(|cluster| cluster.layout().is_some());
+        if is_grouped {
+            self.stale.note(app, cluster);
+        }
+    }
+
     /// Tells control what an endpoint is now.
     pub(super) fn observe(&self, cell: &EndpointCell) {
         let Incarnation { app, cluster, id, .. } = cell.incarnation();

@@ -17,7 +17,7 @@ use ekiden_core::table::Table;
 use super::family::{self, Family};
 use super::{
     State, connection_limits, dynos, grpc, http2, limits, outside, overload, process, publishing, readiness,
-    resilience, shards, stores, tls,
+    resilience, shards, spread, stores, tls,
 };
 
 /// Status classes by their place in a `requests` array. The usual ones are there from the first request on, so that
@@ -46,6 +46,7 @@ pub(super) fn text(state: &State) -> Result<String, prometheus::Error> {
     families.extend(resilience::families(max, &table, elapsed_ms(state)));
     families.extend(resilience::breakers(max, &table));
     families.extend(shards::families(max, &table));
+    families.extend(spread::families(max, &table));
     let status = state.sources.status.status();
     families.extend(publishing::table(&status));
     families.extend(status.dynos.iter().flat_map(dynos::dynos));

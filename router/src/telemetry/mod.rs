@@ -30,6 +30,7 @@ mod readiness;
 mod resilience;
 mod server;
 mod shards;
+mod spread;
 mod stores;
 #[cfg(test)]
 mod tests;

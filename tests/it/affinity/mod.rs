@@ -168,15 +168,25 @@ fn with_a_key_marks_outlive_the_process_and_without_they_do_not() {
     // A newer key signs, and the older one is still believed.
     fs::write(&file, format!("# the new one first\n{OTHER_KEY}\n{KEY}\n")).unwrap();
     let router = Ekiden::start_with(setup, Run { keep_file: true, ..Run::default() });
-    for (name, mark) in &clients {
-        let response = back(&router, mark);
+    let mut again = Vec::new();
+    for (name, old) in &clients {
+        let response = back(&router, old);
+        assert_eq!(&who(&response), name);
+        // The client gets the same mark of the new key, so that the older one can go some day.
+        let (new, _) = mark(&response).expect("a mark of the new key");
+        let response = back(&router, &new);
         assert_eq!((&who(&response), response.get("set-cookie")), (name, None));
+        again.push((name, new));
     }
     let (name, new) = begin(&router);
     // The older one goes: its marks are none any more, those of the newer one are. No restart is needed.
     fs::write(&file, OTHER_KEY).unwrap();
     until_true("the older key to be forgotten", || mark(&back(&router, &clients[0].1)).is_some());
     assert_eq!(who(&back(&router, &new)), name);
+    for (name, new) in &again {
+        let response = back(&router, new);
+        assert_eq!((&&who(&response), response.get("set-cookie")), (name, None));
+    }
     // A file that cannot be used keeps the one before.
     fs::write(&file, "no key").unwrap();
     router.wait_error("is not 32 bytes");
@@ -347,4 +357,125 @@ fn clients_of_http2_split_their_cookies() {
         assert_eq!(seen.text("origin"), name);
         assert_eq!(seen.all("cookie").join("; "), "a=1; b=2");
     }
+}
+
+/// What a mark is is for the router to say: an endpoint that sends what stands in the place of one would lose its client.
+#[test]
+fn what_an_endpoint_says_in_the_place_of_a_mark_goes_no_further() {
+    let origin = Origin::start(|conn| {
+        while conn.request().is_some() {
+            let fields =
+                "X-Affinity: junk\r\nSet-Cookie: a=1\r\nSet-Cookie: srv=junk; Path=/\r\nSet-Cookie: b=2";
+            conn.send(format!("HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: 0\r\n\r\n"));
+        }
+    });
+    let places = [("one", origin.address, 1)];
+    let router = Ekiden::start(Setup::new(text(&places, "affinity = { cookie = \"srv\" }")));
+    let cookies = |response: &Response| -> Vec<String> {
+        response.all("set-cookie").iter().map(|cookie| (*cookie).to_owned()).collect()
+    };
+    let first = cookies(&ask(&mut router.client(), ""));
+    let own = first.iter().find_map(|cookie| cookie.strip_prefix("srv=")).unwrap();
+    let (own, _) = own.split_once("; ").unwrap();
+    assert_eq!((first.len(), own == "junk"), (3, false), "{first:?}");
+    assert_eq!(cookies(&back(&router, own)), ["a=1", "b=2"], "a good mark is kept");
+    drop(router);
+
+    let router = Ekiden::start(Setup::new(text(&places, "affinity = { header = \"X-Affinity\" }")));
+    let first = ask(&mut router.client(), "");
+    assert_eq!(first.all("x-affinity").len(), 1, "{first:?}");
+    let own = first.get("x-affinity").unwrap();
+    assert_ne!(own, "junk");
+    let response = ask(&mut router.client(), &format!("X-Affinity: {own}\r\n"));
+    assert_eq!(response.get("x-affinity"), None, "{response:?}");
+}
+
+/// Its own endpoint is busy, and the first that stands in for it refuses the connect: that is no fault of its own.
+#[test]
+fn a_stand_in_that_fails_costs_no_client_its_mark() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let own = Origin::start(move |conn| {
+        while let Some(request) = conn.request() {
+            if request.target() == "/hold" {
+                let _told = released.lock().unwrap().recv();
+            }
+            conn.answer(&request, "own");
+        }
+    });
+    let (quick, dead) = (Echo::start("quick"), Flapper::start());
+    let keys = "balance = \"round_robin\"\nejection = \"off\"\nslots = 1\naffinity = { cookie = \"srv\" }";
+    let places = [("own", own.address, 1), ("quick", quick.address, 1), ("dead", dead.address, 1)];
+    let router = Ekiden::start(Setup::new(text(&places, keys)));
+    let mark_of_own = (0..6)
+        .find_map(|_| {
+            let response = ask(&mut router.client(), "");
+            (response.text() == "own").then(|| mark(&response).unwrap().0)
+        })
+        .expect("round robin comes to it");
+    dead.down();
+    let mut holding = router.client();
+    holding.send(format!("GET /hold HTTP/1.1\r\nHost: a\r\nCookie: srv={mark_of_own}\r\n\r\n"));
+    until_true("the slot to be taken", || {
+        let table = router.table();
+        let endpoints = table["apps"][0]["clusters"][0]["endpoints"].as_array().unwrap().clone();
+        endpoints.iter().any(|one| one["id"] == "own" && one["in_flight"] == 1)
+    });
+    let failed = || router.metric("ekiden_cluster_connects_total", &["failed"]);
+    until_true("a stand-in to fail", || {
+        let response = back(&router, &mark_of_own);
+        assert_eq!((who(&response).as_str(), response.get("set-cookie")), ("quick", None), "it is lent");
+        failed() > 0.0
+    });
+    release.send(()).unwrap();
+    assert_eq!(holding.response().text(), "own");
+}
+
+/// Its own endpoint is late, so a second one is asked; then the own one fails: the client moves.
+#[test]
+fn an_endpoint_that_fails_while_another_is_asked_too_loses_its_client() {
+    let (close, closed) = std::sync::mpsc::channel::<()>();
+    let closed = std::sync::Mutex::new(closed);
+    let (gone, is_gone) = std::sync::mpsc::channel::<()>();
+    let is_gone = std::sync::Mutex::new(is_gone);
+    let own = Origin::start(move |conn| {
+        while let Some(request) = conn.request() {
+            if request.target() == "/late" {
+                let _told = closed.lock().unwrap().recv();
+                conn.finish();
+                let _heard = gone.send(());
+                return;
+            }
+            conn.answer(&request, "own");
+        }
+    });
+    // It answers once the own one is gone.
+    let other = Origin::start(move |conn| {
+        while let Some(request) = conn.request() {
+            if request.target() == "/late" {
+                let _heard = close.send(());
+                let _told = is_gone.lock().unwrap().recv();
+            }
+            conn.answer(&request, "other");
+        }
+    });
+    let places = [("own", own.address, 1), ("other", other.address, 1)];
+    let words = text(&places, &format!("{COOKIE}\nejection = \"off\""));
+    let router = Ekiden::start(Setup::new(format!("{words}hedge = {{ percentile = 50, min = \"1ms\" }}\n")));
+    // So many that the route's latency is known.
+    let mut client = router.client();
+    let mut mark_of_own = None;
+    for _ in 0..128 {
+        let response = ask(&mut client, "");
+        if response.text() == "own" {
+            mark_of_own = mark(&response).map(|(mark, _)| mark);
+        }
+    }
+    let mark_of_own = mark_of_own.expect("round robin comes to it");
+    let request = format!("GET /late HTTP/1.1\r\nHost: a\r\nCookie: srv={mark_of_own}\r\n\r\n");
+    let response = router.client().ask(request);
+    assert_eq!((response.status, response.text().as_str()), (200, "other"), "{response:?}");
+    let (new, _) = mark(&response).expect("a new mark");
+    assert_eq!(back(&router, &new).text(), "other");
+    assert_eq!(router.metric("ekiden_cluster_affinity_total", &["result=\"moved\""]), 1.0);
 }

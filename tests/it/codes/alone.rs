@@ -96,6 +96,18 @@ pub(super) fn breaker_open(cause: Cause, phase: Phase) {
     counted_once(&router, cause);
 }
 
+/// Another request is all that the latency of the cluster allows.
+pub(super) fn adaptive_limit(cause: Cause, phase: Phase) {
+    let silent = Origin::start(Conn::until_closed);
+    let keys = "adaptive_limit = { min = 1, max = 1 }";
+    let router = Ekiden::start(Setup::new(web(&[silent.address], keys, "")));
+    let mut first = router.client();
+    first.send(GET);
+    silent.wait_received(1, GET.len());
+    check(&router, cause, phase, &sent(router.client(), GET));
+    counted_once(&router, cause);
+}
+
 /// The last descriptor is taken by clients, and a request of another one needs an upstream connection.
 pub(super) fn sockets_exhausted(cause: Cause, phase: Phase) {
     const DESCRIPTORS: usize = 100;

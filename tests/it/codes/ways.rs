@@ -130,6 +130,7 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::ConnectFailed => get(Connect, "/nowhere", ""),
         Cause::SocketsExhausted => Alone(Connect, alone::sockets_exhausted),
         Cause::BreakerOpen => Alone(Connect, alone::breaker_open),
+        Cause::AdaptiveLimit => Alone(Connect, alone::adaptive_limit),
         Cause::AppLimited => Alone(Match, alone::app_limited),
         Cause::Maintenance => Alone(Match, alone::maintenance),
         Cause::HoldFull => Alone(Queue, alone::hold_full),

@@ -305,3 +305,30 @@ fn the_command_says_it_in_lines() {
     assert_eq!(code, Some(6), "{errors}");
     assert!(errors.contains("write http://HOST/PATH"), "{errors}");
 }
+
+/// Fields that a route takes away decide nothing, in an explanation as on the way of a request.
+#[test]
+fn fields_that_are_taken_away_decide_nothing() {
+    let echoes: Vec<Echo> = ["one", "two", "three"].into_iter().map(Echo::start).collect();
+    let endpoints: Vec<String> = ["one", "two", "three"]
+        .iter()
+        .zip(&echoes)
+        .map(|(id, echo)| format!("{{ id = \"{id}\", address = \"{}\" }}", echo.address))
+        .collect();
+    let text = format!(
+        "[cluster.web]\nendpoints = [{}]\nshard = {{ by = \"header:x-key\", fallback = \"path\", bound = \"off\" }}\n\
+         [[route]]\nname = \"plain\"\npath = \"/plain\"\ncluster = \"web\"\n\
+         [[route]]\nname = \"denied\"\npath = \"/denied\"\ndeny = {{ headers = [\"x-key\"] }}\ncluster = \"web\"\n\
+         [[route]]\nname = \"all\"\ncluster = \"web\"\n",
+        endpoints.join(", ")
+    );
+    let router = Ekiden::start(Setup::new(text));
+    let mut client = router.client();
+    let key = ("header", "X-Key: ann");
+    let told = explain(&router, &[("url", "/plain"), key]);
+    assert_eq!(told["destination"]["key"]["text"], "ann", "{told}");
+    let told = explain(&router, &[("url", "/denied"), key]);
+    assert_eq!(told["destination"]["key"]["text"], "/denied", "{told}");
+    let served = client.ask("GET /denied HTTP/1.1\r\nHost: a\r\nX-Key: ann\r\n\r\n");
+    assert_eq!(told["destination"]["endpoint"], Seen(served.json()).text("origin"), "{told}");
+}

@@ -14,6 +14,7 @@ fn entry(id: &str, condition: Condition, ttl_ms: Option<u64>) -> (EndpointId, En
         id: id.clone(),
         address: crate::address::parse_address("127.0.0.1:1").unwrap(),
         weight: 1,
+        priority: 0,
         zone: None,
         drain: false,
         dns_name: None,

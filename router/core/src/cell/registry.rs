@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use ekiden_config::model::{Cluster, ClusterPolicy, Endpoint};
+use ekiden_config::model::{Cluster, ClusterPolicy, Endpoint, Place};
 use ekiden_config::names::{AppName, ClusterName, RouteName};
 use rustc_hash::FxHashMap;
 
@@ -16,6 +16,8 @@ use crate::cluster::EndpointEntry;
 use crate::health::{self, Health};
 use crate::overload::caps::AppUsage;
 use crate::overload::hold::HoldGate;
+use crate::pick::layout::Stand;
+use crate::pick::subset::Seat;
 use crate::policy::limit::Maker;
 use crate::readiness::Event;
 use crate::shard::hot::{HotBoard, HotKeys};
@@ -52,6 +54,7 @@ pub struct CellRegistry {
     removed: Vec<Arc<EndpointCell>>,
     released: Vec<Arc<HoldGate>>,
     hot: Arc<HotBoard>,
+    stand: Stand,
 }
 
 impl CellRegistry {
@@ -65,6 +68,7 @@ impl CellRegistry {
             removed: Vec::new(),
             released: Vec::new(),
             hot: Arc::default(),
+            stand: Stand::default(),
         }
     }
 
@@ -81,6 +85,20 @@ impl CellRegistry {
     /// The secret of the hashes of limits' keys. Set once, before the first compile.
     pub fn set_seed(&mut self, seed: [u64; 2]) {
         self.seed = seed;
+    }
+
+    /// Where this router stands. Set once, before the first compile.
+    pub fn set_place(&mut self, place: &Place) {
+        self.stand = Stand {
+            zone: place.zone.clone(),
+            zone_share: place.zone_share.map(|percent| f64::from(percent) / 100.0),
+            seat: Seat::of(&place.instance),
+        };
+    }
+
+    /// Where this router stands.
+    pub(crate) fn stand(&self) -> &Stand {
+        &self.stand
     }
 
     /// What makes the limits of a table.
@@ -248,7 +266,8 @@ impl Walk<'_> {
             let slots = self.cluster.policy.slots.as_ref().map(|slots| slots.count);
             let breaker = self.cluster.policy.breaker.and_then(|breaker| breaker.endpoint_requests);
             cell.set_slots(slots.or(breaker).unwrap_or(0));
-            cell.set_timed(self.cluster.policy.balance.is_timed() || self.cluster.policy.report_load);
+            let policy = &self.cluster.policy;
+            cell.set_timed(policy.balance.is_timed() || policy.report_load || policy.adaptive.is_some());
             cell.set_reported(self.cluster.policy.report_load);
             entries.push(EndpointEntry { endpoint: endpoint.clone(), cell });
         }

@@ -1,12 +1,14 @@
 //! Where a request would go now, and why: the endpoints of a cluster as a pick sees them. Draws nothing, counts nothing and moves no
 //! cursor. For people, not for workers.
 
-use ekiden_config::doors::{Destination, EXPLAINED_ENDPOINTS_MAX, EndpointStory, KeyStory};
+use ekiden_config::doors::{Destination, EXPLAINED_ENDPOINTS_MAX, EndpointStory, GroupStory, KeyStory};
 use ekiden_config::model::{Balance, ShardKind};
 use ekiden_config::names::EndpointId;
 
 use super::{Affine, ClusterTable, EndpointEntry, Pick};
 use crate::pick::Attempt;
+use crate::pick::layout::Layout;
+use crate::pick::ready::ReadySet;
 use crate::shard::pick::{self as shard_pick, Ask};
 use crate::shard::{Key, Shards};
 
@@ -29,8 +31,10 @@ impl ClusterTable {
         let ready = self.ready.load();
         let mut endpoints: Vec<EndpointStory> =
             self.endpoints.iter().map(|entry| story(entry, ready.barred())).collect();
-        let weights: f64 = endpoints.iter().map(|one| one.share).sum();
-        endpoints.iter_mut().filter(|_| weights > 0.0).for_each(|one| one.share /= weights);
+        match self.layout() {
+            Some(layout) => share_out(&mut endpoints, layout, &ready),
+            None => whole(&mut endpoints),
+        }
         let (key, pick) = match (self.shards(), keyed) {
             (Some(shards), Keyed::Key(text)) => {
                 let key = Key::new(text);
@@ -59,7 +63,11 @@ impl ClusterTable {
             }
             _ if none => (None, self.why_none()),
             _ if only.is_some() => (only, "the only one that may get it".to_owned()),
-            _ => (None, balance_words(self.cluster.policy.balance).to_owned()),
+            _ => {
+                let words = balance_words(self.cluster.policy.balance);
+                let grouped = self.layout().map_or("", |_| ", of the group that is drawn by its share");
+                (None, format!("{words}{grouped}"))
+            }
         };
         let endpoints_omitted = endpoints.len().saturating_sub(EXPLAINED_ENDPOINTS_MAX);
         endpoints.truncate(EXPLAINED_ENDPOINTS_MAX);
@@ -70,9 +78,44 @@ impl ClusterTable {
             key,
             endpoint,
             reason,
+            groups: self.groups(),
             endpoints,
             endpoints_omitted,
         }
+    }
+
+    /// How requests without a key are shared out among groups of endpoints; empty where all are one group. Not for workers.
+    pub fn groups(&self) -> Vec<GroupStory> {
+        let Some(layout) = self.layout() else { return Vec::new() };
+        let ready = self.ready.load();
+        let shares = ready.shares().unwrap_or_default();
+        let share = |number: u32| {
+            shares.iter().find(|(group, ..)| *group == number).map_or(0.0, |(_, share, _)| *share)
+        };
+        let ready_of = |number: u32| {
+            let open = || layout.members(number).iter().filter(|at| ready.has(**at));
+            match open().filter(|at| layout.holds(**at)).count() {
+                // Nothing of the subset is ready: any other will do.
+                0 => open().count(),
+                held => held,
+            }
+        };
+        (0u32..)
+            .zip(layout.groups())
+            .map(|(number, group)| GroupStory {
+                priority: group.priority,
+                zone: group.zone.clone(),
+                kind: group.kind.map(|kind| kind.word()),
+                share: share(number),
+                endpoints: layout.members(number).len(),
+                ready: ready_of(number),
+            })
+            .collect()
+    }
+
+    /// The share of each group by its number. Not for workers.
+    pub fn group_shares(&self) -> Vec<f64> {
+        self.groups().iter().map(|group| group.share).collect()
     }
 
     /// What [`ClusterTable::pick_shard`] would say; the key is not counted as asked for. Where one of two replicas is drawn, nothing
@@ -173,6 +216,31 @@ fn balance_words(balance: Balance) -> &'static str {
     }
 }
 
+/// Shares of one group.
+fn whole(endpoints: &mut [EndpointStory]) {
+    let weights: f64 = endpoints.iter().map(|one| one.share).sum();
+    endpoints.iter_mut().filter(|_| weights > 0.0).for_each(|one| one.share /= weights);
+}
+
+/// Shares of several: each group's own, shared out among its members.
+fn share_out(endpoints: &mut [EndpointStory], layout: &Layout, ready: &ReadySet) {
+    for (at, one) in (0u32..).zip(endpoints.iter_mut()) {
+        one.in_subset = layout.holds(at);
+    }
+    let Some(parts) = ready.shares() else { return whole(endpoints) };
+    let mut shares = vec![0.0; endpoints.len()];
+    for (_, share, set) in parts {
+        let members = || (0u32..).zip(endpoints.iter()).filter(|(at, _)| set.has(*at));
+        let weights: f64 = members().map(|(_, one)| one.share).sum();
+        for (at, one) in members().filter(|_| weights > 0.0) {
+            if let Some(place) = shares.get_mut(at as usize) {
+                *place = share * one.share / weights;
+            }
+        }
+    }
+    endpoints.iter_mut().zip(shares).for_each(|(one, share)| one.share = share);
+}
+
 fn story(entry: &EndpointEntry, barred: u32) -> EndpointStory {
     let status = entry.cell.status();
     let eligible = entry.cell.takes_now(barred, 0);
@@ -184,6 +252,9 @@ fn story(entry: &EndpointEntry, barred: u32) -> EndpointStory {
         reason: status.reason,
         in_flight: status.in_flight,
         weight: entry.endpoint.weight,
+        zone: entry.endpoint.zone.clone(),
+        priority: entry.endpoint.priority,
+        in_subset: true,
         eligible,
         share: if eligible { f64::from(weight) * entry.cell.ramp() } else { 0.0 },
     }

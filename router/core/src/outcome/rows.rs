@@ -293,6 +293,9 @@ causes! {
     BreakerOpen: "breaker_open", Always(503), "H11", Endpoint, Never, "connection_limit_reached", 1,
         "The cluster has as much in hand as its breaker allows; the log names the bound.",
         "Make the app answer faster, add endpoints, or raise `breaker`.";
+    AdaptiveLimit: "adaptive_limit", Always(503), "H11", Endpoint, Never, "connection_limit_reached", 1,
+        "The cluster has as much in hand as its latency allows.",
+        "Make the app answer faster, add endpoints, or raise `min` or `tolerance` of `adaptive_limit`.";
     UpgradeUnsupported: "upgrade_unsupported", Always(502), "H99", Router, Never, "proxy_configuration_error", 0,
         "The client asks for another protocol, and the endpoint speaks HTTP/2, where it takes no extended CONNECT for that.",
         "Set `protocol` of the cluster to http1 or auto, or let the endpoint send SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441).";

@@ -4,12 +4,15 @@
 //! catches that; after two redraws the whole ready set is scanned, so that a pick fails only when nothing is left.
 //! Pure: the random source is an argument. Does not count requests in; that is the worker's, with the cell.
 
+pub mod layout;
 pub mod least_request;
 pub mod p2c;
+pub mod parts;
 pub mod peak_ewma;
 pub mod prequal;
 pub mod ready;
 pub mod round_robin;
+pub mod subset;
 
 /// What a pick gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

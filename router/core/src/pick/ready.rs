@@ -7,8 +7,10 @@ use std::sync::atomic::AtomicU32;
 
 use ekiden_config::model::Balance;
 
+use super::layout::Layout;
 use super::least_request;
 use super::p2c::{Draw, less_loaded};
+use super::parts::{self, Parts};
 use super::peak_ewma;
 use super::prequal::Reports;
 use super::round_robin::Order;
@@ -48,6 +50,8 @@ pub struct ReadySet {
     is_warming: bool,
     /// Sum of the weights.
     weight: u64,
+    /// How requests are shared out among groups of the members; none where these are one group.
+    parts: Option<Box<Parts>>,
 }
 
 /// What picks of a cluster share from one ready set to the next.
@@ -57,11 +61,13 @@ pub struct Shared<'a> {
     pub cursor: &'a AtomicU32,
     /// What endpoints said of their load; none where nobody asks.
     pub reports: Option<&'a Reports>,
+    /// The same of each group, where there are groups.
+    pub of_groups: &'a [Reports],
 }
 
 impl<'a> From<&'a AtomicU32> for Shared<'a> {
     fn from(cursor: &'a AtomicU32) -> Self {
-        Self { cursor, reports: None }
+        Self { cursor, reports: None, of_groups: &[] }
     }
 }
 
@@ -101,18 +107,38 @@ impl ReadySet {
     /// Builds the set from the cells as they are now. When fewer than `panic_threshold` percent of those that checks and
     /// control admit are not ejected, or none is, the ejected ones are members too. O(endpoints).
     pub fn new(endpoints: &[EndpointEntry], balance: Balance, panic_threshold: u8) -> Self {
-        Self::build(endpoints, balance, barred(endpoints, panic_threshold))
+        Self::of(endpoints, balance, barred(endpoints, panic_threshold), every(endpoints))
     }
 
     /// As [`ReadySet::new`], without panic: an ejected endpoint is never a member. O(endpoints).
     pub fn strict(endpoints: &[EndpointEntry], balance: Balance) -> Self {
-        Self::build(endpoints, balance, BARRED)
+        Self::of(endpoints, balance, BARRED, every(endpoints))
     }
 
-    fn build(endpoints: &[EndpointEntry], balance: Balance, barred: u32) -> Self {
+    /// As [`ReadySet::new`], shared out among groups. No panic while the groups can take everything without the ejected ones.
+    pub(crate) fn laid_out(
+        endpoints: &[EndpointEntry],
+        balance: Balance,
+        panic_threshold: u8,
+        layout: &Layout,
+    ) -> Self {
+        let is_enough = layout.has_priorities() && parts::absorbs(endpoints, layout);
+        let barred = if is_enough { BARRED } else { barred(endpoints, panic_threshold) };
+        let mut this = Self::of(endpoints, balance, barred, every(endpoints));
+        this.parts = Parts::new(endpoints, layout, balance, barred).map(Box::new);
+        this
+    }
+
+    /// The set of those endpoints that are named, in the order of their indexes.
+    pub(super) fn of(
+        endpoints: &[EndpointEntry],
+        balance: Balance,
+        barred: u32,
+        indexes: impl Iterator<Item = u32>,
+    ) -> Self {
         let (mut first_check_pending, mut is_warming) = (false, false);
         let mut members = Vec::new();
-        for (index, entry) in (0u32..).zip(endpoints) {
+        for (index, entry) in indexes.filter_map(|index| Some((index, endpoints.get(index as usize)?))) {
             if entry.cell.takes(barred, 0) {
                 members.push(Member { index, weight: u32::from(entry.endpoint.weight.max(1)) });
                 is_warming |= entry.cell.is_warming();
@@ -132,7 +158,26 @@ impl ReadySet {
             peak_ewma::seed(&members, endpoints);
         }
         let weight = members.iter().map(|member| u64::from(member.weight)).sum();
-        Self { weight, members: members.into(), chooser, first_check_pending, barred, is_warming }
+        Self {
+            weight,
+            members: members.into(),
+            chooser,
+            first_check_pending,
+            barred,
+            is_warming,
+            parts: None,
+        }
+    }
+
+    /// The share of the requests that each group gets, by its number, with those that it is shared out among; none where there are no
+    /// groups.
+    pub(crate) fn shares(&self) -> Option<Vec<(u32, f64, &ReadySet)>> {
+        self.parts.as_ref().map(|parts| parts.shares().collect())
+    }
+
+    /// Whether an endpoint is a member.
+    pub(crate) fn has(&self, index: u32) -> bool {
+        self.members.binary_search_by_key(&index, |member| member.index).is_ok()
     }
 
     /// What keeps an endpoint from a request.
@@ -188,6 +233,11 @@ impl ReadySet {
             return if view.eligible(only) { Pick::Endpoint(only.index) } else { self.none(view) };
         }
         let shared = shared.into();
+        if let Some(parts) = &self.parts
+            && let Some(index) = parts.pick(endpoints, attempt, shared, random)
+        {
+            return Pick::Endpoint(index);
+        }
         if self.is_warming
             && let Some(index) = self.spare_the_warming(view, attempt.may_repeat, shared, random)
         {
@@ -259,6 +309,10 @@ impl ReadySet {
             Pick::NoneReady
         }
     }
+}
+
+fn every(endpoints: &[EndpointEntry]) -> impl Iterator<Item = u32> {
+    (0u32..).zip(endpoints).map(|(index, _)| index)
 }
 
 /// What keeps an endpoint from the set. Endpoints that fail their checks count as not ready; those that start, drain or are

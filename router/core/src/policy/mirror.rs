@@ -1,7 +1,7 @@
 //! Which of a route's requests are copied, and how many copies may be on their way. Pure: randomness is an argument.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ekiden_config::model::MirrorPolicy;
 
@@ -15,12 +15,17 @@ pub struct MirrorSteps {
     /// The route that copies go by: edits and rewrites of their own route, nothing else of it.
     pub entry: Arc<RouteEntry>,
     in_flight: AtomicU32,
+    /// Bytes of requests that are served now and may be copied then.
+    held: AtomicU64,
 }
+
+/// Bytes of a head that a copy is reckoned with, beside its body.
+const HEAD_BYTES: u64 = 16 << 10;
 
 impl MirrorSteps {
     /// Makes them. Called when a table is compiled.
     pub fn new(words: Arc<MirrorPolicy>, entry: Arc<RouteEntry>) -> Self {
-        Self { words, entry, in_flight: AtomicU32::new(0) }
+        Self { words, entry, in_flight: AtomicU32::new(0), held: AtomicU64::new(0) }
     }
 
     /// Whether a request is among those that are copied; `random` is 64 fresh random bits.
@@ -38,9 +43,44 @@ impl MirrorSteps {
         Some(Copying(Arc::clone(this)))
     }
 
+    /// Keeps these bytes of a request until it is known whether it is copied; none when as many are kept as copies on their way
+    /// may have.
+    pub fn hold(this: &Arc<Self>, bytes: usize) -> Option<Held> {
+        let mut held = Held { steps: Arc::clone(this), bytes: 0 };
+        held.more(bytes).then_some(held)
+    }
+
+    /// Bytes that are kept at most.
+    fn held_max(&self) -> u64 {
+        u64::from(self.words.in_flight.max(1)) * (u64::from(self.words.body) + HEAD_BYTES)
+    }
+
     /// Copies on their way.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes that are kept of one request; given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    steps: Arc<MirrorSteps>,
+    bytes: u64,
+}
+
+impl Held {
+    /// Keeps more of it; false when that would be too many.
+    pub fn more(&mut self, bytes: usize) -> bool {
+        let bytes = bytes as u64;
+        let before = self.steps.held.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        before + bytes <= self.steps.held_max()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.steps.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

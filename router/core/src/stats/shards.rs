@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use ekiden_config::model::AdaptivePolicy;
 use ekiden_config::names::{AppName, ClusterName, RouteName};
 
 use super::tls::TlsShard;
@@ -13,7 +14,9 @@ use crate::grpc::GrpcStatus;
 use crate::outcome::Cause;
 use crate::overload::ShedCounts;
 use crate::overload::slots::Gate;
+use crate::pick::layout::{Layout, PRIORITIES, ZoneKind};
 use crate::policy::entrance::Rulings;
+use crate::resilience::adaptive::Adaptive;
 use crate::resilience::breaker::BreakerCell;
 use crate::resilience::budget::BudgetCell;
 use crate::resilience::latency::Latency;
@@ -556,8 +559,21 @@ pub struct ClusterCell {
     pub budget: BudgetCell,
     /// What its breaker has counted.
     pub breaker: BreakerCell,
+    /// The bound that follows its latency; there once it has one.
+    adaptive: OnceLock<Box<Adaptive>>,
     workers: u16,
     shards: OnceLock<Box<[ClusterShard]>>,
+    groups: OnceLock<Box<[GroupShard]>>,
+}
+
+/// One worker's counts of attempts by the group of their endpoint.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct GroupShard {
+    /// By zone; the place is the number of [`ZoneKind`].
+    pub zones: [Counter; ZoneKind::ALL.len()],
+    /// By priority.
+    pub priorities: [Counter; PRIORITIES],
 }
 
 /// Places in [`Ejections::by_cause`]: the kinds of evidence, then the comparison of success rates.
@@ -588,9 +604,40 @@ impl ClusterCell {
             gate: Gate::default(),
             budget: BudgetCell::default(),
             breaker: BreakerCell::default(),
+            adaptive: OnceLock::new(),
             workers: bounded(workers),
             shards: OnceLock::new(),
+            groups: OnceLock::new(),
         }
+    }
+
+    /// Counts an attempt by the group of its endpoint. The first call of all allocates.
+    pub(crate) fn note_group(&self, layout: &Layout, endpoint: u32, worker: usize) {
+        let shards = self.groups.get_or_init(|| (0..self.workers).map(|_| GroupShard::default()).collect());
+        let group = layout.groups().get(layout.group_of(endpoint) as usize);
+        let (Some(shard), Some(group)) = (shards.get(worker), group) else { return };
+        if let Some(count) = group.kind.and_then(|kind| shard.zones.get(kind as usize)) {
+            count.add(1);
+        }
+        if let Some(count) = shard.priorities.get(usize::from(group.priority)) {
+            count.add(1);
+        }
+    }
+
+    /// All counts by group, none while nothing was counted. Called by telemetry.
+    pub fn groups(&self) -> &[GroupShard] {
+        self.groups.get().map_or(&[], |shards| shards)
+    }
+
+    /// The bound that follows its latency. The first call of all allocates.
+    #[inline]
+    pub fn adaptive(&self, policy: &AdaptivePolicy) -> &Adaptive {
+        self.adaptive.get_or_init(|| Box::new(Adaptive::new(policy)))
+    }
+
+    /// The same, where there is one.
+    pub fn adaptive_seen(&self) -> Option<&Adaptive> {
+        self.adaptive.get().map(|adaptive| &**adaptive)
     }
 
     /// The shard that worker number `worker` writes. The first call of all allocates.

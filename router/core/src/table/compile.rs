@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ekiden_config::doors::{Generation, Refusal};
-use ekiden_config::model::{App, HostMatch, Model};
+use ekiden_config::model::{App, HostMatch, Model, Place};
 use ekiden_config::names::AppName;
 use rustc_hash::FxHashSet;
 
@@ -75,6 +75,11 @@ impl Compiler {
     /// Sets the secret of the hashes of limits' keys, from a source of randomness. Called once, before the first compile.
     pub fn set_seed(&mut self, seed: [u64; 2]) {
         self.registry.set_seed(seed);
+    }
+
+    /// Sets where this router stands among others. Called once, before the first compile.
+    pub fn set_place(&mut self, place: &Place) {
+        self.registry.set_place(place);
     }
 
     /// The clusters that are watched for hot keys.

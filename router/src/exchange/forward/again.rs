@@ -269,6 +269,7 @@ impl Forward<'_> {
     /// The endpoint gets the request again only when there is no other.
     fn set_aside(&mut self, ws: &mut Workspace, uid: u64) {
         ws.tries.second_choice.push(uid);
+        ws.tries.failed.push(uid);
         self.avoid_uid(ws, uid);
     }
 
@@ -305,6 +306,7 @@ impl Forward<'_> {
         if ws.leg.unprocessed {
             self.cluster.cell.shard(self.worker.id).http2_unprocessed.add(1);
         }
+        ws.tries.failed.push(uid);
         if reused || ws.leg.unprocessed {
             ws.tries.second_choice.push(uid);
         } else {

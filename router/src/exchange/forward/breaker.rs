@@ -1,13 +1,14 @@
-//! The breaker of a cluster: what an exchange holds of it, and what is done when a bound is met.
+//! The breaker and the adaptive limit of a cluster: what an exchange holds of it, and what is done when a bound is met.
 //!
-//! Core counts (`core::resilience::breaker`). A bound of one endpoint sends a request to another, for a few of them; a bound of
+//! Core counts (`core::resilience::breaker`, `adaptive`). A bound of one endpoint sends a request to another, for a few of them; a bound of
 //! the cluster ends it. Nothing waits.
 
 use std::sync::Arc;
 
-use ekiden_config::model::BreakerPolicy;
+use ekiden_config::model::{AdaptivePolicy, BreakerPolicy};
 use ekiden_core::cluster::{ClusterTable, EndpointEntry};
 use ekiden_core::outcome::Cause;
+use ekiden_core::resilience::adaptive::Admitted;
 use ekiden_core::resilience::breaker::{Bound, Connected, Permit};
 
 use super::{Forward, Step};
@@ -28,6 +29,15 @@ pub(super) fn enter(
     ws: &mut Workspace,
 ) -> Result<Option<Permit>, Cause> {
     Permit::take(&cluster.cell, Bound::Requests, policy.requests).map_err(|bound| refuse(ws, bound))
+}
+
+/// Counts a request in at the bound that follows latency.
+///
+/// # Errors
+/// The bound is met.
+#[cold]
+pub(super) fn admit(policy: &AdaptivePolicy, cluster: &ClusterTable) -> Result<Admitted, Cause> {
+    Admitted::take(&cluster.cell, policy).ok_or(Cause::AdaptiveLimit)
 }
 
 /// Takes a connection of an endpoint into use.

@@ -131,7 +131,9 @@ fn take_over(forward: &Forward<'_>, ws: &mut Workspace, lost: Option<Cause>) -> 
     if let (Some(cause), Some(home)) = (lost, ws.leg.home()) {
         let aged = ws.leg.reused || ws.leg.unprocessed;
         evidence::failed(&forward.worker, &home.cell, cause.at(ws.trace.phase), aged);
+        let uid = home.cell.uid();
         ws.trace.retry_cause = Some(cause);
+        ws.tries.failed.push(uid);
     }
     if lost.is_none() {
         evidence::given_up(&forward.worker, ws);
@@ -296,6 +298,7 @@ fn begin(forward: &Forward<'_>, ws: &mut Workspace) -> Option<Box<Hedge>> {
     }
     ws.trace.attempts = ws.trace.attempts.saturating_add(1);
     shard.attempts.add(1);
+    cluster.note_attempt(index, worker.id);
     shard.hedges.add(1);
     Some(hedge)
 }

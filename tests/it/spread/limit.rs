@@ -1,0 +1,53 @@
+//! The limit that follows latency: it counts, refuses with its code, learns, and lets tunnels be.
+
+use ekiden_tests::{Client, Conn, Ekiden, Origin, Served, Setup, until_true, web};
+
+use super::{ask, cluster, flappers};
+
+fn used(router: &Ekiden) -> f64 {
+    router.metric("ekiden_cluster_adaptive_used", &[])
+}
+
+fn asking(router: &Ekiden) -> Client {
+    let mut client = router.client();
+    client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n");
+    client
+}
+
+#[test]
+fn what_is_more_is_refused_and_what_ends_makes_room() {
+    let silent = Origin::start(Conn::until_closed);
+    let keys = "adaptive_limit = { min = 2, max = 2 }";
+    let router = Ekiden::start(Setup::new(web(&[silent.address], keys, "")).workers(2));
+    let (first, second) = (asking(&router), asking(&router));
+    until_true("two to be in", || used(&router) == 2.0);
+    let refused = router.get("/more");
+    assert_eq!((refused.status, refused.code()), (503, "adaptive_limit"));
+    assert_eq!(refused.get("retry-after"), Some("1"));
+    assert_eq!(router.metric("ekiden_cluster_adaptive_refused_total", &[]), 1.0);
+    assert_eq!(router.metric("ekiden_cluster_adaptive_limit", &[]), 2.0);
+    first.reset();
+    until_true("one to be out", || used(&router) == 1.0);
+    let _third = asking(&router);
+    until_true("another to be in", || used(&router) == 2.0);
+    drop(second);
+}
+
+#[test]
+fn it_learns_how_fast_the_cluster_is() {
+    let all = flappers(2);
+    let endpoints: Vec<_> = all.iter().map(|one| (one, String::new())).collect();
+    let router = Ekiden::start(Setup::new(cluster(&endpoints, "adaptive_limit = true")).workers(2));
+    ask(&router, &all, 1);
+    assert_eq!(router.metric("ekiden_cluster_adaptive_base_seconds", &[]), 0.0);
+    until_true("a window to end", || {
+        ask(&router, &all, 10);
+        router.metric("ekiden_cluster_adaptive_base_seconds", &[]) > 0.0
+    });
+    // One request at a time uses nothing of it: it stays where it began.
+    assert_eq!(router.metric("ekiden_cluster_adaptive_refused_total", &[]), 0.0);
+    until_true("all to be out", || used(&router) == 0.0);
+    let table = router.table();
+    let told = table["apps"][0]["clusters"][0]["adaptive_limit"].clone();
+    assert_eq!((&told["min"], &told["max"]), (&8.into(), &1000.into()), "{told}");
+}
