@@ -117,6 +117,7 @@ pub fn restart_needed(old: &Process, new: &Process) -> Vec<&'static str> {
         ("max_connections", old.max_connections != new.max_connections),
         ("overload", old.overload != new.overload),
         ("fleet", old.fleet != new.fleet),
+        ("etcd", old.etcd != new.etcd),
     ];
     changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

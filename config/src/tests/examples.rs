@@ -108,6 +108,7 @@ fn smallest() {
             max_connections: None,
             overload: Default::default(),
             fleet: Default::default(),
+            etcd: None,
         }
     );
 }
