@@ -46,6 +46,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
 use crate::dynos::Board;
+use crate::election::Elector;
 use crate::fleet::Fleet;
 use crate::plane::{AppsChange, Look, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
@@ -130,6 +131,8 @@ pub(crate) struct Api {
     pub(crate) stopped: Receiver<bool>,
     /// Routers that are elsewhere; none where the data path is in this process.
     pub(crate) fleet: Option<Fleet>,
+    /// Says who leads, where the store is shared.
+    pub(crate) elector: Option<Arc<dyn Elector>>,
     /// How often one may ask.
     pub(crate) rates: Rates,
     /// What was answered to requests with a key.
@@ -162,13 +165,27 @@ pub(crate) struct Doors {
     pub(crate) stopped: Receiver<bool>,
     /// Routers that are elsewhere.
     pub(crate) fleet: Option<Fleet>,
+    /// Says who leads, where the store is shared.
+    pub(crate) elector: Option<Arc<dyn Elector>>,
 }
 
 impl Api {
     /// The API over these doors; the audit log goes to the run directory.
     pub(crate) fn new(doors: Doors, run_dir: Option<&Path>) -> Self {
-        let Doors { mutations, changes, looks, reloads, view, inspect, status, store, board, stopped, fleet } =
-            doors;
+        let Doors {
+            mutations,
+            changes,
+            looks,
+            reloads,
+            view,
+            inspect,
+            status,
+            store,
+            board,
+            stopped,
+            fleet,
+            elector,
+        } = doors;
         Self {
             mutations,
             changes,
@@ -181,6 +198,7 @@ impl Api {
             board,
             stopped,
             fleet,
+            elector,
             audit: Audit::start(run_dir),
             rates: Rates::default(),
             idempotency: Idempotency::default(),

@@ -9,6 +9,7 @@
 //! build and one commit of endpoints are under way; what arrives meanwhile waits in bounded queues and is taken together.
 
 mod apps;
+mod leading;
 mod maintenance;
 mod mutate;
 mod publish;
@@ -26,8 +27,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use apps::{AppEdit, AppsChange, AppsDone, file_tag};
+pub(crate) use leading::Turns;
 pub(crate) use maintenance::{ClosedApps, Look};
-pub(crate) use mutate::{Change, IfMatch, Mutation, Put, not_durable};
+pub(crate) use mutate::{Change, IfMatch, Mutation, Put, not_durable, unwritten};
 pub(crate) use publish::{View, ViewCell};
 pub(crate) use publish::{follow, verdict};
 pub(crate) use reload::{Reloaded, as_json, rendered};
@@ -36,6 +38,8 @@ use crate::api::ApiSettings;
 use crate::desired::ApiApps;
 use crate::dns::asking::{Asking, Told};
 use crate::dns::names::Names;
+use crate::election::Elector;
+use crate::fleet::Fleet;
 use crate::last_good::Unsaved;
 use crate::load::{Accepted, Attempt};
 use crate::overlay::{ClusterKey, Dormant, Overlay};
@@ -45,7 +49,8 @@ use crate::problem::Problem;
 use crate::settings::Options;
 use crate::sources::Sources;
 use crate::status::StatusCell;
-use crate::store::Store;
+use crate::store::{Revision, Store};
+use crate::watchdog::Pulse;
 
 /// Mutations taken into one journal write and one publish.
 const BATCH_MAX: usize = 1024;
@@ -63,6 +68,8 @@ pub(crate) enum Built {
     Files(Box<Attempt>),
     /// Apps of the API.
     Apps(Box<apps::AppsBuilt>),
+    /// What others wrote to the store.
+    Followed(Box<leading::Followed>),
 }
 
 /// Everything the loop owns.
@@ -104,6 +111,18 @@ pub(crate) struct Plane {
     pub(crate) status: StatusCell,
     pub(crate) view: ViewCell,
     pub(crate) outlets: Outlets,
+    /// Says who leads, where the store is shared.
+    pub(crate) elector: Option<Arc<dyn Elector>>,
+    /// This process may write; always so where the store is its own.
+    pub(crate) leads: bool,
+    /// It was leading, and what is in force was not read anew since.
+    pub(crate) led: bool,
+    /// What others wrote up to this revision is in force.
+    pub(crate) seen: Revision,
+    /// Routers elsewhere, which hear of a role only once it is taken on.
+    pub(crate) fleet: Option<Fleet>,
+    /// For whoever looks whether the loop lives.
+    pub(crate) pulse: Pulse,
 }
 
 /// Where the loop's results go, besides the publisher.
@@ -134,6 +153,8 @@ pub(crate) struct Inlets {
     pub(crate) placed: mpsc::Receiver<Placed>,
     /// From DNS.
     pub(crate) told: mpsc::Receiver<Told>,
+    /// From the shared store.
+    pub(crate) turns: Turns,
     /// Ends the loop when true, or when the sender is gone.
     pub(crate) stop: watch::Receiver<bool>,
     /// The API's real address, once bound: part of what is our own.
@@ -198,11 +219,15 @@ impl Plane {
         let mut writing = Slot(None);
         let mut batch: Vec<Mutation> = Vec::new();
         loop {
-            if self.unmark_due && writing.is_free() {
+            self.beat();
+            if self.unmark_due && self.leads && writing.is_free() {
                 writing.0 = self.begin(Vec::new());
             }
             tokio::select! {
                 () = stopped(&mut inlets.stop) => return,
+                heard = inlets.turns.heard(building.is_free() && recording.is_free() && writing.is_free()) => {
+                    building.0 = heard.and_then(|heard| self.hear(heard)).or(building.0.take());
+                }
                 count = inlets.mutations.recv_many(&mut batch, BATCH_MAX), if writing.is_free() => {
                     if count > 0 {
                         writing.0 = self.begin(std::mem::take(&mut batch));
@@ -235,6 +260,7 @@ impl Plane {
                         recording.0 = self.record_hosts();
                     }
                     Some(Built::Apps(built)) => self.finish_apps(*built),
+                    Some(Built::Followed(followed)) => recording.0 = self.followed(*followed),
                     // Dropped replies are answered 503 by the API.
                     None => {
                         waiting.clear();

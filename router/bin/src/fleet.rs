@@ -58,14 +58,15 @@ pub(crate) fn control(arguments: &RunControl) -> ExitCode {
         Ok(listening) => listening,
         Err(error) => return say(failed(format!("signals cannot be listened to: {error}"), exit::system())),
     };
-    let control = match Control::start_alone(loaded) {
+    let control = match Control::start_alone(loaded, stuck) {
         Ok(control) => control,
         Err(error) => return say(not_started(error)),
     };
     let (reader, fleet, last_ok) = (control.status_reader(), control.fleet_reader(), AtomicU64::new(0));
     let status = move || {
-        let more = fleet.read().map(|meters| fleet_meters(&meters)).unwrap_or_default();
-        ControlStatus { more, ..told(&reader, &last_ok) }
+        let mut told = told(&reader, &last_ok);
+        told.more.extend(fleet.read().iter().flat_map(fleet_meters));
+        told
     };
     let telemetry = settings.telemetry.map(|address| serve_alone(address, status)).transpose();
     let telemetry = match telemetry {
@@ -82,6 +83,12 @@ pub(crate) fn control(arguments: &RunControl) -> ExitCode {
     control.stop();
     drop(telemetry);
     ExitCode::SUCCESS
+}
+
+/// Ends a process that holds the lead and does nothing. Its routers serve on; whoever starts it again, or another control, leads then.
+fn stuck() {
+    tracing::error!("control's loop is stuck: this process ends");
+    std::process::exit(exit::FATAL);
 }
 
 /// Serves what control elsewhere says until the process is told to end.

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use ekiden_config::doors::{Ticket, Verdict};
 use ekiden_config::model::Process;
-use ekiden_control::{Control, DynoCounts, Loaded, StartError, StatusReader};
+use ekiden_control::{Control, DynoCounts, Election, Loaded, StartError, StatusReader};
 use ekiden_router::aside;
 use ekiden_router::listen::Inherited;
-use ekiden_router::telemetry::Telemetry;
+use ekiden_router::telemetry::{Meter, Reading, Telemetry};
 use ekiden_router::{ControlStatus, DynoMeters, Options, Router};
 
 use crate::exit;
@@ -143,8 +143,25 @@ pub(crate) fn told(reader: &StatusReader, last_ok: &AtomicU64) -> ControlStatus 
         reloads_failed: status.reloads.partial + status.reloads.refused,
         last_reload_unix_ms: last_ok.load(Ordering::Relaxed),
         dynos: None,
-        more: Vec::new(),
+        more: status.election.as_ref().map(election_meters).unwrap_or_default(),
     }
+}
+
+/// Metrics of a control that shares its store.
+fn election_meters(election: &Election) -> Vec<Meter> {
+    let meter = |name, help, value| Meter { name, help, labels: Vec::new(), value: Reading::Level(value) };
+    vec![
+        meter(
+            "ekiden_control_leads",
+            "1 while this process leads those that share its store.",
+            f64::from(u8::from(election.leads)),
+        ),
+        meter(
+            "ekiden_control_term",
+            "Term under which this process leads; 0 while it does not.",
+            election.term as f64,
+        ),
+    ]
 }
 
 /// What control counts of dynos, in the router's words.
