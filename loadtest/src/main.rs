@@ -7,6 +7,7 @@
 
 mod attacks;
 mod chart;
+mod churn;
 mod drive;
 mod failure;
 mod figures;
@@ -62,6 +63,10 @@ fn run(command: Command) -> Fallible<()> {
         Command::Swap(options) => {
             options.common.build()?;
             swap::run(&options.wish())
+        }
+        Command::Churn(options) => {
+            options.common.build()?;
+            churn::run(&options.wish())
         }
         Command::Idle(options) => {
             let kinds = options.kinds()?;
