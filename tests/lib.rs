@@ -10,6 +10,7 @@ mod live;
 
 pub use harness::client::{Client, Lost, Response};
 pub use harness::echo::{Echo, Seen};
+pub use harness::etcd::{Etcd, in_time};
 pub use harness::flapper::Flapper;
 pub use harness::http2;
 pub use harness::origin::{Conn, End, Origin, Received};

@@ -8,6 +8,7 @@ mod admission;
 mod affinity;
 mod client_cert;
 mod entrance;
+mod etcd;
 mod faults;
 mod fleet;
 mod limit;
@@ -27,6 +28,7 @@ pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use affinity::{AffinityCookie, AffinityPolicy, Carrier, SameSite};
 pub use client_cert::{CertCondition, CertField};
 pub use entrance::{ApiKeys, Auth, Authorizer, Cors, Entrance, OriginPattern, Origins, Tokens};
+pub use etcd::{Etcd, EtcdMember};
 pub use faults::{FaultAbort, FaultDelay, FaultPolicy};
 pub use fleet::Fleet;
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, RouteLimits};
@@ -724,6 +726,8 @@ pub struct Process {
     pub fleet: Fleet,
     /// Where it stands among other routers and among endpoints.
     pub place: Place,
+    /// The store that control shares with others; none means the journal of the run directory.
+    pub etcd: Option<Etcd>,
 }
 
 /// What sources of placements may take away at once.

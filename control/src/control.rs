@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ekiden_config::doors::{Inspect, Observations, Publisher, Ticket};
-use ekiden_config::model::{Model, Process};
+use ekiden_config::model::{Address, Model, Process};
 use ekiden_config::names::{AppName, ClusterName};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -21,22 +21,25 @@ use crate::dns::Resolve;
 use crate::dns::asking::{Asking, Told};
 use crate::dns::system::SystemResolve;
 use crate::dynos::{self, Board, Duties, DynoCounts};
+use crate::election::{Alone, Elector, Leader, begin_term};
+use crate::fleet::Fleet;
 use crate::fleet::publisher::{FleetInspect, FleetPublisher};
 use crate::fleet::roster::FleetMeters;
 use crate::fleet::server::{self as fleet, Link};
-use crate::fleet::{Fleet, begin_term};
 use crate::last_good::write_behind;
 use crate::load::Loaded;
 use crate::observed::heed;
 use crate::overlay::{ClusterKey, Overlay};
 use crate::own::Own;
 use crate::placement::{self, Channel, Placed, PlacementSource, SAID_MAX, Said};
-use crate::plane::{Inlets, Outlets, Plane, ReloadReply, ViewCell, follow, rendered};
+use crate::plane::{Inlets, Outlets, Plane, ReloadReply, Turns, ViewCell, follow, rendered};
 use crate::rundir::{self, RunDir, RunDirError};
 use crate::settings::{Options, has_side_listener};
-use crate::status::{Reload, Status, StatusCell};
+use crate::status::{Election, Reload, Status, StatusCell};
+use crate::store::etcd::{Etcd, Settings as EtcdSettings};
 use crate::store::{self, Journal, Object, Record, Store};
 use crate::watch::watch;
+use crate::watchdog::{LOOK_EVERY, Pulse, SILENT_MAX, Watchdog, watch_over};
 
 /// Mutations that may wait for the loop; further ones wait in their connections.
 const MUTATIONS_MAX: usize = 1024;
@@ -87,6 +90,8 @@ pub struct Control {
     board: Option<Board>,
     thread: Option<JoinHandle<()>>,
     fleet: Option<Fleet>,
+    pulse: Pulse,
+    watchdog: Option<Watchdog>,
 }
 
 /// Where Models go.
@@ -139,10 +144,15 @@ impl Control {
         Self::begin(loaded, Some(Below { publisher, inspect, observations, fleet: None }), resolve)
     }
 
-    /// Starts control without a data path: it publishes to routers that connect to it. The run directory is needed, for the term.
-    pub fn start_alone(loaded: Loaded) -> Result<Self, StartError> {
+    /// Starts control without a data path: it publishes to routers that connect to it. The run directory is needed, for the term. When
+    /// control's loop is stuck, `stuck` is called on a thread of its own: whoever holds the lead and does nothing must end, so that
+    /// another one may take it.
+    pub fn start_alone(loaded: Loaded, stuck: impl FnOnce() + Send + 'static) -> Result<Self, StartError> {
         let resolve = Arc::new(SystemResolve::new(loaded.options.resolver));
-        Self::begin(loaded, None, resolve)
+        let mut this = Self::begin(loaded, None, resolve)?;
+        let dog = watch_over(this.pulse.clone(), (LOOK_EVERY, SILENT_MAX), stuck).map_err(no_thread)?;
+        this.watchdog = Some(dog);
+        Ok(this)
     }
 
     /// As [`Control::start`], with another source of DNS answers and nothing observed. For tests and embedders.
@@ -166,7 +176,7 @@ impl Control {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
         let below = match below {
             Some(below) => below,
-            None => runtime.block_on(towards_routers(&loaded, state.store.as_deref()))?,
+            None => runtime.block_on(towards_routers(&loaded, &state))?,
         };
         let fleet = below.fleet.as_ref().map(|(fleet, _)| fleet.clone());
         let (stop, stopped) = watch::channel(false);
@@ -187,6 +197,7 @@ impl Control {
         });
         loaded.start_dyno_thread().map_err(no_thread)?;
         let dyno_thread = loaded.dynos.take();
+        let pulse = Pulse::default();
         let start = Start {
             loaded,
             state,
@@ -199,6 +210,7 @@ impl Control {
             first,
             placed,
             board: board.clone(),
+            pulse: pulse.clone(),
         };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || start.run(runtime));
         let thread = thread.map_err(no_thread)?;
@@ -206,7 +218,18 @@ impl Control {
             opened.recv().map_err(|_| StartError::NoThread("it ended at once; see the log".to_owned()))?;
         let dynos = dyno_thread.zip(duties).map(|(thread, duties)| thread.begin(duties));
         let status = StatusReader(status);
-        Ok(Self { first, status, reloads, stop, dynos, board, thread: Some(thread), fleet })
+        Ok(Self {
+            first,
+            status,
+            reloads,
+            stop,
+            dynos,
+            board,
+            thread: Some(thread),
+            fleet,
+            pulse,
+            watchdog: None,
+        })
     }
 
     /// Follows the first publish.
@@ -259,6 +282,8 @@ impl Control {
     }
 
     fn end(&mut self) {
+        // What ends is not stuck.
+        self.watchdog = None;
         self.end_dynos(|| false);
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take()
@@ -280,8 +305,8 @@ fn no_thread(error: io::Error) -> StartError {
 }
 
 /// The doors towards routers elsewhere. The term of this process is durable before anyone hears of it.
-async fn towards_routers(loaded: &Loaded, store: Option<&dyn Store>) -> Result<Below, StartError> {
-    let store = store.ok_or_else(|| {
+async fn towards_routers(loaded: &Loaded, state: &State) -> Result<Below, StartError> {
+    let store = state.store.as_deref().ok_or_else(|| {
         let why = "control for other routers needs a run directory that can be written; use --run-dir";
         StartError::RunDir(why.to_owned())
     })?;
@@ -289,10 +314,19 @@ async fn towards_routers(loaded: &Loaded, store: Option<&dyn Store>) -> Result<B
     let mut link = Link::new(&built.process.fleet, &built.model.trust, loaded.base_dir());
     link.check()
         .map_err(|why| StartError::Link(format!("the certificates of [fleet] cannot be used: {why}")))?;
-    let term = begin_term(store, unix_ms()).await.map_err(|error| {
-        StartError::RunDir(format!("the term of this control cannot be written down: {error}"))
-    })?;
-    let fleet = Fleet::new(term);
+    let fleet = match &state.elector {
+        // Nobody is let in before control's loop has taken the role on.
+        Some(elector) => Fleet::new(Arc::clone(elector)),
+        None => {
+            let term = begin_term(store, unix_ms()).await.map_err(|error| {
+                StartError::RunDir(format!("the term of this control cannot be written down: {error}"))
+            })?;
+            let alone: Arc<dyn Elector> = Arc::new(Alone::new(term));
+            let fleet = Fleet::new(Arc::clone(&alone));
+            fleet.take(&alone.role().borrow());
+            fleet
+        }
+    };
     Ok(Below {
         publisher: Box::new(FleetPublisher::new(fleet.clone())),
         inspect: Arc::new(FleetInspect(fleet.clone())),
@@ -306,26 +340,31 @@ struct State {
     /// Held until control ends; None when it cannot be used.
     run_dir: Option<RunDir>,
     store: Option<Arc<dyn Store>>,
+    /// Where the store is shared.
+    elector: Option<Arc<dyn Elector>>,
     overlay: Overlay,
 }
 
 impl State {
     fn open(loaded: &Loaded, status: &StatusCell) -> Result<Self, StartError> {
-        let mut state = State { run_dir: None, store: None, overlay: Overlay::default() };
+        let mut state = State { run_dir: None, store: None, elector: None, overlay: Overlay::default() };
         let Some(path) = loaded.settings().run_dir.as_deref() else {
             let why = "neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set; use --run-dir";
             tracing::error!("nothing is durable: {why}");
             status.update(|status| status.run_dir_error = Some(why.to_owned()));
-            return Ok(state);
+            return state.shared(loaded, status);
         };
         let opened = RunDir::open(path).and_then(|run_dir| {
+            if loaded.process().etcd.is_some() {
+                return Ok((run_dir, None));
+            }
             let journal = Journal::open_held(run_dir.path(), Some(run_dir.lock())).map_err(|error| {
                 RunDirError::Unusable {
                     dir: path.to_owned(),
                     reason: format!("its journal cannot be opened: {error}"),
                 }
             });
-            Ok((run_dir, journal?))
+            Ok((run_dir, Some(journal?)))
         });
         match opened {
             Err(error @ RunDirError::Locked { .. }) => return Err(StartError::InUse(error)),
@@ -333,28 +372,82 @@ impl State {
                 tracing::error!(%error, "nothing is durable: no last good table, and the API changes nothing");
                 status.update(|status| status.run_dir_error = Some(error.to_string()));
                 // What it can still be read of goes on serving.
-                state.overlay = peeked(path, status);
-            }
-            Ok((run_dir, (journal, loud))) => {
-                if let Some(loud) = &loud {
-                    tracing::error!("{loud}");
+                if loaded.process().etcd.is_none() {
+                    state.overlay = peeked(path, status);
                 }
-                status.update(|status| {
-                    status.run_dir = Some(run_dir.path().display().to_string());
-                    status.journal_bytes = journal.bytes();
-                    status.journal_error = loud;
-                });
+            }
+            Ok((run_dir, journal)) => {
+                status.update(|status| status.run_dir = Some(run_dir.path().display().to_string()));
                 leave_pointer(&loaded.options, loaded.process(), run_dir.path());
-                let overlay = overlay(&journal);
-                state = State { run_dir: Some(run_dir), store: Some(Arc::new(journal)), overlay };
+                if let Some((journal, loud)) = journal {
+                    if let Some(loud) = &loud {
+                        tracing::error!("{loud}");
+                    }
+                    status.update(|status| {
+                        status.journal_bytes = journal.bytes();
+                        status.journal_error = loud;
+                    });
+                    state.overlay = overlay(&journal);
+                    state.store = Some(Arc::new(journal));
+                }
+                state.run_dir = Some(run_dir);
             }
         }
-        Ok(state)
+        state.shared(loaded, status)
+    }
+
+    /// With the store that is shared, if the file names one.
+    fn shared(mut self, loaded: &Loaded, status: &StatusCell) -> Result<Self, StartError> {
+        let Some(settings) = etcd_settings(loaded).map_err(StartError::Link)? else { return Ok(self) };
+        let dir = self.run_dir.as_ref().map(|dir| dir.path().to_owned());
+        let etcd = Arc::new(Etcd::start(settings, dir).map_err(no_thread)?);
+        let reason = Some("the start is not over yet".to_owned());
+        status.update(|status| {
+            let since_unix_ms = unix_ms();
+            status.election = Some(Election { since_unix_ms, reason, ..Election::default() });
+        });
+        self.overlay = overlay(&*etcd);
+        self.elector = Some(Arc::clone(&etcd) as Arc<dyn Elector>);
+        self.store = Some(etcd);
+        Ok(self)
     }
 }
 
+/// How the shared store is used, by the process file. The error says why it cannot be.
+fn etcd_settings(loaded: &Loaded) -> Result<Option<EtcdSettings>, String> {
+    let Some(words) = &loaded.process().etcd else { return Ok(None) };
+    if loaded.has_procfile() {
+        let why =
+            "the dynos of a Procfile belong to one machine: leave [etcd] out, or run them by something else";
+        return Err(why.to_owned());
+    }
+    let (base, trust) = (loaded.base_dir(), &loaded.model().trust);
+    let ca = words.ca.as_ref().and_then(|name| trust.authorities.get(name));
+    let identity = words.identity.as_ref().and_then(|name| trust.identities.get(name));
+    let me = Leader {
+        name: match &words.name {
+            Some(name) => name.to_string(),
+            None => format!("{}-{}", crate::fleet::machine(), std::process::id()),
+        },
+        api: match (&words.api, &loaded.settings().control) {
+            (Some(api), _) => Some(api.to_string()),
+            (None, Some(Address::Tcp(address))) => Some(format!("http://{address}")),
+            (None, Some(unix @ Address::Unix(_))) => Some(unix.to_string()),
+            (None, None) => None,
+        },
+    };
+    let settings = EtcdSettings::new(
+        words,
+        ca.map(|ca| base.join(&ca.file)),
+        identity.map(|identity| (base.join(&identity.pair.cert), base.join(&identity.pair.key))),
+        words.user.as_ref().map(|(user, file)| (Arc::clone(user), base.join(file))),
+        me,
+    );
+    settings.map(Some).map_err(|why| format!("[etcd] cannot be used: {why}"))
+}
+
 /// What the store has of endpoints and drain marks.
-fn overlay(store: &dyn Store) -> Overlay {
+pub(crate) fn overlay(store: &dyn Store) -> Overlay {
     let mut overlay = Overlay::default();
     for prefix in [store::ENDPOINTS, store::MARKS] {
         lay(&mut overlay, &store.list(prefix, None, usize::MAX).objects);
@@ -414,6 +507,7 @@ struct Start {
     first: SyncSender<Ticket>,
     placed: mpsc::Receiver<Placed>,
     board: Option<Board>,
+    pulse: Pulse,
 }
 
 /// Says in the status that control has ended, however it ended.
@@ -455,14 +549,15 @@ impl Start {
             below: Below { publisher, inspect, observations, fleet },
             resolve,
             status,
-            reloads,
-            reload_inlet,
+            reloads: reload_outlet,
+            reload_inlet: reloads,
             stopped,
             first,
             placed,
             board,
+            pulse,
         } = self;
-        let State { run_dir, store, overlay } = state;
+        let State { run_dir, store, elector, overlay } = state;
         let (told_outlet, told) = mpsc::channel::<Told>(ANSWERS_MAX);
         let (push_outlet, mut said) = follow_sources(told, placed);
         let (mutation_outlet, mutations) = mpsc::channel(MUTATIONS_MAX);
@@ -477,6 +572,7 @@ impl Start {
         let asking = Asking::new(resolve, told_outlet);
         let api_store = store.clone();
         let mut plane = plane(loaded, store, overlay, publisher, asking, outlets, (&status, &view));
+        let turns = go_by(&mut plane, elector.clone(), fleet.clone(), pulse);
         let ticket = plane.open(&mut said).await;
         let mut tried = bound.clone();
         let doors = Doors {
@@ -484,7 +580,7 @@ impl Start {
             changes: change_outlet,
             looks: look_outlet,
             said: push_outlet,
-            reloads,
+            reloads: reload_outlet,
             view,
             inspect,
             status: status.clone(),
@@ -492,6 +588,7 @@ impl Start {
             board,
             stopped: stopped.clone(),
             fleet: fleet.clone(),
+            elector,
         };
         let api = Arc::new(Api::new(doors, run_dir.as_ref().map(RunDir::path)));
         tokio::spawn(watch(file, tasks.apps_dir, look, changed_outlet));
@@ -508,12 +605,8 @@ impl Start {
             tokio::spawn(write_behind(run_dir.path().to_owned(), tasks.last_good, status.clone()))
         });
         let (stop_loop, stop) = watch::channel(false);
-        let inlets = Inlets { mutations, changes, reloads: reload_inlet, looks, said, changed, stop, bound };
-        let running = Running(status);
-        let looping = tokio::spawn(async move {
-            plane.run(inlets).await;
-            drop(running);
-        });
+        let inlets = Inlets { mutations, changes, reloads, looks, said, changed, turns, stop, bound };
+        let looping = tokio::spawn(looped(plane, inlets, Running(status)));
         // The loop goes on while the server answers its last requests. Panics of tasks end those tasks only.
         let _ = server.await;
         await_last(links).await;
@@ -562,6 +655,20 @@ fn follow_sources(
     (push_outlet, said)
 }
 
+/// Runs the loop to its end, and says in the status that it has ended.
+async fn looped(plane: Plane, inlets: Inlets, running: Running) {
+    plane.run(inlets).await;
+    drop(running);
+}
+
+/// Tells the loop who leads, where the store is shared; what it hears of that is answered.
+fn go_by(plane: &mut Plane, elector: Option<Arc<dyn Elector>>, fleet: Option<Fleet>, pulse: Pulse) -> Turns {
+    let turns = Turns::new(elector.as_ref(), plane.store.as_ref());
+    plane.leads = elector.is_none();
+    (plane.elector, plane.fleet, plane.pulse) = (elector, fleet, pulse);
+    turns
+}
+
 /// Serves routers elsewhere, if there is a link for them; returns once its address was tried.
 async fn open_links(
     link: Option<(Fleet, Link)>,
@@ -602,6 +709,7 @@ fn plane(
     (status, view): (&StatusCell, &ViewCell),
 ) -> Plane {
     let own = Own(loaded.own_addresses());
+    let seen = store.as_ref().map_or(0, |store| store.revision());
     let started_with = loaded.process().clone();
     let Loaded { options, accepted, tried, names, api, .. } = loaded;
     Plane {
@@ -632,5 +740,11 @@ fn plane(
         status: status.clone(),
         view: view.clone(),
         outlets,
+        elector: None,
+        leads: true,
+        led: false,
+        seen,
+        fleet: None,
+        pulse: Pulse::default(),
     }
 }

@@ -25,6 +25,7 @@ mod control;
 mod desired;
 mod dns;
 mod dynos;
+mod election;
 mod files;
 mod fleet;
 mod fnv;
@@ -43,6 +44,7 @@ mod sources;
 mod status;
 mod store;
 mod watch;
+mod watchdog;
 
 pub use address::AddressFlag;
 pub use client::{Answer as ApiAnswer, Asking, Client, ClientError};
@@ -52,6 +54,7 @@ pub use dynos::{
     DynoCount, DynoCounts, Formation, Launcher, ProcfileRun, become_dyno, configuration,
     configuration_beside, is_procfile, port_in_env,
 };
+pub use election::Leader;
 pub use fleet::dial::ControlUrl;
 pub use fleet::remote::{LoadedRouter, RemoteRouter, check_router, load_router};
 pub use fleet::roster::{FleetMeters, PROPAGATION_BOUNDS_US, Propagation};
@@ -59,5 +62,6 @@ pub use load::{Loaded, Refused, check, check_control, load};
 pub use rundir::RunDirError;
 pub use settings::{Options, Settings, control_beside};
 pub use status::{
-    ApiStatus, GuardCounts, LinkStatus, NameStatus, Refusing, Reload, ReloadCounts, SourceStatus, Status,
+    ApiStatus, Election, GuardCounts, LinkStatus, NameStatus, Refusing, Reload, ReloadCounts, SourceStatus,
+    Status,
 };

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::election::Leader;
+
 /// Control's state at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -74,8 +76,25 @@ pub struct Status {
     pub last_good_unix_ms: Option<u64>,
     /// Why it could not be saved.
     pub last_good_error: Option<String>,
+    /// Who leads, where several control processes share a store; none where the store is this process's own.
+    pub election: Option<Election>,
     /// The link of a router whose control is another process.
     pub link: LinkStatus,
+}
+
+/// Who leads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Election {
+    /// This process does.
+    pub leads: bool,
+    /// Under this term; 0 while it does not lead.
+    pub term: u64,
+    /// Since when that is so, in milliseconds since the Unix epoch.
+    pub since_unix_ms: u64,
+    /// Who leads instead; none when nobody is known to.
+    pub leader: Option<Leader>,
+    /// Why this process does not lead.
+    pub reason: Option<String>,
 }
 
 /// The link of a router to its control.

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod echo;
+pub(crate) mod etcd;
 pub(crate) mod flapper;
 pub mod http2;
 pub(crate) mod origin;

@@ -121,6 +121,7 @@ pub fn restart_needed(old: &Process, new: &Process) -> Vec<&'static str> {
         ("zone", old.place.zone != new.place.zone),
         ("zone_share", old.place.zone_share != new.place.zone_share),
         ("instance", old.place.instance != new.place.instance),
+        ("etcd", old.etcd != new.etcd),
     ];
     changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

@@ -247,6 +247,9 @@ tables! {
         control: RawControl = "see the keys";
         /// The link between `ekiden control` and its routers. Needs a restart.
         fleet: RawFleet = "see the keys";
+        /// An etcd in which `ekiden control` and `ekiden run` keep what was asked of their API, shared with others of which one leads; without
+        /// it a journal in `run_dir`. Needs a restart.
+        etcd: RawEtcd = "none";
         /// Directory for state; a relative path goes by this file's directory. Needs a restart.
         run_dir: Spanned<String> = "a directory of the user's state directory, named by a hash of this file's path" in 1, 4096;
         /// Worker threads. Needs a restart.
@@ -1250,6 +1253,30 @@ tables! {
         /// Router: its name in the fleet, where the link is plain; over TLS it has that of its certificate.
         name: Spanned<String> = "the name of the machine" in 1, NAME;
         /// A plain link may leave the machine: everybody on the way can read and change what is sent.
+        insecure: bool = "false";
+    }
+
+    /// Where control keeps what was asked of it, when several processes share it. Not with a Procfile. Needs a restart.
+    RawEtcd as "[etcd]" {
+        /// Members, such as \"https://10.0.0.5:2379\"; they are tried in turn.
+        endpoints: Vec<Spanned<String>> = "required" in 1, 16;
+        /// What all keys begin with. Processes of one prefix share all they are told, and one of them leads.
+        prefix: Spanned<String> = "\"/ekiden\"" in 2, 256;
+        /// Who vouches for etcd: a `[ca.NAME]` of this file. `https` needs it.
+        ca: Spanned<String> = "none" in 1, NAME;
+        /// The certificate that is shown to etcd: an `[identity.NAME]` of this file.
+        identity: Spanned<String> = "none" in 1, NAME;
+        /// A user of etcd. A certificate with a common name is then refused by etcd's gateway: `identity` needs one without.
+        user: Spanned<String> = "none" in 1, 256;
+        /// File with the password; relative to this file. Goes with `user`.
+        password_file: Spanned<String> = "none" in 1, 4096;
+        /// How long a leader that is not heard of leads: another one follows it after this time. It says so three times in it.
+        lease: Duration = "\"10s\"" in 2_000, 60_000;
+        /// Name of this process among those that may lead.
+        name: Spanned<String> = "the name of the machine and the process id" in 1, NAME;
+        /// Where the API of this process is for others, as told to clients of those that do not lead; such as \"https://control-1.internal\".
+        api: Spanned<String> = "where it is served" in 1, 512;
+        /// `http` may leave the machine: everybody on the way can read and change what is stored.
         insecure: bool = "false";
     }
 

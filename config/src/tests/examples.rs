@@ -110,6 +110,7 @@ fn smallest() {
             overload: Default::default(),
             fleet: Default::default(),
             place: Default::default(),
+            etcd: None,
         }
     );
 }

@@ -51,3 +51,18 @@ fn a_fleet_as_written() {
     assert_eq!((fleet.name.as_deref(), fleet.server_name.as_deref()), (Some("x"), Some("control.d")));
     assert_eq!(fleet.identity.unwrap().as_str(), "me");
 }
+
+#[test]
+fn an_etcd_as_written() {
+    let text = "[etcd]\nendpoints = [\"https://a\", \"https://[::1]:1/\"]\nca = \"us\"\nuser = \"u\"\npassword_file = \"p\"\n\
+         lease = \"5s\"\nname = \"c1\"\napi = \"https://c1\"\n[ca.us]\nfile = \"c\"\n";
+    let etcd = built(text, &[], Purpose::Control).unwrap().process.etcd.unwrap();
+    let members: Vec<String> = etcd.members.iter().map(ToString::to_string).collect();
+    assert_eq!(members, ["https://a:2379", "https://[::1]:1"]);
+    assert_eq!((&*etcd.prefix, etcd.lease), ("/ekiden", std::time::Duration::from_secs(5)));
+    assert_eq!((etcd.name.as_deref(), etcd.api.as_deref()), (Some("c1"), Some("https://c1")));
+    assert_eq!(etcd.user.unwrap().1, std::path::Path::new("p"));
+    let plain =
+        built("[etcd]\nendpoints = [\"http://localhost\"]\n", &[], Purpose::Control).unwrap().process.etcd;
+    assert_eq!(plain.unwrap().lease, std::time::Duration::from_secs(10));
+}

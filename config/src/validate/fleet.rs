@@ -52,7 +52,8 @@ pub(super) fn fleet(scope: &mut Scope<'_, '_>, raw: Option<&RawFleet>, world: &W
     Fleet { listen, identity, ca, server_name, routers, name, insecure: raw.insecure.unwrap_or(false) }
 }
 
-fn entry<'w>(
+/// The entry that a name means.
+pub(super) fn entry<'w>(
     scope: &mut Scope<'_, '_>,
     text: &Spanned<String>,
     (what, code): (&str, &'static str),

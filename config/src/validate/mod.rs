@@ -13,6 +13,7 @@ mod condition;
 mod connect;
 mod cors;
 mod entrance;
+mod etcd;
 mod faults;
 mod field;
 mod fleet;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::cluster::target;
 use super::{
-    Fault, Scope, World, admission, fleet, host, limit, network, overload, proxy, raw as other, spread, tls,
-    trust,
+    Fault, Scope, World, admission, etcd, fleet, host, limit, network, overload, proxy, raw as other, spread,
+    tls, trust,
 };
 use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
@@ -71,7 +71,8 @@ pub(crate) fn process(raw: &RawProcess, world: &mut World, report: &mut Report<'
     world.own = sockets.own;
     let trust = trust::sources(&mut scope, raw, world);
     let fleet = fleet::fleet(&mut scope, raw.fleet.as_ref(), world);
-    let process = Process { fleet, ..settings(&mut scope, raw, telemetry, control) };
+    let etcd = raw.etcd.as_ref().and_then(|raw| etcd::etcd(&mut scope, raw, world));
+    let process = Process { fleet, etcd, ..settings(&mut scope, raw, telemetry, control) };
     let apps_dir = raw.apps.as_ref().and_then(|text| file_path(&mut scope, text));
     CheckedProcess { listeners, trust, process, apps_dir }
 }
@@ -295,6 +296,7 @@ fn settings(
         overload: overload::ceilings(raw.overload.as_ref()),
         fleet: Fleet::default(),
         place: spread::place(scope, raw),
+        etcd: None,
     }
 }
 

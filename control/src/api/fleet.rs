@@ -27,7 +27,10 @@ pub(super) fn routers(api: &Api, ask: &Ask) -> Answer {
     if let Some(members) = reply.value.as_object_mut() {
         let meters = api.fleet.as_ref().map(crate::fleet::Fleet::meters).unwrap_or_default();
         members.insert("generation".to_owned(), json!(meters.generation));
-        members.insert("term".to_owned(), json!(api.fleet.as_ref().map_or(0, crate::fleet::Fleet::term)));
+        members.insert(
+            "term".to_owned(),
+            json!(api.fleet.as_ref().and_then(crate::fleet::Fleet::term).unwrap_or(0)),
+        );
         members.insert("connected".to_owned(), json!(meters.connected));
         members.insert("behind".to_owned(), json!(meters.behind));
     }

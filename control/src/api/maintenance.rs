@@ -20,6 +20,8 @@ const PAGE_MAX: usize = 48 << 10;
 pub(super) fn one(api: &Api, ask: &Ask) -> Answer {
     let app = known(api, ask)?;
     let object = api.store.as_ref().and_then(|store| store.get(&maintenance_key(&app)));
+    // Routers that are elsewhere are not told of it.
+    let object = object.filter(|_| api.fleet.is_none());
     let stored = object.map(|object| words::<MaintenanceWords>(&object)).transpose();
     let stored = stored.map_err(|error| Problem::new(500, "unreadable_object", error))?;
     let generation = api.inspect.generation().0;

@@ -49,6 +49,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
 use crate::dynos::{Board, InspectDoor};
+use crate::election::Elector;
 use crate::fleet::Fleet;
 use crate::guarded::{Guards, Watcher};
 use crate::placement::Said;
@@ -139,6 +140,8 @@ pub(crate) struct Api {
     pub(crate) stopped: Receiver<bool>,
     /// Routers that are elsewhere; none where the data path is in this process.
     pub(crate) fleet: Option<Fleet>,
+    /// Says who leads, where the store is shared.
+    pub(crate) elector: Option<Arc<dyn Elector>>,
     /// How often one may ask.
     pub(crate) rates: Rates,
     /// What was answered to requests with a key.
@@ -173,6 +176,8 @@ pub(crate) struct Doors {
     pub(crate) stopped: Receiver<bool>,
     /// Routers that are elsewhere.
     pub(crate) fleet: Option<Fleet>,
+    /// Says who leads, where the store is shared.
+    pub(crate) elector: Option<Arc<dyn Elector>>,
 }
 
 impl Api {
@@ -191,6 +196,7 @@ impl Api {
             board,
             stopped,
             fleet,
+            elector,
         } = doors;
         Self {
             mutations,
@@ -206,6 +212,7 @@ impl Api {
             board,
             stopped,
             fleet,
+            elector,
             audit: Audit::start(run_dir),
             rates: Rates::default(),
             idempotency: Idempotency::default(),

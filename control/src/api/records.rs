@@ -18,7 +18,7 @@ use crate::desired::{
     FormationWords, HOSTS, RELEASES, ReleaseWords, VERSIONS, VersionWords, formation_key, numbered_key,
     numbered_prefix, words, write,
 };
-use crate::plane::not_durable;
+use crate::plane::{not_durable, unwritten};
 use crate::problem::Problem;
 use crate::store::{Object, Store, StoreError, Txn, Write};
 
@@ -140,6 +140,7 @@ pub(super) fn failed(error: &StoreError) -> Option<Problem> {
         StoreError::Conflict { .. } => return None,
         StoreError::Full(text) => (507, "storage_full", text),
         StoreError::TooLarge(text) => (413, "too_large", text),
+        StoreError::NotLeading(_) | StoreError::Unknown(_) => return Some(unwritten(error)),
         StoreError::Failed(text) => (503, "storage_failed", text),
     };
     tracing::error!(error = %text, "a change could not be made durable; nothing was changed");

@@ -224,12 +224,33 @@ async fn once(api: &Arc<Api>, operation: &'static Operation, ask: Ask, target: &
     }
 }
 
+/// Where the store is shared, only the one that leads changes something; the others say who that is. A redirect would carry tokens
+/// to another machine.
+fn may_write(api: &Api, operation: &Operation) -> Result<(), Problem> {
+    let Some(elector) = &api.elector else { return Ok(()) };
+    let status = api.status.read();
+    let election = status.election.as_ref();
+    if operation.what == What::Reload || elector.leads() && election.is_some_and(|now| now.leads) {
+        return Ok(());
+    }
+    let leader = election.and_then(|now| now.leader.as_ref());
+    let reason =
+        election.and_then(|now| now.reason.clone()).unwrap_or_else(|| "its lease is over".to_owned());
+    let there = leader.and_then(|leader| leader.api.as_deref());
+    let there = there.map(|there| format!("; ask {there}")).unwrap_or_default();
+    let detail = format!("this process does not lead: {reason}; nothing was changed{there}");
+    let mut problem = Problem::new(503, "not_leading", detail);
+    problem.more.insert("leader".to_owned(), json!(leader));
+    Err(problem)
+}
+
 async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
     let link = api.status.read();
     if link.link.remote && operation.what != What::Reload {
         let detail = format!("this router takes its apps from control; ask there ({})", link.link.control);
         return Err(Problem::new(409, "asks_control", detail));
     }
+    may_write(api, operation)?;
     match operation.what {
         What::Reload => reload(api).await,
         What::PutApp => apps::put(api, ask).await,

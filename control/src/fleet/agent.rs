@@ -31,6 +31,8 @@ use crate::status::{Reload, StatusCell};
 
 /// Objects of one batch; more are not taken.
 const INCOMING_MAX: usize = 20_000_000;
+/// Stands among what is not understood while the table cannot be built.
+const TABLE: &str = "table";
 /// Objects that cannot be read, told of at most.
 const UNREAD_MAX: usize = 50;
 /// Endpoints kept for telling control anew.
@@ -246,10 +248,10 @@ impl Agent {
         self.have = Have { term, generation };
         self.told.send_replace(self.have);
         let before = Arc::clone(&self.made.model);
-        if touched.words {
+        if touched.words || self.is_due() {
             match self.build(self.main.clone()).await {
-                None => drop(self.unread.remove("table")),
-                Some(_) => drop(self.unread.insert("table".to_owned(), "it cannot be built".to_owned())),
+                None => {}
+                Some(_) => drop(self.unread.insert(TABLE.to_owned(), "it cannot be built".to_owned())),
             }
         } else if !touched.endpoints.is_empty() {
             retouch(&mut self.made, &self.objects, &touched.endpoints);
@@ -269,6 +271,11 @@ impl Agent {
         }
     }
 
+    /// The last build failed: what was taken in since is not in the table, until one succeeds.
+    fn is_due(&self) -> bool {
+        self.unread.contains_key(TABLE)
+    }
+
     /// Builds with a process file, which then is the one in force.
     async fn build(&mut self, main: Source) -> Option<Vec<ekiden_config::Diagnostic>> {
         let (objects, before) = (Arc::clone(&self.objects), self.made.clone());
@@ -279,6 +286,7 @@ impl Agent {
                     tracing::error!(part = %refused.part, reason = %refused.reason, "refused; its last good version serves, if it had one");
                 }
                 (self.made, self.main) = (made, main);
+                self.unread.remove(TABLE);
                 None
             }
             Ok((Err(found), _)) => Some(found),
@@ -349,7 +357,8 @@ impl Agent {
     }
 
     fn offer(&mut self, is_last: bool) {
-        if !self.unsaved || !self.whole {
+        // What cannot be built here cannot be built by the next start either: that one has what was saved before.
+        if !self.unsaved || !self.whole || self.is_due() {
             return;
         }
         let taken = self.keep.offer(is_last, || Kept {
@@ -527,8 +536,8 @@ async fn ended(pending_ones: &VecDeque<(Have, Ticket)>) -> (Have, Verdict) {
     (*have, verdict.await)
 }
 
-/// The name of this machine, for routers on plain links that have no other.
-pub(super) fn machine() -> String {
+/// The name of this machine, for those that are given no other.
+pub(crate) fn machine() -> String {
     let name = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "router".to_owned() } else { name.to_owned() }
@@ -555,14 +564,14 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn under_steady_change_each_publish_is_acknowledged_and_due_to_be_saved() {
-        let text = "[listener.edge]\naddress = \"127.0.0.1:8080\"\n".to_owned();
+    /// An agent with this process file, the publishes of its tickets, and what it says.
+    fn agent(text: &str) -> (Agent, std::sync::mpsc::Receiver<Ticket>, mpsc::Receiver<hyper::body::Bytes>) {
+        let text = text.to_owned();
         let main = Source { file: "r.toml".to_owned(), text, format: ekiden_config::Format::Toml };
         let made = make(&main, &Objects::default(), None).unwrap();
         let (published, tickets) = std::sync::mpsc::channel();
-        let (lines, mut told) = mpsc::channel(16);
-        let mut agent = Agent {
+        let (lines, told) = mpsc::channel(16);
+        let agent = Agent {
             file: "r.toml".into(),
             main,
             objects: Arc::default(),
@@ -586,6 +595,31 @@ mod tests {
             refusing: BTreeMap::new(),
             link: LinkState::new(None),
         };
+        (agent, tickets, told)
+    }
+
+    const MAIN: &str = "[listener.edge]\naddress = \"127.0.0.1:8080\"\n";
+
+    #[tokio::test]
+    async fn what_could_not_be_built_is_tried_again_and_not_saved() {
+        let (mut agent, _tickets, _told) = agent(MAIN);
+        agent.heed(Event::Linked { url: "unix:/c".to_owned(), term: 1, snapshot: true }).await;
+        let good = std::mem::replace(&mut agent.main.text, "listener = 7".to_owned());
+        let document = json!({ "cluster": { "web": {} } });
+        agent.heed(Event::Said(Down::Put("app/shop".to_owned(), document))).await;
+        agent.heed(Event::Said(Down::Commit { generation: 1 })).await;
+        assert!(agent.is_due() && agent.made.in_force.is_empty());
+        agent.offer(true);
+        assert!(agent.unsaved, "the next start has what was good");
+        // A commit without words of its own brings it.
+        agent.main.text = good;
+        agent.heed(Event::Said(Down::Commit { generation: 2 })).await;
+        assert!(!agent.is_due() && !agent.made.in_force.is_empty());
+    }
+
+    #[tokio::test]
+    async fn under_steady_change_each_publish_is_acknowledged_and_due_to_be_saved() {
+        let (mut agent, tickets, mut told) = agent(MAIN);
         agent.heed(Event::Linked { url: "unix:/c".to_owned(), term: 1, snapshot: true }).await;
         for generation in 1..=3u16 {
             let document = json!({ "cluster": { format!("c{generation}"): {} } });

@@ -14,7 +14,7 @@ mod pipe;
 pub(crate) mod publisher;
 pub(crate) mod remote;
 pub(crate) mod roster;
-mod secure;
+pub(crate) mod secure;
 pub(crate) mod server;
 mod session;
 mod table;
@@ -22,43 +22,14 @@ mod wire;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub(crate) use agent::machine;
 pub(crate) use ledger::Ledger;
 use roster::FleetMeters;
 pub(crate) use roster::Roster;
 
-use crate::desired::{words, write};
-use crate::store::{Store, StoreError, Txn};
-
-/// Where the term is in the store.
-const TERM: &str = "fleet/term";
-
-#[derive(Serialize, Deserialize)]
-struct TermWords {
-    term: u64,
-}
-
-/// Begins a term: higher than every one that this store knows, written down before anyone hears of it. Terms follow the clock where it
-/// is ahead, so that one begun on an empty store is higher than those that routers remember.
-pub(crate) async fn begin_term(store: &dyn Store, unix_ms: u64) -> Result<u64, StoreError> {
-    let key: Arc<str> = Arc::from(TERM);
-    loop {
-        let known = store.get(TERM);
-        let last =
-            known.as_ref().and_then(|known| words::<TermWords>(known).ok()).map_or(0, |words| words.term);
-        let term = unix_ms.max(last.saturating_add(1));
-        let when = vec![(Arc::clone(&key), known.map_or(0, |known| known.modified))];
-        let writes = vec![write(Arc::clone(&key), &TermWords { term })];
-        match store.commit(Txn { when, writes }).await {
-            Ok(_) => return Ok(term),
-            // Another one was faster.
-            Err(StoreError::Conflict { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
+use crate::election::{Elector, Role};
 
 /// What control's side shares: the control loop publishes, the sessions of routers read.
 #[derive(Debug, Clone)]
@@ -66,28 +37,64 @@ pub(crate) struct Fleet(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// The term of this control process; no write before it was durable.
-    term: u64,
+    /// Whether this process leads; sessions are of one term.
+    turn: watch::Sender<Turn>,
+    elector: Arc<dyn Elector>,
     ledger: Mutex<Ledger>,
     roster: Mutex<Roster>,
     /// The newest generation.
     newest: watch::Sender<u64>,
 }
 
+/// Whether routers are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Of this term, which was durable before.
+    Leads(u64),
+    /// They are told to go elsewhere; why.
+    Follows(String),
+}
+
 impl Fleet {
-    /// A fleet without routers, at generation 0.
-    pub(crate) fn new(term: u64) -> Self {
+    /// A fleet without routers, at generation 0, that nobody is let into yet.
+    pub(crate) fn new(elector: Arc<dyn Elector>) -> Self {
         Self(Arc::new(Shared {
-            term,
+            turn: watch::Sender::new(Turn::Follows("this control has only just started".to_owned())),
+            elector,
             ledger: Mutex::default(),
             roster: Mutex::default(),
             newest: watch::Sender::new(0),
         }))
     }
 
-    /// The term.
-    pub(crate) fn term(&self) -> u64 {
-        self.0.term
+    /// Goes by a role that control has taken on: what is published from here on is of its term.
+    pub(crate) fn take(&self, role: &Role) {
+        let turn = match role {
+            Role::Leading { term } => Turn::Leads(*term),
+            Role::Following { leader, reason } => Turn::Follows(match leader {
+                Some(leader) => format!("this control does not lead: {} does", leader.name),
+                None => format!("this control does not lead: {reason}"),
+            }),
+        };
+        self.0.turn.send_replace(turn);
+    }
+
+    /// The term; none where another one leads.
+    pub(crate) fn term(&self) -> Option<u64> {
+        match &*self.0.turn.borrow() {
+            Turn::Leads(term) => Some(*term),
+            Turn::Follows(_) => None,
+        }
+    }
+
+    /// Follows the turn.
+    pub(super) fn turn(&self) -> watch::Receiver<Turn> {
+        self.0.turn.subscribe()
+    }
+
+    /// Whether what is said under a term may still be said, at this moment.
+    pub(super) fn leads(&self, term: u64) -> bool {
+        self.term() == Some(term) && self.0.elector.leads()
     }
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {

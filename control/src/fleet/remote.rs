@@ -438,6 +438,7 @@ impl Around {
             board: None,
             stopped: stopped.clone(),
             fleet: None,
+            elector: None,
         };
         let api = Arc::new(Api::new(doors, run_dir.as_ref().map(RunDir::path)));
         let server = tokio::spawn(api::serve(api, api_inlet, bound, stopped.clone()));

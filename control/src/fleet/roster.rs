@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ekiden_config::doors::{Generation, Refusal, Ticket, Verdict};
 use serde::Serialize;
 
+use super::session::SILENCE_MAX;
 use super::wire::{Applied, Refused, Seen};
 
 /// Routers known, gone ones too.
@@ -19,6 +20,8 @@ const TIMED_MAX: usize = 4_096;
 /// Tickets that wait at most; of more the oldest are carried by the next.
 const TICKETS_MAX: usize = 4_096;
 
+/// How long a router that left is waited for: one that is silent for so long is taken as drained.
+pub(super) const LEASE: Duration = SILENCE_MAX;
 /// Shortest time between two lines of the log about who was turned away.
 const SAY_EVERY: Duration = Duration::from_millis(200);
 
@@ -56,6 +59,9 @@ pub(crate) struct Member {
     pub(crate) refusing_connects: BTreeMap<String, String>,
     /// Why its last link ended.
     pub(crate) last_error: Option<String>,
+    /// Its lease: until then it may serve as it did when its link ended, and is waited for.
+    #[serde(skip)]
+    left: Option<Instant>,
     #[serde(skip)]
     instance: String,
     #[serde(skip)]
@@ -74,6 +80,8 @@ pub(super) struct Arrival {
     pub(super) identity: Option<String>,
     pub(super) software: String,
     pub(super) snapshot: bool,
+    /// What it says it has, of this term.
+    pub(super) generation: u64,
 }
 
 /// How far a generation has come.
@@ -172,6 +180,11 @@ impl Roster {
             (before.generation, before.generation_since_unix_ms) = (None, None);
             before.refused.clear();
         }
+        // One that was killed begins with a table that is older than what it acknowledged.
+        if before.generation.is_some_and(|has| has > arrival.generation) {
+            before.generation = Some(arrival.generation);
+            before.generation_since_unix_ms = Some(unix_ms);
+        }
         let member = Member {
             name: arrival.name.clone(),
             connected: true,
@@ -185,6 +198,7 @@ impl Roster {
             link: self.links,
             linked_at_generation: generation,
             refusing_connects: BTreeMap::new(),
+            left: None,
             last_error: before.last_error,
             generation: before.generation,
             generation_since_unix_ms: before.generation_since_unix_ms,
@@ -249,10 +263,12 @@ impl Roster {
         }
     }
 
-    /// A link has ended.
-    pub(super) fn leave(&mut self, name: &str, link: u64, why: String, unix_ms: u64) {
+    /// A link has ended. The router serves on with what it has, so it is waited for until its lease is over; then somebody must
+    /// call [`Roster::expire`].
+    pub(super) fn leave(&mut self, name: &str, link: u64, why: String, (now, unix_ms): (Instant, u64)) {
         if let Some(member) = self.members.get_mut(name).filter(|member| member.link == link) {
             member.connected = false;
+            member.left = Some(now + LEASE);
             member.since_unix_ms = unix_ms;
             member.last_error = Some(why);
             member.refusing_connects.clear();
@@ -260,9 +276,16 @@ impl Roster {
         }
     }
 
-    /// Ends the tickets that every connected router has come up to.
+    /// Leases that are over by now are waited for no longer.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let over = self.members.values_mut().filter(|member| member.left.is_some_and(|until| until <= now));
+        over.for_each(|member| member.left = None);
+        self.settle();
+    }
+
+    /// Ends the tickets that every router has come up to that is connected, or whose lease is not over.
     fn settle(&mut self) {
-        let connected = || self.members.values().filter(|member| member.connected);
+        let connected = || self.members.values().filter(|member| member.connected || member.left.is_some());
         let least = connected().map(|member| member.generation.unwrap_or(0)).min().unwrap_or(u64::MAX);
         if self.tickets.front().is_none_or(|(generation, _)| *generation > least) {
             return;
@@ -375,16 +398,22 @@ mod tests {
     }
 
     #[test]
-    fn who_is_cut_off_is_not_waited_for() {
+    fn who_is_cut_off_is_waited_for_until_its_lease_is_over() {
         let (mut roster, now) = (Roster::default(), Instant::now());
         let link = roster.arrive(arrival("a", "1"), 0, 0).unwrap();
         let ticket = Ticket::new();
         roster.published(1, ticket.clone(), now);
         assert_eq!(ended(&ticket), None);
-        roster.leave("a", link + 1, "another link".to_owned(), 5);
+        roster.leave("a", link + 1, "another link".to_owned(), (now, 5));
         assert_eq!(ended(&ticket), None);
-        roster.leave("a", link, "cut".to_owned(), 5);
-        assert_eq!(ended(&ticket), Some(vec![]));
+        roster.leave("a", link, "cut".to_owned(), (now, 5));
+        assert_eq!(ended(&ticket), None, "it serves on, and may be back at once");
+        let late = Ticket::new();
+        roster.published(2, late.clone(), now);
+        roster.expire(now + LEASE - Duration::from_millis(1));
+        assert_eq!((ended(&ticket), ended(&late)), (None, None));
+        roster.expire(now + LEASE);
+        assert_eq!((ended(&ticket), ended(&late)), (Some(vec![]), Some(vec![])));
         let member = roster.members().next().unwrap();
         assert_eq!((member.connected, member.last_error.as_deref()), (false, Some("cut")));
     }
@@ -396,8 +425,23 @@ mod tests {
         assert!(roster.arrive(arrival("a", "2"), 0, 0).unwrap_err().contains("another router"));
         let again = roster.arrive(arrival("a", "1"), 0, 0).unwrap();
         assert!(!roster.is_current("a", first) && roster.is_current("a", again));
-        roster.leave("a", again, String::new(), 0);
+        roster.leave("a", again, String::new(), (Instant::now(), 0));
         roster.arrive(arrival("a", "2"), 0, 0).unwrap();
+    }
+
+    #[test]
+    fn who_comes_back_with_less_has_less() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let link = roster.arrive(arrival("a", "1"), 0, 0).unwrap();
+        roster.applied("a", link, applied(5, &[]), (now, 0));
+        roster.leave("a", link, "killed".to_owned(), (now, 0));
+        let back = Arrival { generation: 3, ..arrival("a", "2") };
+        let link = roster.arrive(back, 5, 0).unwrap();
+        assert_eq!((roster.spread(5).have, roster.least(5)), (0, 3));
+        let ticket = Ticket::new();
+        roster.published(6, ticket.clone(), now);
+        roster.applied("a", link, applied(6, &[]), (now, 0));
+        assert_eq!((ended(&ticket), roster.least(6)), (Some(vec![]), 6));
     }
 
     #[test]

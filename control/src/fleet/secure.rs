@@ -47,10 +47,7 @@ impl Files {
 
     fn chain(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
         let chain = certificates(&self.cert)?;
-        let text = read(&self.key)?;
-        let key = PrivateKeyDer::from_pem_slice(&text)
-            .map_err(|error| format!("{}: no private key: {error}", self.key.display()))?;
-        Ok((chain, key))
+        Ok((chain, private_key(&self.key)?))
     }
 
     fn roots(&self) -> Result<RootCertStore, String> {
@@ -66,7 +63,15 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The key in a PEM file.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let text = read(path)?;
+    PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|error| format!("{}: no private key: {error}", path.display()))
+}
+
+/// The certificates in a PEM file; at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = read(path)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let all = all.map_err(|error| format!("{}: {error}", path.display()))?;

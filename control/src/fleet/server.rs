@@ -1,9 +1,10 @@
 //! Control's end of the links: accepts routers, finds out who they are, gives each its session. A busy address is loud and tried
 //! again; nothing here is on the way of a request.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ekiden_config::model::{Address, Fleet as Words, San, TrustSources};
@@ -12,8 +13,8 @@ use hyper::body::Bytes;
 use hyper::{Method, Request, Response, StatusCode};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::Fleet;
@@ -28,10 +29,10 @@ pub(crate) const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Add
 pub(super) const PATH: &str = "/v1/link";
 /// Links at once; further ones are turned away.
 const LINKS_MAX: usize = 10_000;
-/// Connections that have not said who they are; further ones wait to be accepted.
+/// Connections that have not said who they are; of further ones the oldest is turned away.
 const STRANGERS_MAX: usize = 256;
-/// Longest time until a router has said who it is.
-pub(super) const HELLO_MAX: Duration = Duration::from_secs(10);
+/// Longest time until a router has said who it is, from its first byte on.
+const HELLO_MAX: Duration = Duration::from_secs(10);
 /// Time between two tries to bind a busy address.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// Time that links get to say farewell when control ends.
@@ -103,19 +104,16 @@ async fn accept(
     links: &Arc<Semaphore>,
     stop: &mut watch::Receiver<bool>,
 ) {
-    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+    let strangers = Strangers::default();
     loop {
-        let permit = Arc::clone(&strangers).acquire_owned();
-        let accepted = async {
-            let permit = permit.await;
-            (permit, listening.accept().await)
-        };
-        let (permit, stream) = tokio::select! {
+        let stream = tokio::select! {
             () = stopped(stop) => return,
-            accepted = accepted => accepted,
+            accepted = listening.accept() => accepted,
         };
         let (fleet, link, stop) = (fleet.clone(), Arc::clone(link), stop.clone());
-        let entry = Entry { stranger: permit.ok(), links: Arc::clone(links), stop };
+        let (stranger, pushed_out) = strangers.enter();
+        let until = tokio::time::Instant::now() + HELLO_MAX;
+        let entry = Entry { stranger, until, links: Arc::clone(links), stop };
         match stream {
             Ok(stream) => drop(tokio::spawn(async move {
                 let from = match &stream {
@@ -124,9 +122,15 @@ async fn accept(
                     }
                     Accepting::Unix(_) => "unix".to_owned(),
                 };
-                let ended = match stream {
-                    Accepting::Tcp(stream) => known(&fleet, &link, stream, &from, entry).await,
-                    Accepting::Unix(stream) => known(&fleet, &link, stream, &from, entry).await,
+                let served = async {
+                    match stream {
+                        Accepting::Tcp(stream) => known(&fleet, &link, stream, &from, entry).await,
+                        Accepting::Unix(stream) => known(&fleet, &link, stream, &from, entry).await,
+                    }
+                };
+                let ended = tokio::select! {
+                    ended = served => ended,
+                    () = pushed_out.notified() => Err("others came before it had said who it is".to_owned()),
                 };
                 if let Err(why) = ended
                     && fleet.roster().turned_away(Instant::now())
@@ -142,10 +146,52 @@ async fn accept(
     }
 }
 
+/// Connections that have not said who they are, in order of their coming. Nobody waits for a place among them: who opens many and
+/// says nothing turns his own away.
+#[derive(Debug, Clone, Default)]
+struct Strangers(Arc<StdMutex<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    /// How many came so far.
+    count: u64,
+    /// Who is still there, by number, and what tells him to leave.
+    there: BTreeMap<u64, Arc<Notify>>,
+}
+
+/// One of them; it is none any more once this is dropped.
+pub(super) struct Stranger(Strangers, u64);
+
+impl Strangers {
+    /// One more, and what tells it that it must leave.
+    fn enter(&self) -> (Stranger, Arc<Notify>) {
+        let pushed_out = Arc::new(Notify::new());
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.count += 1;
+        let number = held.count;
+        held.there.insert(number, Arc::clone(&pushed_out));
+        if held.there.len() > STRANGERS_MAX
+            && let Some((_, oldest)) = held.there.pop_first()
+        {
+            oldest.notify_one();
+        }
+        drop(held);
+        (Stranger(self.clone(), number), pushed_out)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).there.remove(&self.1);
+    }
+}
+
 /// What a connection holds until it has said who it is, and what it needs then.
 pub(super) struct Entry {
-    /// Given back once it is known who it is.
-    pub(super) stranger: Option<OwnedSemaphorePermit>,
+    /// Dropped once it is known who it is.
+    pub(super) stranger: Stranger,
+    /// When it must have said that.
+    pub(super) until: tokio::time::Instant,
     /// Each link has one.
     pub(super) links: Arc<Semaphore>,
     /// Ends everything.
@@ -164,7 +210,7 @@ async fn known(
         return speak(fleet, stream, Peer { from: from.to_owned(), identity: None }, entry).await;
     };
     let settings = secure.lock().await.server()?;
-    let shaken = timeout(HELLO_MAX, TlsAcceptor::from(settings).accept(stream)).await;
+    let shaken = timeout_at(entry.until, TlsAcceptor::from(settings).accept(stream)).await;
     let stream = shaken.map_err(|_| "its handshake took too long")?.map_err(|error| error.to_string())?;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let certificate = certificates.first().ok_or("it shows no certificate")?;
@@ -185,7 +231,7 @@ async fn speak(
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_header_list_size(16 << 10);
-    let connection = timeout(HELLO_MAX, async {
+    let connection = timeout_at(entry.until, async {
         let mut connection = builder.handshake::<_, Bytes>(stream).await?;
         let first = connection.accept().await;
         Ok::<_, h2::Error>((connection, first))
@@ -230,4 +276,30 @@ fn opened(
 /// The directory that relative paths of a process file go by.
 pub(crate) fn base_of(file: &Path) -> PathBuf {
     file.parent().unwrap_or_else(|| Path::new("")).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_too_many_strangers_the_oldest_leaves_and_who_is_known_stays() {
+        let strangers = Strangers::default();
+        let (known, told) = strangers.enter();
+        drop(known);
+        let mut all: Vec<_> = (0..STRANGERS_MAX).map(|_| strangers.enter()).collect();
+        let left = |told: &Notify| futures_now(told.notified());
+        assert!(!all.iter().any(|(_, told)| left(told)), "there is a place for each");
+        all.push(strangers.enter());
+        assert!(left(&all[0].1) && !all[1..].iter().any(|(_, told)| left(told)));
+        assert!(!left(&told), "it is no stranger any more");
+        drop(all);
+        assert!(strangers.0.lock().unwrap().there.is_empty());
+    }
+
+    /// Whether a future is ready at once.
+    fn futures_now(future: impl Future<Output = ()>) -> bool {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        std::pin::pin!(future).poll(&mut context).is_ready()
+    }
 }

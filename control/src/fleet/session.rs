@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use h2::{RecvStream, SendStream};
 use hyper::body::Bytes;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout, timeout_at};
 
-use super::Fleet;
 use super::ledger::Cursor;
 use super::pipe::{Lines, Sink};
-use super::roster::Arrival;
-use super::server::{Entry, HELLO_MAX};
+use super::roster::{Arrival, LEASE};
+use super::server::Entry;
 use super::wire::{Down, REFUSED_MAX, UP_MAX, Up, VERSION, line};
+use super::{Fleet, Turn};
 use crate::clock::unix_ms;
 use crate::plane::stopped;
 
@@ -41,9 +41,9 @@ pub(super) async fn serve(
     peer: Peer,
     entry: Entry,
 ) -> Result<(), String> {
-    let Entry { stranger, links, mut stop } = entry;
+    let Entry { stranger, until, links, mut stop } = entry;
     let (mut lines, mut sink) = (Lines::new(up, UP_MAX), Sink::new(down));
-    let hello = timeout(HELLO_MAX, lines.next::<Up>()).await.map_err(|_| "it said nothing")??;
+    let hello = timeout_at(until, lines.next::<Up>()).await.map_err(|_| "it said nothing")??;
     let Some(Up::Hello { version, router, instance, software, term, generation }) = hello else {
         return Err(refuse(&mut sink, "the first line must be a hello".to_owned()).await);
     };
@@ -51,8 +51,14 @@ pub(super) async fn serve(
         let why = format!("it speaks version {version} of the link, and this control {VERSION}");
         return Err(refuse(&mut sink, why).await);
     }
-    if term > fleet.term() {
-        let why = format!("it has had term {term}, and this control is of term {}", fleet.term());
+    let mut turn = fleet.turn();
+    let now = turn.borrow_and_update().clone();
+    let own = match now {
+        Turn::Leads(own) => own,
+        Turn::Follows(why) => return Err(refuse(&mut sink, why).await),
+    };
+    if term > own {
+        let why = format!("it has had term {term}, and this control is of term {own}");
         return Err(refuse(&mut sink, why).await);
     }
     let name = peer.identity.clone().unwrap_or(router);
@@ -63,7 +69,7 @@ pub(super) async fn serve(
     // Looked at under one lock: marks that are forgotten from here on are noticed.
     let (newest, snapshot, begun) = {
         let ledger = fleet.ledger();
-        let snapshot = term < fleet.term() || !ledger.can_resume(generation);
+        let snapshot = term < own || !ledger.can_resume(generation);
         (ledger.generation(), snapshot, if snapshot { ledger.forgotten() } else { generation })
     };
     // Held to the end of the link.
@@ -77,6 +83,7 @@ pub(super) async fn serve(
         identity: peer.identity,
         software: cut(software),
         snapshot,
+        generation,
     };
     let arrived = fleet.roster().arrive(arrival, newest, unix_ms());
     let link = match arrived {
@@ -87,14 +94,21 @@ pub(super) async fn serve(
     tracing::info!(router = %name, snapshot, generation, "a router is connected");
     let from = if snapshot { 0 } else { generation };
     let (sender, reader) =
-        (send(fleet, &mut sink, (from, begun), snapshot), read(fleet, &mut lines, &name, link));
+        (send(fleet, own, &mut sink, (from, begun), snapshot), read(fleet, own, &mut lines, (&name, link)));
     let why = tokio::select! {
         why = sender => why,
         why = reader => why,
         () = stopped(&mut stop) => "control ends".to_owned(),
+        // Also when it leads again by now: that is another term.
+        _ = turn.changed() => "this control does not lead any more".to_owned(),
     };
     tracing::info!(router = %name, %why, "a router is gone; it serves on with what it has");
-    fleet.roster().leave(&name, link, why.clone(), unix_ms());
+    fleet.roster().leave(&name, link, why.clone(), (Instant::now(), unix_ms()));
+    let leased = fleet.clone();
+    tokio::spawn(async move {
+        sleep(LEASE).await;
+        leased.roster().expire(Instant::now());
+    });
     farewell(&mut sink, why).await;
     Ok(())
 }
@@ -111,8 +125,8 @@ async fn farewell(sink: &mut Sink, reason: String) {
 }
 
 /// Sends what the router lacks, for ever; the text says why it ended.
-async fn send(fleet: &Fleet, sink: &mut Sink, from: (u64, u64), snapshot: bool) -> String {
-    match send_all(fleet, sink, from, snapshot).await {
+async fn send(fleet: &Fleet, own: u64, sink: &mut Sink, from: (u64, u64), snapshot: bool) -> String {
+    match send_all(fleet, own, sink, from, snapshot).await {
         Ok(never) => match never {},
         Err(why) => why,
     }
@@ -121,13 +135,14 @@ async fn send(fleet: &Fleet, sink: &mut Sink, from: (u64, u64), snapshot: bool) 
 /// `from` is the generation the router has; marks forgotten behind `begun` are lost on it.
 async fn send_all(
     fleet: &Fleet,
+    own: u64,
     sink: &mut Sink,
     (from, mut begun): (u64, u64),
     snapshot: bool,
 ) -> Result<std::convert::Infallible, String> {
     let mut newest = fleet.newest();
     let mut cursor = Cursor::behind(from);
-    let welcome = Down::Welcome { version: VERSION, term: fleet.term(), snapshot };
+    let welcome = Down::Welcome { version: VERSION, term: own, snapshot };
     sink.send(line(&welcome)).await?;
     let mut told = None;
     loop {
@@ -147,6 +162,10 @@ async fn send_all(
                 bytes.extend_from_slice(&line(&Down::Commit { generation }));
                 told = Some(generation);
             }
+            if !fleet.leads(own) {
+                // Nobody may have told yet: a process that was stopped for a while finds out here.
+                return Err("this control does not lead any more".to_owned());
+            }
             sink.send(Bytes::from(bytes)).await?;
             if let Some(generation) = piece.whole {
                 begun = generation;
@@ -162,7 +181,7 @@ async fn send_all(
 }
 
 /// Takes what the router says, for ever; the text says why it ended.
-async fn read(fleet: &Fleet, lines: &mut Lines, name: &str, link: u64) -> String {
+async fn read(fleet: &Fleet, own: u64, lines: &mut Lines, (name, link): (&str, u64)) -> String {
     loop {
         let message = match lines.next::<Up>().await {
             Err(why) => return why,
@@ -174,7 +193,7 @@ async fn read(fleet: &Fleet, lines: &mut Lines, name: &str, link: u64) -> String
         }
         match message {
             // Of another control, sent before this link was known.
-            Up::Applied(applied) if applied.term != fleet.term() => {}
+            Up::Applied(applied) if applied.term != own => {}
             Up::Applied(mut applied) => {
                 applied.refused.truncate(REFUSED_MAX + 1);
                 fleet.roster().applied(name, link, applied, (Instant::now(), unix_ms()));

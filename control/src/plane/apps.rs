@@ -241,14 +241,15 @@ impl Plane {
 
     /// Starts writing down who owns which host, if that changed. It is derived again from the files until it is written.
     pub(super) fn record_hosts(&self) -> Option<JoinHandle<()>> {
-        let store = self.store.clone()?;
+        // Who follows writes nothing; who leads does it for all.
+        let store = self.store.clone().filter(|_| self.leads)?;
         let accepted = Arc::clone(&self.accepted);
         Some(tokio::spawn(async move {
             let reading = Arc::clone(&store);
             let writes =
                 spawn_blocking(move || hosts_to_write(&*reading, &accepted)).await.unwrap_or_default();
             // A first start may have very many; each is true by itself.
-            for some in writes.chunks(HOSTS_AT_ONCE) {
+            for some in writes.chunks(HOSTS_AT_ONCE.min(store.writes_max()).max(1)) {
                 let txn = Txn { when: Vec::new(), writes: some.to_vec() };
                 if let Err(error) = store.commit(txn).await {
                     tracing::error!(%error, "owners of hosts could not be written down; the next change tries again");

@@ -55,6 +55,18 @@ impl Plane {
     pub(super) fn read_maintenance(&mut self) {
         let Some(store) = &self.store else { return };
         let objects = store.list(MAINTENANCE, None, usize::MAX).objects;
+        if self.fleet.is_some() {
+            // Apps travel to routers as documents: what an `ekiden run` of this run directory was told is nobody's business there.
+            if !objects.is_empty() {
+                let count = objects.len();
+                tracing::warn!(
+                    count,
+                    "routers that are elsewhere are not told of maintenance: these apps serve"
+                );
+            }
+            self.closed.clear();
+            return;
+        }
         let apps = objects.iter().filter_map(|object| {
             let app = AppName::new(object.key.strip_prefix(MAINTENANCE)?).ok()?;
             Some((app, closed(object)?))
@@ -66,6 +78,7 @@ impl Plane {
     pub(super) fn look_at_maintenance(&mut self, look: Look) {
         let Look { app, reply } = look;
         let object = self.store.as_ref().and_then(|store| store.get(&maintenance_key(&app)));
+        let object = object.filter(|_| self.fleet.is_none());
         match object.as_ref().and_then(closed) {
             Some(new) => match self.closed.get_mut(&app) {
                 // The routes that are published have it already.

@@ -10,6 +10,7 @@
 
 mod apps;
 mod hold;
+mod leading;
 mod maintenance;
 mod mutate;
 mod placed;
@@ -29,8 +30,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 pub(crate) use apps::{AppEdit, AppsChange, AppsDone, file_tag};
 pub(crate) use hold::HeldApps;
+pub(crate) use leading::Turns;
 pub(crate) use maintenance::{ClosedApps, Look};
-pub(crate) use mutate::{Change, IfMatch, Mutation, Put, not_durable};
+pub(crate) use mutate::{Change, IfMatch, Mutation, Put, not_durable, unwritten};
 pub(crate) use placed::push_name;
 pub(crate) use publish::{View, ViewCell};
 pub(crate) use publish::{follow, verdict};
@@ -41,6 +43,8 @@ use crate::clock::unix_ms;
 use crate::desired::ApiApps;
 use crate::dns::asking::Asking;
 use crate::dns::names::Names;
+use crate::election::Elector;
+use crate::fleet::Fleet;
 use crate::last_good::Unsaved;
 use crate::load::{Accepted, Attempt};
 use crate::overlay::{ClusterKey, Dormant, Overlay};
@@ -51,7 +55,8 @@ use crate::problem::Problem;
 use crate::settings::Options;
 use crate::sources::Sources;
 use crate::status::StatusCell;
-use crate::store::Store;
+use crate::store::{Revision, Store};
+use crate::watchdog::Pulse;
 
 /// Mutations taken into one journal write and one publish.
 const BATCH_MAX: usize = 1024;
@@ -69,6 +74,8 @@ pub(crate) enum Built {
     Files(Box<Attempt>),
     /// Apps of the API.
     Apps(Box<apps::AppsBuilt>),
+    /// What others wrote to the store.
+    Followed(Box<leading::Followed>),
 }
 
 /// Everything the loop owns.
@@ -116,6 +123,18 @@ pub(crate) struct Plane {
     pub(crate) status: StatusCell,
     pub(crate) view: ViewCell,
     pub(crate) outlets: Outlets,
+    /// Says who leads, where the store is shared.
+    pub(crate) elector: Option<Arc<dyn Elector>>,
+    /// This process may write; always so where the store is its own.
+    pub(crate) leads: bool,
+    /// It was leading, and what is in force was not read anew since.
+    pub(crate) led: bool,
+    /// What others wrote up to this revision is in force.
+    pub(crate) seen: Revision,
+    /// Routers elsewhere, which hear of a role only once it is taken on.
+    pub(crate) fleet: Option<Fleet>,
+    /// For whoever looks whether the loop lives.
+    pub(crate) pulse: Pulse,
 }
 
 /// Where the loop's results go, besides the publisher.
@@ -144,6 +163,8 @@ pub(crate) struct Inlets {
     pub(crate) looks: mpsc::Receiver<Look>,
     /// From sources of placements.
     pub(crate) said: mpsc::Receiver<Said>,
+    /// From the shared store.
+    pub(crate) turns: Turns,
     /// Ends the loop when true, or when the sender is gone.
     pub(crate) stop: watch::Receiver<bool>,
     /// The API's real address, once bound: part of what is our own.
@@ -218,11 +239,15 @@ impl Plane {
         let mut writing = Slot(None);
         let mut batch: Vec<Mutation> = Vec::new();
         loop {
-            if self.unmark_due && writing.is_free() {
+            self.beat();
+            if self.unmark_due && self.leads && writing.is_free() {
                 writing.0 = self.begin(Vec::new());
             }
             tokio::select! {
                 () = stopped(&mut inlets.stop) => return,
+                heard = inlets.turns.heard(building.is_free() && recording.is_free() && writing.is_free()) => {
+                    building.0 = heard.and_then(|heard| self.take_turn(heard)).or(building.0.take());
+                }
                 count = inlets.mutations.recv_many(&mut batch, BATCH_MAX), if writing.is_free() => {
                     if count > 0 {
                         writing.0 = self.begin(std::mem::take(&mut batch));
@@ -256,6 +281,7 @@ impl Plane {
                         recording.0 = self.record_hosts();
                     }
                     Some(Built::Apps(built)) => self.finish_apps(*built),
+                    Some(Built::Followed(followed)) => recording.0 = self.followed(*followed),
                     // Dropped replies are answered 503 by the API.
                     None => {
                         waiting.clear();

@@ -277,6 +277,7 @@ impl Plane {
         let (status, code, text) = match error {
             StoreError::Conflict { .. } => return conflict(error),
             StoreError::TooLarge(text) => return Problem::new(413, "too_large", text.clone()),
+            StoreError::NotLeading(_) | StoreError::Unknown(_) => return unwritten(error),
             StoreError::Full(text) => (507, "storage_full", text),
             StoreError::Failed(text) => (503, "storage_failed", text),
         };
@@ -539,6 +540,22 @@ fn by_id<'c>(cluster: &'c Cluster, key: &Key) -> Option<&'c Arc<Endpoint>> {
 pub(crate) fn not_durable() -> Problem {
     let detail = "the run directory cannot be used, so the change would not survive; nothing was changed";
     Problem::new(503, "not_durable", detail)
+}
+
+/// This process may not write, or does not know whether it did.
+pub(crate) fn unwritten(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Unknown(_) => {
+            let detail =
+                format!("{error}; read it again once the store answers, and ask again if it is not there");
+            Problem::new(503, "storage_unknown", detail)
+        }
+        StoreError::NotLeading(_)
+        | StoreError::Conflict { .. }
+        | StoreError::Full(_)
+        | StoreError::TooLarge(_)
+        | StoreError::Failed(_) => Problem::new(503, "not_leading", format!("{error}; nothing was changed")),
+    }
 }
 
 /// Another change came between.

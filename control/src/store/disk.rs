@@ -34,6 +34,13 @@ pub(super) struct Found {
     rewrite: bool,
 }
 
+impl Found {
+    /// Where it leads when nothing is wrong with it.
+    pub(super) fn whole(self) -> Option<State> {
+        self.damage.is_none().then_some(self.state)
+    }
+}
+
 /// Reads a file's bytes. Pure.
 pub(super) fn read(bytes: &[u8]) -> Found {
     let split = frame::split(bytes);

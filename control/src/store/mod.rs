@@ -1,12 +1,13 @@
 //! The store: what was asked of control, as versioned objects that change by compare and swap and are durable when
 //! answered.
 //!
-//! [`Store`] is the contract; [`Journal`] the embedded one, a local append-only file. Knows keys and texts, not what they
-//! mean: that is [`Record`]'s business and that of `desired`. Keys are paths such as `apps/shop`; the revision counts
-//! transactions, as etcd's does, so that a store behind etcd can take the same calls.
+//! [`Store`] is the contract; [`Journal`] the embedded one, a local append-only file; [`etcd`] the one that processes share. Knows
+//! keys and texts, not what they mean: that is [`Record`]'s business and that of `desired`. Keys are paths such as `apps/shop`; a
+//! revision is that of a transaction, and each is higher than those before.
 
 mod disk;
 mod entry;
+pub(crate) mod etcd;
 mod frame;
 mod journal;
 mod legacy;
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 pub(crate) use journal::{Journal, peek};
 pub(crate) use record::{ENDPOINTS, MARKS, Record, Standing, endpoint_key};
 
-/// Counts transactions, from 1; 0 is before the first.
+/// Tells transactions apart, each higher than those before; 0 is before the first.
 pub(crate) type Revision = u64;
 
 /// Longest value, in bytes.
@@ -80,6 +81,10 @@ pub(crate) enum StoreError {
     Full(String),
     /// A bound of this file.
     TooLarge(String),
+    /// Another process leads, or nobody: this one may not write. The text says why.
+    NotLeading(String),
+    /// There was no answer in time: it may be stored or not, which the store tells once it answers again.
+    Unknown(String),
     /// Anything else; the text says where.
     Failed(String),
 }
@@ -88,6 +93,8 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoreError::Conflict { key, modified } => write!(f, "{key} was changed by revision {modified}"),
+            StoreError::NotLeading(why) => write!(f, "this process does not lead: {why}"),
+            StoreError::Unknown(why) => write!(f, "whether it is stored is not known: {why}"),
             StoreError::Full(text) | StoreError::TooLarge(text) | StoreError::Failed(text) => {
                 f.write_str(text)
             }
@@ -128,8 +135,8 @@ pub(crate) struct Page {
 pub(crate) type Committing = Pin<Box<dyn Future<Output = Result<Revision, StoreError>> + Send>>;
 
 /// Versioned objects. Contract: any thread may call; reads are from memory, never wait on disk or network, and see every
-/// commit that was answered; a commit that is answered is durable, and one that failed changed nothing; dropping a
-/// commit's future does not say which of the two it will be. Implementations do not panic.
+/// commit that was answered; a commit that is answered is durable, and one that failed changed nothing, but for
+/// [`StoreError::Unknown`]; dropping a commit's future does not say which of the two it will be. Implementations do not panic.
 pub(crate) trait Store: fmt::Debug + Send + Sync {
     /// The newest revision.
     fn revision(&self) -> Revision;
@@ -151,4 +158,9 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
 
     /// Room it takes on disk, in bytes.
     fn bytes(&self) -> u64;
+
+    /// Most writes of one transaction.
+    fn writes_max(&self) -> usize {
+        usize::MAX
+    }
 }

@@ -107,6 +107,15 @@ impl Record {
         }
     }
 
+    /// What a deleted key was of; none when it is neither an endpoint's nor a mark's.
+    pub(crate) fn gone(key: &str) -> Option<Self> {
+        match (key.strip_prefix(ENDPOINTS), key.strip_prefix(MARKS)) {
+            (Some(path), _) => key_of(path).ok().map(Record::Delete),
+            (None, Some(path)) => key_of(path).ok().map(Record::Unmark),
+            (None, None) => None,
+        }
+    }
+
     /// What is written for it.
     pub(crate) fn write(&self) -> Write {
         match self {

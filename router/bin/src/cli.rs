@@ -33,7 +33,7 @@ Examples:
 Exit codes: 0 ended as asked, 1 invalid configuration, 2 wrong usage, 3 an address is taken,
 4 the run directory is in use, 5 the system refused a resource, 6 the control API refused,
 7 it cannot be asked, 8 `diff` found a difference, 9 recorded and not yet with every worker,
-10 a deployment failed, 70 a worker died.";
+10 a deployment failed, 70 a worker died or control is stuck.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

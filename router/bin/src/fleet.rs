@@ -58,7 +58,7 @@ pub(crate) fn control(arguments: &RunControl) -> ExitCode {
         Ok(listening) => listening,
         Err(error) => return say(failed(format!("signals cannot be listened to: {error}"), exit::system())),
     };
-    let control = match Control::start_alone(loaded) {
+    let control = match Control::start_alone(loaded, stuck) {
         Ok(control) => control,
         Err(error) => return say(not_started(error)),
     };
@@ -83,6 +83,12 @@ pub(crate) fn control(arguments: &RunControl) -> ExitCode {
     control.stop();
     drop(telemetry);
     ExitCode::SUCCESS
+}
+
+/// Ends a process that holds the lead and does nothing. Its routers serve on; whoever starts it again, or another control, leads then.
+fn stuck() {
+    tracing::error!("control's loop is stuck: this process ends");
+    std::process::exit(exit::FATAL);
 }
 
 /// Serves what control elsewhere says until the process is told to end.

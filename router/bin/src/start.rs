@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use ekiden_config::doors::{Ticket, Verdict};
 use ekiden_config::model::{Place, Process};
-use ekiden_control::{Control, DynoCounts, Loaded, StartError, StatusReader};
+use ekiden_control::{Control, DynoCounts, Election, Loaded, StartError, StatusReader};
 use ekiden_router::aside;
 use ekiden_router::listen::Inherited;
-use ekiden_router::telemetry::Telemetry;
+use ekiden_router::telemetry::{Meter, Reading, Telemetry};
 use ekiden_router::{ControlStatus, DynoMeters, Options, Router};
 
 use crate::exit;
@@ -158,9 +158,27 @@ pub(crate) fn told(reader: &StatusReader, last_ok: &AtomicU64) -> ControlStatus 
         more: {
             let mut more = sources::meters(&status.sources);
             more.extend(guarded::meters(&status.guards));
+            more.extend(status.election.iter().flat_map(election_meters));
             more
         },
     }
+}
+
+/// Metrics of a control that shares its store.
+fn election_meters(election: &Election) -> Vec<Meter> {
+    let meter = |name, help, value| Meter { name, help, labels: Vec::new(), value: Reading::Level(value) };
+    vec![
+        meter(
+            "ekiden_control_leads",
+            "1 while this process leads those that share its store.",
+            f64::from(u8::from(election.leads)),
+        ),
+        meter(
+            "ekiden_control_term",
+            "Term under which this process leads; 0 while it does not.",
+            election.term as f64,
+        ),
+    ]
 }
 
 /// What control counts of dynos, in the router's words.

@@ -2,6 +2,7 @@
 //! them is gone, who is believed.
 
 mod changes;
+mod etcd;
 mod identity;
 mod lost;
 mod readme;

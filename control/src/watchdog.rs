@@ -1,0 +1,94 @@
+//! Watches a loop: one that is silent for long is stuck, and somebody is told. On a thread of its own, so that nothing that holds the
+//! loop up holds this up.
+//!
+//! Counts its own looks and not time: a process that was stopped and goes on is not stuck.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+/// Time between two looks.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looks in a row at which nothing was heard: then it is stuck. Far more than a loop takes for anything.
+pub(crate) const SILENT_MAX: u32 = 30;
+
+/// What a loop says that it lives by. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    /// Said at least every [`LOOK_EVERY`] or so.
+    pub(crate) fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Dropping it ends the watching.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    _running: Sender<()>,
+}
+
+/// What was seen so far.
+struct Looks {
+    last: u64,
+    /// Looks in a row at which nothing was new.
+    silent: u32,
+}
+
+impl Looks {
+    /// One more; how many in a row saw nothing new.
+    fn at(&mut self, now: u64) -> u32 {
+        self.silent = if now == self.last { self.silent.saturating_add(1) } else { 0 };
+        self.last = now;
+        self.silent
+    }
+}
+
+/// Tells once when nothing is heard at so many looks in a row. Error: the system gave no thread.
+pub(crate) fn watch_over(
+    pulse: Pulse,
+    (every, most): (Duration, u32),
+    stuck: impl FnOnce() + Send + 'static,
+) -> io::Result<Watchdog> {
+    let (running, ended) = channel::<()>();
+    thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+        let mut looks = Looks { last: pulse.0.load(Ordering::Relaxed), silent: 0 };
+        while looks.at(pulse.0.load(Ordering::Relaxed)) <= most {
+            match ended.recv_timeout(every) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        stuck();
+    })?;
+    Ok(Watchdog { _running: running })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_looks_in_a_row_count() {
+        let mut looks = Looks { last: 0, silent: 0 };
+        let seen: Vec<u32> = [0, 0, 1, 1, 1, 2, 7, 7].into_iter().map(|now| looks.at(now)).collect();
+        assert_eq!(seen, [1, 2, 0, 1, 2, 0, 0, 1]);
+    }
+
+    #[test]
+    fn who_is_silent_is_told_of_and_who_ends_is_not() {
+        let (tell, told) = channel();
+        let every = Duration::from_millis(1);
+        let dog = watch_over(Pulse::default(), (every, 3), move || tell.send(()).unwrap()).unwrap();
+        told.recv().unwrap();
+        drop(dog);
+        let (tell, told) = channel::<()>();
+        let hour = Duration::from_secs(3600);
+        drop(watch_over(Pulse::default(), (hour, 3), move || tell.send(()).unwrap()).unwrap());
+        told.recv().unwrap_err();
+    }
+}
