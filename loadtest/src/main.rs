@@ -6,6 +6,7 @@
 //! ```
 
 mod attacks;
+mod chaos;
 mod chart;
 mod drive;
 mod failure;
@@ -96,6 +97,10 @@ fn run(command: Command) -> Fallible<()> {
                 options.common.build()?;
             }
             overload::run(&wish)
+        }
+        Command::Chaos(options) => {
+            options.common.build()?;
+            chaos::run(&options.wish())
         }
         Command::Simulate(options) => simulate::run(&options.wish()),
         Command::SlowOrigin { listen, slots, service_ms } => {

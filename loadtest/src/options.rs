@@ -1,5 +1,6 @@
 //! The words of the command line, their bounds and defaults, and their translation into what each command takes.
 
+mod chaos;
 mod hostile;
 mod load;
 mod overload;
@@ -11,6 +12,7 @@ use crate::fronts::Kind;
 use crate::hold::Speaks;
 use crate::peers::{self, Case, Traffic};
 use crate::{flap, instructions, swap};
+pub(crate) use chaos::ChaosOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use hostile::AttacksOptions;
 pub(crate) use load::DriveOptions;
@@ -33,6 +35,7 @@ Examples:
   cargo run --release -p ekiden-loadtest -- limits
   cargo run --release -p ekiden-loadtest -- overload            (about 6 minutes)
   cargo run --release -p ekiden-loadtest -- simulate            (pickers; about 2 minutes, the same figures everywhere)
+  cargo run --release -p ekiden-loadtest -- chaos               (about 4 minutes)
   cargo run --release -p ekiden-loadtest -- attacks --only \"slow head,tiny window\"
 
 Debian packages needed: wrk haproxy nginx, linux-perf or strace, valgrind.
@@ -66,6 +69,8 @@ pub(crate) enum Command {
     Attacks(AttacksOptions),
     /// Ten times as much as the endpoints can serve: goodput, latency of what is served, CPU per refusal; a quiet app beside it.
     Overload(OverloadOptions),
+    /// Processes killed, full disks, no descriptors, clocks that jump, under load: what is lost.
+    Chaos(ChaosOptions),
     /// Pickers against each other and an oracle, in a simulation that drives the product's own cells.
     Simulate(SimulateOptions),
     /// Endpoints with slots and a service time.

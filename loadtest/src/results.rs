@@ -55,9 +55,18 @@ mod tests {
     #[test]
     fn the_shipped_file_holds_every_section() {
         let text = fs::read_to_string(package_dir().join("RESULTS.md")).unwrap();
-        for section in
-            ["peers", "swap", "idle", "flap", "instructions", "limits", "attacks", "overload", "simulate"]
-        {
+        for section in [
+            "peers",
+            "swap",
+            "idle",
+            "flap",
+            "instructions",
+            "limits",
+            "attacks",
+            "overload",
+            "simulate",
+            "chaos",
+        ] {
             assert!(replaced(&text, section, "words").is_ok(), "{section}");
         }
     }
