@@ -42,6 +42,12 @@ impl From<fmt::Error> for Failure {
     }
 }
 
+impl From<http::Error> for Failure {
+    fn from(error: http::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
         Self(error.to_string())

@@ -8,6 +8,7 @@
 mod attacks;
 mod chaos;
 mod chart;
+mod churn;
 mod drive;
 mod failure;
 mod figures;
@@ -63,6 +64,10 @@ fn run(command: Command) -> Fallible<()> {
         Command::Swap(options) => {
             options.common.build()?;
             swap::run(&options.wish())
+        }
+        Command::Churn(options) => {
+            options.common.build()?;
+            churn::run(&options.wish())
         }
         Command::Idle(options) => {
             let kinds = options.kinds()?;

@@ -1,6 +1,7 @@
 //! The words of the command line, their bounds and defaults, and their translation into what each command takes.
 
 mod chaos;
+mod churn;
 mod hostile;
 mod load;
 mod overload;
@@ -13,6 +14,7 @@ use crate::hold::Speaks;
 use crate::peers::{self, Case, Traffic};
 use crate::{flap, instructions, swap};
 pub(crate) use chaos::ChaosOptions;
+pub(crate) use churn::ChurnOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use hostile::AttacksOptions;
 pub(crate) use load::DriveOptions;
@@ -29,6 +31,7 @@ Examples:
   cargo run --release -p ekiden-loadtest -- peers --only ekiden,haproxy --cases small,1k
   cargo run --release -p ekiden-loadtest -- peers --smoke       (does it run at all?)
   cargo run --release -p ekiden-loadtest -- swap --record       (into loadtest/RESULTS.md)
+  cargo run --release -p ekiden-loadtest -- churn               (about 4 minutes, 3 GB)
   cargo run --release -p ekiden-loadtest -- idle --count 10000
   cargo run --release -p ekiden-loadtest -- flap                (about 6 minutes)
   cargo run --release -p ekiden-loadtest -- instructions
@@ -57,6 +60,8 @@ pub(crate) enum Command {
     Peers(PeersOptions),
     /// Open-loop latency while the table swaps, against quiet; time to acknowledge a change.
     Swap(SwapOptions),
+    /// A table of 1,000,000 endpoints that changes 100 times a second, in one process and with the router apart; 1,000 routers.
+    Churn(ChurnOptions),
     /// Memory of idle keep-alive connections.
     Idle(IdleOptions),
     /// Requests that fail while one of three endpoints is killed and started again, and the time until it has its share.

@@ -79,7 +79,11 @@ pub(crate) fn run(wish: &Wish) -> Fallible<()> {
     let _origin = peers::start_origin(&origins, None, dir.path())?;
     let control = launch::free_address()?;
     let front = start(wish, origins[0], control, dir.path())?;
-    let mut measured = Measured { rate: rate(wish, &front, dir.path())?, ..Measured::default() };
+    let rate = match wish.rate {
+        Some(rate) => rate,
+        None => open_rate(&front, wish.connections, table::HOST, dir.path())?,
+    };
+    let mut measured = Measured { rate, ..Measured::default() };
     println!("driving {} requests a second open loop", thousands(measured.rate));
     let mut swaps = Swaps { control, origins, next: 0, generation: 0 };
     for triple in 0..wish.windows {
@@ -114,16 +118,17 @@ fn start(wish: &Wish, origin: SocketAddr, control: SocketAddr, dir: &Path) -> Fa
     Ok(front)
 }
 
-fn drive(wish: &Wish, front: &Front) -> Fallible<Launch> {
+/// The load generator at a front, without a pace yet.
+pub(crate) fn drive(front: &Front, connections: usize, host: &str) -> Fallible<Launch> {
     let launch = Launch::own("drive", LOAD_CORE)?.arg("--to").arg(front.address.to_string());
-    Ok(launch.args(["--host", table::HOST, "--path", "/1k", "--connections", &wish.connections.to_string()]))
+    Ok(launch.args(["--host", host, "--path", "/1k", "--connections", &connections.to_string()]))
 }
 
-fn rate(wish: &Wish, front: &Front, dir: &Path) -> Fallible<f64> {
-    if let Some(rate) = wish.rate {
-        return Ok(rate);
-    }
-    let said = drive(wish, front)?.args(["--closed-for", "1.5"]).output(dir, Duration::from_secs(30))?;
+/// A rate that a front is far from its limit with: a share of what it carries closed loop.
+pub(crate) fn open_rate(front: &Front, connections: usize, host: &str, dir: &Path) -> Fallible<f64> {
+    let said = drive(front, connections, host)?
+        .args(["--closed-for", "1.5"])
+        .output(dir, Duration::from_secs(30))?;
     let report: Value = serde_json::from_str(&said)?;
     let rate = report["verified"].as_f64().unwrap_or(0.0) / report["elapsed_s"].as_f64().unwrap_or(f64::NAN);
     println!("closed loop: {} requests a second", thousands(rate));
@@ -144,7 +149,7 @@ fn run_window(
     dir: &Path,
 ) -> Fallible<()> {
     let (warm_up, seconds) = (WARM_UP.as_secs_f64().to_string(), wish.window.as_secs_f64().to_string());
-    let launch = drive(wish, front)?.args(["--rate", &measured.rate.to_string()]);
+    let launch = drive(front, wish.connections, table::HOST)?.args(["--rate", &measured.rate.to_string()]);
     let launch = launch.args(["--warm-up", &warm_up, "--seconds", &seconds]);
     let limit = WARM_UP + wish.window + Duration::from_secs(30);
     let swapping = (window == Window::Swapping).then_some(WARM_UP + wish.window);

@@ -105,6 +105,20 @@ fn queued_in(table: &str, listener: u16, origin: u16) -> u64 {
     table.lines().filter_map(row).sum()
 }
 
+/// CPU time of the threads of a process that carry no traffic, in nanoseconds: all but workers and the log.
+pub(crate) fn control_nanos(pid: u32) -> Fallible<u64> {
+    let mut nanos = 0;
+    for thread in numbers_in(&format!("/proc/{pid}/task")) {
+        let of =
+            |name: &str| fs::read_to_string(format!("/proc/{pid}/task/{thread}/{name}")).unwrap_or_default();
+        let name = of("comm");
+        if !name.starts_with("ekiden-worker") && !name.starts_with("ekiden-log") {
+            nanos += of("schedstat").split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        }
+    }
+    Ok(nanos)
+}
+
 /// Threads of `pid` alone.
 pub(crate) fn thread_count(pid: u32) -> usize {
     numbers_in(&format!("/proc/{pid}/task")).len()

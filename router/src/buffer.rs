@@ -11,8 +11,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Size of an ordinary buffer: a head or a small body in one read.
 pub const SMALL: usize = 16 << 10;
-/// Size of a buffer for large bodies; a read that fills a small one trades up.
-pub const LARGE: usize = 128 << 10;
+/// Size of a buffer for large bodies; a read that fills a small one trades up. As much as a connection may hold of what its
+/// client does not read: the allocator writes all of it to make it zero.
+pub const LARGE: usize = 64 << 10;
 /// Buffers of each size that a worker keeps when not in use.
 const KEPT_SMALL: usize = 512;
 const KEPT_LARGE: usize = 64;
@@ -187,6 +188,13 @@ impl Buffers {
         }
         let old = std::mem::replace(buffer, Buffer { data, start: 0, end: length });
         self.keep(old.data);
+    }
+
+    /// Takes the storage of an empty large buffer back: a small one is enough for what comes next.
+    pub fn shrink(&self, buffer: &mut Buffer) {
+        if buffer.capacity() >= LARGE {
+            self.detach(buffer);
+        }
     }
 
     /// Makes sure a read has space; false when the buffer is at its largest and full.

@@ -138,6 +138,11 @@ pub(super) fn attacks() -> Vec<Attack> {
     let posted = || [beginning(None), frame(HEADERS, END_HEADERS, 1, &block(true, "/sink"))].concat();
     let headless = [begun(), frame(HEADERS, END_STREAM, 1, &block(false, "/"))].concat();
     let closed = |count| [vec![beginning(Some(0))], (0..count).map(|n| get(n, "/flood")).collect()].concat();
+    // Windows without an end, and nobody who reads: what the codec takes is bounded for each stream, and not by the windows.
+    let all = frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+    let wide = |count| {
+        [vec![beginning(Some(0x7fff_ffff)), all], (0..count).map(|n| get(n, "/flood")).collect()].concat()
+    };
     vec![
         attack("ping flood", begun(), Some(pings)),
         Attack { reads: 0, window: Some(2 << 10), ..attack("unread pings", begun(), Some(pings)) },
@@ -152,6 +157,12 @@ pub(super) fn attacks() -> Vec<Attack> {
         attack("continuation flood", headless, Some(continuations)),
         Attack { renews: true, ..attack("header bomb", [begun(), bomb()].concat(), None) },
         Attack { class: Class::Connections, ..attack("closed windows", closed(4).concat(), None) },
+        Attack {
+            class: Class::Connections,
+            reads: 0,
+            window: Some(2 << 10),
+            ..attack("wide windows", wide(8).concat(), None)
+        },
         Attack { class: Class::Connections, ..attack("silent after the preface", begun(), None) },
     ]
 }

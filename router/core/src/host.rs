@@ -38,7 +38,7 @@ pub enum HostError {
     BadByte,
     /// Two dots in a row, or a dot in front.
     EmptyLabel,
-    /// A port that is not a decimal number of 1 to 65535 without leading zeros, or no digits after the colon.
+    /// A port that is not a decimal number of 1 to 65535 without leading zeros.
     BadPort,
     /// Brackets that do not hold an IPv6 address, or something other than a port behind them.
     BadLiteral,
@@ -150,11 +150,12 @@ fn literal<'a>(inside: &'a [u8], scratch: &'a mut String) -> Result<Authority<'a
     Ok(Authority { host: scratch, port })
 }
 
-/// Reads `` (none) or `:PORT`.
+/// Reads `` (none), `:` (none either: RFC 3986 section 3.2.3) or `:PORT`.
 fn port_of(after: &[u8]) -> Result<Option<u16>, HostError> {
-    let Some(digits) = after.strip_prefix(b":") else {
+    let digits = after.strip_prefix(b":").unwrap_or_default();
+    if digits.is_empty() {
         return Ok(None);
-    };
+    }
     if digits.len() > 5 || digits.first().is_none_or(|&first| first == b'0') {
         return Err(HostError::BadPort);
     }
@@ -187,6 +188,8 @@ mod tests {
             (b"example.com.", "example.com", None),
             (b"Example.com.:80", "example.com", Some(80)),
             (b"localhost:65535", "localhost", Some(65535)),
+            (b"a:", "a", None),
+            (b"[::1]:", "[::1]", None),
             (b"a_b-c~1.x", "a_b-c~1.x", None),
             (b"127.0.0.1:1", "127.0.0.1", Some(1)),
             (b"[::1]", "[::1]", None),
@@ -220,7 +223,6 @@ mod tests {
             (b"a\0", HostError::BadByte),
             (b"\xc3\xa4", HostError::BadByte),
             (b"*", HostError::BadByte),
-            (b"a:", HostError::BadPort),
             (b"a:0", HostError::BadPort),
             (b"a:080", HostError::BadPort),
             (b"a:65536", HostError::BadPort),
@@ -236,7 +238,8 @@ mod tests {
             (b"[fe80::1%eth0]", HostError::BadLiteral),
             (b"[::1]80", HostError::BadLiteral),
             (b"[::1].", HostError::BadLiteral),
-            (b"[::1]:", HostError::BadPort),
+            (b":", HostError::Empty),
+            (b"a::", HostError::BadPort),
             (&long, HostError::TooLong),
         ];
         for (field, error) in table {

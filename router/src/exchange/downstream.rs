@@ -80,6 +80,13 @@ pub trait Downstream {
         last: bool,
     ) -> Poll<io::Result<Written>>;
 
+    /// Whether the client takes bytes of a body now, as far as that is known before there are any. Where it does not, no more
+    /// than a small buffer of them is received.
+    #[inline]
+    fn has_room(&mut self, _: &mut Context<'_>) -> bool {
+        true
+    }
+
     /// Sends what was taken by [`Downstream::poll_write`] and held back. Ready at once where nothing is.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 

@@ -111,6 +111,8 @@ pub struct Leg {
     home: Option<Home>,
     /// Bytes received and not yet taken.
     pub input: Buffer,
+    /// The last read left no space in it.
+    filled: bool,
     /// Bytes to send.
     pub output: Out,
     scan: Scan,
@@ -138,6 +140,7 @@ impl Leg {
         self.scan = Scan::default();
         self.reused = reused;
         self.answered = false;
+        self.filled = false;
         self.closed = false;
         self.unprocessed = false;
         self.reset_code = None;
@@ -248,11 +251,22 @@ impl Leg {
         }
     }
 
-    /// One read; zero bytes mean the endpoint closed. Grows the buffer when the body is large.
-    pub fn poll_receive(&mut self, cx: &mut Context<'_>, buffers: &Buffers) -> Poll<io::Result<usize>> {
+    /// One read; zero bytes mean the endpoint closed. Grows the buffer when the last read filled it and the body is `wanted`,
+    /// and gives a large one back when it is not.
+    pub fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &Buffers,
+        wanted: bool,
+    ) -> Poll<io::Result<usize>> {
         let Some(stream) = self.stream.as_mut() else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
+        if !wanted {
+            buffers.shrink(&mut self.input);
+        } else if self.filled {
+            buffers.enlarge(&mut self.input);
+        }
         if !buffers.make_room(&mut self.input) {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
@@ -267,9 +281,7 @@ impl Leg {
         self.answered |= count > 0;
         self.closed |= count == 0;
         self.bytes_down += count as u64;
-        if self.input.is_full() {
-            buffers.enlarge(&mut self.input);
-        }
+        self.filled = self.input.is_full();
         Poll::Ready(Ok(count))
     }
 
@@ -296,7 +308,7 @@ impl Leg {
             if self.take_head(head, to_head)? {
                 return Poll::Ready(Ok(()));
             }
-            match ready!(self.poll_receive(cx, buffers)) {
+            match ready!(self.poll_receive(cx, buffers, true)) {
                 Ok(0) => return Poll::Ready(Err(self.loss(None))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(self.loss(Some(&error)))),

@@ -518,7 +518,8 @@ impl Relay {
             }
             self.response_wait = Wait::EndpointRead;
             let first = !sides.ws.leg.answered;
-            match sides.ws.leg.poll_receive(cx, &sides.worker.buffers) {
+            let wanted = self.response != ResponseSide::Body || sides.client.has_room(cx);
+            match sides.ws.leg.poll_receive(cx, &sides.worker.buffers, wanted) {
                 Poll::Ready(Ok(_)) => {
                     if first && sides.ws.leg.answered {
                         sides.ws.trace.first_byte_at = Some(sides.worker.clock.turn());

@@ -71,6 +71,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
         self.accepted.worker.clock.read();
         loop {
             let next = pin!(self.codec.accept()).poll(cx);
+            for _ in 0..self.notes.take_refused() {
+                streams::refused(&self.accepted);
+            }
             match next {
                 Poll::Ready(Some(Ok(taken))) => {
                     streams::start(&self.accepted, &self.streams, &self.notes, taken)
@@ -80,11 +83,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
                     return Poll::Ready(!error.is_io());
                 }
                 Poll::Ready(None) => return Poll::Ready(true),
-                Poll::Pending => match self.poll_end(cx) {
-                    Step::Wait => return Poll::Pending,
-                    Step::Again => {}
-                    Step::Over => return Poll::Ready(true),
-                },
+                Poll::Pending => {
+                    self.notes.settle();
+                    match self.poll_end(cx) {
+                        Step::Wait => return Poll::Pending,
+                        Step::Again => {}
+                        Step::Over => return Poll::Ready(true),
+                    }
+                }
             }
         }
     }

@@ -6,11 +6,12 @@
 //! client's GOAWAY. Does not close (the connection does, when it sees what was noted).
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use ekiden_core::frame_budget::{Budget, FrameCounts, FrameHeader, kind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -139,8 +140,26 @@ pub struct Notes {
     began: Cell<bool>,
     over_budget: Cell<bool>,
     client_leaves: Cell<bool>,
+    /// The newest stream that the codec has handed over, and older ones that it has kept to itself.
+    taken: Cell<u32>,
+    kept: RefCell<VecDeque<u32>>,
+    /// Requests that the codec has answered and nobody has counted.
+    refused: Cell<u32>,
+    /// Bytes of bodies that the codec has and the socket has not taken, more or less: what the codec adds is counted as taken,
+    /// and what it drops with a stream is not until it has nothing to send.
+    queued: Cell<usize>,
+    /// The socket takes nothing.
+    blocked: Cell<bool>,
+    /// Streams that wait for the socket.
+    choked: RefCell<Vec<Waker>>,
     local: Option<SocketAddr>,
 }
+
+/// Bytes of bodies that wait in the codec for the socket, all streams together. The codec bounds those of each stream, of which
+/// there may be hundreds.
+const QUEUED_MAX: usize = 64 << 10;
+/// Streams kept by the codec that are remembered.
+const KEPT_MAX: usize = 16;
 
 impl Notes {
     /// Those of a connection that was made to this address.
@@ -176,6 +195,72 @@ impl Notes {
     /// Whether the client is inside a header block.
     pub fn in_head(&self) -> bool {
         self.counts.borrow().in_head()
+    }
+
+    /// Notes a stream that the codec has handed over; it does so in their order.
+    pub fn take(&self, stream: u32) {
+        let mut next = self.taken.replace(stream).saturating_add(2);
+        if next < stream {
+            let mut kept = self.kept.borrow_mut();
+            next = next.max(stream.saturating_sub(2 * KEPT_MAX as u32)) | 1;
+            kept.extend((next..stream).step_by(2));
+            let over = kept.len().saturating_sub(KEPT_MAX);
+            kept.drain(..over);
+        }
+    }
+
+    /// How many requests the codec has answered by itself since the last call: their lists of fields were over the bound.
+    pub fn take_refused(&self) -> u32 {
+        self.refused.take()
+    }
+
+    /// Sees a head on its way to the client. The codec answers nothing but what it does not hand over.
+    fn send_head(&self, stream: u32) {
+        let ours = stream <= self.taken.get() && !self.kept.borrow().contains(&stream);
+        if !ours {
+            self.refused.set(self.refused.get() + 1);
+        }
+    }
+
+    /// Notes bytes of a body that the codec has taken.
+    pub fn queue(&self, bytes: usize) {
+        self.queued.set(self.queued.get() + bytes);
+    }
+
+    /// Whether the codec is to get no more now: enough waits for the socket.
+    pub fn is_choked(&self) -> bool {
+        self.queued.get() >= QUEUED_MAX
+    }
+
+    /// Has the task woken when the socket takes something.
+    pub fn wait_for_socket(&self, cx: &Context<'_>) {
+        let mut choked = self.choked.borrow_mut();
+        if !choked.iter().any(|waker| waker.will_wake(cx.waker())) {
+            choked.push(cx.waker().clone());
+        }
+    }
+
+    /// Notes whether the socket has taken something.
+    fn note_taken(&self, written: &Poll<io::Result<usize>>) {
+        self.blocked.set(written.is_pending());
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.queued.set(self.queued.get().saturating_sub(*bytes));
+            self.wake_choked();
+        }
+    }
+
+    /// The codec has sent what it could: unless the socket takes nothing, nothing of any body waits in it.
+    pub fn settle(&self) {
+        if !self.blocked.get() {
+            self.queued.set(0);
+            self.wake_choked();
+        }
+    }
+
+    fn wake_choked(&self) {
+        if !self.is_choked() && !self.choked.borrow().is_empty() {
+            self.choked.take().into_iter().for_each(Waker::wake);
+        }
     }
 
     fn receive(&self, frame: FrameHeader, now_ms: u64) -> Result<(), Fault> {
@@ -225,7 +310,10 @@ impl<'a, S> Follower<'a, S> {
     fn see_sent(&mut self, bytes: &[u8]) {
         let (notes, rules, shard) = (&self.notes, &mut self.rules, &self.worker.shard);
         let seen: Result<(), std::convert::Infallible> = self.sent.walk(bytes, |part| {
-            if let Part::Header(frame, _) = part {
+            if let Part::Header(frame, stream) = part {
+                if frame.kind == kind::HEADERS {
+                    notes.send_head(stream);
+                }
                 shard.streams_reset.add(u64::from(frame.kind == kind::RST_STREAM));
                 notes.counts.borrow_mut().send(frame);
                 rules.note_sent(frame);
@@ -281,7 +369,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Follower<'_, S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Follower<'_, S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let count = ready!(Pin::new(&mut *this.io).poll_write(cx, bytes))?;
+        let written = Pin::new(&mut *this.io).poll_write(cx, bytes);
+        this.notes.note_taken(&written);
+        let count = ready!(written)?;
         this.see_sent(bytes.get(..count).unwrap_or(&[]));
         Poll::Ready(Ok(count))
     }
@@ -292,7 +382,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Follower<'_, S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let count = ready!(Pin::new(&mut *this.io).poll_write_vectored(cx, parts))?;
+        let written = Pin::new(&mut *this.io).poll_write_vectored(cx, parts);
+        this.notes.note_taken(&written);
+        let count = ready!(written)?;
         let mut left = count;
         for part in parts {
             let seen = part.get(..left.min(part.len())).unwrap_or(&[]);
@@ -318,6 +410,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Follower<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_that_nobody_here_sent_is_a_refusal() {
+        let notes = Notes::default();
+        for stream in [1, 5, 7, 101] {
+            notes.take(stream);
+            notes.send_head(stream);
+        }
+        assert_eq!(notes.take_refused(), 0);
+        // Passed over, not come to yet, and so long ago that it is forgotten.
+        for (stream, refused) in [(99, 1), (71, 1), (103, 1), (3, 0), (5, 0), (101, 0)] {
+            notes.send_head(stream);
+            assert_eq!(notes.take_refused(), refused, "{stream}");
+        }
+    }
 
     #[test]
     fn a_goaway_is_hidden_however_the_bytes_come() {

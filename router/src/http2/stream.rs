@@ -43,6 +43,8 @@ pub struct ClientStream {
     /// What is left of the length that the head gave; none where it gave none.
     left: Option<u64>,
     body_ended: bool,
+    /// A tunnel: data and nothing else.
+    is_tunnel: bool,
     trailers_in: Option<Box<HeaderMap>>,
     trailers_out: Option<Box<HeaderMap>>,
     /// END_STREAM has been sent.
@@ -77,6 +79,7 @@ impl ClientStream {
             piece: Bytes::new(),
             left: None,
             body_ended: false,
+            is_tunnel: false,
             trailers_in: None,
             trailers_out: None,
             ended: false,
@@ -99,6 +102,11 @@ impl ClientStream {
     /// endpoint sees a whole request where the client goes on and the request is refused (RFC 9113 section 8.1.1).
     pub fn expect_length(&mut self, bytes: u64) {
         self.left = Some(bytes);
+    }
+
+    /// Holds the client to what a tunnel may carry: frames other than DATA are an error of the stream (RFC 9113 section 8.5).
+    pub fn expect_tunnel(&mut self) {
+        self.is_tunnel = true;
     }
 
     /// Ready when the stream has ended with nothing more in it.
@@ -150,9 +158,10 @@ impl ClientStream {
         self.trailers_in = ready!(self.body.poll_trailers(cx)).map_err(lost)?.map(Box::new);
         self.body_ended = true;
         let Some(trailers) = &self.trailers_in else { return Poll::Ready(Ok(())) };
-        let legal = trailers.iter().all(|(name, value)| is_legal_trailer(name, value.as_bytes()));
+        let mut fields = trailers.iter();
+        let legal = !self.is_tunnel && fields.all(|(name, value)| is_legal_trailer(name, value.as_bytes()));
         if !legal {
-            // Malformed as a head with such a field would be.
+            // Malformed as a head with such a field would be, and no end of a tunnel.
             self.reset(Reason::PROTOCOL_ERROR);
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
@@ -210,6 +219,10 @@ impl Downstream for ClientStream {
         last: bool,
     ) -> Poll<io::Result<Written>> {
         let Some(send) = self.send.as_mut() else { return Poll::Ready(Err(gone())) };
+        if self.notes.is_choked() {
+            self.notes.wait_for_socket(cx);
+            return Poll::Pending;
+        }
         let pending = out.unsent();
         let wanted = pending.len() + direct.len();
         let asked = wanted.min(PIECE_MAX);
@@ -228,8 +241,21 @@ impl Downstream for ClientStream {
         bytes.extend_from_slice(direct.get(..count - buffered).unwrap_or(&[]));
         self.ended = last && count == wanted && self.trailers_out.is_none();
         send.send_data(bytes.freeze(), self.ended).map_err(lost)?;
+        self.notes.queue(count);
         out.note_sent(buffered);
         Poll::Ready(Ok(Written { total: count, direct: count - buffered }))
+    }
+
+    /// One byte is asked for: what is asked for and not used is held back from the other streams.
+    fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(send) = self.send.as_mut() else { return true };
+        send.reserve_capacity(1);
+        while send.capacity() == 0 {
+            if !matches!(send.poll_capacity(cx), Poll::Ready(Some(Ok(_)))) {
+                return false;
+            }
+        }
+        !self.notes.is_choked()
     }
 
     /// The codec sends by itself.

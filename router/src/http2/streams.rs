@@ -111,6 +111,25 @@ impl Drop for OpenStream {
     }
 }
 
+/// Leaves the record of a request that the codec has refused with 431: its list of fields was over the bound, and nothing is
+/// known of it.
+pub fn refused(accepted: &Accepted<'_>) {
+    let worker = accepted.worker;
+    let mut ws = worker.take_workspace();
+    ws.listener = Some(Rc::clone(accepted.listener));
+    ws.peer = accepted.peer;
+    ws.session = accepted.session.clone();
+    ws.begin();
+    ws.trace.begin(worker.clock.turn());
+    ws.trace.router_made = true;
+    choose_request_id(worker, &mut ws);
+    worker.shard.streams.add(1);
+    trace::end(worker, &mut ws, Cause::HeadTooLarge);
+    ws.listener = None;
+    ws.session = None;
+    worker.give_workspace(ws);
+}
+
 /// Judges a request's head and starts its exchange. A malformed one ends here: it is a stream error and nothing else
 /// (RFC 9113 section 8.1.1).
 pub fn start(
@@ -121,6 +140,7 @@ pub fn start(
 ) {
     let (head, body) = request.into_parts();
     let (worker, listener) = (accepted.worker, accepted.listener);
+    notes.take(respond.stream_id().into());
     let open = OpenStream::new(worker, streams);
     let stream = ClientStream::new(body, respond, Rc::clone(notes), accepted.session.clone());
     let mut connection = Connection::new(Rc::clone(worker), Rc::clone(listener), stream, accepted.peer);
@@ -186,11 +206,16 @@ impl StreamWork {
             trace::end(&connection.worker, ws, connection.stream.loss());
             return;
         }
+        // RFC 9113 section 8.5, RFC 8441 section 5: what stands for the reset of a connection.
+        let failed = match (ws.request.is_connect, ws.request.is_tunnel()) {
+            (true, _) => Reason::CONNECT_ERROR,
+            (false, true) => Reason::CANCEL,
+            (false, false) => Reason::INTERNAL_ERROR,
+        };
         match ws.request.framing {
             Framing::Length(bytes) => connection.stream.expect_length(bytes),
-            Framing::None
-                if judged.is_ok() && !ws.request.is_tunnel() && !connection.stream.has_no_body() =>
-            {
+            _ if ws.request.is_tunnel() => connection.stream.expect_tunnel(),
+            Framing::None if judged.is_ok() && !connection.stream.has_no_body() => {
                 *judged = Box::pin(end(connection, settings.listener.limits.body_idle)).await;
             }
             _ => {}
@@ -198,7 +223,7 @@ impl StreamWork {
         let after = run::serve_head(connection, ws, settings, *judged).await;
         *busy = None;
         if after == After::Abort {
-            connection.stream.reset(Reason::INTERNAL_ERROR);
+            connection.stream.reset(failed);
         } else if !connection.stream.has_no_body() {
             Box::pin(linger(connection)).await;
         }

@@ -12,11 +12,11 @@ use ekiden_tests::{DEADLINE, Ekiden, Origin, Served, Setup, web};
 const CROWD: usize = 60;
 /// Memory that one may hold.
 const PER_CONNECTION: u64 = 64 << 10;
-/// Memory that one stream of HTTP/2 may hold beside: a request under way, and a buffer of its response, which waits for a
-/// window. The allocator writes all of a large buffer to make it zero, so it is resident whole.
-const PER_STREAM: u64 = 144 << 10;
+/// Memory that one stream of HTTP/2 may hold beside: a request under way, and a small buffer of its response, which waits for a
+/// window.
+const PER_STREAM: u64 = 40 << 10;
 /// Streams that the attacks of HTTP/2 have open at once, at most, on a connection.
-const STREAMS: u64 = 4;
+const STREAMS: u64 = 8;
 /// Bytes that the kernel may hold of what one of them does not read: what the router lets it have beyond the window, the
 /// largest packet of loopback, and the window, which grows with what is read. Without a bound it is megabytes.
 const QUEUED: u64 = 512 << 10;
@@ -88,6 +88,7 @@ fn bounds() -> Vec<Bound> {
         calmed("continuation flood", "continuation"),
         bound("header bomb", "h2c = true", "too_many_fields"),
         bound("closed windows", "h2c = true", "client_idle"),
+        bound("wide windows", "h2c = true", "client_idle"),
         Bound {
             metric: "ekiden_connections_idle_closed_total",
             ..bound("silent after the preface", "h2c = true\nlimits = { keepalive_idle = \"500ms\" }", "")

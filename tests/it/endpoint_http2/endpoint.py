@@ -96,13 +96,16 @@ class Connection:
         self.tunnels[stream] = b""
         self.conn.send_headers(stream, [(":status", "200"), ("sec-websocket-protocol", "chat")])
 
-    # Gives short frames of a client back, unmasked; after a Close the stream ends.
+    # Gives short frames of a client back, unmasked; after a Close the stream ends, with trailers where the path says so.
     def frames(self, stream):
         data = self.tunnels[stream]
         while len(data) >= 6 and len(data) >= 6 + (data[1] & 127):
             length = data[1] & 127
             text = bytes(byte ^ data[2 + at % 4] for at, byte in enumerate(data[6:6 + length]))
             closes = data[0] & 15 == 8
+            if closes and self.requests[stream][0][":path"] == "/trailers":
+                self.conn.send_headers(stream, [("x-late", "1")], end_stream=True)
+                return
             self.conn.send_data(stream, data[:1] + bytes([length]) + text, end_stream=closes)
             data = data[6 + length:]
         self.tunnels[stream] = data

@@ -145,6 +145,18 @@ fn a_client_that_leaves_resets_the_stream_and_not_the_connection() {
     assert_eq!(get(&router, "/").get("x-connection"), Some("1"));
 }
 
+/// A tunnel carries data and nothing else (RFC 9113 section 8.5): the client is not told that it has ended in order.
+#[test]
+fn trailers_are_no_end_of_a_tunnel() {
+    let endpoint = Endpoint::with(100, &["websocket"]);
+    let router = router(&endpoint, "");
+    let (mut client, head) = asked(&router, "/trailers");
+    assert_eq!(head.status, 101);
+    client.send(CLOSE);
+    assert!(client.rest().is_empty() && client.was_reset());
+    assert_ne!(router.records(1)[0]["code"], "complete");
+}
+
 /// An answer that is no success is a response like any other.
 #[test]
 fn an_endpoint_that_refuses() {

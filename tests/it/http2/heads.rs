@@ -185,6 +185,15 @@ fn header_lists_have_a_bound() {
     let frames = client.until(kind::DATA);
     assert!(frames.iter().any(|frame| frame.stream == 5), "the connection goes on: {frames:?}");
     assert_eq!(origin.connections(), 1);
+    // The codec answers it by itself; it is counted all the same.
+    let records = router.records(3);
+    let codes: Vec<_> = records.iter().map(|record| (&record["code"], &record["status"])).collect();
+    assert_eq!(
+        codes.iter().filter(|(code, status)| *code == "head_too_large" && *status == 431).count(),
+        1,
+        "{codes:?}"
+    );
+    assert_eq!(codes.iter().filter(|(code, _)| *code == "complete").count(), 2, "{codes:?}");
 }
 
 #[test]

@@ -7,7 +7,9 @@ use ekiden_tests::http2::talk;
 use ekiden_tests::{
     Client, Echo, Ekiden, InProcess, Origin, Served, Setup, cluster, finished, free_port, until, web,
 };
-use http::{Method, Request};
+use h2::Reason;
+use http::header::HOST;
+use http::{HeaderValue, Method, Request};
 
 use super::{echo, record};
 
@@ -77,6 +79,45 @@ fn a_stream_of_http2_is_a_tunnel() {
         assert_eq!(got, b"firsthello");
     });
     assert_eq!(record(&router), ("complete".to_owned(), 200));
+}
+
+/// RFC 9113 section 8.5: a reset of the endpoint's connection, and frames that a tunnel may not carry.
+#[test]
+fn a_stream_that_cannot_end_in_order_is_reset() {
+    let origin = Origin::start(|conn| {
+        conn.send("first");
+        let said = conn.exactly(5).unwrap_or_default();
+        if said == b"reset" {
+            return conn.reset();
+        }
+        conn.send(said);
+        echo(conn);
+    });
+    let router = serve(&origin, ROUTE);
+    talk(router.address(), async |client| {
+        for (said, reason) in [("reset", Reason::CONNECT_ERROR), ("stays", Reason::PROTOCOL_ERROR)] {
+            let mut client = client.clone().ready().await.unwrap();
+            let request = Request::builder().method(Method::CONNECT).uri("db.test:6432").body(()).unwrap();
+            let (response, mut send) = client.send_request(request, false).unwrap();
+            let mut body = response.await.unwrap().into_body();
+            assert_eq!(body.data().await.unwrap().unwrap(), "first");
+            send.send_data(said.into(), false).unwrap();
+            if reason == Reason::PROTOCOL_ERROR {
+                assert_eq!(body.data().await.unwrap().unwrap(), said);
+                send.send_trailers([(HOST, HeaderValue::from_static("a"))].into_iter().collect()).unwrap();
+            }
+            let error = loop {
+                match body.data().await {
+                    Some(Ok(_)) => {}
+                    end => break end.expect("no end in order").unwrap_err(),
+                }
+            };
+            assert_eq!(error.reason(), Some(reason), "{said}");
+        }
+    });
+    for record in router.records(2) {
+        assert_ne!(record["code"], "complete", "{record}");
+    }
 }
 
 /// By default, on other ports and hosts, and where the target is none.

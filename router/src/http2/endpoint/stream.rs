@@ -319,6 +319,10 @@ impl EndpointStream {
                     Poll::Ready(Ok(true))
                 }
                 None => {
+                    // RFC 9113 section 8.5: a tunnel carries data and nothing else.
+                    if ready!(body.poll_trailers(cx)).map_err(io::Error::other)?.is_some() {
+                        return Poll::Ready(Err(malformed()));
+                    }
                     self.receiving = Receiving::Done;
                     Poll::Ready(Ok(false))
                 }
