@@ -103,10 +103,7 @@ fn run(command: Command) -> Fallible<()> {
             }
             overload::run(&wish)
         }
-        Command::Chaos(options) => {
-            options.common.build()?;
-            chaos::run(&options.wish())
-        }
+        Command::Chaos(options) => options.common.build().and_then(|()| chaos::run(&options.wish())),
         Command::Simulate(options) => simulate::run(&options.wish()),
         Command::SlowOrigin { listen, slots, service_ms } => {
             overload::endpoint::serve(&listen, slots, std::time::Duration::from_millis(service_ms))

@@ -582,39 +582,42 @@ cluster = "web"
 retry = {{ on = ["connect", "reset", 503], attempts = 3, per_try = "2s", backoff = "5ms", buffer = "64KiB", replay = "idempotent" }}
 
 [[route]]
-name = "slots"
-host = "sim.test"
-path = {{ prefix = "/slots" }}
-cluster = "slots"
-
-[[route]]
 name = "limited"
 host = "sim.test"
 path = {{ prefix = "/limited" }}
 cluster = {limited:?}
 limit = [{{ name = "one", concurrency = 1 }}]
 
+{tunnel}{ROUTES}"#,
+        third = address(2),
+    )
+}
+
+/// The routes that no change touches.
+const ROUTES: &str = r#"
+[[route]]
+name = "slots"
+host = "sim.test"
+path = { prefix = "/slots" }
+cluster = "slots"
+
 [[route]]
 name = "hedged"
 host = "sim.test"
-path = {{ prefix = "/hedged" }}
+path = { prefix = "/hedged" }
 cluster = "web"
-hedge = {{ percentile = 95, min = "10ms" }}
+hedge = { percentile = 95, min = "10ms" }
 
 [[route]]
 name = "mirror"
 host = "sim.test"
-path = {{ prefix = "/mirror" }}
+path = { prefix = "/mirror" }
 cluster = "web"
-mirror = {{ cluster = "shadow", percent = 100, body = "64KiB", in_flight = 2, timeout = "3s", diff = true }}
+mirror = { cluster = "shadow", percent = 100, body = "64KiB", in_flight = 2, timeout = "3s", diff = true }
 
 [[route]]
 name = "fixed"
 host = "sim.test"
-path = {{ prefix = "/fixed" }}
-respond = {{ status = 200, body = "fixed" }}
-
-{tunnel}"#,
-        third = address(2),
-    )
-}
+path = { prefix = "/fixed" }
+respond = { status = 200, body = "fixed" }
+"#;
