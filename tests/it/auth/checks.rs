@@ -154,7 +154,9 @@ fn it_is_shown_the_body() {
         );
         let seen = Seen::from(client.ask([head.as_bytes(), body].concat()));
         assert_eq!(seen.text("body"), String::from_utf8_lossy(body), "{number}");
-        let asked = &service.asked()[number]["attributes"]["request"]["http"];
+        // It says on its standard output what it was asked, which is read beside the test.
+        let asked = until("the question", || service.asked().get(number).cloned());
+        let asked = &asked["attributes"]["request"]["http"];
         assert_eq!(
             (&asked["body"], &asked["raw_body"]),
             (&text.into(), &data_encoding::BASE64.encode(raw).into())
@@ -164,7 +166,8 @@ fn it_is_shown_the_body() {
     // Where there is no body, nothing is said of it.
     let seen = Seen::from(ask(&mut client, "GET /", "X-Envoy-Auth-Partial-Body: forged\r\n"));
     assert_eq!(seen.text("body"), "");
-    let asked = &service.asked()[rows.len()]["attributes"]["request"]["http"];
+    let asked = until("the question", || service.asked().get(rows.len()).cloned());
+    let asked = &asked["attributes"]["request"]["http"];
     assert_eq!(
         (&asked["body"], &asked["headers"]["x-envoy-auth-partial-body"]),
         (&Value::Null, &Value::Null)
