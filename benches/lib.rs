@@ -153,6 +153,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         priority: Default::default(),
         entrance: None,
         caps: None,
+        hold: None,
     }
 }
 

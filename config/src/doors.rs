@@ -166,12 +166,43 @@ pub trait Inspect: Send + Sync {
     fn shards(&self, _app: &AppName, _cluster: &ClusterName) -> Option<ShardStatus> {
         None
     }
+    /// What has ended of each app since the router started; `None` where no requests are served.
+    fn traffic(&self) -> Option<BTreeMap<AppName, AppTraffic>> {
+        None
+    }
     /// What would become of a request now, and why. Sends nothing, and counts nothing.
     ///
     /// # Errors
     /// The question makes no sense here.
     fn explain(&self, _question: &Question) -> Result<Explanation, Unexplained> {
         Err(Unexplained::NoListener("nothing is served here".to_owned()))
+    }
+}
+
+/// What has ended of an app, over all its routes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppTraffic {
+    /// Requests.
+    pub requests: u64,
+    /// Of those, the ones that were answered with 5xx.
+    pub errors: u64,
+    /// How long they took: counts up to each of `bounds_us`, not cumulative, and one count above the last.
+    pub buckets: Vec<u64>,
+    /// Upper bounds of the buckets, in microseconds.
+    pub bounds_us: Vec<u64>,
+}
+
+impl AppTraffic {
+    /// What has ended since an earlier look. Counts that went with a route that is gone are left out.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let none = || std::iter::repeat(0);
+        let pairs = self.buckets.iter().zip(earlier.buckets.iter().copied().chain(none()));
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            errors: self.errors.saturating_sub(earlier.errors),
+            buckets: pairs.map(|(now, then)| now.saturating_sub(then)).collect(),
+            bounds_us: self.bounds_us.clone(),
+        }
     }
 }
 

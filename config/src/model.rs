@@ -32,7 +32,7 @@ pub use faults::{FaultAbort, FaultDelay, FaultPolicy};
 pub use fleet::Fleet;
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, RouteLimits};
 pub use mirror::MirrorPolicy;
-pub use overload::{AppCaps, OverloadPolicy, Priority, SlotPolicy};
+pub use overload::{AppCaps, HoldPolicy, OverloadPolicy, Priority, SlotPolicy};
 pub use protocol::ListenerProtocol;
 pub use proxy::{ProxySources, ProxyVersion};
 pub use readiness::{EjectionPolicy, ReadinessPolicy};
@@ -289,6 +289,8 @@ pub struct Route {
     pub priority: Priority,
     /// What its app may use at a time, all routes together. None means no bound.
     pub caps: Option<AppCaps>,
+    /// Its requests wait before they are forwarded. In no file: control puts it there while the app is held.
+    pub hold: Option<HoldPolicy>,
 }
 
 /// The host condition of a route. Stored in lower case, without port and final dot; IPv6 literals keep brackets.
@@ -672,11 +674,11 @@ pub enum Owner {
 pub struct DnsEndpoint {
     /// With an id the name is one endpoint; without, each record is an endpoint `NAME/ADDRESS`.
     pub id: Option<EndpointId>,
-    /// The name to resolve, lower case, without final dot.
+    /// The name to resolve, lower case, without final dot; a service with [`crate::address::SERVICE`] in front.
     pub name: Arc<str>,
-    /// Port of every endpoint made from it.
+    /// Port of every endpoint made from it; 0 of a service, whose records say ports.
     pub port: u16,
-    /// Weight of every endpoint made from it.
+    /// Weight of every endpoint made from it; of a service the records say it.
     pub weight: u16,
     /// Zone of every endpoint made from it.
     pub zone: Option<Arc<str>>,
@@ -694,6 +696,8 @@ pub struct Process {
     pub control_token_file: Option<PathBuf>,
     /// Host names, beside loopback, under which the control API answers.
     pub control_hosts: Vec<Arc<str>>,
+    /// What sources of placements may take away at once.
+    pub removals: Removals,
     /// Where state is kept; none means the default place derived from the file's path.
     pub run_dir: Option<PathBuf>,
     /// Worker threads; none means one per core. 1..=256.
@@ -710,6 +714,21 @@ pub struct Process {
     pub overload: OverloadPolicy,
     /// The link between control and routers.
     pub fleet: Fleet,
+}
+
+/// What sources of placements may take away at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removals {
+    /// Percent of what is in force, 1..=100. Default 50.
+    pub share: u8,
+    /// How long the rest is kept unless it is confirmed. Default 5 min.
+    pub hold: Duration,
+}
+
+impl Default for Removals {
+    fn default() -> Self {
+        Self { share: 50, hold: Duration::from_secs(300) }
+    }
 }
 
 /// Where the control API is served.

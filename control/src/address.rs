@@ -11,7 +11,7 @@ use ekiden_config::model::Address;
 pub(crate) fn parse_address(text: &str) -> Result<Address, String> {
     match parse(text) {
         Ok(Target::Address(address)) => Ok(address),
-        Ok(Target::Name { .. }) => Err(format!(
+        Ok(Target::Name { .. } | Target::Service { .. }) => Err(format!(
             "{text:?} is a DNS name; the API takes IP:PORT or unix:/path, names belong in a configuration file"
         )),
         Err(error) => Err(format!("{text:?} {error}; {}", error.advice())),
@@ -43,7 +43,7 @@ impl FromStr for AddressFlag {
         }
         match parse(text) {
             Ok(Target::Address(address)) => Ok(AddressFlag::At(address)),
-            Ok(Target::Name { .. }) | Err(_) => {
+            Ok(Target::Name { .. } | Target::Service { .. }) | Err(_) => {
                 Err(format!("{text:?} is neither off, IP:PORT nor unix:/path"))
             }
         }

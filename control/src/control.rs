@@ -30,7 +30,7 @@ use crate::load::Loaded;
 use crate::observed::heed;
 use crate::overlay::{ClusterKey, Overlay};
 use crate::own::Own;
-use crate::placement::{PLACED_MAX, Placed};
+use crate::placement::{self, Channel, Placed, PlacementSource, SAID_MAX, Said};
 use crate::plane::{Inlets, Outlets, Plane, ReloadReply, ViewCell, follow, rendered};
 use crate::rundir::{self, RunDir, RunDirError};
 use crate::settings::{Options, has_side_listener};
@@ -172,7 +172,7 @@ impl Control {
         let (stop, stopped) = watch::channel(false);
         let (reloads, reload_inlet) = mpsc::channel(RELOADS_MAX);
         let (first, opened) = sync_channel(1);
-        let (placing, placed) = mpsc::channel(PLACED_MAX);
+        let (placing, placed) = mpsc::channel(SAID_MAX);
         let place =
             || Some(ClusterKey { app: AppName::default_app(), cluster: ClusterName::new(dynos::WEB).ok()? });
         let board = loaded.options.procfile.as_ref().and_then(|_| place()).map(Board::new);
@@ -442,13 +442,13 @@ async fn await_last<T>(task: Option<tokio::task::JoinHandle<T>>) {
 
 impl Start {
     fn run(self, runtime: Runtime) {
+        self.first_status();
         runtime.block_on(self.serve());
         // A write stuck in the disk must not keep the process from ending.
         runtime.shutdown_timeout(Duration::from_millis(500));
     }
 
     async fn serve(self) {
-        self.first_status();
         let Start {
             loaded,
             state,
@@ -463,7 +463,8 @@ impl Start {
             board,
         } = self;
         let State { run_dir, store, overlay } = state;
-        let (told_outlet, mut told) = mpsc::channel::<Told>(ANSWERS_MAX);
+        let (told_outlet, told) = mpsc::channel::<Told>(ANSWERS_MAX);
+        let (push_outlet, mut said) = follow_sources(told, placed);
         let (mutation_outlet, mutations) = mpsc::channel(MUTATIONS_MAX);
         let (change_outlet, changes) = mpsc::channel(CHANGES_MAX);
         let (look_outlet, looks) = mpsc::channel(LOOKS_MAX);
@@ -476,12 +477,13 @@ impl Start {
         let asking = Asking::new(resolve, told_outlet);
         let api_store = store.clone();
         let mut plane = plane(loaded, store, overlay, publisher, asking, outlets, (&status, &view));
-        let ticket = plane.open(&mut told).await;
+        let ticket = plane.open(&mut said).await;
         let mut tried = bound.clone();
         let doors = Doors {
             mutations: mutation_outlet,
             changes: change_outlet,
             looks: look_outlet,
+            said: push_outlet,
             reloads,
             view,
             inspect,
@@ -495,6 +497,7 @@ impl Start {
         tokio::spawn(watch(file, tasks.apps_dir, look, changed_outlet));
         tokio::spawn(follow(tasks.tickets, status.clone()));
         tokio::spawn(heed(observations, status.clone()));
+        tokio::spawn(api.watcher().run(stopped.clone()));
         let server = tokio::spawn(api::serve(api, tasks.api, bound_outlet, stopped.clone()));
         // Whoever hears that this process serves may ask the API at once: it is bound by then, or loudly is not.
         let _ = tried.changed().await;
@@ -505,8 +508,7 @@ impl Start {
             tokio::spawn(write_behind(run_dir.path().to_owned(), tasks.last_good, status.clone()))
         });
         let (stop_loop, stop) = watch::channel(false);
-        let inlets =
-            Inlets { mutations, changes, reloads: reload_inlet, looks, placed, changed, told, stop, bound };
+        let inlets = Inlets { mutations, changes, reloads: reload_inlet, looks, said, changed, stop, bound };
         let running = Running(status);
         let looping = tokio::spawn(async move {
             plane.run(inlets).await;
@@ -518,7 +520,6 @@ impl Start {
         stop_loop.send_replace(true);
         let _ = looping.await;
         let _ = timeout(WRITE_MAX, await_last(writer)).await;
-        drop(run_dir);
     }
 
     fn first_status(&self) {
@@ -541,6 +542,24 @@ impl Start {
             tracing::error!("{stale}");
         }
     }
+}
+
+/// Follows all sources of placements: where what is pushed is said, and where the loop hears them.
+fn follow_sources(
+    told: mpsc::Receiver<Told>,
+    placed: mpsc::Receiver<Placed>,
+) -> (mpsc::Sender<Said>, mpsc::Receiver<Said>) {
+    let (outlet, said) = mpsc::channel::<Said>(SAID_MAX);
+    let (push_outlet, pushed) = mpsc::channel::<Said>(SAID_MAX);
+    let sources: [Box<dyn PlacementSource>; 3] = [
+        Box::new(Channel::new(told, Told::said)),
+        Box::new(Channel::new(placed, Placed::said)),
+        Box::new(Channel::new(pushed, |said| said)),
+    ];
+    for source in sources {
+        placement::follow(source, outlet.clone());
+    }
+    (push_outlet, said)
 }
 
 /// Serves routers elsewhere, if there is a link for them; returns once its address was tried.
@@ -593,6 +612,9 @@ fn plane(
         apps: api,
         names,
         placed: Default::default(),
+        pushed: Default::default(),
+        held: Default::default(),
+        due_ms: None,
         closed: Default::default(),
         asking,
         live: Arc::new(Model::empty()),

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time;
 
 use crate::clock::unix_ms;
+use crate::dns::Service;
 use crate::dns::names::Names;
 use crate::files;
 use crate::load::Accepted;
@@ -46,6 +47,9 @@ pub(crate) struct LastGood {
     hosts: HostOwners,
     /// Last addresses of every DNS name.
     dns: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Last targets of every service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    services: BTreeMap<String, BTreeSet<Service>>,
     /// Addresses chosen for names with an id.
     chosen: Vec<Chosen>,
 }
@@ -101,6 +105,7 @@ impl LastGood {
         let Unsaved { path, accepted, names } = unsaved;
         let (sources, hosts) = (&accepted.sources, &accepted.built.hosts);
         let known = names.known().filter(|(_, known)| !known.addresses.is_empty());
+        let services = names.known().filter(|(_, known)| !known.services.is_empty());
         let chosen = names.chosen().map(|((place, id), address)| Chosen {
             app: place.app.to_string(),
             cluster: place.cluster.to_string(),
@@ -115,6 +120,7 @@ impl LastGood {
             apps: sources.apps.iter().map(|(app, source)| (app.to_string(), text_of(source))).collect(),
             hosts: hosts.clone(),
             dns: known.map(|(name, known)| (name.to_string(), known.addresses.clone())).collect(),
+            services: services.map(|(name, known)| (name.to_string(), known.services.clone())).collect(),
             chosen: chosen.collect(),
         }
     }
@@ -159,14 +165,21 @@ impl LastGood {
 
     /// What DNS knew.
     pub(crate) fn names(&self) -> Names {
-        let known = self.dns.iter().map(|(name, addresses)| (Arc::from(name.as_str()), addresses.clone()));
+        let known = self
+            .dns
+            .iter()
+            .map(|(name, addresses)| (Arc::from(name.as_str()), addresses.clone(), BTreeSet::new()));
+        let services = self
+            .services
+            .iter()
+            .map(|(name, services)| (Arc::from(name.as_str()), BTreeSet::new(), services.clone()));
         let chosen = self.chosen.iter().filter_map(|chosen| {
             let app = AppName::new(&chosen.app).ok()?;
             let cluster = ClusterName::new(&chosen.cluster).ok()?;
             Some(((ClusterKey { app, cluster }, EndpointId::new(&chosen.id).ok()?), chosen.address))
         });
         let mut names = Names::default();
-        names.remember(known, chosen);
+        names.remember(known.chain(services), chosen);
         names
     }
 }

@@ -28,6 +28,7 @@ mod dynos;
 mod files;
 mod fleet;
 mod fnv;
+mod guarded;
 mod last_good;
 mod load;
 mod observed;
@@ -46,7 +47,7 @@ mod watch;
 pub use address::AddressFlag;
 pub use client::{Answer as ApiAnswer, Asking, Client, ClientError};
 pub use control::{Control, FleetReader, StartError, StatusReader};
-pub use dns::{Answer, Family, RECORDS_MAX, Resolve, ResolveError, Resolving};
+pub use dns::{Answer, Family, RECORDS_MAX, Resolve, ResolveError, Resolving, Service};
 pub use dynos::{
     DynoCount, DynoCounts, Formation, Launcher, ProcfileRun, become_dyno, configuration,
     configuration_beside, is_procfile, port_in_env,
@@ -57,4 +58,6 @@ pub use fleet::roster::{FleetMeters, PROPAGATION_BOUNDS_US, Propagation};
 pub use load::{Loaded, Refused, check, check_control, load};
 pub use rundir::RunDirError;
 pub use settings::{Options, Settings, control_beside};
-pub use status::{ApiStatus, LinkStatus, NameStatus, Refusing, Reload, ReloadCounts, Status};
+pub use status::{
+    ApiStatus, GuardCounts, LinkStatus, NameStatus, Refusing, Reload, ReloadCounts, SourceStatus, Status,
+};

@@ -1,21 +1,96 @@
-//! The way of placements from a source to the control loop: what runs where, whole for one cluster, in memory alone.
+//! The way of placements from their sources to the control loop: what runs where, as somebody else knows it.
 //!
-//! A source says what is there now and is asked nothing; what it said last counts until it says something else, so that one
-//! which is silent or gone freezes its part. Its endpoints stand under those of the files and over those of the API (see
-//! [`crate::overlay`]). The Procfile's dynos are such a source.
+//! A source says what is there and is asked nothing; what it said last counts until it says something else, so that one which is
+//! silent, failing or gone freezes its part. Its endpoints stand under those of the files and over those of the API (see
+//! [`crate::overlay`]). What a source takes away too much of at once is kept for a while ([`removals`]). Files are no source: who
+//! writes there writes the configuration, which is judged as a whole.
 
+pub(crate) mod part;
+pub(crate) mod removals;
+
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use ekiden_config::doors::Ticket;
 use ekiden_config::model::Endpoint;
-use tokio::sync::oneshot;
+use ekiden_config::names::EndpointId;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
+use crate::dns::asking::Told;
 use crate::overlay::ClusterKey;
 
-/// Words of a source that may wait for the loop; a source waits then.
-pub(crate) const PLACED_MAX: usize = 64;
+/// Words of sources that may wait for the loop; a source waits then.
+pub(crate) const SAID_MAX: usize = 256;
 
-/// All endpoints that a source has for a cluster; replaces what it said before.
+/// Somebody who knows what runs where. Contract: used by one task on control's runtime; [`PlacementSource::next`] does not block
+/// the thread, may be dropped at any await without losing a word, and waits for as long as there is nothing new, for hours if need be;
+/// `None` says that nothing more will come, and leaves what was said in force. A panic ends the source, with the same effect.
+/// Embedded: the Procfile's dynos, DNS, and what is pushed through the API. A watch of another system says after each change all
+/// that it has of a cluster, with the conditions of [`part::Condition`]: not ready, serving, terminating.
+pub(crate) trait PlacementSource: Send {
+    /// What it says next.
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Said>> + Send + '_>>;
+}
+
+/// One word of a source.
+#[derive(Debug)]
+pub(crate) struct Said {
+    /// The word.
+    pub(crate) word: Word,
+    /// Gets the ticket of the table that goes by it.
+    pub(crate) reply: Option<oneshot::Sender<Heard>>,
+}
+
+/// What a source says.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// All dynos of a cluster that a local Procfile runs: certain knowledge, nothing of it is withheld.
+    Dynos(ClusterKey, Vec<Arc<Endpoint>>),
+    /// The records of a name, or why there are none. Which clusters hold the name, the loop knows.
+    Records(Told),
+    /// What the store has of a cluster may be new, and these were heard: what is pushed is durable before it counts.
+    Stored(ClusterKey, part::Heard),
+    /// A person has looked at what is withheld of the source of this name: it may go.
+    Confirm(Arc<str>),
+}
+
+/// What became of a word.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// Follows the newest publish.
+    pub(crate) ticket: Ticket,
+    /// Endpoints that the source took away and that are kept for now.
+    pub(crate) held: Vec<EndpointId>,
+    /// There was something to confirm.
+    pub(crate) confirmed: bool,
+}
+
+/// A source whose words come from a task or thread of this process.
+#[derive(Debug)]
+pub(crate) struct Channel<T> {
+    inlet: mpsc::Receiver<T>,
+    word: fn(T) -> Said,
+}
+
+impl<T> Channel<T> {
+    /// Says each thing that comes, as `word` puts it.
+    pub(crate) fn new(inlet: mpsc::Receiver<T>, word: fn(T) -> Said) -> Self {
+        Self { inlet, word }
+    }
+}
+
+impl<T: Send> PlacementSource for Channel<T> {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Said>> + Send + '_>> {
+        Box::pin(async {
+            let word = self.word;
+            self.inlet.recv().await.map(word)
+        })
+    }
+}
+
+/// All endpoints that the Procfile's dynos are; replaces what was said before.
 #[derive(Debug)]
 pub(crate) struct Placed {
     /// Where.
@@ -23,5 +98,102 @@ pub(crate) struct Placed {
     /// Sorted by id.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// Gets the ticket of the table that has them.
-    pub(crate) reply: oneshot::Sender<Ticket>,
+    pub(crate) reply: oneshot::Sender<Heard>,
+}
+
+impl Placed {
+    /// As a word of a source.
+    pub(crate) fn said(self) -> Said {
+        Said { word: Word::Dynos(self.place, self.endpoints), reply: Some(self.reply) }
+    }
+}
+
+impl Told {
+    /// As a word of a source.
+    pub(crate) fn said(self) -> Said {
+        Said { word: Word::Records(self), reply: None }
+    }
+}
+
+/// Brings what a source says to the loop, until either is gone.
+pub(crate) fn follow(
+    mut source: Box<dyn PlacementSource>,
+    loudspeaker: mpsc::Sender<Said>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Some(said) = source.next().await {
+            if loudspeaker.send(said).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Says what it was given, then nothing more.
+    struct Fake(Vec<&'static str>);
+
+    impl PlacementSource for Fake {
+        fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<Said>> + Send + '_>> {
+            Box::pin(async { self.0.pop().map(said) })
+        }
+    }
+
+    fn said(source: &'static str) -> Said {
+        Said { word: Word::Confirm(Arc::from(source)), reply: None }
+    }
+
+    fn text(said: Option<Said>) -> String {
+        match said.map(|said| said.word) {
+            Some(Word::Confirm(source)) => source.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_word_of_every_source_is_heard_in_its_order() {
+        let (outlet, mut heard) = mpsc::channel(1);
+        let (words, inlet) = mpsc::channel(8);
+        let sources: [Box<dyn PlacementSource>; 2] =
+            [Box::new(Fake(vec!["a2", "a1"])), Box::new(Channel::new(inlet, said))];
+        let following = sources.map(|source| follow(source, outlet.clone()));
+        drop(outlet);
+        for word in ["b1", "b2"] {
+            words.send(word).await.unwrap();
+        }
+        let mut all = Vec::new();
+        for _ in 0..4 {
+            all.push(text(heard.recv().await));
+        }
+        for mine in ["a", "b"] {
+            let order: Vec<&String> = all.iter().filter(|word| word.starts_with(mine)).collect();
+            assert_eq!(order, [&format!("{mine}1"), &format!("{mine}2")]);
+        }
+        // One that has nothing more to say ends; the other is only silent.
+        let [fake, channel] = following;
+        fake.await.unwrap();
+        assert!(!channel.is_finished());
+        // The loop is gone.
+        drop(heard);
+        words.send("b3").await.unwrap();
+        channel.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_not_waited_for_loses_no_word() {
+        let (words, inlet) = mpsc::channel(8);
+        let mut source = Channel::new(inlet, said);
+        assert!(timeout(Duration::ZERO, source.next()).await.is_err(), "it says something by itself");
+        words.send("late").await.unwrap();
+        assert_eq!(text(source.next().await), "late");
+        drop(words);
+        assert!(source.next().await.is_none());
+    }
 }

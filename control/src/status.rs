@@ -36,6 +36,10 @@ pub struct Status {
     pub api: ApiStatus,
     /// DNS names by name.
     pub dns: BTreeMap<String, NameStatus>,
+    /// Sources of placements by name: `dns:NAME`, `push:APP/CLUSTER`, `procfile:APP/CLUSTER`. At most 1,000 of a kind.
+    pub sources: BTreeMap<String, SourceStatus>,
+    /// Guarded changes.
+    pub guards: GuardCounts,
     /// Endpoints owned by the API, dormant ones too.
     pub api_endpoints: usize,
     /// Apps owned by the API.
@@ -154,6 +158,43 @@ pub struct NameStatus {
     pub error: Option<String>,
     /// Since when it fails, in milliseconds since the Unix epoch.
     pub failing_since_unix_ms: Option<u64>,
+}
+
+/// Guarded changes: those that are watched, and those since the start by how they ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct GuardCounts {
+    /// Apps that are watched now.
+    pub watching: usize,
+    /// The change stays: it made nothing worse.
+    pub kept: u64,
+    /// The app went back.
+    pub rolled_back: u64,
+    /// The change stays: too few requests came.
+    pub not_judged: u64,
+    /// Another change came first.
+    pub superseded: u64,
+    /// The app should have gone back, and could not.
+    pub failed: u64,
+}
+
+/// A source of placements.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SourceStatus {
+    /// `live`; `silent` when its leases are over and `failing` when it cannot be asked, which both leave its part as it is; `held` when
+    /// it took away too much at once, which is kept.
+    pub state: &'static str,
+    /// Endpoints or records of it that are in force.
+    pub endpoints: usize,
+    /// What is kept though the source has it no longer.
+    pub held: Vec<String>,
+    /// Until when.
+    pub held_until_unix_ms: Option<u64>,
+    /// Endpoints whose own lease is over while the source was heard.
+    pub expired: Vec<String>,
+    /// Why it cannot be asked.
+    pub error: Option<String>,
+    /// When it was heard last.
+    pub heard_unix_ms: Option<u64>,
 }
 
 /// Shared place of the newest [`Status`]. Cloning shares it.

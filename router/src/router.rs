@@ -2,6 +2,7 @@
 //!
 //! Used by the binary and by tests. Does not parse command lines or files.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,14 +11,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ekiden_config::doors::{
-    EndpointStatus, Explanation, Generation, Inspect, Observations, Question, ShardStatus, StoreStatus,
-    Unexplained,
+    AppTraffic, EndpointStatus, Explanation, Generation, Inspect, Observations, Question, ShardStatus,
+    StoreStatus, Unexplained,
 };
 use ekiden_config::model::{AccessLog, Address, OverloadPolicy};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_core::cell::Incarnation;
 use ekiden_core::outcome::{Cause, Phase};
 use ekiden_core::shard::hot::HotBoard;
+use ekiden_core::stats::{BOUNDS_US, BUCKETS, Counter, class};
 use ekiden_core::table::Table;
 
 use crate::aside;
@@ -388,6 +390,29 @@ impl Inspect for State {
 
     fn stores(&self) -> Vec<StoreStatus> {
         self.shared.stores.all().iter().map(|store| store.status()).collect()
+    }
+
+    fn traffic(&self) -> Option<BTreeMap<AppName, AppTraffic>> {
+        let mut apps: BTreeMap<AppName, AppTraffic> = BTreeMap::new();
+        let table = self.shared.table.load();
+        for entry in table.routes() {
+            let shards = entry.cell.shards();
+            if shards.is_empty() {
+                continue;
+            }
+            let app = apps.entry(entry.app_name.clone()).or_insert_with(|| AppTraffic {
+                buckets: vec![0; BUCKETS],
+                bounds_us: BOUNDS_US.to_vec(),
+                ..AppTraffic::default()
+            });
+            for shard in shards {
+                app.requests += shard.requests.iter().map(Counter::value).sum::<u64>();
+                app.errors += shard.requests.get(class(500)).map_or(0, Counter::value);
+                let durations = shard.duration.snapshot();
+                app.buckets.iter_mut().zip(durations.buckets).for_each(|(sum, count)| *sum += count);
+            }
+        }
+        Some(apps)
     }
 
     fn shards(&self, app: &AppName, cluster: &ClusterName) -> Option<ShardStatus> {

@@ -170,6 +170,7 @@ impl Swapper {
         for cell in &compiled.removed {
             cell.mark_gone();
         }
+        compiled.released.iter().for_each(|gate| gate.open());
         compiled.table.changed_clusters(&before, |_, after| {
             if let Some(cluster) = after {
                 cluster.catch_up();

@@ -14,6 +14,11 @@ use crate::model::Address;
 pub enum Target {
     /// An address to connect to or to bind.
     Address(Address),
+    /// A service in DNS (SRV records), to be resolved by control. Lower case, without final dot.
+    Service {
+        /// [`SERVICE`] and the name.
+        name: Arc<str>,
+    },
     /// A DNS name with a port, to be resolved by control. Lower case, without final dot.
     Name {
         /// The name.
@@ -36,6 +41,8 @@ pub enum AddressError {
     BadIpv6,
     /// Neither an IPv4 address nor a DNS name.
     BadName,
+    /// No name of a service.
+    BadService,
     /// A unix socket path that is not absolute, longer than 107 bytes or holds a control character.
     BadUnixPath,
     /// A URL where an address belongs.
@@ -50,6 +57,7 @@ impl fmt::Display for AddressError {
             AddressError::BareIpv6 => "is an IPv6 address without brackets",
             AddressError::BadIpv6 => "has brackets around something that is not an IPv6 address",
             AddressError::BadName => "is neither an IP address nor a DNS name",
+            AddressError::BadService => "is not the name of a service in DNS",
             AddressError::BadUnixPath => "is not an absolute unix socket path of at most 107 bytes",
             AddressError::Url => "is a URL, not an address",
         })
@@ -67,16 +75,20 @@ impl AddressError {
             AddressError::BadName => {
                 "write \"127.0.0.1:3000\", \"[::1]:3000\", \"name:3000\" or \"unix:/path\""
             }
+            AddressError::BadService => "write \"srv:_http._tcp.web.internal\"; the port comes from DNS",
             AddressError::BadUnixPath => "write \"unix:/run/app.sock\"",
             AddressError::Url => "leave the scheme and the path away: \"127.0.0.1:3000\"",
         }
     }
 }
 
+/// What stands in front of the name of a service.
+pub const SERVICE: &str = "srv:";
+
 /// Longest unix socket path, in bytes: `sun_path` without its final NUL.
 pub const UNIX_PATH_MAX: usize = 107;
 
-/// Reads `IP:PORT`, `[v6]:PORT`, `unix:/path` or `name:PORT`. Called by validation and by the API of control.
+/// Reads `IP:PORT`, `[v6]:PORT`, `unix:/path`, `name:PORT` or `srv:NAME`. Called by validation and by the API of control.
 pub fn parse(text: &str) -> Result<Target, AddressError> {
     if let Some(path) = text.strip_prefix("unix:") {
         let good =
@@ -85,6 +97,17 @@ pub fn parse(text: &str) -> Result<Target, AddressError> {
             Ok(Target::Address(Address::Unix(Arc::from(path))))
         } else {
             Err(AddressError::BadUnixPath)
+        };
+    }
+    // A host may be called `srv`, and then a port is behind it.
+    let service = text.strip_prefix(SERVICE).filter(|rest| !rest.bytes().all(|byte| byte.is_ascii_digit()));
+    if let Some(service) = service {
+        let name = service.strip_suffix('.').unwrap_or(service);
+        return match is_dns_name(name) {
+            true => {
+                Ok(Target::Service { name: Arc::from(format!("{SERVICE}{}", name.to_ascii_lowercase())) })
+            }
+            false => Err(AddressError::BadService),
         };
     }
     if text.contains("://") {

@@ -7,6 +7,7 @@ fn texts() {
     let tcp = |text: &str| Ok(Target::Address(Address::Tcp(text.parse().unwrap())));
     let unix = |path: &str| Ok(Target::Address(Address::Unix(Arc::from(path))));
     let name = |name: &str, port| Ok(Target::Name { name: Arc::from(name), port });
+    let service = |name: &str| Ok(Target::Service { name: Arc::from(name) });
     for (text, want) in [
         ("127.0.0.1:80", tcp("127.0.0.1:80")),
         ("[::1]:80", tcp("[::1]:80")),
@@ -33,6 +34,11 @@ fn texts() {
         ("unix:", Err(AddressError::BadUnixPath)),
         ("unix:/a\nb", Err(AddressError::BadUnixPath)),
         ("http://a:80", Err(AddressError::Url)),
+        ("srv:80", name("srv", 80)),
+        ("srv:_Http._tcp.web.internal.", service("srv:_http._tcp.web.internal")),
+        ("srv:", Err(AddressError::BadPort)),
+        ("srv:a b", Err(AddressError::BadService)),
+        ("srv:_http._tcp.web:80", Err(AddressError::BadService)),
     ] {
         assert_eq!(parse(text), want, "{text}");
     }
@@ -43,7 +49,7 @@ fn texts() {
 fn address(text: &str) -> Address {
     match parse(text).unwrap() {
         Target::Address(address) => address,
-        Target::Name { name, .. } => panic!("{name}"),
+        Target::Name { name, .. } | Target::Service { name } => panic!("{name}"),
     }
 }
 

@@ -108,6 +108,7 @@ pub fn restart_needed(old: &Process, new: &Process) -> Vec<&'static str> {
         ("control.address", old.control != new.control),
         ("control.token_file", old.control_token_file != new.control_token_file),
         ("control.hosts", old.control_hosts != new.control_hosts),
+        ("control.removals", old.removals != new.removals),
         ("run_dir", old.run_dir != new.run_dir),
         ("workers", old.workers != new.workers),
         ("drain_timeout", old.drain_timeout != new.drain_timeout),

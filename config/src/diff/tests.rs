@@ -87,6 +87,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         priority: Default::default(),
         entrance: None,
         caps: None,
+        hold: None,
     })
 }
 

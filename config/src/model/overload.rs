@@ -68,3 +68,12 @@ pub struct OverloadPolicy {
     /// Delay of a worker's event loop that has lasted.
     pub lag: Option<Duration>,
 }
+
+/// How requests of an app wait while it is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldPolicy {
+    /// Requests that may wait at a time, over all workers.
+    pub max: u32,
+    /// How long one waits at most.
+    pub wait: Duration,
+}

@@ -729,7 +729,7 @@ tables! {
     RawEndpoint as "an endpoint" {
         /// Stable name inside the cluster.
         id: Spanned<String> = "the address as written" in 1, NAME;
-        /// Where to connect: `IP:PORT`, `[IPv6]:PORT`, `unix:/path` or `name:PORT`.
+        /// Where to connect: `IP:PORT`, `[IPv6]:PORT`, `unix:/path`, `name:PORT`, or `srv:NAME` for a service in DNS (SRV).
         address: Spanned<String> = "required" in 1, 512;
         /// Share of requests relative to the other endpoints.
         weight: u64 = "1" in 1, 1000;
@@ -1219,6 +1219,16 @@ tables! {
         token_file: Spanned<String> = "no token" in 1, 4096;
         /// Host names, beside loopback, under which the API answers.
         hosts: Vec<Spanned<String>> = "none" in 0, 64;
+        /// What DNS, and what is pushed, may take away at once. More is kept until `ekiden confirm` or for a while.
+        removals: RawRemovals = "see the keys";
+    }
+
+    /// What sources of placements may take away at once. Needs a restart.
+    RawRemovals as "removals" {
+        /// Percent of a source's endpoints that may go at once, or one by one within a minute; one may always go. 100 keeps nothing.
+        share: u64 = "50" in 1, 100;
+        /// How long more than that is kept.
+        hold: Duration = "\"5m\"" in 1_000, DAY;
     }
 
     /// The link between `ekiden control` and its routers, in the file of either; `ekiden run` does not look at it. Needs a restart.

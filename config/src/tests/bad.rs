@@ -123,6 +123,10 @@ fn process_settings() {
         ("[control]\nhosts = [\"a:1\"]", &[("bad_host", 4, 11)]),
         ("[fleet]\nlisten = \"0.0.0.0:9903\"", &[("fleet_plain", 4, 11)]),
         ("[fleet]\nlisten = \"fleet:9903\"", &[("bad_address", 4, 11)]),
+        ("[control]\naddress = \"srv:_http._tcp.a\"", &[("bad_address", 4, 12)]),
+        ("[control]\nremovals = { share = 0 }", &[("out_of_range", 4, 22)]),
+        ("[control]\nremovals = { share = 101 }", &[("out_of_range", 4, 22)]),
+        ("[control]\nremovals = { hold = \"10ms\" }", &[("out_of_range", 4, 22)]),
         ("[fleet]\nidentity = \"me\"\nca = \"us\"", &[("unknown_identity", 4, 13), ("unknown_ca", 5, 7)]),
         ("[fleet]\nca = \"us\"\n[ca.us]\nfile = \"ca.pem\"", &[("missing_key", 3, 1)]),
         ("[fleet]\nrouters = [\"a b\"]", &[("missing_key", 4, 13), ("bad_san", 4, 13)]),
@@ -137,6 +141,25 @@ fn process_settings() {
         let found = build_one(&toml(&format!("{text}\n{LISTENER}"))).unwrap_err();
         assert_eq!(codes(&found), [code]);
     }
+}
+
+#[test]
+fn services_in_dns() {
+    check(&[
+        ("[cluster.a]\nendpoints = [\"srv:_http._tcp.a:80\"]", &[("bad_address", 4, 15)]),
+        (
+            "[cluster.a]\nendpoints = [\"srv:_http._tcp.a\", \"srv:_HTTP._tcp.a.\"]",
+            &[("duplicate_endpoint", 4, 35)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [{ address = \"srv:_http._tcp.a\", weight = 2 }]",
+            &[("no_meaning", 4, 14)],
+        ),
+        (
+            "[cluster.a]\nendpoints = [{ address = \"srv:_http._tcp.a\", id = \"a\" }]",
+            &[("no_meaning", 4, 14)],
+        ),
+    ]);
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn smallest() {
             control: ControlAddress::Default,
             control_token_file: None,
             control_hosts: vec![],
+            removals: Default::default(),
             run_dir: None,
             workers: None,
             drain_timeout: Duration::from_secs(30),

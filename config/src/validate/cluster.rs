@@ -122,6 +122,7 @@ fn place(scope: &mut Scope<'_, '_>, text: &Spanned<String>, raw: Option<&RawEndp
             fixed(scope, text, raw, address, places);
         }
         Some(Target::Name { name, port }) => dns(scope, text, raw, (name, port), places),
+        Some(Target::Service { name }) => service(scope, text, raw, name, places),
     }
 }
 
@@ -179,6 +180,26 @@ fn dns(
     let key = id.as_ref().map_or_else(|| format!("{name}:{port}"), |id| id.as_str().to_owned());
     if !taken(scope, &key, id_text.unwrap_or(text).span, places) {
         places.names.push(DnsEndpoint { id, name, port, weight: weight(raw), zone: zone(scope, raw) });
+    }
+}
+
+/// A service, whose records say ports and weights.
+fn service(
+    scope: &mut Scope<'_, '_>,
+    text: &Spanned<String>,
+    raw: Option<&RawEndpoint>,
+    name: Arc<str>,
+    places: &mut Places,
+) {
+    let has = |raw: &&RawEndpoint| {
+        raw.drain.is_some() || raw.release.is_some() || raw.id.is_some() || raw.weight.is_some()
+    };
+    if let Some(raw) = raw.filter(has) {
+        let message = "`id`, `weight`, `drain` and `release` have no meaning with a service";
+        scope.report.error_help(raw.span, "no_meaning", message, "leave them out");
+    }
+    if !taken(scope, &name, text.span, places) {
+        places.names.push(DnsEndpoint { id: None, name, port: 0, weight: 1, zone: zone(scope, raw) });
     }
 }
 

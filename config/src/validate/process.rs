@@ -13,7 +13,8 @@ use crate::address::{Target, overlaps};
 use crate::diagnostic::Report;
 use crate::model::{
     AccessLog, Address, ClientAuthMode, ClientConnections, ConnectionLimits, ControlAddress, Fleet,
-    HttpLimits, Listener, ListenerProtocol, LogFormat, LogTarget, Process, Rate, Role, TrustSources,
+    HttpLimits, Listener, ListenerProtocol, LogFormat, LogTarget, Process, Rate, Removals, Role,
+    TrustSources,
 };
 use crate::names::ListenerName;
 use crate::raw::{
@@ -95,8 +96,10 @@ impl Sockets {
 pub(super) fn bind_address(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<Address> {
     let bound = |text: &str| match target(text)? {
         Target::Address(address) => Ok(address),
-        Target::Name { .. } => Err(Fault::new("bad_address", format!("`{}` is a name", shown(text)))
-            .help("an address to bind is an IP address or unix:/path, such as \"127.0.0.1:8080\"")),
+        Target::Name { .. } | Target::Service { .. } => {
+            Err(Fault::new("bad_address", format!("`{}` is a name", shown(text)))
+                .help("an address to bind is an IP address or unix:/path, such as \"127.0.0.1:8080\""))
+        }
     };
     scope.accept(text.span, bound(&text.value))
 }
@@ -281,6 +284,7 @@ fn settings(
         control,
         control_token_file,
         control_hosts,
+        removals: removals(raw),
         run_dir: raw.run_dir.as_ref().and_then(|text| file_path(scope, text)),
         workers: raw.workers.as_ref().and_then(|workers| u16::try_from(workers.value).ok()),
         drain_timeout: raw.drain_timeout.unwrap_or(Duration::from_secs(30)),
@@ -289,6 +293,18 @@ fn settings(
         max_connections: raw.max_connections.as_ref().and_then(|count| u32::try_from(count.value).ok()),
         overload: overload::ceilings(raw.overload.as_ref()),
         fleet: Fleet::default(),
+    }
+}
+
+fn removals(raw: &RawProcess) -> Removals {
+    let raw = raw.control.as_ref().and_then(|raw| raw.removals.as_ref());
+    let default = Removals::default();
+    Removals {
+        share: raw
+            .and_then(|raw| raw.share)
+            .and_then(|share| u8::try_from(share).ok())
+            .unwrap_or(default.share),
+        hold: raw.and_then(|raw| raw.hold).unwrap_or(default.hold),
     }
 }
 

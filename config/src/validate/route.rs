@@ -116,6 +116,7 @@ pub(super) fn route(
         grpc_web: raw.grpc_web.as_ref().is_some_and(|flag| flag.value),
         priority: raw.priority.map_or(Priority::default(), |word| word.0),
         caps: shared.caps,
+        hold: None,
     };
     warn(scope, raw, &route, shared);
     Some(route)

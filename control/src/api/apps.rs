@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::operations::Part;
 use super::reply::{Answer, Reply, gone};
 use super::request::Ask;
-use super::{Api, body, reply};
+use super::{Api, body, guarded, reply};
 use crate::desired::changes::{as_json, omitted};
 use crate::desired::merge::merged;
 use crate::desired::{APPS, AppWords, VERSIONS, VersionWords, app_key, numbered_key, words};
@@ -464,7 +464,9 @@ pub(super) async fn apply(api: &Api, ask: &Ask) -> Answer {
         let detail = "prune deletes the apps that a file of apps does not name: the file of one app (`app`) names no others";
         return Err(Problem::new(400, "bad_parameter", detail));
     }
+    let guard = guarded::time(api, ask)?.filter(|_| !ask.flag("dry_run"));
     let wanted = apps_of(ask)?;
+    let prior = guard.map(|_| guarded::prior(api, wanted.iter().map(|(app, _, _)| app))).unwrap_or_default();
     if let Some((_, _, at)) = wanted.iter().find(|(_, spec, _)| !spec.is_object()) {
         return Err(Problem::at(422, "bad_value", at, "an app is a table"));
     }
@@ -484,7 +486,17 @@ pub(super) async fn apply(api: &Api, ask: &Ask) -> Answer {
         }
         match send(api, ask, edits, "apply").await {
             Err(problem) if problem.code == "conflict" => {}
-            Ok(done) => return changed(api, ask, done, None).await,
+            Ok(done) => {
+                let (versions, changes) = (done.versions.clone(), done.revision.is_some());
+                let mut reply = changed(api, ask, done, None).await?;
+                if let Some(time) = guard.filter(|_| changes) {
+                    let guarded = guarded::begin(api, time, prior, &versions).await?;
+                    if let Some(members) = reply.value.as_object_mut() {
+                        members.insert("guard".to_owned(), guarded);
+                    }
+                }
+                return Ok(reply);
+            }
             Err(problem) => return Err(problem),
         }
     }

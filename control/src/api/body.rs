@@ -50,7 +50,7 @@ pub(super) async fn read(request: Request<Incoming>, wanted: operations::Body) -
     }
     let most = match wanted {
         operations::Body::File
-        | operations::Body::Json("AppBody" | "PartBody")
+        | operations::Body::Json("AppBody" | "PartBody" | "PlacementsBody")
         | operations::Body::Patch("AppBody" | "PartBody") => SPEC_MAX,
         operations::Body::None | operations::Body::Json(_) | operations::Body::Patch(_) => BODY_MAX,
     };

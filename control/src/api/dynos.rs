@@ -146,7 +146,10 @@ fn waiting(api: &Api, app: &AppName, release: u64, last: Option<&RolloutView>) -
     // One after the other: the dynos of the one before are on their way out.
     let after = last.filter(|last| !passed && last.ended_unix_ms.is_none());
     let (state, reason) = match after {
-        _ if recorded.refused.is_some() => ("failed", recorded.refused.unwrap_or_default()),
+        _ if recorded.refused.is_some() => {
+            let state = if recorded.superseded { "superseded" } else { "failed" };
+            (state, recorded.refused.unwrap_or_default())
+        }
         _ if passed => ("superseded", "a newer release came first".to_owned()),
         Some(last) => ("waiting", format!("the rollout of {} ends first", last.name)),
         None => ("waiting", "it is not begun yet".to_owned()),

@@ -160,6 +160,7 @@ fn policies(
         words.into_iter().for_each(|(name, value)| add(&name, value));
     }
     add("caps", overload::caps(route.caps.as_ref()));
+    add("hold", overload::hold(route.hold.as_ref()));
     add("body_limit", json!(route.body_limit.or_else(|| listener.and_then(|one| one.limits.body))));
     if let Some(cluster) = cluster.and_then(|name| app.clusters.get(name)) {
         add("cluster", resilience::of_cluster(&cluster.policy));

@@ -12,6 +12,8 @@ mod entrance;
 mod explain;
 mod fleet;
 mod guard;
+mod guarded;
+mod hold;
 mod idempotency;
 mod limits;
 pub(crate) mod listen;
@@ -19,6 +21,7 @@ mod maintenance;
 mod openapi;
 mod operations;
 mod overload;
+mod placements;
 mod records;
 mod reply;
 mod request;
@@ -45,8 +48,10 @@ use tokio::sync::watch::Sender;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
-use crate::dynos::Board;
+use crate::dynos::{Board, InspectDoor};
 use crate::fleet::Fleet;
+use crate::guarded::{Guards, Watcher};
+use crate::placement::Said;
 use crate::plane::{AppsChange, Look, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
 use crate::store::Store;
@@ -120,6 +125,10 @@ pub(crate) struct Api {
     pub(crate) changes: mpsc::Sender<AppsChange>,
     /// To the control loop: changes of maintenance.
     pub(crate) looks: mpsc::Sender<Look>,
+    /// To the control loop: words of sources.
+    pub(crate) said: mpsc::Sender<Said>,
+    /// Watches changes that are guarded.
+    pub(crate) guards: Guards,
     /// None when the run directory cannot be used.
     pub(crate) store: Option<Arc<dyn Store>>,
     /// The Procfile's dynos, when there is a Procfile.
@@ -146,6 +155,8 @@ pub(crate) struct Doors {
     pub(crate) changes: mpsc::Sender<AppsChange>,
     /// To the control loop.
     pub(crate) looks: mpsc::Sender<Look>,
+    /// To the control loop: words of sources.
+    pub(crate) said: mpsc::Sender<Said>,
     /// To the control loop.
     pub(crate) reloads: mpsc::Sender<Option<ReloadReply>>,
     /// What is published.
@@ -167,12 +178,26 @@ pub(crate) struct Doors {
 impl Api {
     /// The API over these doors; the audit log goes to the run directory.
     pub(crate) fn new(doors: Doors, run_dir: Option<&Path>) -> Self {
-        let Doors { mutations, changes, looks, reloads, view, inspect, status, store, board, stopped, fleet } =
-            doors;
+        let Doors {
+            mutations,
+            changes,
+            looks,
+            said,
+            reloads,
+            view,
+            inspect,
+            status,
+            store,
+            board,
+            stopped,
+            fleet,
+        } = doors;
         Self {
             mutations,
             changes,
             looks,
+            said,
+            guards: Guards::new(InspectDoor(Arc::clone(&inspect))),
             reloads,
             view,
             inspect,
@@ -185,6 +210,16 @@ impl Api {
             rates: Rates::default(),
             idempotency: Idempotency::default(),
             watches: watch::permits(),
+        }
+    }
+
+    /// What watches guarded changes, for one task.
+    pub(crate) fn watcher(&self) -> Watcher {
+        Watcher {
+            guards: self.guards.clone(),
+            store: self.store.clone(),
+            changes: self.changes.clone(),
+            status: self.status.clone(),
         }
     }
 }

@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::explain;
 use super::operations::{Body, OPERATIONS, Operation, Parameter, What};
+use super::{explain, hold};
 
 /// Problems that every operation may answer with.
 const ANYWHERE: [u16; 8] = [400, 401, 403, 405, 408, 429, 500, 503];
@@ -104,6 +104,7 @@ fn query_parameter(parameter: &Parameter) -> Value {
             { "type": "string", "format": "ipv6" },
         ] }),
         "listener" => json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]+$", "maxLength": 128 }),
+        "guard" => json!({ "type": "string", "pattern": "^([1-9][0-9]{0,2}s|[1-9]m|1h)$" }),
         "limit" => json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
         _ if parameter.kind == "integer" => json!({ "type": "integer", "minimum": 0 }),
         _ => json!({ "type": parameter.kind }),
@@ -169,6 +170,16 @@ fn object(members: Value) -> Value {
     json!({ "type": "object", "properties": members, "required": names })
 }
 
+/// As [`object`], with members that may be there.
+fn object_and(members: Value, more: Value) -> Value {
+    let mut object = object(members);
+    let members = object.get_mut("properties").and_then(Value::as_object_mut);
+    if let (Some(members), Value::Object(more)) = (members, more) {
+        members.extend(more);
+    }
+    object
+}
+
 /// As [`object`] for bodies: nothing else may be there.
 fn body_object(members: Value, required: &[&str]) -> Value {
     json!({ "type": "object", "properties": members, "required": required, "additionalProperties": false })
@@ -211,12 +222,15 @@ fn schemas() -> Value {
             json!({ "from": number, "to": number, "changes": list, "changes_omitted": number }),
         ),
         "Releases": page("releases", reference("Release")),
-        "Release": object(json!({ "app": text, "release": number, "name": text, "description": text, "unix_ms": number, "by": text })),
-        "Rollout": object(json!({
+        "Release": object_and(
+            json!({ "app": text, "release": number, "name": text, "description": text, "unix_ms": number, "by": text }),
+            json!({ "refused": text }),
+        ),
+        "Rollout": object_and(json!({
             "app": text, "release": number, "name": text,
             "state": { "enum": ["waiting", "starting", "shifting", "draining", "done", "failed", "superseded"] },
             "reason": text, "began_unix_ms": maybe_number, "ended_unix_ms": maybe_number, "late": list,
-        })),
+        }), json!({ "after": maybe_number })),
         "Formation": object(json!({ "app": text, "processes": map })),
         "Maintenance": object(json!({ "app": text, "on": flag, "page": maybe_text, "generation": maybe_number })),
         "Hosts": page("hosts", object(json!({ "host": text, "app": text }))),
@@ -235,12 +249,37 @@ fn schemas() -> Value {
         "Status": map,
         "OpenApi": map,
     });
-    for more in [views, fleet_schemas()] {
+    for more in [views, fleet_schemas(), moving_schemas()] {
         if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
             all.extend(more);
         }
     }
     all
+}
+
+/// What moves by itself: sources of placements, holds and guards.
+fn moving_schemas() -> Value {
+    let (text, number) = (json!({ "type": "string" }), json!({ "type": "integer" }));
+    let (maybe_text, maybe_number) =
+        (json!({ "type": ["string", "null"] }), json!({ "type": ["integer", "null"] }));
+    let (list, flag) = (json!({ "type": "array" }), json!({ "type": "boolean" }));
+    json!({
+        "Placements": object(json!({
+            "source": text, "ttl_ms": maybe_number, "placements": list, "held": list, "held_until_unix_ms": maybe_number,
+            "heard_unix_ms": maybe_number, "state": { "enum": ["none", "live", "silent", "held"] },
+        })),
+        "Pushed": object(json!({ "source": text, "generation": maybe_number })),
+        "Sources": page("sources", object(json!({
+            "name": text, "state": { "enum": ["live", "silent", "failing", "held"] }, "endpoints": number, "held": list,
+            "held_until_unix_ms": maybe_number, "expired": list, "error": maybe_text, "heard_unix_ms": maybe_number,
+            "heard_ms_ago": maybe_number,
+        }))),
+        "Hold": object(json!({ "app": text, "on": flag, "max": maybe_number, "wait_ms": maybe_number, "generation": maybe_number })),
+        "Guard": object(json!({
+            "app": text, "state": { "enum": ["none", "watching", "kept", "rolled_back", "not_judged", "superseded", "failed"] },
+            "reason": text, "version": maybe_number, "back_to": maybe_number, "until_unix_ms": maybe_number,
+        })),
+    })
 }
 
 fn fleet_schemas() -> Value {
@@ -264,8 +303,35 @@ fn fleet_schemas() -> Value {
     })
 }
 
+fn ttl_schema() -> Value {
+    json!({ "type": ["integer", "null"], "minimum": 1_000, "maximum": 86_400_000 })
+}
+
+fn placement_schema(with_id: bool) -> Value {
+    let text = json!({ "type": ["string", "null"], "maxLength": 128 });
+    let mut members = json!({
+        "address": { "type": "string", "description": "`IP:PORT` or `unix:/path`." },
+        "weight": { "type": ["integer", "null"], "minimum": 1, "maximum": 1000 },
+        "zone": text,
+        "release": text,
+        "state": { "enum": ["starting", "ready", "draining", null] },
+        "ttl_ms": ttl_schema(),
+    });
+    if let (true, Some(members)) = (with_id, members.as_object_mut()) {
+        members.insert(
+            "id".to_owned(),
+            json!({
+                "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!$&-,.-\\[\\]-~-]+$",
+            }),
+        );
+    }
+    let required: &[&str] = if with_id { &["id", "address"] } else { &["address"] };
+    body_object(members, required)
+}
+
 fn body_schemas() -> Value {
     let text = json!({ "type": "string", "maxLength": 1024 });
+    let placement = |id: bool| placement_schema(id);
     let spec = json!({ "type": "object", "description": "The words of an app file: see REFERENCE.md and `ekiden schema`." });
     json!({
         "AppBody": body_object(json!({ "spec": spec }), &["spec"]),
@@ -284,9 +350,19 @@ fn body_schemas() -> Value {
             "weight": { "type": ["integer", "null"], "minimum": 1, "maximum": 1000 },
             "zone": { "type": ["string", "null"], "maxLength": 128 },
         }), &[]),
+        "PlacementsBody": body_object(json!({
+            "ttl_ms": ttl_schema(),
+            "placements": { "type": "array", "maxItems": 10_000, "items": placement(true) },
+        }), &["placements"]),
+        "PlacementBody": placement(false),
+        "ConfirmBody": body_object(json!({ "source": { "type": "string", "maxLength": 512 } }), &["source"]),
         "RollbackBody": body_object(json!({ "version": { "type": "integer", "minimum": 1 } }), &["version"]),
         "ReleaseBody": body_object(json!({ "name": text, "description": text }), &[]),
         "MaintenanceBody": body_object(json!({ "page": { "type": ["string", "null"], "maxLength": 12_288 } }), &[]),
+        "HoldBody": body_object(json!({
+            "max": { "type": ["integer", "null"], "minimum": 1, "maximum": hold::MAX_MAX },
+            "wait_ms": { "type": ["integer", "null"], "minimum": 1, "maximum": hold::WAIT_MAX_MS },
+        }), &[]),
         "FormationBody": body_object(json!({
             "processes": {
                 "type": "object",

@@ -1,6 +1,6 @@
 //! What `GET /v1/table` shows of overload: slots and queues of clusters, caps of apps. Words; metrics say what is used.
 
-use ekiden_config::model::{AppCaps, ClusterPolicy};
+use ekiden_config::model::{AppCaps, ClusterPolicy, HoldPolicy};
 use serde_json::{Value, json};
 
 /// The slots of a cluster and the line for them; null where there is no bound.
@@ -20,5 +20,12 @@ pub(super) fn slots(policy: &ClusterPolicy) -> Value {
 pub(super) fn caps(caps: Option<&AppCaps>) -> Value {
     caps.map_or(Value::Null, |caps| {
         json!({ "in_flight": caps.in_flight, "connections": caps.connections, "buffered": caps.buffered })
+    })
+}
+
+/// How an app's requests wait while it is held; null where it is not.
+pub(super) fn hold(hold: Option<&HoldPolicy>) -> Value {
+    hold.map_or(Value::Null, |hold| {
+        json!({ "max": hold.max, "wait_ms": u64::try_from(hold.wait.as_millis()).unwrap_or(u64::MAX) })
     })
 }

@@ -97,7 +97,7 @@ pub(super) fn version_changes(api: &Api, ask: &Ask) -> Answer {
 }
 
 fn release_view(app: &AppName, words: &ReleaseWords) -> Value {
-    let ReleaseWords { release, name, description, unix_ms, by, refused } = words;
+    let ReleaseWords { release, name, description, unix_ms, by, refused, superseded: _ } = words;
     let mut view = json!({ "app": app.as_str(), "release": release, "name": name, "description": description, "unix_ms": unix_ms, "by": by });
     if let (Some(members), Some(why)) = (view.as_object_mut(), refused) {
         members.insert("refused".to_owned(), json!(why));
@@ -166,6 +166,7 @@ pub(super) async fn post_release(api: &Api, ask: &Ask) -> Answer {
             unix_ms: unix_ms(),
             by: ask.who.name.clone(),
             refused: None,
+            superseded: false,
         };
         let key = numbered_key(RELEASES, &app, words.release);
         let mut writes = vec![write(Arc::clone(&key), &words)];

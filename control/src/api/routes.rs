@@ -23,7 +23,8 @@ use super::request::Ask;
 use super::watch::ApiBody;
 use super::who::Role;
 use super::{
-    Api, ApiSettings, apps, body, dynos, explain, fleet, guard, maintenance, openapi, records, views, watch,
+    Api, ApiSettings, apps, body, dynos, explain, fleet, guard, guarded, hold, maintenance, openapi,
+    placements, records, views, watch,
 };
 use crate::clock::unix_ms;
 use crate::overlay::Key;
@@ -248,7 +249,14 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
         What::PatchFormation => records::patch_formation(api, ask).await,
         What::PutMaintenance => maintenance::put(api, ask).await,
         What::DeleteMaintenance => maintenance::delete(api, ask).await,
+        What::PutHold => hold::put(api, ask).await,
+        What::DeleteHold => hold::delete(api, ask).await,
         What::Apply => apps::apply(api, ask).await,
+        What::PutPlacements => placements::put_all(api, ask).await,
+        What::DeletePlacements => placements::delete_all(api, ask).await,
+        What::PutPlacement => placements::put_one(api, ask).await,
+        What::DeletePlacement => placements::delete_one(api, ask).await,
+        What::Confirm => placements::confirm(api, ask).await,
         What::Table
         | What::Explain
         | What::Status
@@ -268,6 +276,10 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
         | What::Rollout
         | What::Formation
         | What::Maintenance
+        | What::Hold
+        | What::Guard
+        | What::Placements
+        | What::Sources
         | What::Hosts
         | What::Routers
         | What::Watch
@@ -298,6 +310,10 @@ async fn look(api: Arc<Api>, operation: &'static Operation, ask: Ask) -> Answer 
         What::Rollout => dynos::rollout(&api, &ask),
         What::Formation => records::formation(&api, &ask),
         What::Maintenance => maintenance::one(&api, &ask),
+        What::Hold => hold::one(&api, &ask),
+        What::Guard => guarded::one(&api, &ask),
+        What::Placements => placements::one(&api, &ask),
+        What::Sources => placements::sources(&api, &ask),
         What::Hosts => records::hosts(&api, &ask),
         What::Routers => fleet::routers(&api, &ask),
         What::Audit => Ok(Reply::ok(api.audit.recent())),
@@ -320,7 +336,14 @@ async fn look(api: Arc<Api>, operation: &'static Operation, ask: Ask) -> Answer 
         | What::PatchFormation
         | What::PutMaintenance
         | What::DeleteMaintenance
+        | What::PutHold
+        | What::DeleteHold
         | What::Apply
+        | What::PutPlacements
+        | What::DeletePlacements
+        | What::PutPlacement
+        | What::DeletePlacement
+        | What::Confirm
         | What::Watch => Err(not_so(operation)),
     });
     made.await.map_err(|_| gone())?

@@ -217,6 +217,7 @@ fn app_view(api: &Api, view: &View, app: &App) -> Value {
         "name": app.name.as_str(),
         // The same on every route of an app.
         "caps": overload::caps(app.routes.iter().find_map(|route| route.caps.as_ref())),
+        "hold": overload::hold(app.routes.iter().find_map(|route| route.hold.as_ref())),
         "routes": routes,
         "clusters": clusters.collect::<Vec<_>>(),
     })

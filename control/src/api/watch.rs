@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::request::Ask;
 use super::{Api, ApiSettings, Tokens};
+use crate::desired::placements::PLACEMENTS;
 use crate::desired::{APPS, FORMATIONS, HOSTS, RELEASES, VERSIONS};
 use crate::plane::not_durable;
 use crate::problem::Problem;
@@ -165,7 +166,7 @@ fn too_old(detail: String, newest: Revision) -> Problem {
 
 /// The kind of an object and its name in the API's words.
 fn named(key: &str) -> (&'static str, String) {
-    const KINDS: [(&str, &str); 7] = [
+    const KINDS: [(&str, &str); 8] = [
         (APPS, "app"),
         (VERSIONS, "version"),
         (RELEASES, "release"),
@@ -173,6 +174,7 @@ fn named(key: &str) -> (&'static str, String) {
         (HOSTS, "host"),
         (ENDPOINTS, "endpoint"),
         (MARKS, "drain_mark"),
+        (PLACEMENTS, "placements"),
     ];
     let found = KINDS.iter().find_map(|(prefix, kind)| Some((*kind, key.strip_prefix(prefix)?)));
     let (kind, name) = found.unwrap_or(("object", key));

@@ -5,6 +5,7 @@
 
 pub(crate) mod changes;
 pub(crate) mod merge;
+pub(crate) mod placements;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ pub(crate) const RELEASES: &str = "releases/";
 pub(crate) const FORMATIONS: &str = "formations/";
 /// Where apps in maintenance are.
 pub(crate) const MAINTENANCE: &str = "maintenance/";
+/// Where guarded changes are.
+pub(crate) const GUARDS: &str = "guards/";
+/// Where held apps are.
+pub(crate) const HOLDS: &str = "holds/";
 /// Where owners of hosts are.
 pub(crate) const HOSTS: &str = "hosts/";
 /// Most apps owned by the API.
@@ -78,6 +83,9 @@ pub(crate) struct ReleaseWords {
     /// Why its rollout ended without it. No process begins with such a release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<String>,
+    /// That was because a newer release came first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) superseded: bool,
 }
 
 /// How many dynos of which type an app should have, as stored.
@@ -93,6 +101,15 @@ pub(crate) struct MaintenanceWords {
     /// What people see instead of the router's own page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) page: Option<String>,
+}
+
+/// A held app, as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HoldWords {
+    /// Requests that may wait at a time.
+    pub(crate) max: u32,
+    /// How long one waits at most, in milliseconds.
+    pub(crate) wait_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -151,6 +168,16 @@ pub(crate) fn formation_key(app: &AppName) -> Arc<str> {
 /// The key of an app's maintenance.
 pub(crate) fn maintenance_key(app: &AppName) -> Arc<str> {
     Arc::from(format!("{MAINTENANCE}{app}"))
+}
+
+/// The key of an app's guard.
+pub(crate) fn guard_key(app: &AppName) -> Arc<str> {
+    Arc::from(format!("{GUARDS}{app}"))
+}
+
+/// The key of an app's hold.
+pub(crate) fn hold_key(app: &AppName) -> Arc<str> {
+    Arc::from(format!("{HOLDS}{app}"))
 }
 
 /// Reads an object's words; the error says what is wrong with them.

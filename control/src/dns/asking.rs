@@ -81,8 +81,7 @@ async fn ask(name: Arc<str>, resolve: Arc<dyn Resolve>, told: mpsc::Sender<Told>
             Err(_) => Err(ResolveError::Failed(format!("no answer within {} s", ANSWER_MAX.as_secs()))),
         };
         drop(permit);
-        failures =
-            if answer.as_ref().is_ok_and(|answer| !answer.addresses.is_empty()) { 0 } else { failures + 1 };
+        failures = if answer.as_ref().is_ok_and(|answer| !answer.is_empty()) { 0 } else { failures + 1 };
         let pause = next_ask(&answer, failures);
         if told.send(Told { name: Arc::clone(&name), answer }).await.is_err() {
             return;

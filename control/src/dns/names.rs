@@ -1,19 +1,24 @@
-//! What DNS answers mean: names to endpoints, with the last addresses kept through every kind of failure.
+//! What DNS answers mean: names to endpoints, with the last records kept through every kind of failure.
 //!
 //! Pure: answers come in, endpoints go out. Without an id each record is an endpoint `NAME/ADDRESS`; with an id the
-//! name is one endpoint that keeps its address while the answer still holds it.
+//! name is one endpoint that keeps its address while the answer still holds it. Of services (SRV, RFC 2782) the records of the most
+//! preferred priority are endpoints, with ports and weights of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ekiden_config::address::SERVICE;
 use ekiden_config::model::{Address, DnsEndpoint, Endpoint, Owner};
 use ekiden_config::names::{EndpointId, NAME_MAX};
 
-use super::{Answer, RECORDS_MAX, ResolveError};
+use super::{Answer, RECORDS_MAX, ResolveError, Service};
 use crate::fnv;
 use crate::overlay::ClusterKey;
+use crate::placement::part::State;
+use crate::placement::removals::{Removals, Rules};
+use crate::status::SourceStatus;
 
 /// Shortest wait before asking again.
 const ASK_MIN: Duration = Duration::from_secs(1);
@@ -21,27 +26,76 @@ const ASK_MIN: Duration = Duration::from_secs(1);
 const ASK_MAX: Duration = Duration::from_secs(300);
 /// Longest wait before asking again after a failure.
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Most of an endpoint's weight.
+const WEIGHT_MAX: u32 = 1000;
 
 /// What is known of one name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Known {
     /// The last addresses, sorted.
     pub(crate) addresses: BTreeSet<IpAddr>,
+    /// The last services, sorted.
+    pub(crate) services: BTreeSet<Service>,
     /// Failures since the last answer.
     pub(crate) failures: u32,
     /// Why the last question failed, and since when (milliseconds since the Unix epoch).
     pub(crate) failing: Option<(String, u64)>,
+    removals: Removals<IpAddr>,
+    services_removals: Removals<Service>,
+    /// When an answer came last.
+    heard_ms: Option<u64>,
+}
+
+impl Known {
+    /// Nothing is known of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.services.is_empty()
+    }
+
+    /// The records that are kept though the answer has them no longer.
+    pub(crate) fn held(&self) -> Vec<String> {
+        let addresses = self.removals.held().into_iter().flat_map(|held| &held.gone);
+        let services = self.services_removals.held().into_iter().flat_map(|held| &held.gone);
+        let services = services.map(|service| service.address.to_string());
+        addresses.map(ToString::to_string).chain(services).collect()
+    }
+
+    fn held_until_ms(&self) -> Option<u64> {
+        let addresses = self.removals.held().map(|held| held.until_ms);
+        addresses.into_iter().chain(self.services_removals.held().map(|held| held.until_ms)).min()
+    }
+
+    /// For people and the API.
+    pub(crate) fn status(&self) -> SourceStatus {
+        let held = self.held();
+        let state = match &self.failing {
+            _ if !held.is_empty() => State::Held.word(),
+            Some(_) => "failing",
+            None => State::Live.word(),
+        };
+        SourceStatus {
+            state,
+            endpoints: self.addresses.len() + self.services.len(),
+            held,
+            held_until_unix_ms: self.held_until_ms(),
+            expired: Vec::new(),
+            error: self.failing.as_ref().map(|(why, _)| why.clone()),
+            heard_unix_ms: self.heard_ms,
+        }
+    }
 }
 
 /// What an answer changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Absorbed {
-    /// The addresses are others than before.
+    /// The records are others than before.
     pub(crate) changed: bool,
     /// The name began to fail, or failed again; the text says why.
     pub(crate) failed: Option<String>,
     /// The name answers again after failing.
     pub(crate) recovered: bool,
+    /// Records that the answer has no longer and that are kept: so many of them, and they were not kept before.
+    pub(crate) held: Option<usize>,
 }
 
 /// All names of the table in force, and the addresses chosen for names with an id.
@@ -55,11 +109,12 @@ impl Names {
     /// Starts from what an earlier process knew.
     pub(crate) fn remember(
         &mut self,
-        known: impl IntoIterator<Item = (Arc<str>, BTreeSet<IpAddr>)>,
+        known: impl IntoIterator<Item = (Arc<str>, BTreeSet<IpAddr>, BTreeSet<Service>)>,
         chosen: impl IntoIterator<Item = ((ClusterKey, EndpointId), IpAddr)>,
     ) {
-        let fresh =
-            known.into_iter().map(|(name, addresses)| (name, Known { addresses, ..Known::default() }));
+        let fresh = known
+            .into_iter()
+            .map(|(name, addresses, services)| (name, Known { addresses, services, ..Known::default() }));
         self.known.extend(fresh);
         self.chosen.extend(chosen);
     }
@@ -89,11 +144,14 @@ impl Names {
         &mut self,
         name: &Arc<str>,
         answer: Result<Answer, ResolveError>,
+        rules: Rules,
         now_ms: u64,
     ) -> Absorbed {
         let known = self.known.entry(Arc::clone(name)).or_default();
         let answer = match answer {
-            Ok(answer) if answer.addresses.is_empty() => Err(ResolveError::NoAddress),
+            Ok(answer) if answer.addresses.is_empty() && answer.services.is_empty() => {
+                Err(ResolveError::NoAddress)
+            }
             other => other,
         };
         match answer {
@@ -103,31 +161,72 @@ impl Names {
                 if let Some(family) = answer.unknown {
                     addresses.extend(known.addresses.iter().filter(|address| family.holds(address)));
                 }
-                while addresses.len() > RECORDS_MAX {
-                    addresses.pop_last();
-                }
-                let changed = addresses != known.addresses;
+                let mut services: BTreeSet<Service> = answer.services.into_iter().collect();
+                bounded(&mut addresses);
+                bounded(&mut services);
+                let was_held = known.held().len();
+                let mut changed =
+                    replace(&mut known.addresses, addresses, &mut known.removals, rules, now_ms);
+                changed |=
+                    replace(&mut known.services, services, &mut known.services_removals, rules, now_ms);
+                let held = Some(known.held().len()).filter(|held| *held > 0 && was_held == 0);
                 let recovered = known.failing.take().is_some();
-                known.addresses = addresses;
                 known.failures = 0;
-                Absorbed { changed, failed: None, recovered }
+                known.heard_ms = Some(now_ms);
+                Absorbed { changed, failed: None, recovered, held }
             }
             Err(error) => {
                 let why = error.to_string();
                 let since = known.failing.as_ref().map_or(now_ms, |(_, since)| *since);
                 known.failing = Some((why.clone(), since));
                 known.failures = known.failures.saturating_add(1);
-                Absorbed { changed: false, failed: Some(why), recovered: false }
+                Absorbed { changed: false, failed: Some(why), recovered: false, held: None }
             }
         }
+    }
+
+    /// A person says that what a name has no longer may go; whether anything waited for that.
+    pub(crate) fn confirm(&mut self, name: &str, now_ms: u64) -> bool {
+        let Some(known) = self.known.get_mut(name) else { return false };
+        let addresses = known.removals.confirm(known.addresses.len(), now_ms);
+        let services = known.services_removals.confirm(known.services.len(), now_ms);
+        known.addresses.retain(|one| !addresses.as_ref().is_some_and(|gone| gone.contains(one)));
+        known.services.retain(|one| !services.as_ref().is_some_and(|gone| gone.contains(one)));
+        addresses.is_some() || services.is_some()
+    }
+
+    /// Lets go what was held for its time; answers with the names.
+    pub(crate) fn release(&mut self, rules: Rules, now_ms: u64) -> Vec<Arc<str>> {
+        let mut released = Vec::new();
+        for (name, known) in &mut self.known {
+            let over = known.held_until_ms().is_some_and(|until_ms| now_ms >= until_ms);
+            if over {
+                let addresses = without(&known.addresses, &known.removals);
+                let services = without(&known.services, &known.services_removals);
+                replace(&mut known.addresses, addresses, &mut known.removals, rules, now_ms);
+                replace(&mut known.services, services, &mut known.services_removals, rules, now_ms);
+                released.push(Arc::clone(name));
+            }
+        }
+        released
+    }
+
+    /// When something that is held may go.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        self.known.values().filter_map(Known::held_until_ms).min()
     }
 
     /// The endpoints that a cluster's names stand for now. Remembers the address chosen for a name with an id.
     pub(crate) fn expand(&mut self, place: &ClusterKey, names: &[DnsEndpoint]) -> Vec<Arc<Endpoint>> {
         let mut endpoints = Vec::new();
+        let nothing = Known::default();
         for name in names {
-            let none = BTreeSet::new();
-            let addresses = self.known.get(&name.name).map_or(&none, |known| &known.addresses);
+            let known = self.known.get(&name.name).unwrap_or(&nothing);
+            if let Some(plain) = name.name.strip_prefix(SERVICE) {
+                endpoints.extend(services(plain, &known.services, name));
+                continue;
+            }
+            let addresses = &known.addresses;
             match &name.id {
                 None => endpoints.extend(addresses.iter().filter_map(|address| {
                     let socket = SocketAddr::new(*address, name.port);
@@ -145,6 +244,58 @@ impl Names {
         }
         endpoints
     }
+}
+
+fn bounded<T: Ord>(records: &mut BTreeSet<T>) {
+    while records.len() > RECORDS_MAX {
+        records.pop_last();
+    }
+}
+
+/// Puts new records in the place of old ones, as far as that may be; whether anything differs.
+fn replace<T: Ord + Clone>(
+    records: &mut BTreeSet<T>,
+    mut new: BTreeSet<T>,
+    removals: &mut Removals<T>,
+    rules: Rules,
+    now_ms: u64,
+) -> bool {
+    let gone: BTreeSet<T> = records.difference(&new).cloned().collect();
+    let added = new.difference(records).count();
+    if !removals.judge(rules, (records.len(), added), &gone, now_ms) {
+        new.extend(gone);
+    }
+    let differs = *records != new;
+    *records = new;
+    differs
+}
+
+/// The records that are not merely kept.
+fn without<T: Ord + Clone>(records: &BTreeSet<T>, removals: &Removals<T>) -> BTreeSet<T> {
+    let held = removals.held();
+    records.iter().filter(|one| !held.is_some_and(|held| held.gone.contains(one))).cloned().collect()
+}
+
+/// The endpoints of a service: those of its most preferred priority. Weights of DNS go to 65,535, those of endpoints to
+/// 1,000, and one of 0 is a very small one (RFC 2782).
+fn services(plain: &str, all: &BTreeSet<Service>, name: &DnsEndpoint) -> Vec<Arc<Endpoint>> {
+    let Some(priority) = all.iter().map(|service| service.priority).min() else { return Vec::new() };
+    let preferred = || all.iter().filter(|service| service.priority == priority);
+    let most = preferred().map(|service| u32::from(service.weight)).max().unwrap_or(0);
+    let even = most == 0;
+    let made = preferred().filter_map(|service| {
+        let weight = match u32::from(service.weight) {
+            _ if even => 1,
+            weight if most <= WEIGHT_MAX => weight.max(1),
+            weight => (weight * WEIGHT_MAX / most).max(1),
+        };
+        let one = endpoint(record_id(plain, service.address)?, service.address, name);
+        let dns_name = Some(Arc::clone(&service.target));
+        Some(Endpoint { weight: u16::try_from(weight).unwrap_or(1), dns_name, ..Endpoint::clone(&one) })
+    });
+    // Two targets may have one address.
+    let by_id: BTreeMap<EndpointId, Endpoint> = made.map(|one| (one.id.clone(), one)).collect();
+    by_id.into_values().map(Arc::new).collect()
 }
 
 fn endpoint(id: EndpointId, address: SocketAddr, name: &DnsEndpoint) -> Arc<Endpoint> {
@@ -173,7 +324,7 @@ fn record_id(name: &str, address: SocketAddr) -> Option<EndpointId> {
 /// How long to wait before asking again: the TTL within bounds, or a growing pause after failures.
 pub(crate) fn next_ask(answer: &Result<Answer, ResolveError>, failures: u32) -> Duration {
     match answer {
-        Ok(answer) if !answer.addresses.is_empty() => answer.ttl.clamp(ASK_MIN, ASK_MAX),
+        Ok(answer) if !answer.is_empty() => answer.ttl.clamp(ASK_MIN, ASK_MAX),
         Ok(_) | Err(_) => {
             let pause = ASK_MIN.saturating_mul(1 << failures.saturating_sub(1).min(8));
             pause.min(RETRY_MAX)

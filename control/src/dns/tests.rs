@@ -3,12 +3,18 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::thread;
 
-use ekiden_config::model::{DnsEndpoint, Owner};
+use ekiden_config::model::{DnsEndpoint, Endpoint, Owner};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 
 use super::names::{Names, next_ask};
 use super::*;
 use crate::overlay::ClusterKey;
+use crate::placement::removals::Rules;
+
+/// Nothing is ever held.
+const FREE: Rules = Rules { share: 100, hold_ms: 0 };
+/// More than half is.
+const HALF: Rules = Rules { share: 50, hold_ms: 300_000 };
 
 fn place() -> ClusterKey {
     ClusterKey { app: AppName::default_app(), cluster: ClusterName::new("web").unwrap() }
@@ -21,7 +27,7 @@ fn name(id: Option<&str>, text: &str) -> DnsEndpoint {
 
 fn answer(addresses: &[&str]) -> Result<Answer, ResolveError> {
     let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-    Ok(Answer { addresses, ttl: Duration::from_secs(30), unknown: None })
+    Ok(Answer { addresses, services: Vec::new(), ttl: Duration::from_secs(30), unknown: None })
 }
 
 fn served(names: &mut Names, all: &[DnsEndpoint]) -> Vec<String> {
@@ -35,15 +41,15 @@ fn without_an_id_each_record_is_an_endpoint_and_order_means_nothing() {
     let (mut names, web) = (Names::default(), [name(None, "web.test")]);
     let text: Arc<str> = "web.test".into();
     assert!(served(&mut names, &web).is_empty(), "unresolved: empty");
-    assert!(names.absorb(&text, answer(&["10.0.0.2", "10.0.0.1", "::1"]), 1).changed);
+    assert!(names.absorb(&text, answer(&["10.0.0.2", "10.0.0.1", "::1"]), FREE, 1).changed);
     let want = [
         "web.test/10.0.0.1:80 10.0.0.1:80",
         "web.test/10.0.0.2:80 10.0.0.2:80",
         "web.test/[::1]:80 [::1]:80",
     ];
     assert_eq!(served(&mut names, &web), want);
-    assert!(!names.absorb(&text, answer(&["::1", "10.0.0.1", "10.0.0.2"]), 2).changed);
-    assert!(names.absorb(&text, answer(&["10.0.0.2"]), 3).changed);
+    assert!(!names.absorb(&text, answer(&["::1", "10.0.0.1", "10.0.0.2"]), FREE, 2).changed);
+    assert!(names.absorb(&text, answer(&["10.0.0.2"]), FREE, 3).changed);
     assert_eq!(served(&mut names, &web), want[1..2]);
 }
 
@@ -57,7 +63,7 @@ fn with_an_id_the_address_is_kept_while_the_answer_holds_it() {
         (["10.0.0.1", "10.0.0.2"], "one 10.0.0.1:80"),
         (["10.0.0.5", "10.0.0.1"], "one 10.0.0.1:80"),
     ] {
-        names.absorb(&text, answer(&records), 1);
+        names.absorb(&text, answer(&records), FREE, 1);
         assert_eq!(served(&mut names, &web), [want], "{records:?}");
     }
 }
@@ -66,7 +72,7 @@ fn with_an_id_the_address_is_kept_while_the_answer_holds_it() {
 fn every_failure_keeps_the_last_addresses() {
     let (mut names, web) = (Names::default(), [name(None, "web.test")]);
     let text: Arc<str> = "web.test".into();
-    names.absorb(&text, answer(&["10.0.0.1"]), 1);
+    names.absorb(&text, answer(&["10.0.0.1"]), FREE, 1);
     let failures = [
         Err(ResolveError::NoSuchName),
         Err(ResolveError::NoAddress),
@@ -74,13 +80,13 @@ fn every_failure_keeps_the_last_addresses() {
         answer(&[]),
     ];
     for (at, failure) in failures.into_iter().enumerate() {
-        let absorbed = names.absorb(&text, failure, 10 + at as u64);
+        let absorbed = names.absorb(&text, failure, FREE, 10 + at as u64);
         assert!(!absorbed.changed && absorbed.failed.is_some());
         assert_eq!(served(&mut names, &web), ["web.test/10.0.0.1:80 10.0.0.1:80"]);
     }
     let (_, known) = names.known().next().unwrap();
     assert_eq!(known.failing.as_ref().unwrap().1, 10, "failing since the first failure");
-    let absorbed = names.absorb(&text, answer(&["10.0.0.1"]), 20);
+    let absorbed = names.absorb(&text, answer(&["10.0.0.1"]), FREE, 20);
     assert!(absorbed.recovered && !absorbed.changed);
 }
 
@@ -88,13 +94,14 @@ fn every_failure_keeps_the_last_addresses() {
 fn a_family_that_could_not_be_asked_keeps_its_addresses() {
     let mut names = Names::default();
     let text: Arc<str> = "web.test".into();
-    names.absorb(&text, answer(&["10.0.0.1", "::1"]), 1);
+    names.absorb(&text, answer(&["10.0.0.1", "::1"]), FREE, 1);
     let half = Answer {
         addresses: vec!["10.0.0.9".parse().unwrap()],
+        services: Vec::new(),
         ttl: Duration::ZERO,
         unknown: Some(Family::V6),
     };
-    names.absorb(&text, Ok(half), 2);
+    names.absorb(&text, Ok(half), FREE, 2);
     let known: Vec<String> =
         names.known().next().unwrap().1.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(known, ["10.0.0.9", "::1"]);
@@ -104,7 +111,7 @@ fn a_family_that_could_not_be_asked_keeps_its_addresses() {
 fn two_ports_and_long_names_make_ids_of_their_own() {
     let mut names = Names::default();
     let long = format!("{}.test", ["a".repeat(60).as_str(); 3].join("."));
-    names.absorb(&long.as_str().into(), answer(&["10.0.0.1"]), 1);
+    names.absorb(&long.as_str().into(), answer(&["10.0.0.1"]), FREE, 1);
     let mut other = name(None, &long);
     other.port = 81;
     let ids = served(&mut names, &[name(None, &long), other]);
@@ -117,6 +124,7 @@ fn asks_again_by_ttl_within_bounds_and_ever_slower_after_failures() {
     let ttl = |secs| {
         Ok(Answer {
             addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            services: Vec::new(),
             ttl: Duration::from_secs(secs),
             unknown: None,
         })
@@ -127,6 +135,74 @@ fn asks_again_by_ttl_within_bounds_and_ever_slower_after_failures() {
     for (failures, want) in [(1, 1), (2, 2), (5, 16), (6, 30), (1000, 30)] {
         assert_eq!(next_ask(&Err(ResolveError::NoSuchName), failures), Duration::from_secs(want));
     }
+}
+
+fn service(priority: u16, weight: u16, target: &str, address: &str) -> Service {
+    Service { priority, target: target.into(), address: address.parse().unwrap(), weight }
+}
+
+#[test]
+fn of_a_service_the_most_preferred_records_are_endpoints_with_ports_and_weights_of_their_own() {
+    let mut names = Names::default();
+    let web =
+        DnsEndpoint { id: None, name: "srv:_http._tcp.web.test".into(), port: 0, weight: 1, zone: None };
+    let text: Arc<str> = "srv:_http._tcp.web.test".into();
+    let mut served = |services: Vec<Service>| -> Vec<String> {
+        let told = Answer { addresses: Vec::new(), services, ttl: Duration::ZERO, unknown: None };
+        names.absorb(&text, Ok(told), FREE, 1);
+        let endpoints = names.expand(&place(), std::slice::from_ref(&web));
+        let one = |one: &Arc<Endpoint>| {
+            format!("{} {} {} {}", one.id, one.address, one.weight, one.dns_name.as_deref().unwrap())
+        };
+        endpoints.iter().map(one).collect()
+    };
+    let backup = service(20, 9, "c.test", "10.0.0.3:80");
+    let rows = served(vec![
+        service(10, 60, "a.test", "10.0.0.1:8001"),
+        service(10, 0, "b.test", "10.0.0.2:8002"),
+        backup.clone(),
+    ]);
+    assert_eq!(
+        rows,
+        [
+            "_http._tcp.web.test/10.0.0.1:8001 10.0.0.1:8001 60 a.test",
+            "_http._tcp.web.test/10.0.0.2:8002 10.0.0.2:8002 1 b.test",
+        ]
+    );
+    assert_eq!(served(vec![backup]), ["_http._tcp.web.test/10.0.0.3:80 10.0.0.3:80 9 c.test"]);
+    let heavy = [
+        (1, 65_535, "a.test", "10.0.0.1:1"),
+        (1, 6_553, "b.test", "10.0.0.2:1"),
+        (1, 1, "c.test", "10.0.0.3:1"),
+    ];
+    let weights = served(heavy.map(|(p, w, t, a)| service(p, w, t, a)).to_vec());
+    assert!(
+        weights[0].contains(" 1000 ") && weights[1].contains(" 99 ") && weights[2].contains(" 1 "),
+        "{weights:?}"
+    );
+}
+
+#[test]
+fn what_a_name_loses_at_once_is_kept_until_it_is_confirmed_or_over() {
+    let (mut names, web) = (Names::default(), [name(None, "web.test")]);
+    let text: Arc<str> = "web.test".into();
+    let all = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"];
+    names.absorb(&text, answer(&all), HALF, 100_000);
+    let lost = names.absorb(&text, answer(&all[..1]), HALF, 200_000);
+    assert_eq!((lost.changed, lost.held), (false, Some(3)));
+    assert_eq!(names.absorb(&text, answer(&all[..1]), HALF, 201_000).held, None, "it is said once");
+    assert_eq!(served(&mut names, &web).len(), 4);
+    assert_eq!(names.known().next().unwrap().1.status().state, "held");
+    // A failure changes nothing about it.
+    names.absorb(&text, Err(ResolveError::NoSuchName), HALF, 202_000);
+    assert_eq!((served(&mut names, &web).len(), names.due_ms()), (4, Some(500_000)));
+    assert!(names.release(HALF, 499_999).is_empty());
+    assert_eq!((names.release(HALF, 500_000).len(), served(&mut names, &web).len()), (1, 1));
+
+    names.absorb(&text, answer(&all), HALF, 600_000);
+    names.absorb(&text, answer(&all[..1]), HALF, 700_000);
+    assert!(names.confirm("web.test", 700_001) && !names.confirm("web.test", 700_002));
+    assert_eq!(served(&mut names, &web).len(), 1);
 }
 
 /// A name server of a few lines: A records of `web.test`, NXDOMAIN for the rest. Ends with its socket's test.

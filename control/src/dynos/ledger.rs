@@ -1,8 +1,9 @@
 //! Which process groups were started: kept in the run directory, so that the next process ends what a killed one left.
 //!
 //! A record is a process id with its start time, its group and a mark in its environment. A group is ended when its leader is
-//! still the process that was recorded; when the leader has ended, those of its members that carry the mark. Nothing else
-//! is ever signalled: numbers are used again.
+//! still the process that was recorded; when the leader has ended, when a member carries the mark, or is one that was recorded when
+//! the dyno became ready, since programs may write over their environment. The number of a group is not used again
+//! while it has members, so that all of them are the dyno's then. Nothing else is ever signalled.
 
 use std::fs;
 use std::io;
@@ -20,6 +21,8 @@ const FILE: &str = "dynos.json";
 const LEFT_ENDS: Duration = Duration::from_secs(5);
 /// How long the kernel may take to end what got SIGKILL.
 const KILLED_ENDS: Duration = Duration::from_secs(5);
+/// Members of a group that are recorded, at most.
+const MEMBERS_MAX: usize = 64;
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(10);
 /// Name of the variable that marks a dyno's processes.
@@ -36,6 +39,9 @@ pub(super) struct Record {
     pub(super) start: u64,
     /// Value of [`MARK`] in the environment of its processes.
     pub(super) mark: String,
+    /// Members of the group when the dyno became ready, each with its start.
+    #[serde(default)]
+    pub(super) members: Vec<(u32, u64)>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -83,6 +89,14 @@ impl Ledger {
         self.keep();
     }
 
+    /// Notes who is in a group now, each with its start.
+    pub(super) fn note_members(&mut self, pid: u32) {
+        let Some(record) = self.words.groups.iter_mut().find(|record| record.pid == pid) else { return };
+        let members = system::members(pid).into_iter().take(MEMBERS_MAX);
+        record.members = members.filter_map(|pid| Some((pid, system::stat(pid)?.start))).collect();
+        self.keep();
+    }
+
     /// Forgets a group of which nothing is left.
     pub(super) fn remove(&mut self, pid: u32) {
         self.words.groups.retain(|record| record.pid != pid);
@@ -103,10 +117,8 @@ impl Ledger {
 /// What there is to end of a group.
 enum Left {
     Nothing,
-    /// Its leader is the recorded one: all of the group is ours.
+    /// Its leader is the recorded one, or one of its members is known: all of the group is ours.
     Group,
-    /// Its leader has ended; these carry the mark.
-    Some(Vec<u32>),
 }
 
 fn left(record: &Record) -> Left {
@@ -120,9 +132,13 @@ fn left(record: &Record) -> Left {
         }
         _ => {
             let mark = format!("{MARK}={}", record.mark);
-            let mut members = system::members(record.pid);
-            members.retain(|pid| system::has_variable(*pid, &mark));
-            if members.is_empty() { Left::Nothing } else { Left::Some(members) }
+            let recorded = |pid: u32| {
+                let start = system::stat(pid).map(|stat| stat.start);
+                record.members.iter().any(|(known, since)| *known == pid && Some(*since) == start)
+            };
+            let members = system::members(record.pid);
+            let ours = members.iter().any(|pid| recorded(*pid) || system::has_variable(*pid, &mark));
+            if ours { Left::Group } else { Left::Nothing }
         }
     }
 }
@@ -135,7 +151,6 @@ fn sweep(records: &[Record]) {
             match left(record) {
                 Left::Nothing => continue,
                 Left::Group => system::end_group(record.pid, how),
-                Left::Some(members) => members.into_iter().for_each(|pid| system::end_process(pid, how)),
             }
             tracing::warn!(dyno = %record.name, pid = record.pid, ?how, "ending what an earlier run left");
             any = true;
@@ -167,7 +182,13 @@ mod tests {
 
     fn record(child: &Child, mark: &str) -> Record {
         let start = system::stat(child.id()).unwrap().start;
-        Record { name: "web.1".to_owned(), pid: child.id(), start, mark: mark.to_owned() }
+        Record {
+            name: "web.1".to_owned(),
+            pid: child.id(),
+            start,
+            mark: mark.to_owned(),
+            members: Vec::new(),
+        }
     }
 
     #[test]
@@ -187,6 +208,36 @@ mod tests {
         assert!(others.try_wait().unwrap().is_none(), "a process that was not recorded was ended");
         others.kill().unwrap();
         others.wait().unwrap();
+    }
+
+    #[test]
+    fn members_that_wrote_over_their_environment_are_known_by_their_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut leader = Command::new("sh")
+            .args(["-c", "env -i sleep 600 >/dev/null 2>&1 & echo $!; read x"])
+            .env(MARK, "m4")
+            .process_group(0)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ledger = Ledger::open(Some(dir.path()));
+        ledger.add(record(&leader, "m4"));
+        let mut out = std::io::BufReader::new(leader.stdout.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+        let child: u32 = line.trim().parse().unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while system::has_variable(child, &format!("{MARK}=m4")) {
+            assert!(Instant::now() < end, "it keeps its environment: the test says nothing");
+            thread::sleep(LOOK);
+        }
+        ledger.note_members(leader.id());
+        drop(leader.stdin.take());
+        leader.wait().unwrap();
+        drop(ledger);
+        drop(Ledger::open(Some(dir.path())));
+        assert!(system::stat(child).is_none_or(|stat| stat.zombie));
     }
 
     #[test]

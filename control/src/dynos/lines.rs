@@ -29,13 +29,19 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Starts the thread that writes. It ends when all that take lines are gone.
-    pub(super) fn start(colour: bool) -> io::Result<Self> {
+    /// Starts the thread that writes. It ends when all that take lines are gone; the receiver hears of that.
+    pub(super) fn start(colour: bool) -> io::Result<(Self, Receiver<()>)> {
         let (queue, lines) = sync_channel(WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&dropped);
-        thread::Builder::new().name("dyno-lines".to_owned()).spawn(move || write(&lines, &counted))?;
-        Ok(Self { queue, dropped, colour })
+        let (ended, written) = sync_channel(1);
+        let work = move || {
+            write(&lines, &counted);
+            // Nobody waits when the process goes on.
+            let _ = ended.send(());
+        };
+        thread::Builder::new().name("dyno-lines".to_owned()).spawn(work)?;
+        Ok((Self { queue, dropped, colour }, written))
     }
 
     /// Lines dropped so far because nobody read them fast enough.

@@ -53,8 +53,8 @@ impl Supervisor {
                 let (publish, applied) = (self.publish, self.applied.clone());
                 let part = format!("app:{}", self.place.app);
                 spawn_local(async move {
-                    let Ok(ticket) = ticket.await else { return };
-                    match verdict(&ticket).await {
+                    let Ok(heard) = ticket.await else { return };
+                    match verdict(&heard.ticket).await {
                         Verdict::Applied { refused, .. } => match refusal(&refused, &part) {
                             None => drop(applied.send(publish)),
                             Some(reason) => {
@@ -81,6 +81,19 @@ impl Supervisor {
         self.duties.inspect.0.endpoints(&self.place.app, &self.place.cluster).unwrap_or_default()
     }
 
+    /// Notes which dynos the router has in its table.
+    pub(super) fn see(&mut self) {
+        let unseen = |dyno: &Dyno| dyno.was_placed && !dyno.was_seen;
+        if !self.dynos.iter().any(unseen) {
+            return;
+        }
+        let statuses = self.statuses();
+        for dyno in self.dynos.iter_mut().filter(|dyno| unseen(dyno)) {
+            let own = id(dyno);
+            dyno.was_seen = statuses.iter().any(|status| Some(&status.id) == own.as_ref());
+        }
+    }
+
     /// Ends dynos that have finished their requests, or had their time.
     pub(super) fn drain(&mut self) {
         if !self.dynos.iter().any(|dyno| matches!(dyno.phase, Phase::Draining { .. })) {
@@ -102,8 +115,10 @@ impl Supervisor {
                 .find(|status| Some(&status.id) == own.as_ref())
                 .map(|status| status.in_flight);
             let over = since.elapsed() >= timeout;
-            // Without a status nobody counts: a cluster that was taken out of the table may have requests all the same.
-            if !over && (!seen || in_flight != Some(0)) {
+            // Without a status nobody counts: a cluster that was taken out of the table may have requests all the same. One that
+            // was never there has none.
+            let is_idle = in_flight == Some(0) || (in_flight.is_none() && !dyno.was_seen);
+            if !(over || seen && is_idle) {
                 continue;
             }
             let in_flight = in_flight.unwrap_or(0);
@@ -171,6 +186,7 @@ mod tests {
     use super::super::board::Board;
     use super::super::ledger::Ledger;
     use super::super::lines::Lines;
+    use super::super::process::Event;
     use super::super::release::Release;
     use super::super::thread::{Duties, InspectDoor};
     use super::super::{Formation, Launcher, ProcfileRun};
@@ -209,7 +225,7 @@ mod tests {
             board: Board::new(place),
             drain_timeout: Duration::from_secs(60),
         };
-        Supervisor::new(duties, Rc::new(RefCell::new(Ledger::open(None))), Lines::start(false).unwrap())
+        Supervisor::new(duties, Rc::new(RefCell::new(Ledger::open(None))), Lines::start(false).unwrap().0)
     }
 
     fn ready(release: u64) -> Dyno {
@@ -222,6 +238,7 @@ mod tests {
             release: Rc::new(release),
             again: false,
             was_placed: false,
+            was_seen: false,
             phase: Phase::Ready(Some(SocketAddr::from(([127, 0, 0, 1], 1)))),
             pid: None,
             reason: None,
@@ -249,11 +266,40 @@ mod tests {
                 supervisor.place().await;
                 assert_eq!(drains(placed.recv().await), [true]);
                 // Nor has it a seat: it drains all the same, and nobody says that it has no requests.
+                supervisor.dynos[0].was_seen = true;
                 supervisor.trim();
                 supervisor.place().await;
                 supervisor.published = supervisor.publish;
                 supervisor.drain();
                 assert_eq!(supervisor.dynos[0].state(), "draining");
+                // One that no table has ever had has none: nobody waits for it.
+                supervisor.dynos[0].was_seen = false;
+                supervisor.drain();
+                assert_eq!(supervisor.dynos[0].state(), "stopping");
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn one_whose_process_has_died_leaves_the_table_before_its_group_has_ended() {
+        let (placing, mut placed) = mpsc::channel(8);
+        let mut supervisor = supervisor(placing);
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                supervisor.dynos.push(ready(1));
+                supervisor.current = Rc::clone(&supervisor.dynos[0].release);
+                supervisor.place().await;
+                assert_eq!(placed.recv().await.unwrap().endpoints.len(), 1);
+                supervisor.take(1, Event::Died("it ended with signal: 9".to_owned()));
+                supervisor.place().await;
+                assert!(placed.recv().await.unwrap().endpoints.is_empty(), "it is still placed");
+                assert_eq!((supervisor.falls.len(), supervisor.counts.restarts), (1, 1));
+                supervisor.take(1, Event::Ended("it ended with signal: 9".to_owned()));
+                assert_eq!(
+                    (supervisor.dynos.len(), supervisor.counts.restarts),
+                    (0, 1),
+                    "it is counted twice"
+                );
             })
             .await;
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::ledger::{Ledger, MARK, Record};
 use super::lines::Lines;
@@ -25,6 +25,8 @@ use super::{Launcher, readiness};
 const CRASHED_ENDS: Duration = Duration::from_secs(2);
 /// How long the kernel may take to end what got SIGKILL before nobody waits any more.
 const KILLED_ENDS: Duration = Duration::from_secs(5);
+/// How long the last lines of a dyno may take to come when all of its group has ended.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// Time between two looks at a group that ends.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -70,6 +72,8 @@ pub(super) enum Event {
     NotYet(String),
     /// It is ready; where, if it listens.
     Ready(Option<SocketAddr>),
+    /// Its first process has ended by itself; how. What it started may be there still.
+    Died(String),
     /// Nothing of it is left; how it ended.
     Ended(String),
 }
@@ -88,7 +92,7 @@ pub(super) async fn live(
     let serial = plan.serial;
     // The supervisor may be gone when the process ends.
     let tell = |event| drop(events.send((serial, event)));
-    let (mut child, pid) = match start(&plan, &ledger, &lines).await {
+    let (mut child, pid, heard) = match start(&plan, &ledger, &lines).await {
         Ok(started) => started,
         Err(why) => {
             tell(Event::Ended(format!("it could not be started: {why}")));
@@ -96,9 +100,11 @@ pub(super) async fn live(
         }
     };
     tell(Event::Started(pid));
-    let ended = watched(&plan, pid, &mut child, &mut orders, &tell).await;
+    let note_members = || ledger.borrow_mut().note_members(pid);
+    let ended = watched(&plan, pid, &mut child, &mut orders, (&tell, &note_members)).await;
     let words = match ended {
         Watched::ByItself(words) => {
+            tell(Event::Died(words.clone()));
             system::end_group(pid, End::Ask);
             clear(pid, Instant::now() + CRASHED_ENDS, &orders).await;
             words
@@ -110,12 +116,13 @@ pub(super) async fn live(
             format!("it was not ready within {seconds} s ({why}), so it was ended: {words}")
         }
     };
+    hear_out(heard).await;
     ledger.borrow_mut().remove(pid);
     tell(Event::Ended(words));
 }
 
 /// Starts the process. It runs nothing of the app before its group is on record.
-async fn start(plan: &Plan, ledger: &RefCell<Ledger>, lines: &Lines) -> Result<(Child, u32), String> {
+async fn start(plan: &Plan, ledger: &RefCell<Ledger>, lines: &Lines) -> Result<(Child, u32, Heard), String> {
     let mark = format!("{:x}-{:x}-{}", std::process::id(), crate::clock::unix_ms(), plan.serial);
     let Launcher { program, before } = &plan.launcher;
     let mut command = Command::new(program);
@@ -134,19 +141,33 @@ async fn start(plan: &Plan, ledger: &RefCell<Ledger>, lines: &Lines) -> Result<(
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let Some(pid) = child.id() else { return Err("it ended at once".to_owned()) };
     let start = system::stat(pid).map_or(0, |stat| stat.start);
-    ledger.borrow_mut().add(Record { name: plan.name.clone(), pid, start, mark });
+    ledger.borrow_mut().add(Record { name: plan.name.clone(), pid, start, mark, members: Vec::new() });
     let prefix = lines.prefix(&plan.name, plan.place);
+    let mut heard = Heard::new();
     if let Some(pipe) = child.stdout.take() {
-        tokio::task::spawn_local(lines.clone().follow(prefix.clone(), pipe));
+        heard.push(tokio::task::spawn_local(lines.clone().follow(prefix.clone(), pipe)));
     }
     if let Some(pipe) = child.stderr.take() {
-        tokio::task::spawn_local(lines.clone().follow(prefix, pipe));
+        heard.push(tokio::task::spawn_local(lines.clone().follow(prefix, pipe)));
     }
     // On record: now it may go on. One that has ended meanwhile is seen as ended.
     if let Some(mut pipe) = child.stdin.take() {
         let _ = pipe.write_all(b"\n").await;
     }
-    Ok((child, pid))
+    Ok((child, pid, heard))
+}
+
+/// The tasks that read what a dyno says.
+type Heard = Vec<tokio::task::JoinHandle<()>>;
+
+/// Waits for the last lines of a dyno that has ended. What left its group and holds its output open is heard no more.
+async fn hear_out(heard: Heard) {
+    let end = Instant::now() + LAST_LINES;
+    for mut task in heard {
+        if timeout_at(end, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
 }
 
 /// Why a dyno's run is over.
@@ -161,7 +182,7 @@ async fn watched(
     pid: u32,
     child: &mut Child,
     orders: &mut watch::Receiver<Order>,
-    tell: &impl Fn(Event),
+    (tell, note_members): (&impl Fn(Event), &impl Fn()),
 ) -> Watched {
     let boot = Instant::now() + plan.boot_timeout;
     let last = RefCell::new("it does not listen".to_owned());
@@ -185,6 +206,8 @@ async fn watched(
             _ = orders.wait_for(|order| *order > Order::Run) => return Watched::Asked,
             address = &mut becoming, if !ready => {
                 ready = true;
+                // What it has started by now is what it works with.
+                note_members();
                 tell(Event::Ready(address));
             }
             () = sleep_until(boot), if !ready => return Watched::TooLate(last.borrow().clone()),

@@ -168,7 +168,7 @@ impl Supervisor {
                 self.counts.rollouts_failed += 1;
                 view.state = RolloutState::Failed;
                 view.reason = unusable.words();
-                self.refused.push((number, view.reason.clone()));
+                self.refused.push((number, view.reason.clone(), false));
                 view.ended_unix_ms = Some(unix_ms());
                 self.remember(view);
             }
@@ -192,7 +192,7 @@ impl Supervisor {
             _ => {
                 self.counts.rollouts_failed += u64::from(state == RolloutState::Failed);
                 tracing::error!(release = %view.name, "rollout ended, the release before it serves on: {reason}");
-                self.refused.push((view.release, reason.clone()));
+                self.refused.push((view.release, reason.clone(), state == RolloutState::Superseded));
             }
         }
         view.state = state;

@@ -66,6 +66,8 @@ pub(super) struct Dyno {
     pub(super) again: bool,
     /// The router was told of it once: it may have requests until it has drained.
     pub(super) was_placed: bool,
+    /// The router had it in its table: it may have requests also where it is not there any more.
+    pub(super) was_seen: bool,
     pub(super) phase: Phase,
     pub(super) pid: Option<u32>,
     /// Why it is not ready.
@@ -138,8 +140,8 @@ pub(super) struct Supervisor {
     pub(super) rollouts: VecDeque<RolloutView>,
     /// Until when the dynos of the first release should be ready, while they are not.
     pub(super) first: Option<Instant>,
-    /// Releases whose records do not say yet why they were refused.
-    pub(super) refused: Vec<(u64, String)>,
+    /// Releases whose records do not say yet why they were refused, and whether a newer one came first.
+    pub(super) refused: Vec<(u64, String, bool)>,
     /// The newest release that was begun.
     pub(super) seen: u64,
     /// A newer one on record.
@@ -239,7 +241,7 @@ impl Supervisor {
             || self.falls.values().any(|falls| now < falls.until + TICK)
     }
 
-    fn take(&mut self, serial: u64, event: Event) {
+    pub(super) fn take(&mut self, serial: u64, event: Event) {
         let Some(at) = self.dynos.iter().position(|dyno| dyno.serial == serial) else { return };
         let Some(dyno) = self.dynos.get_mut(at) else { return };
         let name = dyno.name();
@@ -257,25 +259,36 @@ impl Supervisor {
                     dyno.enter(Phase::Ready(address));
                 }
             }
+            Event::Died(words) => {
+                // One that drained was wanted to end, if not yet so.
+                if dyno.is_leaving() {
+                    return;
+                }
+                let ran_well = matches!(dyno.phase, Phase::Ready(_)) && dyno.started.elapsed() >= RAN_WELL;
+                let seat = (dyno.release.number, dyno.kind.clone(), dyno.number);
+                // Nobody listens any more: it leaves the table now, and not when all that it started has ended.
+                dyno.enter(Phase::Stopping);
+                self.fell(seat, ran_well, words);
+            }
             Event::Ended(words) => {
                 let dyno = self.dynos.remove(at);
                 tracing::info!(dyno = %name, release = %dyno.release.name, %words, "ended");
-                // One that drained was wanted to end, if not yet so.
                 if !dyno.is_leaving() {
-                    self.fell(&dyno, words);
+                    let ran_well =
+                        matches!(dyno.phase, Phase::Ready(_)) && dyno.started.elapsed() >= RAN_WELL;
+                    self.fell((dyno.release.number, dyno.kind.clone(), dyno.number), ran_well, words);
                 }
             }
         }
     }
 
-    fn fell(&mut self, dyno: &Dyno, why: String) {
+    fn fell(&mut self, seat: Seat, ran_well: bool, why: String) {
         self.counts.restarts += 1;
-        let seat = (dyno.release.number, dyno.kind.clone(), dyno.number);
         let before = self.falls.get(&seat);
-        let ran_well = matches!(dyno.phase, Phase::Ready(_)) && dyno.started.elapsed() >= RAN_WELL;
         let count = before.filter(|_| !ran_well).map_or(0, |falls| falls.count) + 1;
         let wait = BACKOFF_FIRST.saturating_mul(1 << (count - 1).min(16)).min(BACKOFF_MAX);
-        tracing::warn!(dyno = %dyno.name(), %why, wait_ms = wait.as_millis(), "it ended by itself and is started again");
+        let (_, kind, number) = &seat;
+        tracing::warn!(dyno = %format!("{kind}.{number}"), %why, wait_ms = wait.as_millis(), "it ended by itself and is started again");
         let restarts = before.map_or(0, |falls| falls.restarts) + 1;
         let until = Instant::now() + wait;
         self.falls.insert(seat, Falls { count, restarts, until, why, since_unix_ms: unix_ms() });
@@ -295,6 +308,7 @@ impl Supervisor {
             self.fill();
         }
         self.place().await;
+        self.see();
         self.drain();
         // Who hears of it may end this process at once.
         self.record_refused().await;
@@ -403,6 +417,7 @@ impl Supervisor {
             release,
             again,
             was_placed: false,
+            was_seen: false,
             phase: Phase::Starting,
             pid: None,
             reason: None,

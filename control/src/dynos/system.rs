@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 /// Most processes that are looked through.
 const PROCESSES_MAX: usize = 1 << 20;
@@ -82,13 +82,6 @@ fn id(number: u32) -> Option<Pid> {
 pub(super) fn end_group(group: u32, how: End) {
     if let Some(group) = id(group) {
         let _gone_already = kill_process_group(group, how.signal());
-    }
-}
-
-/// Tells one process to end.
-pub(super) fn end_process(pid: u32, how: End) {
-    if let Some(pid) = id(pid) {
-        let _gone_already = kill_process(pid, how.signal());
     }
 }
 

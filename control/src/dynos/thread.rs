@@ -26,6 +26,8 @@ use crate::store::Store;
 
 /// Requests for a new release that may wait; further ones are covered by those.
 const DEPLOYS_MAX: usize = 4;
+/// How long the last lines of dynos may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// Time between two looks at whether all dynos have ended.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -49,6 +51,7 @@ pub(crate) struct Duties {
 }
 
 /// The aside door, with a name for logs.
+#[derive(Clone)]
 pub(crate) struct InspectDoor(pub(crate) Arc<dyn Inspect>);
 
 impl std::fmt::Debug for InspectDoor {
@@ -101,10 +104,13 @@ fn run(duties: Duties, orders: watch::Receiver<Order>, deploys: mpsc::Receiver<(
     // Before any dyno is started: what a killed run left still holds ports and locks.
     let ledger = Rc::new(RefCell::new(Ledger::open(duties.run_dir.as_deref())));
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let lines = Lines::start(duties.run.colour)?;
+    let (lines, written) = Lines::start(duties.run.colour)?;
     let local = LocalSet::new();
     let supervisor = Supervisor::new(duties, ledger, lines);
     local.block_on(&runtime, supervisor.run(orders, deploys));
+    // With it go all that take lines; what waits is written, unless nobody reads.
+    drop(local);
+    let _written_or_not = written.recv_timeout(LAST_LINES);
     Ok(())
 }
 

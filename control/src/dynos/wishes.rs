@@ -14,6 +14,9 @@ use crate::desired::{
 };
 use crate::store::{Revision, StoreError, Txn, Write};
 
+/// Tries to find a number for a release that nobody else takes meanwhile.
+const TRIES_MAX: usize = 100;
+
 impl Supervisor {
     /// Finds out which release runs and how many dynos there should be.
     pub(super) async fn begin(&mut self) {
@@ -83,39 +86,52 @@ impl Supervisor {
 
     /// Writes to the records why releases were refused, so that the next start knows.
     pub(super) async fn record_refused(&mut self) {
-        for (number, why) in std::mem::take(&mut self.refused) {
+        for (number, why, superseded) in std::mem::take(&mut self.refused) {
             let key = numbered_key(RELEASES, self.app(), number);
             let object = self.duties.store.as_ref().and_then(|store| store.get(&key));
             let Some(object) = object else { continue };
             let Ok(before) = words::<ReleaseWords>(&object) else { continue };
-            let words = ReleaseWords { refused: Some(why), ..before };
+            let words = ReleaseWords { refused: Some(why), superseded, ..before };
             self.commit(vec![(Arc::clone(&key), object.modified)], vec![write(key, &words)]).await;
         }
     }
 
-    async fn commit(&self, when: Vec<(Arc<str>, Revision)>, writes: Vec<Write>) {
-        let Some(store) = self.duties.store.clone() else { return };
+    /// Writes; false when something else was faster.
+    async fn commit(&self, when: Vec<(Arc<str>, Revision)>, writes: Vec<Write>) -> bool {
+        let Some(store) = self.duties.store.clone() else { return true };
         match store.commit(Txn { when, writes }).await {
-            Ok(_) | Err(StoreError::Conflict { .. }) => {}
+            Ok(_) => {}
+            Err(StoreError::Conflict { .. }) => return false,
             Err(error) => {
                 tracing::error!(%error, "what the Procfile's dynos should be could not be recorded");
             }
         }
+        true
     }
 
     /// Records a release of what the files say now; it is rolled out when the record is seen.
     pub(super) async fn record(&mut self, by: &str) {
-        let number = self.newest().map_or(self.seen, |(number, _)| number) + 1;
-        let name = format!("v{number}");
-        let words = ReleaseWords {
-            release: number,
-            name: name.clone(),
-            description: format!("by {by}"),
-            unix_ms: unix_ms(),
-            by: "procfile".to_owned(),
-            refused: None,
-        };
-        self.commit(Vec::new(), vec![write(numbered_key(RELEASES, self.app(), number), &words)]).await;
+        let (mut number, mut name);
+        let mut tries = 0..TRIES_MAX;
+        loop {
+            number = self.newest().map_or(self.seen, |(number, _)| number) + 1;
+            name = format!("v{number}");
+            let words = ReleaseWords {
+                release: number,
+                name: name.clone(),
+                description: format!("by {by}"),
+                unix_ms: unix_ms(),
+                by: "procfile".to_owned(),
+                refused: None,
+                superseded: false,
+            };
+            let key = numbered_key(RELEASES, self.app(), number);
+            // Another one of that number, which somebody recorded meanwhile, stays as it is.
+            let was_first = self.commit(vec![(Arc::clone(&key), 0)], vec![write(key, &words)]).await;
+            if was_first || tries.next().is_none() {
+                break;
+            }
+        }
         if self.current.number > 0 && self.newest().is_none() {
             // Nothing can be recorded: it is a release all the same.
             self.latest = Some((number, name));

@@ -30,6 +30,8 @@ const NAME: &str = "fleet.jsonl";
 const VERSION: u32 = 1;
 /// Shortest time between two writes.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// The nice value of the thread that writes: after everything else there is to do.
+const NICE: i32 = 19;
 /// Time before a failed write is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(10);
 
@@ -106,17 +108,17 @@ impl Kept {
         for (name, text) in &self.objects.apps {
             add(Line::Object(format!("{APPS}{name}"), serde_json::from_str(text)?))?;
         }
-        for (host, app) in &self.objects.hosts {
+        for (host, app) in &*self.objects.hosts {
             add(Line::Object(format!("{HOSTS}{host}"), Value::from(app.as_str())))?;
         }
         for (place, all) in &self.objects.endpoints {
-            for (id, endpoint) in all {
+            for (id, endpoint) in &**all {
                 let key = endpoint_key(&place.app, &place.cluster, id);
                 add(Line::Object(key, endpoint_value(endpoint)))?;
             }
         }
         for (place, all) in &self.held {
-            for (id, endpoint) in all {
+            for (id, endpoint) in &**all {
                 let key = endpoint_key(&place.app, &place.cluster, id);
                 add(Line::Held(key, endpoint_value(endpoint)))?;
             }
@@ -258,13 +260,18 @@ pub(super) async fn write_behind(dir: PathBuf, path: PathBuf, mut inlet: KeeperI
 
 async fn save(dir: &Path, path: &Path, value: Kept, status: &StatusCell) -> bool {
     let (file, path) = (dir.join(NAME), path.to_owned());
-    let written = tokio::task::spawn_blocking(move || {
-        value.bytes(&path).and_then(|bytes| files::replace(&file, &bytes))
+    let (outlet, written) = tokio::sync::oneshot::channel();
+    let started = std::thread::Builder::new().name("keep".to_owned()).spawn(move || {
+        // The writing of a large table takes a core for seconds, and nobody waits for it. Where the priority cannot be had it
+        // does without.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        // Whoever asked may be gone.
+        let _ = outlet.send(value.bytes(&path).and_then(|bytes| files::replace(&file, &bytes)));
     });
-    let error = match written.await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(error) => Some(error.to_string()),
+    let error = match (started, written.await) {
+        (Ok(_), Ok(Ok(()))) => None,
+        (Err(error), _) | (_, Ok(Err(error))) => Some(error.to_string()),
+        (Ok(_), Err(_)) => Some("the thread that writes it panicked".to_owned()),
     };
     if let Some(error) = &error {
         tracing::error!(%error, dir = %dir.display(), "the last good table could not be saved");

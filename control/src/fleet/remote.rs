@@ -417,6 +417,7 @@ impl Around {
         let (mutations, _) = mpsc::channel(1);
         let (changes, _) = mpsc::channel(1);
         let (looks, _) = mpsc::channel(1);
+        let (said, _) = mpsc::channel(1);
         let process = &agent.started_with;
         let mut api_settings = ApiSettings { hosts: process.control_hosts.clone(), ..ApiSettings::default() };
         let token = Tokens::read(&options.file, process.control_token_file.as_deref());
@@ -428,6 +429,7 @@ impl Around {
             mutations,
             changes,
             looks,
+            said,
             reloads,
             view: agent.view.clone(),
             inspect,

@@ -14,8 +14,8 @@ use ekiden_config::{Built, Diagnostic, Format, HostOwners, Input, Purpose, Sourc
 use super::wire::{Object, REFUSED_MAX, Refused};
 use crate::overlay::ClusterKey;
 
-/// Endpoints by cluster.
-pub(super) type Endpoints = BTreeMap<ClusterKey, BTreeMap<EndpointId, Arc<Endpoint>>>;
+/// Endpoints by cluster; a copy of all of them costs one pointer a cluster.
+pub(super) type Endpoints = BTreeMap<ClusterKey, Arc<BTreeMap<EndpointId, Arc<Endpoint>>>>;
 
 /// Objects of one generation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,7 +23,7 @@ pub(super) struct Objects {
     /// Documents of apps.
     pub(super) apps: BTreeMap<AppName, Arc<str>>,
     /// Who owns which host.
-    pub(super) hosts: BTreeMap<String, String>,
+    pub(super) hosts: Arc<BTreeMap<String, String>>,
     /// Endpoints of their clusters, in place of those in the documents.
     pub(super) endpoints: Endpoints,
 }
@@ -48,16 +48,24 @@ impl Objects {
             Object::App(name, None) => touched.words |= self.apps.remove(&name).is_some(),
             Object::Host(host, Some(app)) => {
                 touched.words |= self.hosts.get(&host) != Some(&app);
-                self.hosts.insert(host, app);
+                Arc::make_mut(&mut self.hosts).insert(host, app);
             }
-            Object::Host(host, None) => touched.words |= self.hosts.remove(&host).is_some(),
+            Object::Host(host, None) => {
+                if self.hosts.contains_key(&host) {
+                    Arc::make_mut(&mut self.hosts).remove(&host);
+                    touched.words = true;
+                }
+            }
             Object::Endpoint(place, id, Some(endpoint)) => {
-                self.endpoints.entry(place.clone()).or_default().insert(id.clone(), endpoint);
+                let all = self.endpoints.entry(place.clone()).or_default();
+                Arc::make_mut(all).insert(id.clone(), endpoint);
                 touched.endpoints.push((place, id));
             }
             Object::Endpoint(place, id, None) => {
                 if let Some(all) = self.endpoints.get_mut(&place) {
-                    all.remove(&id);
+                    if all.contains_key(&id) {
+                        Arc::make_mut(all).remove(&id);
+                    }
                     if all.is_empty() {
                         self.endpoints.remove(&place);
                     }
@@ -157,7 +165,7 @@ fn left_out(old: &App, text: &str) -> Endpoints {
     });
     let all = gone.map(|(name, cluster)| {
         let endpoints = cluster.endpoints.iter().map(|one| (one.id.clone(), Arc::clone(one)));
-        (ClusterKey { app: old.name.clone(), cluster: name.clone() }, endpoints.collect())
+        (ClusterKey { app: old.name.clone(), cluster: name.clone() }, Arc::new(endpoints.collect()))
     });
     all.collect()
 }
@@ -171,8 +179,8 @@ fn place(app: &mut Arc<App>, endpoints: &Endpoints, held: &Endpoints) {
             .get(&key)
             .or_else(|| endpoints.get(&key))
             .into_iter()
-            .flatten()
-            .map(|(_, endpoint)| Arc::clone(endpoint))
+            .flat_map(|all| all.values())
+            .map(Arc::clone)
             .collect();
         Arc::make_mut(cluster).endpoints = Arc::new(all);
     }

@@ -17,10 +17,11 @@ use super::mutate::not_durable;
 use super::{Built, Plane};
 use crate::clock::unix_ms;
 use crate::desired::changes::{Change, changes};
+use crate::desired::placements::PLACEMENTS;
 use crate::desired::{
     APPS_MAX, ApiApp, ApiApps, AppWords, HOSTS, RELEASES, VERSION_BYTES_MAX, VERSIONS, VERSIONS_MAX,
-    VersionWords, app_key, formation_key, host_owners, host_writes, maintenance_key, numbered_key,
-    numbered_prefix, write,
+    VersionWords, app_key, formation_key, guard_key, hold_key, host_owners, host_writes, maintenance_key,
+    numbered_key, numbered_prefix, write,
 };
 use crate::fnv;
 use crate::load::{Accepted, Around, accept};
@@ -389,12 +390,14 @@ impl Job {
         writes.push(gone(&app_key(&edit.app)));
         let back = !self.leaves_nothing(edit);
         // What stood over it must not come alive under the next app of that name.
-        let kinds: &[&str] = if back { &[VERSIONS] } else { &[VERSIONS, RELEASES, ENDPOINTS, MARKS] };
+        let kinds: &[&str] =
+            if back { &[VERSIONS] } else { &[VERSIONS, RELEASES, ENDPOINTS, MARKS, PLACEMENTS] };
         for kind in kinds {
             let all = self.store.list(&numbered_prefix(kind, &edit.app), None, usize::MAX).objects;
             writes.extend(all.iter().map(|object| gone(&object.key)));
         }
-        let alone = [formation_key(&edit.app), maintenance_key(&edit.app)];
+        let alone =
+            [formation_key(&edit.app), maintenance_key(&edit.app), hold_key(&edit.app), guard_key(&edit.app)];
         for key in alone.iter().filter(|key| !back && self.store.get(key).is_some()) {
             writes.push(gone(key));
         }

@@ -15,7 +15,7 @@ use super::Plane;
 use crate::desired::{MAINTENANCE, MaintenanceWords, maintenance_key, words};
 use crate::store::Object;
 
-/// Says that what the store has of an app's maintenance may be new.
+/// Says that what the store has of an app's maintenance or hold may be new.
 #[derive(Debug)]
 pub(crate) struct Look {
     /// Which app.
@@ -34,7 +34,7 @@ pub(crate) struct Closed {
 
 /// The routes of an app, as a Model has them.
 #[allow(clippy::rc_buffer, reason = "the form that they have in a Model")]
-type Routes = Arc<Vec<Arc<Route>>>;
+pub(super) type Routes = Arc<Vec<Arc<Route>>>;
 
 /// Apps in maintenance, by name.
 pub(crate) type ClosedApps = BTreeMap<AppName, Closed>;
@@ -62,7 +62,7 @@ impl Plane {
         self.closed = apps.collect();
     }
 
-    /// Reads it of one app and publishes.
+    /// Reads it of one app, and its hold, and publishes.
     pub(super) fn look_at_maintenance(&mut self, look: Look) {
         let Look { app, reply } = look;
         let object = self.store.as_ref().and_then(|store| store.get(&maintenance_key(&app)));
@@ -70,10 +70,11 @@ impl Plane {
             Some(new) => match self.closed.get_mut(&app) {
                 // The routes that are published have it already.
                 Some(old) if old.page == new.page => {}
-                Some(_) | None => drop(self.closed.insert(app, new)),
+                Some(_) | None => drop(self.closed.insert(app.clone(), new)),
             },
             None => drop(self.closed.remove(&app)),
         }
+        self.read_hold(&app);
         self.settle_all();
         // The asker may have gone away; it is so all the same.
         let _ = reply.send(self.ticket.clone());
@@ -81,7 +82,8 @@ impl Plane {
 
     /// The routes of an app as they are published.
     pub(super) fn routes_of(&mut self, app: &App) -> Routes {
-        let Some(closed) = self.closed.get_mut(&app.name) else { return Arc::clone(&app.routes) };
+        // Who is told to come back later does not wait.
+        let Some(closed) = self.closed.get_mut(&app.name) else { return self.held_routes(app) };
         if let Some((_, shown)) =
             closed.routes.as_ref().filter(|(written, _)| Arc::ptr_eq(written, &app.routes))
         {
@@ -108,6 +110,7 @@ fn in_maintenance(route: &Route, page: Option<Arc<str>>) -> Route {
         rate_limits: None,
         grpc_web: false,
         caps: None,
+        hold: None,
         ..route.clone()
     }
 }

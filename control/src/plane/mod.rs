@@ -9,8 +9,10 @@
 //! build and one commit of endpoints are under way; what arrives meanwhile waits in bounded queues and is taken together.
 
 mod apps;
+mod hold;
 mod maintenance;
 mod mutate;
+mod placed;
 mod publish;
 mod reload;
 
@@ -23,24 +25,28 @@ use ekiden_config::doors::{Publisher, Ticket};
 use ekiden_config::model::{Endpoint, Model, Process};
 use ekiden_config::names::AppName;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 pub(crate) use apps::{AppEdit, AppsChange, AppsDone, file_tag};
+pub(crate) use hold::HeldApps;
 pub(crate) use maintenance::{ClosedApps, Look};
 pub(crate) use mutate::{Change, IfMatch, Mutation, Put, not_durable};
+pub(crate) use placed::push_name;
 pub(crate) use publish::{View, ViewCell};
 pub(crate) use publish::{follow, verdict};
 pub(crate) use reload::{Reloaded, as_json, rendered};
 
 use crate::api::ApiSettings;
+use crate::clock::unix_ms;
 use crate::desired::ApiApps;
-use crate::dns::asking::{Asking, Told};
+use crate::dns::asking::Asking;
 use crate::dns::names::Names;
 use crate::last_good::Unsaved;
 use crate::load::{Accepted, Attempt};
 use crate::overlay::{ClusterKey, Dormant, Overlay};
 use crate::own::Own;
-use crate::placement::Placed;
+use crate::placement::part::Part;
+use crate::placement::{Said, Word};
 use crate::problem::Problem;
 use crate::settings::Options;
 use crate::sources::Sources;
@@ -49,8 +55,8 @@ use crate::store::Store;
 
 /// Mutations taken into one journal write and one publish.
 const BATCH_MAX: usize = 1024;
-/// DNS answers taken into one publish.
-const ANSWERS_MAX: usize = 256;
+/// Words of sources that are taken in together.
+const WORDS_MAX: usize = 256;
 /// Longest wait for the first answer of names nobody remembers, before the first publish.
 const FIRST_ANSWERS: Duration = Duration::from_secs(1);
 
@@ -74,10 +80,16 @@ pub(crate) struct Plane {
     /// Apps owned by the API.
     pub(crate) apps: Arc<ApiApps>,
     pub(crate) names: Names,
-    /// Endpoints of sources, by cluster.
+    /// Endpoints that the Procfile's dynos are, by cluster.
     pub(crate) placed: BTreeMap<ClusterKey, Vec<Arc<Endpoint>>>,
+    /// What was pushed through the API, by cluster.
+    pub(crate) pushed: BTreeMap<ClusterKey, Part>,
+    /// When sources are to be looked at again, in milliseconds since the Unix epoch.
+    pub(crate) due_ms: Option<u64>,
     /// Apps in maintenance.
     pub(crate) closed: ClosedApps,
+    /// Apps whose requests wait.
+    pub(crate) held: HeldApps,
     pub(crate) asking: Asking,
     /// What is published: the files' Model with DNS, API endpoints and drain marks.
     pub(crate) live: Arc<Model>,
@@ -128,12 +140,10 @@ pub(crate) struct Inlets {
     pub(crate) reloads: mpsc::Receiver<Option<ReloadReply>>,
     /// From the watcher.
     pub(crate) changed: mpsc::Receiver<()>,
-    /// From the API: an app's maintenance may have changed.
+    /// From the API: an app's maintenance or hold may have changed.
     pub(crate) looks: mpsc::Receiver<Look>,
     /// From sources of placements.
-    pub(crate) placed: mpsc::Receiver<Placed>,
-    /// From DNS.
-    pub(crate) told: mpsc::Receiver<Told>,
+    pub(crate) said: mpsc::Receiver<Said>,
     /// Ends the loop when true, or when the sender is gone.
     pub(crate) stop: watch::Receiver<bool>,
     /// The API's real address, once bound: part of what is our own.
@@ -164,20 +174,28 @@ impl<T> Slot<T> {
 
 impl Plane {
     /// Publishes the first table. Waits at most [`FIRST_ANSWERS`] for names without a remembered address.
-    pub(crate) async fn open(&mut self, told: &mut mpsc::Receiver<Told>) -> Ticket {
+    pub(crate) async fn open(&mut self, said: &mut mpsc::Receiver<Said>) -> Ticket {
         self.index_names();
         self.read_maintenance();
+        self.read_holds();
+        self.read_parts();
         let mut unknown: BTreeSet<Arc<str>> = self.clusters_of.keys().cloned().collect();
         for (name, known) in self.names.known() {
-            if !known.addresses.is_empty() {
+            if !known.is_empty() {
                 unknown.remove(name);
             }
         }
+        let mut early = Vec::new();
         let deadline = Instant::now() + FIRST_ANSWERS;
         while !unknown.is_empty() {
-            let Ok(Some(answer)) = timeout_at(deadline, told.recv()).await else { break };
-            unknown.remove(&answer.name);
-            self.absorb(answer);
+            let Ok(Some(word)) = timeout_at(deadline, said.recv()).await else { break };
+            match word {
+                Said { word: Word::Records(told), .. } => {
+                    unknown.remove(&told.name);
+                    self.absorb(told);
+                }
+                other => early.push(other),
+            }
         }
         // The files may have changed while nobody looked.
         self.prune_marks();
@@ -186,6 +204,8 @@ impl Plane {
             // An empty table is published too: the router waits for a first one.
             self.publish_always();
         }
+        let touched = early.into_iter().flat_map(|word| self.hear(word)).collect();
+        self.after_words(&touched);
         self.save();
         self.ticket.clone()
     }
@@ -209,15 +229,16 @@ impl Plane {
                     }
                 }
                 written = writing.done() => self.finish(written),
-                Some(first) = inlets.told.recv() => {
-                    let mut touched = self.absorb(first);
-                    while touched.len() < ANSWERS_MAX && let Ok(more) = inlets.told.try_recv() {
-                        touched.extend(self.absorb(more));
+                Some(first) = inlets.said.recv() => {
+                    let mut touched = self.hear(first);
+                    for _ in 0..WORDS_MAX {
+                        let Ok(more) = inlets.said.try_recv() else { break };
+                        touched.extend(self.hear(more));
                     }
-                    self.settle(&touched);
+                    self.after_words(&touched);
                 }
+                () = due(self.due_ms) => self.look_at_sources(),
                 Some(look) = inlets.looks.recv() => self.look_at_maintenance(look),
-                Some(placed) = inlets.placed.recv() => self.put_placed(placed),
                 Some(()) = inlets.changed.recv(), if building.is_free() && recording.is_free() => building.0 = Some(self.build(false)),
                 Some(reply) = inlets.reloads.recv(), if building.is_free() && recording.is_free() => {
                     waiting.extend(reply);
@@ -248,6 +269,14 @@ impl Plane {
                 }
             }
         }
+    }
+}
+
+/// Returns when the time has come; never without one.
+async fn due(at_ms: Option<u64>) {
+    match at_ms {
+        Some(at_ms) => sleep(Duration::from_millis(at_ms.saturating_sub(unix_ms()))).await,
+        None => pending().await,
     }
 }
 

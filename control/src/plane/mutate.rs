@@ -417,7 +417,7 @@ impl Plane {
                 ("owned_by_app", format!("the words of the app {}; change it there", key.app))
             }
             Owner::File => ("owned_by_file", "the configuration file".to_owned()),
-            Owner::Source => ("owned_by_source", "DNS or the Procfile".to_owned()),
+            Owner::Source => ("owned_by_source", "DNS, the Procfile or what is pushed".to_owned()),
             Owner::Api => ("owned_by_api", "the API".to_owned()),
         };
         let id = &key.id;
@@ -475,6 +475,8 @@ impl Plane {
         }
         self.take_away(lost);
         self.closed.retain(|app, _| !gone.contains(app));
+        self.held.retain(|app, _| !gone.contains(app));
+        self.forget_parts(&gone);
         self.deleted.extend(gone);
     }
 
@@ -486,6 +488,7 @@ impl Plane {
         let cluster = base.apps.get(&place.app).and_then(|app| app.clusters.get(&place.cluster));
         let placed = self.placed.get(place).into_iter().flatten();
         placed.into_iter().any(|endpoint| endpoint.id == key.id)
+            || self.placed_in(place).any(|endpoint| endpoint.id == key.id)
             || cluster.is_some_and(|cluster| !cluster.names.is_empty() || by_id(cluster, key).is_some())
     }
 }

@@ -21,7 +21,6 @@ use crate::dns::asking::Told;
 use crate::last_good::Unsaved;
 use crate::overlay::{ClusterKey, Dormancy, Dormant, merge};
 use crate::own::Own;
-use crate::placement::Placed;
 use crate::rundir;
 use crate::settings::{has_side_listener, settings};
 use crate::sources::Sources;
@@ -147,7 +146,7 @@ impl Plane {
 
     fn merge_cluster(&mut self, place: &ClusterKey, base: &Arc<Cluster>) -> Arc<Cluster> {
         let mut dns = if base.names.is_empty() { Vec::new() } else { self.names.expand(place, &base.names) };
-        dns.extend(self.placed.get(place).into_iter().flatten().cloned());
+        dns.extend(self.placed_in(place));
         let old = find(&self.live, &place.app, &place.cluster);
         let own = &self.own;
         let merged = merge(base, dns, self.overlay.part(place), old, &|endpoint| own.holds(endpoint));
@@ -157,15 +156,6 @@ impl Plane {
             self.dormant.insert(place.clone(), Arc::from(merged.dormant));
         }
         merged.cluster
-    }
-
-    /// Takes in what a source says of a cluster.
-    pub(super) fn put_placed(&mut self, placed: Placed) {
-        let Placed { place, endpoints, reply } = placed;
-        self.placed.insert(place.clone(), endpoints);
-        self.settle(&BTreeSet::from([place]));
-        // The source may have gone away; what it said counts all the same.
-        let _ = reply.send(self.ticket.clone());
     }
 
     /// Notes the API endpoints of a cluster that no file has.
@@ -227,7 +217,8 @@ impl Plane {
         let revision = self.store.as_ref().map_or(0, |store| store.revision());
         let names = self.names.known().filter(|(name, _)| self.clusters_of.contains_key(*name));
         let dns = names.map(|(name, known)| {
-            let addresses = known.addresses.iter().map(ToString::to_string).collect();
+            let services = known.services.iter().map(|service| service.address.to_string());
+            let addresses = known.addresses.iter().map(ToString::to_string).chain(services).collect();
             let (error, since) = known.failing.clone().unzip();
             (name.to_string(), NameStatus { addresses, error, failing_since_unix_ms: since })
         });
@@ -301,9 +292,13 @@ impl Plane {
     pub(super) fn absorb(&mut self, told: Told) -> BTreeSet<ClusterKey> {
         let name = told.name;
         let Some(places) = self.clusters_of.get(&name) else { return BTreeSet::new() };
-        let absorbed = self.names.absorb(&name, told.answer, crate::clock::unix_ms());
+        let (rules, now_ms) = (self.rules(), crate::clock::unix_ms());
+        let absorbed = self.names.absorb(&name, told.answer, rules, now_ms);
         if let Some(error) = &absorbed.failed {
             tracing::error!(%name, %error, "DNS: the last addresses are kept");
+        }
+        if let Some(count) = absorbed.held {
+            tracing::error!(source = %format!("dns:{name}"), count, "the source takes away too many endpoints at once: they are kept; `ekiden confirm` lets them go");
         }
         if absorbed.recovered {
             tracing::info!(%name, "DNS: the name answers again");

@@ -138,7 +138,7 @@ impl Resolve for Names {
         Box::pin(async move {
             let addresses = found.ok_or(ResolveError::NoSuchName)?;
             let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-            Ok(Answer { addresses, ttl: Duration::ZERO, unknown: None })
+            Ok(Answer { addresses, services: Vec::new(), ttl: Duration::ZERO, unknown: None })
         })
     }
 }

@@ -11,7 +11,7 @@ use ekiden_control::{AddressFlag, ApiAnswer, Asking, Client, ClientError};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{
-    Apply, Diff, Drain, Get, Maintenance, Releases, Rollback, Scale, Server, Set, Switch, Versions,
+    Apply, Diff, Drain, Get, Hold, Maintenance, Releases, Rollback, Scale, Server, Set, Switch, Versions,
 };
 use crate::{exit, print};
 
@@ -189,7 +189,7 @@ fn changed_text(answer: &Value) -> String {
     text
 }
 
-fn applying(what: &crate::cli::What, dry_run: bool) -> Result<Value, Failed> {
+fn applying(what: &crate::cli::What, dry_run: bool, guard: Option<&str>) -> Result<Value, Failed> {
     let Some(format) = Format::of_path(&what.file) else {
         let file = what.file.display();
         return Err(Failed::Usage(format!(
@@ -210,6 +210,7 @@ fn applying(what: &crate::cli::What, dry_run: bool) -> Result<Value, Failed> {
     for (set, name) in [(dry_run, "dry_run"), (what.prune, "prune"), (what.adopt, "adopt")] {
         query.extend(set.then(|| format!("{name}=true")));
     }
+    query.extend(guard.map(|time| format!("guard={}", encoded(time))));
     let kind = match format {
         Format::Toml => "application/toml",
         Format::Yaml => "application/yaml",
@@ -234,12 +235,19 @@ fn only_app(file: &Path, text: &str, format: Format) -> Option<String> {
 
 /// `ekiden apply`.
 pub(crate) fn apply(arguments: &Apply) -> ExitCode {
-    end(&arguments.what.server, applying(&arguments.what, arguments.dry_run), changed_text)
+    let guard = arguments.guard.as_deref();
+    let answer = applying(&arguments.what, arguments.dry_run, guard);
+    let watched = answer.as_ref().ok().filter(|_| guard.is_some()).cloned();
+    let ended = end(&arguments.what.server, answer, changed_text);
+    match watched {
+        Some(answer) => crate::guarded::follow(&arguments.what.server, &answer, ended),
+        None => ended,
+    }
 }
 
 /// `ekiden diff`.
 pub(crate) fn diff(arguments: &Diff) -> ExitCode {
-    let answer = applying(&arguments.what, true);
+    let answer = applying(&arguments.what, true, None);
     let differs = answer.as_ref().is_ok_and(|answer| answer["changed"] == true);
     let ended = end(&arguments.what.server, answer, changed_text);
     if differs { exit::differs() } else { ended }
@@ -253,6 +261,7 @@ pub(crate) fn get(arguments: &Get) -> ExitCode {
     end(&arguments.server, answer, |value| match value["apps"].as_array() {
         Some(apps) if path == "apps" => apps_text(apps),
         _ if path == "routers" => routers_text(value),
+        _ if path == "sources" => crate::sources::text(value),
         _ => format!("{value:#}\n"),
     })
 }
@@ -292,7 +301,7 @@ fn apps_text(apps: &[Value]) -> String {
 }
 
 /// Columns as wide as they must be.
-fn table<const N: usize>(lines: &[[String; N]]) -> String {
+pub(crate) fn table<const N: usize>(lines: &[[String; N]]) -> String {
     let mut wide = [0; N];
     for line in lines {
         line.iter().zip(&mut wide).for_each(|(cell, wide)| *wide = cell.chars().count().max(*wide));
@@ -458,5 +467,50 @@ pub(crate) fn maintenance(arguments: &Maintenance) -> ExitCode {
         (true, _) => format!("{app}: pending: not every worker has it yet\n"),
         (false, Switch::On) => format!("{app} is in maintenance\n"),
         (false, Switch::Off) => format!("{app} serves\n"),
+    })
+}
+
+/// A time as people write it, in milliseconds.
+fn milliseconds(text: &str) -> Option<u64> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1),
+        None => match (text.strip_suffix('s'), text.strip_suffix('m')) {
+            (Some(number), _) => (number, 1_000),
+            (_, Some(number)) => (number, 60_000),
+            (None, None) => return None,
+        },
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// `ekiden hold`.
+pub(crate) fn hold(arguments: &Hold) -> ExitCode {
+    let server = &arguments.server;
+    let (states, apps): (Vec<&String>, Vec<&String>) =
+        arguments.words.iter().partition(|word| matches!(word.as_str(), "on" | "off"));
+    let ([state], true) = (states.as_slice(), apps.len() <= 1) else {
+        return fail(server, Failed::Usage("write APP on, or APP off".to_owned()));
+    };
+    let (on, app) = (*state == "on", apps.first().map_or("default", |app| app.as_str()));
+    let wait_ms = arguments.wait.as_deref().map(|text| {
+        milliseconds(text).ok_or_else(|| Failed::Usage(format!("{text:?} is no time: write 30s or 500ms")))
+    });
+    let target = format!("/v1/apps/{}/hold", encoded(app));
+    let answer = match wait_ms.transpose() {
+        Err(failed) => Err(failed),
+        Ok(wait_ms) if !on && (wait_ms.is_some() || arguments.max.is_some()) => {
+            Err(Failed::Usage("--max and --wait go with `on`".to_owned()))
+        }
+        Ok(_) if !on => ask(server, Asking { method: "DELETE", target, ..Asking::default() }),
+        Ok(wait_ms) => {
+            ask(server, json_of("PUT", target, &json!({ "max": arguments.max, "wait_ms": wait_ms })))
+        }
+    };
+    end(server, answer, |value| match (value["pending"] == true, on) {
+        (true, _) => format!("{app}: pending: not every worker has it yet\n"),
+        (false, true) => {
+            format!("{app} is held: {} requests wait at most, {} ms each\n", value["max"], value["wait_ms"])
+        }
+        (false, false) => format!("{app} goes on\n"),
     })
 }

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ekiden_control::AddressFlag;
 
 pub(crate) use asking::{
-    Apply, Deploy, Diff, Drain, Explain, Get, Maintenance, Releases, Rollback, Scale, Server, Set, Switch,
-    Versions, What,
+    Apply, Confirm, Deploy, Diff, Drain, Explain, Get, Hold, Maintenance, Releases, Rollback, Scale, Server,
+    Set, Switch, Versions, What,
 };
 pub(crate) use fleet::{RunControl, RunRouter};
 
@@ -87,6 +87,12 @@ pub(crate) enum Command {
     /// Send no new requests to an endpoint; what is in flight is finished
     #[command(after_help = asking::DRAIN_EXAMPLES)]
     Drain(Drain),
+    /// Let requests for an app wait, or go on
+    #[command(after_help = asking::HOLD_EXAMPLES)]
+    Hold(Hold),
+    /// Let go what a source of placements took away and is held
+    #[command(after_help = asking::CONFIRM_EXAMPLES)]
+    Confirm(Confirm),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print the version

@@ -64,8 +64,9 @@ pub(crate) fn control(arguments: &RunControl) -> ExitCode {
     };
     let (reader, fleet, last_ok) = (control.status_reader(), control.fleet_reader(), AtomicU64::new(0));
     let status = move || {
-        let more = fleet.read().map(|meters| fleet_meters(&meters)).unwrap_or_default();
-        ControlStatus { more, ..told(&reader, &last_ok) }
+        let mut status = told(&reader, &last_ok);
+        status.more.extend(fleet.read().iter().flat_map(fleet_meters));
+        status
     };
     let telemetry = settings.telemetry.map(|address| serve_alone(address, status)).transpose();
     let telemetry = match telemetry {
@@ -192,7 +193,7 @@ fn start(loaded: LoadedRouter, arguments: &RunRouter, inherited: Inherited) -> R
     Ok((router, remote, telemetry))
 }
 
-fn meter(name: &'static str, help: &'static str, value: Reading) -> Meter {
+pub(crate) fn meter(name: &'static str, help: &'static str, value: Reading) -> Meter {
     Meter { name, help, labels: Vec::new(), value }
 }
 

@@ -11,11 +11,13 @@ mod descriptors;
 mod exit;
 mod explain;
 mod fleet;
+mod guarded;
 mod logging;
 mod procfile;
 mod ring;
 mod run;
 mod signals;
+mod sources;
 mod start;
 
 use std::process::ExitCode;
@@ -52,6 +54,8 @@ fn main() -> ExitCode {
         Command::Rollback(arguments) => ask::rollback(&arguments),
         Command::Maintenance(arguments) => ask::maintenance(&arguments),
         Command::Drain(arguments) => ask::drain(&arguments),
+        Command::Hold(arguments) => ask::hold(&arguments),
+        Command::Confirm(arguments) => sources::confirm(&arguments),
         Command::Schema => print(&format!("{:#}\n", ekiden_config::schema())),
         Command::Version(arguments) => print(&cli::version(&arguments)),
         Command::Demo(arguments) => demo::demo(&arguments),

@@ -15,6 +15,7 @@ use ekiden_router::telemetry::Telemetry;
 use ekiden_router::{ControlStatus, DynoMeters, Options, Router};
 
 use crate::exit;
+use crate::{guarded, sources};
 
 /// Longest wait for the first table to be taken by the workers.
 const FIRST_TABLE: Duration = Duration::from_secs(10);
@@ -143,7 +144,11 @@ pub(crate) fn told(reader: &StatusReader, last_ok: &AtomicU64) -> ControlStatus 
         reloads_failed: status.reloads.partial + status.reloads.refused,
         last_reload_unix_ms: last_ok.load(Ordering::Relaxed),
         dynos: None,
-        more: Vec::new(),
+        more: {
+            let mut more = sources::meters(&status.sources);
+            more.extend(guarded::meters(&status.guards));
+            more
+        },
     }
 }
 

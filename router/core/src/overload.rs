@@ -3,6 +3,7 @@
 //! Pure but for the lock of a line, which is taken only while requests wait. Does not answer, measure or wait.
 
 pub mod caps;
+pub mod hold;
 pub mod lag;
 pub mod level;
 pub mod line;

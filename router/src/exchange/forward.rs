@@ -255,7 +255,8 @@ impl<'a> Forward<'a> {
         }
         let total_ms = total_ms(&timeouts, ws, started).unwrap_or(u64::MAX);
         Ok(Forward {
-            connect_over_ms: after_ms(started, timeouts.connect).min(total_ms),
+            // Not from the start of the request: it may have been held, delayed or asked about.
+            connect_over_ms: after_ms(worker.clock.turn(), timeouts.connect).min(total_ms),
             worker,
             listener,
             entry,

@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod faults;
 pub mod forward;
 pub mod grpc;
+pub mod hold;
 pub mod leg;
 pub mod limit;
 pub mod mirror;

@@ -10,7 +10,7 @@ use ekiden_core::table::ListenerTable;
 
 use crate::exchange::request_out::choose_request_id;
 use crate::exchange::run::{self, Decision};
-use crate::exchange::{After, Workspace, forward, trace};
+use crate::exchange::{After, Workspace, forward, hold, trace};
 use crate::record::Protocol;
 use crate::tls::handshake;
 use crate::tls::passthrough::{self, NoHello};
@@ -41,6 +41,30 @@ pub async fn serve(connection: &mut Connection, ws: &mut Workspace, settings: &L
             run::enter_route(&connection.worker, ws, &entry);
             forward::forward_raw(connection, ws, listener, entry, cluster).await
         }
+        Decision::Ask(held) => match *held {
+            Decision::Forward(entry, cluster) => {
+                note(connection, ws, is_tls);
+                run::enter_route(&connection.worker, ws, &entry);
+                let again = match Box::pin(hold::wait(connection, ws, &entry)).await {
+                    Ok(()) => connection.worker.with_table(|table| {
+                        table
+                            .cluster_named(&cluster.app, &cluster.cluster.name)
+                            .cloned()
+                            .ok_or(Cause::ClusterGone)
+                    }),
+                    Err(cause) => Err(cause),
+                };
+                match again {
+                    Ok(cluster) => forward::forward_raw(connection, ws, listener, entry, cluster).await,
+                    Err(cause) => {
+                        connection.worker.buffers.discard(&mut ws.client_in);
+                        end(connection, ws, is_tls, cause)
+                    }
+                }
+            }
+            // What waits for anything else lets no route stand here.
+            _ => end(connection, ws, is_tls, Cause::NoRoute),
+        },
         Decision::Refuse(cause, _) => {
             if is_tls && cause == Cause::NoRoute {
                 handshake::refuse_name(&mut connection.stream);
@@ -54,7 +78,7 @@ pub async fn serve(connection: &mut Connection, ws: &mut Workspace, settings: &L
             end(connection, ws, is_tls, cause)
         }
         // Validation lets no such route stand here.
-        Decision::Act(_) | Decision::Ask(_) | Decision::Preflight(_) | Decision::Secure(_) => {
+        Decision::Act(_) | Decision::Preflight(_) | Decision::Secure(_) => {
             end(connection, ws, is_tls, Cause::NoRoute)
         }
     }

@@ -25,8 +25,8 @@ use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
 use crate::exchange::{
-    After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, mirror, overload, secure,
-    trace, upgrade,
+    After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, hold, mirror, overload,
+    secure, trace, upgrade,
 };
 use crate::head::Head;
 use crate::tls::{Session, authority};
@@ -183,6 +183,9 @@ async fn ask<D: Downstream>(
         faults::inject(connection, ws, &entry).await?;
     }
     let Some(cluster) = cluster else { return Err(act(connection, ws, &entry).await) };
+    if let Err(cause) = hold::wait(connection, ws, &entry).await {
+        return Err(refuse(connection, ws, cause, None).await);
+    }
     if entry.mirror.is_some() {
         mirror::begin(&connection.worker, ws, &entry, &cluster);
     }
@@ -450,7 +453,7 @@ fn enter<D: Downstream>(
             return Decision::RefuseOn(Arc::clone(entry), Cause::MethodRefused);
         }
     }
-    let mut waits = entry.route.faults.is_some() || entry.mirror.is_some();
+    let mut waits = entry.route.faults.is_some() || entry.mirror.is_some() || entry.route.hold.is_some();
     if let Some(steps) = &entry.entrance {
         match entrance::judge(&connection.worker, steps, ws, &entry.app_name) {
             Ok(must_wait) => waits |= must_wait,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ekiden_config::model::Priority;
 use ekiden_core::overload::Shed;
 use ekiden_core::overload::caps::{AppUsage, Cap};
+use ekiden_core::overload::hold::HoldEnd;
 use ekiden_core::policy::entrance::{Ruling, Step};
 use ekiden_core::stats::{Counter, HistogramSnapshot, WorkerShard};
 use ekiden_core::table::Table;
@@ -93,7 +94,30 @@ fn apps(max: usize, table: &Table) -> Vec<Family> {
             refused.count(&[app, ("cap", cap.word().trim_start_matches("app_"))], usage.refused(cap));
         }
     }
-    vec![in_flight, connections, buffered, refused]
+    let mut families = vec![in_flight, connections, buffered, refused];
+    families.extend(holds(max, table));
+    families
+}
+
+/// The lines of apps that are held, or were.
+fn holds(max: usize, table: &Table) -> [Family; 2] {
+    let mut waiting =
+        Family::gauges(max, "ekiden_app_held_requests", "Requests that wait because their app is held.");
+    let mut ended = Family::counters(
+        max,
+        "ekiden_app_holds_total",
+        "Requests of a held app: released, left before that, or refused because as many waited as may.",
+    );
+    let mut seen = HashSet::new();
+    let gates = table.routes().filter_map(|entry| entry.hold.as_ref());
+    for gate in gates.filter(|gate| seen.insert(Arc::as_ptr(gate))) {
+        let app = ("app", gate.app.as_str());
+        waiting.gauge(&[app], gate.waiting() as f64);
+        for end in HoldEnd::ALL {
+            ended.count(&[app, ("end", end.word())], gate.ended(end));
+        }
+    }
+    [waiting, ended]
 }
 
 /// The account of each app that has caps, once.

@@ -112,6 +112,7 @@ fn route(name: &str) -> Route {
         priority: Default::default(),
         entrance: None,
         caps: None,
+        hold: None,
     }
 }
 

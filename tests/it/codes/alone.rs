@@ -180,6 +180,31 @@ pub(super) fn maintenance(cause: Cause, phase: Phase) {
     counted_once(&router, cause);
 }
 
+/// The app is held, and another request waits already.
+pub(super) fn hold_full(cause: Cause, phase: Phase) {
+    let origin = Origin::start(Conn::until_closed);
+    let router = Ekiden::start(Setup::new(web(&[origin.address], "", "")));
+    let put = router.control("PUT", "/v1/apps/default/hold", "{\"max\": 1, \"wait_ms\": 600000}");
+    assert_eq!(put.status, 200, "{put:?}");
+    let mut first = router.client();
+    first.send(GET);
+    until("the first to wait", || {
+        (router.metric("ekiden_app_held_requests", &["app=\"default\""]) > 0.0).then_some(())
+    });
+    check(&router, cause, phase, &sent(router.client(), GET));
+    counted_once(&router, cause);
+}
+
+/// The app is held for longer than a request may wait.
+pub(super) fn hold_timeout(cause: Cause, phase: Phase) {
+    let origin = Origin::start(Conn::until_closed);
+    let router = Ekiden::start(Setup::new(web(&[origin.address], "", "")));
+    let put = router.control("PUT", "/v1/apps/default/hold", "{\"wait_ms\": 50}");
+    assert_eq!(put.status, 200, "{put:?}");
+    check(&router, cause, phase, &sent(router.client(), GET));
+    counted_once(&router, cause);
+}
+
 pub(super) fn app_limited(cause: Cause, phase: Phase) {
     let silent = Origin::start(Conn::until_closed);
     let router = Ekiden::start(Setup::new(web(&[silent.address], "", "")).top("caps = { in_flight = 1 }"));

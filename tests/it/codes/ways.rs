@@ -132,6 +132,8 @@ pub(super) fn of(cause: Cause) -> Way {
         Cause::BreakerOpen => Alone(Connect, alone::breaker_open),
         Cause::AppLimited => Alone(Match, alone::app_limited),
         Cause::Maintenance => Alone(Match, alone::maintenance),
+        Cause::HoldFull => Alone(Queue, alone::hold_full),
+        Cause::HoldTimeout => Alone(Queue, alone::hold_timeout),
         Cause::SelfAddress => Elsewhere(
             "every source of endpoints refuses such an address before, so that the look at connect is a second one; \
              control/tests/it/guard.rs and tests/it/control/dns.rs hold the first",

@@ -5,8 +5,12 @@ mod apps;
 mod command;
 mod dns;
 mod files;
+mod guarded;
+mod hold;
 mod maintenance;
+mod readme;
 mod schema;
+mod sources;
 mod start;
 mod telemetry;
 

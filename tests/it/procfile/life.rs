@@ -76,14 +76,49 @@ fn dynos_are_started_heard_scaled_and_ended() {
 
 #[test]
 fn a_dyno_that_falls_is_started_with_growing_waits_and_says_why() {
-    let place = Place::new("web: exec python3 app.py\nclock: echo one >> starts; exit 7\n");
+    let place = Place::new("web: exec python3 app.py\nclock: date +%s%N >> starts; exit 7\n");
     let _router = place.run(&[]);
-    patiently("three starts", || place.read("starts").filter(|starts| starts.lines().count() >= 3).map(drop));
+    let starts = patiently("four starts", || {
+        let starts = place.read("starts")?;
+        let starts: Vec<u64> = starts.lines().filter_map(|line| line.parse().ok()).collect();
+        (starts.len() >= 4).then_some(starts)
+    });
+    // A wait may be longer on a busy machine, and never shorter.
+    for (pair, least_ms) in starts.windows(2).zip([250, 500, 1_000]) {
+        let ms = (pair[1] - pair[0]) / 1_000_000;
+        assert!(ms >= least_ms, "{ms} ms where it should be at least {least_ms}");
+    }
     let clock = patiently("a wait", || {
         let dynos = place.dynos();
         dynos.into_iter().find(|dyno| dyno.name == "clock.1" && dyno.state == "waiting")
     });
     assert!(clock.reason.contains("exit status: 7"), "{clock:?}");
+}
+
+#[test]
+fn the_last_lines_of_a_dyno_are_heard_and_what_it_leaves_behind_holds_nothing_open() {
+    let last = "trap 'echo good bye; exit 0' TERM; echo up > up; while [ -e app.py ]; do sleep 0.1; done";
+    // Each start leaves a process in a session of its own, which keeps the pipes of its output.
+    let daemon = "setsid sh -c 'while [ -e app.py ]; do sleep 1; done' & echo one >> starts; exit 1";
+    let place = Place::new(&format!("web: exec python3 app.py\nworker: {last}\nclock: {daemon}\n"));
+    let mut router = place.run(&[]);
+    patiently("the worker", || place.read("up"));
+    let pipes = || {
+        let links = fs::read_dir(format!("/proc/{}/fd", router.id())).unwrap();
+        let links = links.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count()
+    };
+    let starts = |count: usize| {
+        let what = format!("{count} starts");
+        patiently(&what, || place.read("starts").filter(|starts| starts.lines().count() >= count).map(drop));
+    };
+    starts(1);
+    let most = pipes() + 2;
+    starts(5);
+    patiently("pipes to be closed", || (pipes() <= most).then_some(()));
+    router.signal(libc::SIGTERM);
+    assert!(place.end_of(&mut router).code == 0);
+    assert!(router.out().contains("worker.1   | good bye\n"), "{}", router.out());
 }
 
 #[test]

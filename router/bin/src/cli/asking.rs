@@ -25,6 +25,7 @@ Examples:
   ekiden apply shop.toml                 the app `shop`, from a file as the apps directory has them
   ekiden apply web.toml --app shop
   ekiden apply all.yaml --prune          apps by name under `app`; others of the API are deleted
+  ekiden apply shop.toml --guard 60s     goes back by itself, and exits with 10, when errors or the p99 rise
 
 Changes nothing when any app is refused; then it exits with 6.";
 
@@ -36,6 +37,9 @@ pub(crate) struct Apply {
     /// Only judge it and show what would differ
     #[arg(long)]
     pub dry_run: bool,
+    /// Watch the apps for so long, such as 60s or 5m, wait for how that ends, and go back when errors or the p99 rise
+    #[arg(long, value_name = "TIME", conflicts_with = "dry_run")]
+    pub guard: Option<String>,
 }
 
 /// A file of apps.
@@ -75,6 +79,7 @@ Examples:
   ekiden get apps
   ekiden get apps/shop
   ekiden get apps/shop/clusters/web/endpoints
+  ekiden get sources                     where placements come from, and how that goes
   ekiden get routers                     of `ekiden control`: which router has what
   ekiden get status";
 
@@ -264,6 +269,47 @@ pub(crate) enum Switch {
     On,
     /// It is not
     Off,
+}
+
+pub(super) const HOLD_EXAMPLES: &str = "\
+Examples:
+  ekiden hold shop on
+  ekiden hold shop on --max 5000 --wait 20s
+  ekiden hold shop off
+  ekiden get apps/shop/hold
+
+Requests wait in the router, and go on in the order in which they came when the app is released. Over the bounds they are
+answered with 503.";
+
+/// Arguments of `hold`.
+#[derive(Debug, Args)]
+pub(crate) struct Hold {
+    /// The app, and `on` or `off` [default app: `default`]
+    #[arg(required = true, num_args = 1..=2, value_name = "APP on|off")]
+    pub words: Vec<String>,
+    /// Requests that may wait at a time
+    #[arg(long, value_name = "N")]
+    pub max: Option<u32>,
+    /// How long one waits at most, such as 30s or 500ms
+    #[arg(long, value_name = "TIME")]
+    pub wait: Option<String>,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+pub(super) const CONFIRM_EXAMPLES: &str = "\
+Examples:
+  ekiden get sources                     which source holds what
+  ekiden confirm dns:web.internal
+  ekiden confirm push:shop/web";
+
+/// Arguments of `confirm`.
+#[derive(Debug, Args)]
+pub(crate) struct Confirm {
+    /// The source, as `ekiden get sources` names it
+    pub source: String,
+    #[command(flatten)]
+    pub server: Server,
 }
 
 pub(super) const DRAIN_EXAMPLES: &str = "\

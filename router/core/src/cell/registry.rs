@@ -15,6 +15,7 @@ use super::{EndpointCell, Incarnation};
 use crate::cluster::EndpointEntry;
 use crate::health::{self, Health};
 use crate::overload::caps::AppUsage;
+use crate::overload::hold::HoldGate;
 use crate::policy::limit::Maker;
 use crate::readiness::Event;
 use crate::shard::hot::{HotBoard, HotKeys};
@@ -37,6 +38,8 @@ struct AppPart {
     routes: FxHashMap<RouteName, Arc<RouteCell>>,
     /// There once a route of the app had caps.
     usage: Option<Arc<AppUsage>>,
+    /// There once the app was held.
+    hold: Option<Arc<HoldGate>>,
 }
 
 /// All cells of the tables that this compiler makes.
@@ -47,6 +50,7 @@ pub struct CellRegistry {
     seed: [u64; 2],
     apps: FxHashMap<AppName, AppPart>,
     removed: Vec<Arc<EndpointCell>>,
+    released: Vec<Arc<HoldGate>>,
     hot: Arc<HotBoard>,
 }
 
@@ -59,6 +63,7 @@ impl CellRegistry {
             seed: [0; 2],
             apps: FxHashMap::default(),
             removed: Vec::new(),
+            released: Vec::new(),
             hot: Arc::default(),
         }
     }
@@ -95,6 +100,23 @@ impl CellRegistry {
     pub(crate) fn usage(&mut self, app: &AppName) -> Arc<AppUsage> {
         let part = self.apps.entry(app.clone()).or_default();
         part.usage.get_or_insert_with(|| Arc::new(AppUsage::new(app.clone()))).clone()
+    }
+
+    /// Where requests of an app wait, once it was held. One that is held no more is noted for [`CellRegistry::take_released`].
+    pub(crate) fn hold(&mut self, app: &AppName, is_held: bool) -> Option<Arc<HoldGate>> {
+        let part = self.apps.entry(app.clone()).or_default();
+        if is_held {
+            let gate = part.hold.get_or_insert_with(|| Arc::new(HoldGate::new(app.clone())));
+            gate.close();
+        } else {
+            self.released.extend(part.hold.clone());
+        }
+        part.hold.clone()
+    }
+
+    /// The lines that may go on once the table is in force.
+    pub fn take_released(&mut self) -> Vec<Arc<HoldGate>> {
+        std::mem::take(&mut self.released)
     }
 
     /// Endpoints with their cells, and the cell of the cluster. Endpoints that were there before and are not any
@@ -150,10 +172,11 @@ impl CellRegistry {
 
     /// Forgets the apps that are not kept, with all their clusters and routes. Called once a compile.
     pub fn retain_apps(&mut self, keep: impl Fn(&AppName) -> bool) {
-        let removed = &mut self.removed;
+        let (removed, released) = (&mut self.removed, &mut self.released);
         self.apps.retain(|name, part| {
             let kept = keep(name);
             if !kept {
+                released.extend(part.hold.take());
                 part.clusters.values().for_each(|cluster| forget(cluster, removed));
             }
             kept

@@ -296,6 +296,12 @@ causes! {
     UpgradeUnsupported: "upgrade_unsupported", Always(502), "H99", Router, Never, "proxy_configuration_error", 0,
         "The client asks for another protocol, and the endpoint speaks HTTP/2, where it takes no extended CONNECT for that.",
         "Set `protocol` of the cluster to http1 or auto, or let the endpoint send SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441).";
+    HoldFull: "hold_full", Always(503), "H11", Router, Never, "connection_limit_reached", 5,
+        "The app is held, and as many of its requests wait as may.",
+        "Wait until it goes on; `ekiden hold` says how many may wait, and ends it.";
+    HoldTimeout: "hold_timeout", Always(503), "H20", Router, Never, "connection_timeout", 5,
+        "The app is held, and the request has waited as long as it may.",
+        "Wait until it goes on; `ekiden hold` says how long requests wait, and ends it.";
     // The endpoint failed the request.
     SendTimeout: "send_timeout", Always(504), "H15", Endpoint, Never, "connection_write_timeout", 0,
         "The endpoint read nothing of the request for too long.",

@@ -94,6 +94,8 @@ fn statuses_that_the_issue_names() {
         (Cause::TotalTimeout, Phase::Wait, 504, Some("H12")),
         (Cause::Drained, Phase::Relay, 503, Some("H24")),
         (Cause::Maintenance, Phase::Match, 503, Some("H80")),
+        (Cause::HoldFull, Phase::Queue, 503, Some("H11")),
+        (Cause::HoldTimeout, Phase::Queue, 503, Some("H20")),
         (Cause::Overloaded, Phase::Accept, 503, Some("H22")),
         (Cause::Panicked, Phase::Match, 500, Some("H99")),
         (Cause::ClientGone, Phase::Wait, 499, Some("H27")),

@@ -16,6 +16,7 @@ use super::listeners::{Claims, listener_tables};
 use super::routes::{AppPart, AppRoutes};
 use super::{AppTable, Table};
 use crate::cell::{CellRegistry, EndpointCell};
+use crate::overload::hold::HoldGate;
 use crate::shard::hot::HotBoard;
 
 /// What a compile made.
@@ -25,6 +26,8 @@ pub struct Compiled {
     pub table: Arc<Table>,
     /// Endpoints of the table before that are not in this one: to be marked gone before it is published.
     pub removed: Vec<Arc<EndpointCell>>,
+    /// Lines of apps that are held no more: to go on when it is published.
+    pub released: Vec<Arc<HoldGate>>,
     /// Apps that kept their last good version (or stay out, if they never had one).
     pub refused: Vec<Refusal>,
 }
@@ -121,6 +124,7 @@ impl Compiler {
         Compiled {
             table: self.table.clone(),
             removed: self.registry.take_removed(),
+            released: self.registry.take_released(),
             refused: self.refused.values().cloned().collect(),
         }
     }

@@ -37,6 +37,7 @@ use crate::client_cert::ClientCert;
 use crate::cluster::ClusterTable;
 use crate::connection_limits::ListenerCell;
 use crate::overload::caps::Caps;
+use crate::overload::hold::HoldGate;
 use crate::policy::admission::AdmissionSteps;
 use crate::policy::entrance::EntranceSteps;
 use crate::policy::limit::{Limiters, RouteLimiters};
@@ -109,6 +110,8 @@ pub struct RouteEntry {
     pub limits: Option<Arc<RouteLimiters>>,
     /// What its app may use; none means no bound.
     pub caps: Option<Arc<Caps>>,
+    /// Where its requests wait while its app is held, as the route says; there once the app was held.
+    pub hold: Option<Arc<HoldGate>>,
 }
 
 /// What a rule leads to.

@@ -149,6 +149,7 @@ impl AppRoutes {
         let mut entrances: FxHashMap<*const Entrance, Arc<EntranceSteps>> = FxHashMap::default();
         let before_entries = before.map_or(&[][..], |routes| &routes.entries);
         let mut limits = LimitMaker::new(&app.name, before_entries, registry.limit_maker());
+        let hold = registry.hold(&app.name, app.routes.iter().any(|route| route.hold.is_some()));
         let mut by_host = Vec::with_capacity(app.routes.len());
         let mut entries = Vec::with_capacity(app.routes.len());
         for (position, route) in app.routes.iter().enumerate() {
@@ -180,6 +181,7 @@ impl AppRoutes {
                     mirror: route.mirror.as_ref().map(|words| mirror(route, words, table, (slot, registry))),
                     limits: route.rate_limits.as_ref().map(|words| limits.make(&route.name, words)),
                     caps: route.caps.map(|most| Arc::new(Caps { most, usage: registry.usage(&app.name) })),
+                    hold: hold.clone(),
                 }),
             };
             entries.push(entry);
@@ -255,6 +257,7 @@ fn question(
         entrance: None,
         rate_limits: None,
         caps: None,
+        hold: None,
         // Its own way, and not the route's: what questions take says nothing of requests.
         retry: None,
         hedge: None,
@@ -276,6 +279,7 @@ fn question(
         mirror: None,
         limits: None,
         caps: None,
+        hold: None,
     })
 }
 
@@ -323,6 +327,7 @@ fn mirror(
         mirror: None,
         limits: None,
         caps: None,
+        hold: None,
     };
     Arc::new(MirrorSteps::new(Arc::clone(words), Arc::new(entry)))
 }

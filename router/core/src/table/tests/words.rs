@@ -97,6 +97,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         priority: Default::default(),
         entrance: None,
         caps: None,
+        hold: None,
     }
 }
 

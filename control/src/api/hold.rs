@@ -1,0 +1,87 @@
+//! The hold of an app: on, with bounds, and off. Durable first, then published, then answered.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::Api;
+use super::records::{failed, known};
+use super::reply::{Answer, Part, Reply, applied, gone};
+use super::request::Ask;
+use crate::desired::{HoldWords, hold_key, words, write};
+use crate::plane::{Look, not_durable};
+use crate::problem::Problem;
+use crate::store::{Txn, Write};
+
+/// Requests that wait unless told otherwise.
+const MAX_DEFAULT: u32 = 10_000;
+/// Most that may wait.
+pub(super) const MAX_MAX: u32 = 1_000_000;
+/// How long one waits unless told otherwise, in milliseconds.
+const WAIT_DEFAULT_MS: u64 = 30_000;
+/// Longest wait, in milliseconds.
+pub(super) const WAIT_MAX_MS: u64 = 3_600_000;
+
+fn view(app: &str, words: Option<HoldWords>, generation: Option<u64>) -> Value {
+    json!({
+        "app": app,
+        "on": words.is_some(),
+        "max": words.map(|words| words.max),
+        "wait_ms": words.map(|words| words.wait_ms),
+        "generation": generation,
+    })
+}
+
+pub(super) fn one(api: &Api, ask: &Ask) -> Answer {
+    let app = known(api, ask)?;
+    let object = api.store.as_ref().and_then(|store| store.get(&hold_key(&app)));
+    let stored = object.map(|object| words::<HoldWords>(&object)).transpose();
+    let stored = stored.map_err(|error| Problem::new(500, "unreadable_object", error))?;
+    Ok(Reply::ok(view(app.as_str(), stored, Some(api.inspect.generation().0))))
+}
+
+pub(super) async fn put(api: &Api, ask: &Ask) -> Answer {
+    let body = ask.members(&["max", "wait_ms"])?;
+    let number = |name: &str, default: u64, most: u64| match body.get(name) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => value.as_u64().filter(|value| (1..=most).contains(value)).ok_or_else(|| {
+            let detail = format!("{name:?} must be a whole number from 1 to {most}");
+            Problem::at(422, "bad_value", &format!("/{name}"), detail)
+        }),
+    };
+    let max = number("max", MAX_DEFAULT.into(), MAX_MAX.into())?;
+    let wait_ms = number("wait_ms", WAIT_DEFAULT_MS, WAIT_MAX_MS)?;
+    change(api, ask, Some(HoldWords { max: u32::try_from(max).unwrap_or(MAX_MAX), wait_ms })).await
+}
+
+pub(super) async fn delete(api: &Api, ask: &Ask) -> Answer {
+    change(api, ask, None).await
+}
+
+async fn change(api: &Api, ask: &Ask, new: Option<HoldWords>) -> Answer {
+    let app = known(api, ask)?;
+    if api.fleet.is_some() && new.is_some() {
+        // Apps travel to routers as documents, and this is a word of control's.
+        let detail = "routers that are elsewhere are not told of holds: requests wait within a process";
+        return Err(Problem::new(409, "not_for_fleets", detail));
+    }
+    let store = api.store.as_ref().ok_or_else(not_durable)?;
+    let key = hold_key(&app);
+    let writes = vec![match &new {
+        Some(words) => write(Arc::clone(&key), words),
+        None => Write { key: Arc::clone(&key), value: None },
+    }];
+    let committed = store.commit(Txn { when: Vec::new(), writes }).await;
+    let revision = committed.map_err(|error| {
+        // Without a condition there is no conflict.
+        failed(&error).unwrap_or_else(|| Problem::new(409, "conflict", "something else was faster"))
+    })?;
+    let (reply, ticket) = oneshot::channel();
+    api.looks.send(Look { app: app.clone(), reply }).await.map_err(|_| gone())?;
+    let ticket = ticket.await.map_err(|_| gone())?;
+    let more = view(app.as_str(), new, None);
+    let mut reply = applied(api, &ticket, &[Part::App(app)], more).await?;
+    reply.revision = Some(revision);
+    Ok(reply)
+}

@@ -1,0 +1,317 @@
+//! Placements that another system pushes: the whole of a cluster or one endpoint, with leases; and how all sources of placements are.
+//!
+//! Durable first, then published, then answered. A renewal that says nothing new is not written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ekiden_config::names::EndpointId;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::Api;
+use super::body::pointer;
+use super::records::failed;
+use super::reply::{Answer, Part, Reply, applied, gone, page};
+use super::request::Ask;
+use crate::address::parse_address;
+use crate::clock::unix_ms;
+use crate::desired::placements::{
+    PARTS_MAX, PLACEMENTS, PLACEMENTS_MAX, PlacementWords, PlacementsWords, placements_key,
+};
+use crate::desired::{words, write};
+use crate::overlay::ClusterKey;
+use crate::placement::part::{Condition, Heard as Spoken};
+use crate::placement::{Heard, Said, Word};
+use crate::plane::{not_durable, push_name};
+use crate::problem::Problem;
+use crate::status::SourceStatus;
+use crate::store::{Object, Revision, Txn, Write};
+
+/// Tries of a change that others got ahead of.
+const TRIES_MAX: usize = 16;
+/// Longest lease.
+const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Shortest lease.
+const TTL_MIN: Duration = Duration::from_secs(1);
+/// Longest text of a zone or a release, in bytes.
+const TEXT_MAX: usize = 128;
+/// Members of an endpoint.
+const MEMBERS: [&str; 6] = ["address", "weight", "zone", "release", "state", "ttl_ms"];
+
+/// The cluster of the path, which must be there, or have been when something was pushed for it.
+fn place(api: &Api, ask: &Ask) -> Result<ClusterKey, Problem> {
+    let place = ask.place()?;
+    if api.store.as_ref().is_some_and(|store| store.get(&placements_key(&place)).is_some()) {
+        return Ok(place);
+    }
+    let view = api.view.read();
+    let Some(app) = view.live.apps.get(&place.app) else {
+        return Err(Problem::new(404, "unknown_app", format!("there is no app {}", place.app)));
+    };
+    if !app.clusters.contains_key(&place.cluster) {
+        let detail = format!("the app {} has no cluster {}", place.app, place.cluster);
+        return Err(Problem::new(404, "unknown_cluster", detail));
+    }
+    Ok(place)
+}
+
+fn read(object: Option<&Object>) -> Result<PlacementsWords, Problem> {
+    let read = object.map(words::<PlacementsWords>).transpose();
+    Ok(read.map_err(|error| Problem::new(500, "unreadable_object", error))?.unwrap_or_default())
+}
+
+fn status_of(api: &Api, place: &ClusterKey) -> SourceStatus {
+    api.status.read().sources.get(&push_name(place)).cloned().unwrap_or_default()
+}
+
+pub(super) fn one(api: &Api, ask: &Ask) -> Answer {
+    let place = place(api, ask)?;
+    let object = api.store.as_ref().and_then(|store| store.get(&placements_key(&place)));
+    let words = read(object.as_ref())?;
+    let status = status_of(api, &place);
+    let views = words.placements.iter().map(|(id, words)| {
+        let mut view = json!(words);
+        if let Some(members) = view.as_object_mut() {
+            members.insert("id".to_owned(), json!(id));
+            members.insert("expired".to_owned(), json!(status.expired.contains(id)));
+        }
+        view
+    });
+    Ok(Reply::ok(json!({
+        "source": push_name(&place),
+        "ttl_ms": words.ttl_ms,
+        "placements": views.collect::<Vec<_>>(),
+        "state": if object.is_some() { status.state } else { "none" },
+        "held": status.held,
+        "held_until_unix_ms": status.held_until_unix_ms,
+        "heard_unix_ms": status.heard_unix_ms,
+    })))
+}
+
+pub(super) async fn put_all(api: &Api, ask: &Ask) -> Answer {
+    let body = ask.members(&["ttl_ms", "placements"])?;
+    let ttl_ms = ttl(body.get("ttl_ms"), "/ttl_ms")?;
+    let Some(all) = body.get("placements").and_then(Value::as_array) else {
+        let detail = "\"placements\" must be a list of all endpoints that the source has";
+        return Err(Problem::at(422, "bad_value", "/placements", detail));
+    };
+    let mut new = PlacementsWords { ttl_ms, ..PlacementsWords::default() };
+    for (at, one) in all.iter().enumerate() {
+        let at = format!("/placements/{at}");
+        let wrong = |member: &str, detail: String| {
+            Err(Problem::at(422, "bad_value", &format!("{at}{member}"), detail))
+        };
+        let Some(members) = one.as_object() else { return wrong("", "an endpoint is an object".to_owned()) };
+        if let Some(other) = members.keys().find(|key| *key != "id" && !MEMBERS.contains(&key.as_str())) {
+            let detail = format!("{other:?} is not known here; known: id, {}", MEMBERS.join(", "));
+            return Err(Problem::at(422, "unknown_member", &format!("{at}{}", pointer(other)), detail));
+        }
+        let id = members.get("id").and_then(Value::as_str).map(EndpointId::new);
+        let Some(Ok(id)) = id else {
+            return wrong("/id", "an id is 1 to 128 visible characters without \" \\ ? # %".to_owned());
+        };
+        if new.placements.insert(id.to_string(), placement(one, &at)?).is_some() {
+            return Err(Problem::at(
+                422,
+                "repeated_id",
+                &format!("{at}/id"),
+                format!("{id} stands there twice"),
+            ));
+        }
+    }
+    change(api, ask, Spoken::Everything, &|_| Ok(Some(new.clone()))).await
+}
+
+pub(super) async fn put_one(api: &Api, ask: &Ask) -> Answer {
+    let id = ask.endpoint()?.id;
+    let new = placement(&ask.members(&MEMBERS)?, "")?;
+    change(api, ask, Spoken::One(id.clone()), &|mut words| {
+        words.placements.insert(id.to_string(), new.clone());
+        Ok(Some(words))
+    })
+    .await
+}
+
+pub(super) async fn delete_one(api: &Api, ask: &Ask) -> Answer {
+    let id = ask.endpoint()?.id;
+    change(api, ask, Spoken::One(id.clone()), &|mut words| {
+        if words.placements.remove(id.as_str()).is_none() {
+            return Err(Problem::new(404, "unknown_placement", format!("nobody has pushed {id} here")));
+        }
+        Ok(Some(words))
+    })
+    .await
+}
+
+pub(super) async fn delete_all(api: &Api, ask: &Ask) -> Answer {
+    change(api, ask, Spoken::Everything, &|_| Ok(None)).await
+}
+
+/// Changes what is stored of a cluster, has the loop look at it, and waits until every worker has it.
+async fn change(
+    api: &Api,
+    ask: &Ask,
+    spoken: Spoken,
+    make: &(dyn Fn(PlacementsWords) -> Result<Option<PlacementsWords>, Problem> + Send + Sync),
+) -> Answer {
+    let place = place(api, ask)?;
+    let revision = stored(api, &place, make).await?;
+    let heard = say(api, Word::Stored(place.clone(), spoken)).await?;
+    let more = json!({
+        "source": push_name(&place),
+        "changed": revision.is_some(),
+        "held": heard.held.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "held_until_unix_ms": status_of(api, &place).held_until_unix_ms,
+    });
+    let mut reply = applied(api, &heard.ticket, &[Part::Cluster(place)], more).await?;
+    reply.revision = revision;
+    Ok(reply)
+}
+
+/// Writes what `make` makes of what is stored; none when that is the same.
+async fn stored(
+    api: &Api,
+    place: &ClusterKey,
+    make: &(dyn Fn(PlacementsWords) -> Result<Option<PlacementsWords>, Problem> + Send + Sync),
+) -> Result<Option<Revision>, Problem> {
+    let store = api.store.as_ref().ok_or_else(not_durable)?;
+    let key = placements_key(place);
+    for _ in 0..TRIES_MAX {
+        let object = store.get(&key);
+        let old = read(object.as_ref())?;
+        let mut live = old.clone();
+        // Whose own lease is over is not written again by what is said of others.
+        let expired = status_of(api, place).expired;
+        live.placements.retain(|id, _| !expired.contains(id));
+        let new = make(live)?;
+        if new.as_ref().map_or(object.is_none(), |new| object.is_some() && *new == old) {
+            return Ok(None);
+        }
+        if let Some(new) = &new {
+            if new.placements.len() > PLACEMENTS_MAX {
+                let detail = format!("a cluster has at most {PLACEMENTS_MAX} endpoints that are pushed");
+                return Err(Problem::new(507, "too_many_placements", detail));
+            }
+            if object.is_none() && store.list(PLACEMENTS, None, PARTS_MAX).objects.len() >= PARTS_MAX {
+                let detail =
+                    format!("endpoints are pushed for {PARTS_MAX} clusters already, which is the bound");
+                return Err(Problem::new(507, "too_many_placements", detail));
+            }
+        }
+        let writes = vec![match &new {
+            Some(new) => write(Arc::clone(&key), new),
+            None => Write { key: Arc::clone(&key), value: None },
+        }];
+        let when = vec![(Arc::clone(&key), object.map_or(0, |object| object.modified))];
+        match store.commit(Txn { when, writes }).await {
+            Ok(revision) => return Ok(Some(revision)),
+            Err(error) => {
+                if let Some(problem) = failed(&error) {
+                    return Err(problem);
+                }
+            }
+        }
+    }
+    Err(Problem::new(409, "conflict", "others change this cluster all the time; nothing was changed"))
+}
+
+async fn say(api: &Api, word: Word) -> Result<Heard, Problem> {
+    let (reply, heard) = oneshot::channel();
+    api.said.send(Said { word, reply: Some(reply) }).await.map_err(|_| gone())?;
+    heard.await.map_err(|_| gone())
+}
+
+/// `GET /v1/sources`.
+pub(super) fn sources(api: &Api, ask: &Ask) -> Answer {
+    let status = api.status.read();
+    let now_ms = unix_ms();
+    let views = status.sources.iter().map(|(name, source)| {
+        let mut view = json!(source);
+        if let Some(members) = view.as_object_mut() {
+            members.insert("name".to_owned(), json!(name));
+            let silent_ms = source.heard_unix_ms.map(|heard_ms| now_ms.saturating_sub(heard_ms));
+            members.insert("heard_ms_ago".to_owned(), json!(silent_ms));
+        }
+        (name.clone(), view)
+    });
+    Ok(page(ask, "sources", views))
+}
+
+/// `POST /v1/sources/confirm`.
+pub(super) async fn confirm(api: &Api, ask: &Ask) -> Answer {
+    let body = ask.members(&["source"])?;
+    let Some(source) = body.get("source").and_then(Value::as_str) else {
+        let detail = "\"source\" must be the name of a source, as /v1/sources lists them";
+        return Err(Problem::at(422, "bad_value", "/source", detail));
+    };
+    let before = api.status.read().sources.get(source).cloned();
+    let Some(before) = before else {
+        return Err(Problem::new(404, "unknown_source", format!("there is no source {source}")));
+    };
+    let heard = say(api, Word::Confirm(Arc::from(source))).await?;
+    if !heard.confirmed {
+        let detail = format!("nothing of {source} waits to be confirmed");
+        return Err(Problem::new(409, "nothing_held", detail));
+    }
+    applied(api, &heard.ticket, &[], json!({ "source": source, "confirmed": before.held })).await
+}
+
+fn ttl(value: Option<&Value>, at: &str) -> Result<Option<u64>, Problem> {
+    let bounds = (TTL_MIN.as_millis(), TTL_MAX.as_millis());
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(ms) if (bounds.0..=bounds.1).contains(&u128::from(ms)) => Ok(Some(ms)),
+            Some(_) | None => {
+                let detail = format!("a lease is a number of milliseconds from {} to {}", bounds.0, bounds.1);
+                Err(Problem::at(422, "bad_value", at, detail))
+            }
+        },
+    }
+}
+
+/// One endpoint of a body that stands at `at`. Its members are known.
+fn placement(value: &Value, at: &str) -> Result<PlacementWords, Problem> {
+    let wrong =
+        |member: &str, detail: String| Problem::at(422, "bad_value", &format!("{at}/{member}"), detail);
+    let get = |member: &str| value.get(member).filter(|value| !value.is_null());
+    let text = |member: &str| match get(member) {
+        None => Ok(None),
+        Some(Value::String(text)) if text.len() <= TEXT_MAX && !text.chars().any(char::is_control) => {
+            Ok(Some(text.clone()))
+        }
+        Some(_) => {
+            let detail =
+                format!("{member:?} must be a text of at most {TEXT_MAX} bytes without control characters");
+            Err(wrong(member, detail))
+        }
+    };
+    let address = get("address").and_then(Value::as_str);
+    let address = address.ok_or_else(|| wrong("address", "an endpoint needs an \"address\"".to_owned()))?;
+    let address = parse_address(address).map_err(|error| wrong("address", error))?;
+    let weight =
+        match get("weight").map(|weight| weight.as_u64().and_then(|weight| u16::try_from(weight).ok())) {
+            None => 1,
+            Some(Some(weight @ 1..=1000)) => weight,
+            Some(_) => {
+                return Err(wrong("weight", "\"weight\" must be a whole number from 1 to 1000".to_owned()));
+            }
+        };
+    let state = match get("state") {
+        None => Condition::Ready.word(),
+        Some(state) => {
+            let known = Condition::WORDS.iter().find(|(word, _)| state.as_str() == Some(word));
+            let known = known.map(|(word, _)| *word);
+            known.ok_or_else(|| wrong("state", "\"state\" must be starting, ready or draining".to_owned()))?
+        }
+    };
+    Ok(PlacementWords {
+        address: address.to_string(),
+        weight,
+        zone: text("zone")?,
+        release: text("release")?,
+        state: state.to_owned(),
+        ttl_ms: ttl(get("ttl_ms"), &format!("{at}/ttl_ms"))?,
+    })
+}

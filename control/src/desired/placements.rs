@@ -1,0 +1,110 @@
+//! Placements that somebody else has pushed, as stored: one object for each cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ekiden_config::model::{Endpoint, Owner};
+use ekiden_config::names::{AppName, ClusterName, EndpointId};
+use serde::{Deserialize, Serialize};
+
+use super::words;
+use crate::address::parse_address;
+use crate::overlay::ClusterKey;
+use crate::placement::part::{Condition, Entry, Wanted};
+use crate::store::Object;
+
+/// Where they are.
+pub(crate) const PLACEMENTS: &str = "placements/";
+/// Most of one cluster.
+pub(crate) const PLACEMENTS_MAX: usize = 10_000;
+/// Most clusters that have some.
+pub(crate) const PARTS_MAX: usize = 10_000;
+
+/// All of one cluster, as stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlacementsWords {
+    /// How long the whole is good unless its source is heard, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ttl_ms: Option<u64>,
+    /// By id.
+    pub(crate) placements: BTreeMap<String, PlacementWords>,
+}
+
+/// One endpoint, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlacementWords {
+    /// `IP:PORT` or `unix:/path`.
+    pub(crate) address: String,
+    /// Relative share.
+    pub(crate) weight: u16,
+    /// Failure domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) zone: Option<String>,
+    /// What it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) release: Option<String>,
+    /// `starting`, `ready` or `draining`.
+    pub(crate) state: String,
+    /// How long this one is good, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ttl_ms: Option<u64>,
+}
+
+/// The key of a cluster's placements.
+pub(crate) fn placements_key(place: &ClusterKey) -> Arc<str> {
+    Arc::from(format!("{PLACEMENTS}{}/{}", place.app, place.cluster))
+}
+
+/// The cluster of a key.
+fn place(key: &str) -> Option<ClusterKey> {
+    let (app, cluster) = key.strip_prefix(PLACEMENTS)?.split_once('/')?;
+    Some(ClusterKey { app: AppName::new(app).ok()?, cluster: ClusterName::new(cluster).ok()? })
+}
+
+impl PlacementsWords {
+    /// As a source's wish. What cannot be read is left out, loudly.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let entries = self.placements.iter().filter_map(|(id, words)| match words.entry(id) {
+            Ok(entry) => Some((entry.endpoint.id.clone(), entry)),
+            Err(error) => {
+                tracing::error!(%id, %error, "a placement of the store cannot be read");
+                None
+            }
+        });
+        Wanted { ttl_ms: self.ttl_ms, entries: entries.collect() }
+    }
+}
+
+impl PlacementWords {
+    fn entry(&self, id: &str) -> Result<Entry, String> {
+        let condition = Condition::WORDS.iter().find(|(word, _)| *word == self.state);
+        let (_, condition) = condition.ok_or_else(|| format!("{:?} is no state", self.state))?;
+        let endpoint = Endpoint {
+            id: EndpointId::new(id).map_err(|error| error.to_string())?,
+            address: parse_address(&self.address)?,
+            weight: self.weight,
+            zone: self.zone.as_deref().map(Arc::from),
+            drain: false,
+            dns_name: None,
+            release: self.release.as_deref().map(Arc::from),
+            owner: Owner::Source,
+        };
+        Ok(Entry { endpoint: Arc::new(endpoint), condition: *condition, ttl_ms: self.ttl_ms })
+    }
+}
+
+/// What an object wants; none, loudly, when it cannot be read.
+pub(crate) fn wanted(object: &Object) -> Option<Wanted> {
+    match words::<PlacementsWords>(object) {
+        Ok(words) => Some(words.wanted()),
+        Err(error) => {
+            tracing::error!(%error, "placements of the store cannot be read");
+            None
+        }
+    }
+}
+
+/// The parts among stored objects. One that cannot be read is left out, loudly.
+pub(crate) fn parts(objects: &[Object]) -> Vec<(ClusterKey, Wanted)> {
+    objects.iter().filter_map(|object| Some((place(&object.key)?, wanted(object)?))).collect()
+}

@@ -1,0 +1,211 @@
+//! What sources say of placements, taken in: whole clusters of dynos, records of names, parts that were pushed. What is withheld
+//! of it, for how long, and what people are told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ekiden_config::names::{AppName, EndpointId};
+
+use super::Plane;
+use crate::clock::unix_ms;
+use crate::desired::placements::{PLACEMENTS, parts, placements_key, wanted};
+use crate::overlay::ClusterKey;
+use crate::placement::part::{Heard as Spoken, Part, State};
+use crate::placement::removals::Rules;
+use crate::placement::{Heard, Said, Word};
+use crate::status::SourceStatus;
+
+/// Sources in the status, at most.
+const SOURCES_MAX: usize = 1_000;
+
+/// The name of what is pushed for a cluster.
+pub(crate) fn push_name(place: &ClusterKey) -> String {
+    format!("push:{}/{}", place.app, place.cluster)
+}
+
+impl Plane {
+    pub(super) fn rules(&self) -> Rules {
+        let process = &self.started_with;
+        let hold_ms = u64::try_from(process.removals.hold.as_millis()).unwrap_or(u64::MAX);
+        Rules { share: u64::from(process.removals.share), hold_ms }
+    }
+
+    /// Reads what was pushed before. Before the first publish.
+    pub(super) fn read_parts(&mut self) {
+        let Some(store) = &self.store else { return };
+        let (rules, now_ms) = (self.rules(), unix_ms());
+        let stored = parts(&store.list(PLACEMENTS, None, usize::MAX).objects);
+        let begin = |(place, wanted)| (place, Part::begin(wanted, rules, now_ms));
+        self.pushed = stored.into_iter().map(begin).collect();
+        self.look_later();
+    }
+
+    /// Takes a word of a source in and publishes what it changes; records of names are only taken in, and the clusters named that
+    /// they touch, so that many come into one table. [`Plane::after_words`] follows.
+    pub(super) fn hear(&mut self, said: Said) -> BTreeSet<ClusterKey> {
+        let Said { word, reply } = said;
+        let (mut held, mut confirmed, mut touched) = (Vec::new(), false, BTreeSet::new());
+        match word {
+            Word::Dynos(place, endpoints) => {
+                self.placed.insert(place.clone(), endpoints);
+                self.settle(&BTreeSet::from([place]));
+            }
+            Word::Records(told) => touched = self.absorb(told),
+            Word::Stored(place, spoken) => {
+                self.take_part(&place, &spoken);
+                held = self.pushed.get(&place).map(Part::held).unwrap_or_default();
+            }
+            Word::Confirm(source) => confirmed = self.confirm(&source),
+        }
+        if let Some(reply) = reply {
+            self.show_sources();
+            // The source may have gone away; what it said counts all the same.
+            let _ = reply.send(Heard { ticket: self.ticket.clone(), held, confirmed });
+        }
+        touched
+    }
+
+    /// Publishes what records of names have touched.
+    pub(super) fn after_words(&mut self, touched: &BTreeSet<ClusterKey>) {
+        self.settle(touched);
+        self.look_later();
+        self.show_sources();
+    }
+
+    fn take_part(&mut self, place: &ClusterKey, spoken: &Spoken) {
+        let stored = self.store.as_ref().and_then(|store| store.get(&placements_key(place)));
+        let Some(wanted) = stored.as_ref().and_then(wanted) else {
+            // It was taken back as a whole, which is a word of its own: nothing of it is kept.
+            self.pushed.remove(place);
+            self.settle(&BTreeSet::from([place.clone()]));
+            return;
+        };
+        let (rules, now_ms) = (self.rules(), unix_ms());
+        let part = self.pushed.entry(place.clone()).or_default();
+        let differs = part.take(wanted, spoken, rules, now_ms);
+        report(place, part, now_ms);
+        if differs {
+            self.settle(&BTreeSet::from([place.clone()]));
+        }
+    }
+
+    /// A person says that what a source took away is meant to be; whether anything waited for that.
+    fn confirm(&mut self, source: &str) -> bool {
+        let now_ms = unix_ms();
+        if let Some(name) = source.strip_prefix("dns:") {
+            let confirmed = self.names.confirm(name, now_ms);
+            let places = self.clusters_of.get(name).cloned().unwrap_or_default();
+            if confirmed {
+                self.save();
+                self.settle(&places);
+            }
+            return confirmed;
+        }
+        let found = self.pushed.iter_mut().find(|(place, _)| push_name(place) == source);
+        let Some((place, part)) = found else { return false };
+        let (place, confirmed) = (place.clone(), part.confirm(now_ms));
+        if confirmed {
+            self.settle(&BTreeSet::from([place]));
+        }
+        confirmed
+    }
+
+    /// Time has come for what is held or silent.
+    pub(super) fn look_at_sources(&mut self) {
+        let (rules, now_ms) = (self.rules(), unix_ms());
+        let mut touched = BTreeSet::new();
+        for (place, part) in &mut self.pushed {
+            if part.settle(rules, now_ms) {
+                touched.insert(place.clone());
+            }
+            report(place, part, now_ms);
+        }
+        for name in self.names.release(rules, now_ms) {
+            tracing::warn!(source = %format!("dns:{name}"), "the time of what was held is over: it goes");
+            touched.extend(self.clusters_of.get(&name).into_iter().flatten().cloned());
+        }
+        if !touched.is_empty() {
+            self.save();
+        }
+        self.settle(&touched);
+        self.look_later();
+        self.show_sources();
+    }
+
+    /// Notes when to look again.
+    fn look_later(&mut self) {
+        let now_ms = unix_ms();
+        let parts = self.pushed.values().filter_map(|part| part.due_ms(now_ms));
+        self.due_ms = parts.chain(self.names.due_ms()).min();
+    }
+
+    /// What apps that are gone had pushed is gone too.
+    pub(super) fn forget_parts(&mut self, gone: &[AppName]) {
+        self.pushed.retain(|place, _| !gone.contains(&place.app));
+        self.look_later();
+        self.show_sources();
+    }
+
+    /// Tells how sources are.
+    pub(super) fn show_sources(&self) {
+        let now_ms = unix_ms();
+        let mut sources = BTreeMap::new();
+        for (place, part) in self.pushed.iter().take(SOURCES_MAX) {
+            let texts = |ids: &mut dyn Iterator<Item = &EndpointId>| ids.map(ToString::to_string).collect();
+            sources.insert(
+                push_name(place),
+                SourceStatus {
+                    state: part.state(now_ms).word(),
+                    endpoints: part.in_force().count(),
+                    held: texts(&mut part.held().iter()),
+                    held_until_unix_ms: part.held_until_ms(),
+                    expired: texts(&mut part.expired().iter()),
+                    error: None,
+                    heard_unix_ms: Some(part.heard_ms()),
+                },
+            );
+        }
+        let names = self.names.known().filter(|(name, _)| self.clusters_of.contains_key(*name));
+        for (name, known) in names.take(SOURCES_MAX) {
+            sources.insert(format!("dns:{name}"), known.status());
+        }
+        for (place, endpoints) in &self.placed {
+            sources.insert(
+                format!("procfile:{}/{}", place.app, place.cluster),
+                SourceStatus {
+                    state: State::Live.word(),
+                    endpoints: endpoints.len(),
+                    ..SourceStatus::default()
+                },
+            );
+        }
+        self.status.update(|status| status.sources = sources);
+    }
+
+    /// What sources have for a cluster, beside the records of its names.
+    pub(super) fn placed_in(
+        &self,
+        place: &ClusterKey,
+    ) -> impl Iterator<Item = Arc<ekiden_config::model::Endpoint>> {
+        let dynos = self.placed.get(place).into_iter().flatten().cloned();
+        let pushed = self.pushed.get(place).into_iter().flat_map(Part::in_force).cloned();
+        dynos.chain(pushed).collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// Says what has become of a part, once.
+fn report(place: &ClusterKey, part: &mut Part, now_ms: u64) {
+    let Some((before, now)) = part.turned(now_ms) else { return };
+    let source = push_name(place);
+    match (before, now) {
+        (_, State::Held) => {
+            let count = part.held().len();
+            tracing::error!(%source, count, "the source takes away too many endpoints at once: they are kept; `ekiden confirm` lets them go");
+        }
+        (_, State::Silent) => {
+            tracing::error!(%source, "the source is not heard any more: its part stays as it is");
+        }
+        (State::Held, State::Live) => tracing::warn!(%source, "nothing of it is held any more"),
+        (State::Live | State::Silent, State::Live) => tracing::info!(%source, "the source is heard again"),
+    }
+}
