@@ -27,7 +27,9 @@ mod upgrade;
 pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use affinity::{AffinityCookie, AffinityPolicy, Carrier, SameSite};
 pub use client_cert::{CertCondition, CertField};
-pub use entrance::{ApiKeys, Auth, Authorizer, Cors, Entrance, OriginPattern, Origins, Tokens};
+pub use entrance::{
+    ApiKeys, Auth, Authorizer, AuthorizerBody, Cors, Entrance, OriginPattern, Origins, Tokens,
+};
 pub use etcd::{Etcd, EtcdMember};
 pub use faults::{FaultAbort, FaultDelay, FaultPolicy};
 pub use fleet::Fleet;

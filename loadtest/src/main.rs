@@ -7,6 +7,7 @@
 
 mod attacks;
 mod balance;
+mod chaos;
 mod chart;
 mod churn;
 mod drive;
@@ -104,6 +105,7 @@ fn run(command: Command) -> Fallible<()> {
             overload::run(&wish)
         }
         Command::Balance(options) => balance::run(&options.wish()?),
+        Command::Chaos(options) => options.common.build().and_then(|()| chaos::run(&options.wish())),
         Command::Simulate(options) => simulate::run(&options.wish()),
         Command::SlowOrigin { listen, slots, service_ms } => {
             overload::endpoint::serve(&listen, slots, std::time::Duration::from_millis(service_ms))

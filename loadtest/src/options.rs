@@ -1,6 +1,7 @@
 //! The words of the command line, their bounds and defaults, and their translation into what each command takes.
 
 mod balance;
+mod chaos;
 mod churn;
 mod hostile;
 mod load;
@@ -14,6 +15,7 @@ use crate::hold::Speaks;
 use crate::peers::{self, Case, Traffic};
 use crate::{flap, instructions, swap};
 pub(crate) use balance::BalanceOptions;
+pub(crate) use chaos::ChaosOptions;
 pub(crate) use churn::ChurnOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use hostile::AttacksOptions;
@@ -39,6 +41,7 @@ Examples:
   cargo run --release -p ekiden-loadtest -- overload            (about 6 minutes)
   cargo run --release -p ekiden-loadtest -- balance             (about 8 minutes)
   cargo run --release -p ekiden-loadtest -- simulate            (pickers; about 2 minutes, the same figures everywhere)
+  cargo run --release -p ekiden-loadtest -- chaos               (about 4 minutes)
   cargo run --release -p ekiden-loadtest -- attacks --only \"slow head,tiny window\"
 
 Debian packages needed: wrk haproxy nginx, linux-perf or strace, valgrind.
@@ -76,6 +79,8 @@ pub(crate) enum Command {
     Overload(OverloadOptions),
     /// Pickers on real sockets: ours beside HAProxy's, nginx's and Envoy's, with a slow endpoint and a flapping one.
     Balance(BalanceOptions),
+    /// Processes killed, full disks, no descriptors, clocks that jump, under load: what is lost.
+    Chaos(ChaosOptions),
     /// Pickers against each other and an oracle, in a simulation that drives the product's own cells.
     Simulate(SimulateOptions),
     /// Endpoints with slots and a service time.

@@ -66,6 +66,7 @@ mod tests {
             "overload",
             "balance",
             "simulate",
+            "chaos",
             "churn",
         ] {
             assert!(replaced(&text, section, "words").is_ok(), "{section}");

@@ -3,7 +3,7 @@
 //! One reading of one clock serves everything that a poll does. All workers count from the same moment. Does not wait.
 
 use std::cell::Cell;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment of a worker's life: microseconds since the clock began. Arithmetic on it is one instruction, where
 /// `Instant` takes dozens, and a request does it ten times.
@@ -59,11 +59,21 @@ impl Clock {
 
     /// Reads the monotonic clock, and keeps the reading for the rest of this turn.
     pub fn read(&self) -> Moment {
-        let since = self.epoch.elapsed();
+        let since = self.elapsed();
         let now = Moment(since.as_secs() * 1_000_000 + u64::from(since.subsec_micros()));
         self.turn.set(now);
         self.turn_ns.set(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()));
         now
+    }
+
+    #[cfg(not(test))]
+    fn elapsed(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    #[cfg(test)]
+    fn elapsed(&self) -> Duration {
+        crate::simulation::ledger::now().unwrap_or_else(|| self.epoch.elapsed())
     }
 
     /// The reading of this turn: the last [`Clock::read`]. Each poll of a task reads once, when it has been woken; what it
@@ -90,5 +100,5 @@ impl Clock {
 
 /// The value of a `Date` field (RFC 9110 section 5.6.7) for seconds since the Unix epoch.
 pub fn http_date(unix_seconds: u64) -> String {
-    httpdate::fmt_http_date(UNIX_EPOCH + std::time::Duration::from_secs(unix_seconds))
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_seconds))
 }

@@ -25,6 +25,8 @@ pub mod probe;
 pub mod record;
 pub mod router;
 pub mod shared;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 pub mod stream;
 pub mod swap;

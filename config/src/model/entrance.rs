@@ -24,10 +24,12 @@ pub struct Entrance {
 pub struct Authorizer {
     /// Who is asked, inside the same app.
     pub cluster: ClusterName,
-    /// Path and query of the question, which is a GET without a body.
+    /// Path and query of the question: a GET without a body, or a POST with that of the request.
     pub path: Arc<str>,
     /// The question is a call of `envoy.service.auth.v3.Authorization/Check`, and has no path.
     pub grpc: bool,
+    /// What of the body goes along; none means nothing.
+    pub body: Option<AuthorizerBody>,
     /// Longest wait for an answer.
     pub timeout: Duration,
     /// A question without an answer lets the request in.
@@ -36,6 +38,15 @@ pub struct Authorizer {
     pub headers: Option<Vec<Arc<str>>>,
     /// Fields of an answer that go to the endpoint with the request, as written.
     pub returns: Vec<Arc<str>>,
+}
+
+/// What of a request's body is shown to an authorizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthorizerBody {
+    /// Bytes at most.
+    pub max: u32,
+    /// The beginning of a longer one is shown; else its request is refused.
+    pub partial: bool,
 }
 
 /// Credentials that are taken. At least one kind; a request is let in by the kind that it shows.

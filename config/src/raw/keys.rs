@@ -28,6 +28,15 @@ pub(crate) enum FailWord {
     Open,
 }
 
+/// What becomes of a request whose body is longer than the authorizer may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OverWord {
+    /// It is refused.
+    Refuse,
+    /// The beginning is shown.
+    Partial,
+}
+
 /// Title of an app file in errors.
 pub(crate) const APP_FILE: &str = "an app file";
 
@@ -79,6 +88,11 @@ impl Words for Protocol {
 
 impl Words for FailWord {
     const WORDS: &'static [(&'static str, Self)] = &[("closed", FailWord::Closed), ("open", FailWord::Open)];
+}
+
+impl Words for OverWord {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("refuse", OverWord::Refuse), ("partial", OverWord::Partial)];
 }
 
 impl Words for TokenAlgorithm {
@@ -993,7 +1007,7 @@ tables! {
         hide_credentials: bool = "false";
     }
 
-    /// A service that is asked by a GET without a body: 2xx lets the request in, any other answer below 500 is given to the client.
+    /// A service that is asked by a GET without a body, or with `body` by a POST: 2xx lets the request in, any other answer below 500 is given to the client.
     /// It gets the fields of the request, those that endpoints get of the client, and `X-Forwarded-Method` and `X-Forwarded-Uri`.
     /// With `grpc` it is asked by a call instead.
     RawAuthorizer as "authorizer" {
@@ -1003,6 +1017,8 @@ tables! {
         path: Spanned<String> = "\"/\"" in 1, 4096;
         /// Ask by the call `envoy.service.auth.v3.Authorization/Check` (Envoy's `ext_authz`). The cluster must speak HTTP/2.
         grpc: Spanned<bool> = "false";
+        /// Show the service the body of requests that have one.
+        body: RawAuthorizerBody = "none";
         /// Longest wait for an answer, connecting included.
         timeout: Duration = "\"1s\"" in 1, HOUR;
         /// What happens when there is no answer, or one of 5xx: `closed` refuses the request (503), `open` lets it in.
@@ -1012,6 +1028,16 @@ tables! {
         /// Fields of an answer of 2xx that go to the endpoint with the request. A client's own are taken away, also where the answer
         /// lacks them.
         returns: Vec<Spanned<String>> = "none" in 0, 64;
+    }
+
+    /// What an authorizer sees of a body. It is read before the question is asked, and not from tunnels. The question is a POST then, and
+    /// `X-Envoy-Auth-Partial-Body` says whether there is more; in a call the body stands in `body` as text and in `raw_body` as it is.
+    RawAuthorizerBody as "authorizer.body" {
+        /// Bytes at most.
+        max: Bytes = "\"8KiB\"" in 1, 64 << 10;
+        /// What becomes of a request with a longer one, or one in so small pieces that they fill 128 KiB: `refuse` answers 413, `partial`
+        /// shows the beginning.
+        over: Word<OverWord> = "\"refuse\"";
     }
 
     /// A rate of requests, or requests at a time, counted over all workers. What one limit refuses takes nothing from the others.

@@ -638,6 +638,10 @@ fn authorizers() {
         ("cluster = \"web\", headers = [\"a b\"]", "bad_field_name"),
         ("cluster = \"web\", returns = [\"Content-Length\"]", "protected_field"),
         ("cluster = \"web\", returns = [\"X_Forwarded_For\"]", "protected_field"),
+        ("cluster = \"web\", body = { max = \"1MiB\" }", "out_of_range"),
+        ("cluster = \"web\", body = { max = \"0B\" }", "out_of_range"),
+        ("cluster = \"web\", body = { over = \"cut\" }", "unknown_value"),
+        ("cluster = \"web\", body = true", "wrong_type"),
         ("cluster = \"web\", grpc = true", "needs_http2"),
         ("cluster = \"web\", grpc = true, path = \"/\"", "conflict"),
     ];

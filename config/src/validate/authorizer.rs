@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use super::auth::set_field;
 use super::{Fault, Scope, field};
-use crate::model::Authorizer;
+use crate::model::{Authorizer, AuthorizerBody};
 use crate::names::ClusterName;
-use crate::raw::{FailWord, RawAuthorizer, shown};
+use crate::raw::{FailWord, OverWord, RawAuthorizer, shown};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
+const BODY_MAX: u32 = 8 << 10;
 
 /// Reads the words; none when something in them was refused.
 pub(super) fn authorizer(
@@ -51,6 +52,10 @@ pub(super) fn authorizer(
         cluster: cluster?,
         path: path?,
         grpc,
+        body: raw.body.as_ref().map(|raw| AuthorizerBody {
+            max: raw.max.and_then(|max| u32::try_from(max.0).ok()).unwrap_or(BODY_MAX),
+            partial: raw.over.is_some_and(|word| word.0 == OverWord::Partial),
+        }),
         timeout: raw.timeout.unwrap_or(TIMEOUT),
         fail_open: raw.fail.is_some_and(|word| word.0 == FailWord::Open),
         headers,

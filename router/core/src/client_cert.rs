@@ -14,6 +14,8 @@ pub struct ClientCert {
     pub dns: Vec<Box<str>>,
     /// SHA-256 of the certificate, in lower hexadecimal.
     pub fingerprint: Box<str>,
+    /// Some of its alternative names were too long to be kept: that it has none of a kind is not known.
+    pub is_cut: bool,
 }
 
 impl ClientCert {
@@ -36,7 +38,11 @@ pub(crate) fn holds(condition: &CertCondition, certificate: Option<&ClientCert>)
         ValueTest::Equals(text) => **text == *value,
         ValueTest::Regex(expression) => expression.regex.is_match(value),
     };
-    let found = certificate.is_some_and(|certificate| certificate.values(condition.field).any(passes));
+    let found = certificate.is_some_and(|certificate| {
+        let may_have = certificate.is_cut && matches!(condition.field, CertField::Uri | CertField::Dns);
+        certificate.values(condition.field).any(passes)
+            || (may_have && matches!(condition.test, ValueTest::Absent))
+    });
     found != matches!(condition.test, ValueTest::Absent)
 }
 
@@ -52,6 +58,7 @@ mod tests {
             uris: vec!["spiffe://a.test/one".into(), "spiffe://a.test/two".into()],
             dns: Vec::new(),
             fingerprint: "ab".into(),
+            is_cut: false,
         }
     }
 
@@ -75,6 +82,21 @@ mod tests {
             let condition = CertCondition { field, test };
             let said = (holds(&condition, Some(&shown)), holds(&condition, None));
             assert_eq!(said, (with, without), "{condition:?}");
+        }
+    }
+
+    /// A name that was too long to be kept makes no condition hold, not even that there is none.
+    #[test]
+    fn what_was_left_out_is_not_absent() {
+        let cut = ClientCert { is_cut: true, ..certificate() };
+        for (field, test, says) in [
+            (CertField::Dns, ValueTest::Absent, false),
+            (CertField::Dns, ValueTest::Present, false),
+            (CertField::Uri, ValueTest::Present, true),
+            (CertField::Fingerprint, ValueTest::Absent, false),
+        ] {
+            let condition = CertCondition { field, test };
+            assert_eq!(holds(&condition, Some(&cut)), says, "{condition:?}");
         }
     }
 }

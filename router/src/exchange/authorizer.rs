@@ -1,10 +1,12 @@
 //! Asks a service whether a request is let in: one more exchange, whose client is the router itself, by the way of all others, so that
 //! picks, pools, TLS, HTTP/2 and retries are those of the cluster.
 //!
-//! The question is a GET without a body, or a call (see `call`). 2xx lets the request in, with fields of the answer; another answer below 500 is the client's;
+//! The question is a GET without a body, a POST with the body of the request where that is asked for (see `body`), or a call (see
+//! `call`). 2xx lets the request in, with fields of the answer; another answer below 500 is the client's;
 //! what is no answer refuses, unless told otherwise. The question leaves no record; it counts at its cluster. Does not judge
 //! credentials.
 
+mod body;
 mod call;
 
 use std::future::poll_fn;
@@ -19,6 +21,8 @@ use ekiden_core::outcome::{Cause, Phase};
 use ekiden_core::policy::entrance::{EntranceSteps, Ruling, Step};
 use http::HeaderMap;
 
+use body::Shown;
+
 use crate::buffer::{Buffer, Buffers};
 use crate::exchange::answer::{Answer, write_answer};
 use crate::exchange::cors::is_cors;
@@ -29,7 +33,7 @@ use crate::exchange::{After, Workspace, forward, trace};
 use crate::head::FieldId;
 use crate::tls::Session;
 use crate::wire::Version;
-use crate::wire::request::Rules;
+use crate::wire::request::{RequestHead, Rules};
 use crate::worker::connection::{Busy, Connection};
 
 /// Longest body of an answer that is given to a client; what is longer is cut away whole.
@@ -39,6 +43,8 @@ const FIELDS_MAX: usize = 1002;
 /// Fields that say what the request was: only the router may.
 const METHOD: &[u8] = b"x-forwarded-method";
 const URI: &[u8] = b"x-forwarded-uri";
+/// Field that says whether the body that goes along is only its beginning; Envoy's name for it.
+const PARTIAL: &[u8] = b"x-envoy-auth-partial-body";
 
 /// What the service told a client that it does not let in.
 #[derive(Debug)]
@@ -75,6 +81,10 @@ pub async fn ask<D: Downstream>(
     steps: &EntranceSteps,
 ) -> Result<(), Stop> {
     let (Some(words), Some(question)) = (&steps.words.authorizer, &steps.question) else { return Ok(()) };
+    let shown = match &words.body {
+        Some(bounds) => body::read(connection, ws, listener, bounds).await?,
+        None => None,
+    };
     let worker = Rc::clone(&connection.worker);
     let count = |ruling| worker.shard.rulings.count(Step::Authorizer, ruling);
     let cluster =
@@ -85,7 +95,7 @@ pub async fn ask<D: Downstream>(
     let mut busy = Busy::new(&asking);
     let (mut made_here, mut may_open, mut said) = (true, true, 0);
     if let (Some(cluster), Some(inner)) = (cluster, busy.workspace())
-        && put_question(inner, ws, listener, words, &mut asking.stream)
+        && put_question(inner, ws, listener, (words, shown), &mut asking.stream)
     {
         inner.trace.begin(worker.clock.turn());
         inner.trace.is_question = true;
@@ -164,26 +174,27 @@ fn put_question(
     inner: &mut Workspace,
     ws: &Workspace,
     listener: &Listener,
-    words: &Authorizer,
+    (words, shown): (&Authorizer, Option<Shown>),
     asker: &mut Asker,
 ) -> bool {
     if words.grpc {
-        let Some(body) = call::put(inner, ws, listener, words) else { return false };
+        let Some(body) = call::put(inner, ws, listener, (words, shown.as_ref())) else { return false };
         asker.unsent = body;
         return true;
     }
     let request = &ws.request;
-    let host = request.head.known(FieldId::Host).unwrap_or(request.host.as_bytes());
+    let host = authority(request);
     // Only HTTP/1.0 may lack it; the question then goes to the endpoint by its address.
     let version = if host.is_empty() { "1.0" } else { "1.1" };
-    let mut text = format!("GET {} HTTP/{version}\r\n", words.path).into_bytes();
+    let method = if shown.is_some() { "POST" } else { "GET" };
+    let mut text = format!("{method} {} HTTP/{version}\r\n", words.path).into_bytes();
     if !host.is_empty() {
         put_field(&mut text, b"Host", host);
     }
     for (id, name, value) in request.head.iter() {
         let is_body =
             matches!(id, FieldId::Host | FieldId::ContentLength | FieldId::Expect | FieldId::Trailer);
-        let is_ours = is_named(name, METHOD) || is_named(name, URI) || is_of_answer(name);
+        let is_ours = is_own(name) || is_of_answer(name);
         let wanted = words.headers.as_ref().is_none_or(|names| {
             id.is_forwarding() || names.iter().any(|wanted| wanted.as_bytes().eq_ignore_ascii_case(name))
         });
@@ -199,6 +210,11 @@ fn put_question(
         uri.push_str(query);
     }
     put_field(&mut text, URI, uri.as_bytes());
+    if let Some(shown) = shown {
+        put_field(&mut text, PARTIAL, shown.partial().as_bytes());
+        put_field(&mut text, b"Content-Length", shown.bytes.len().to_string().as_bytes());
+        asker.unsent = shown.bytes;
+    }
     text.extend_from_slice(b"\r\n");
     inner.begin();
     let rules = Rules { fields: FIELDS_MAX, allow_underscore: true };
@@ -207,6 +223,8 @@ fn put_question(
     }
     // Its client takes frames: bodies come to it without a coding, and nothing is said of its connection.
     inner.request.version = Version::Http2;
+    // To ask twice changes nothing.
+    (inner.request.safe, inner.request.idempotent) = (true, true);
     inner.path.clear();
     inner.path.push_str(inner.request.raw_path());
     true
@@ -216,6 +234,19 @@ fn put_question(
 fn is_of_answer(name: &[u8]) -> bool {
     let begins = name.get(..3).is_some_and(|begin| begin.eq_ignore_ascii_case(b"if-"));
     begins || [&b"range"[..], b"accept-encoding"].iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
+/// Where the request goes, as the client said it: with the port for CONNECT, whose target it is and whose `Host` may lack it.
+fn authority(request: &RequestHead) -> &[u8] {
+    if request.is_connect && !request.is_extended {
+        return request.target().as_bytes();
+    }
+    request.head.known(FieldId::Host).unwrap_or(request.host.as_bytes())
+}
+
+/// A field by which the service is told of the request: never a client's own.
+fn is_own(name: &[u8]) -> bool {
+    [METHOD, URI, PARTIAL].iter().any(|own| is_named(name, own))
 }
 
 /// A field of this name, with `-` or `_`.

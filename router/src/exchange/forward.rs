@@ -137,7 +137,7 @@ pub fn forward<D: Downstream>(
                     polled = hedge::poll(forward, cx, relay, &mut sides, polled);
                 }
                 if sides.ws.permit.is_some() {
-                    overload::hold(sides.client, sides.ws);
+                    overload::hold(sides.client, sides.ws, 0);
                 }
                 polled
             };

@@ -32,6 +32,8 @@ pub struct LimitNotes {
     retry_after_s: u64,
     /// What the request holds of limits to its end.
     holds: Vec<Hold>,
+    /// Fields by which a response says to its limits what it cost, whatever they took of the request.
+    costs: Vec<Arc<str>>,
 }
 
 /// Whose limits a request meets now.
@@ -80,7 +82,13 @@ pub fn enforce<'t>(
         client_cert: client_cert(ws.session.as_deref()),
     };
     let turn = Turn { worker: worker.id, now_ns: worker.clock.turn_ns() };
-    match take(limits, &asked, turn, takes) {
+    let taken = take(limits, &asked, turn, takes);
+    for limit in limits {
+        if let Some(name) = &limit.words.cost.response {
+            ws.limits.costs.push(Arc::clone(name));
+        }
+    }
+    match taken {
         Ok(None) => Ok(()),
         Ok(Some(shadow)) => {
             ws.limits.named.get_or_insert_with(|| shadow.words.name.clone());
@@ -97,6 +105,7 @@ impl LimitNotes {
     /// Gives back what the request holds, and forgets. Called when the exchange ends.
     pub fn end(&mut self) {
         self.holds.clear();
+        self.costs.clear();
         self.clear();
     }
 
@@ -114,14 +123,14 @@ impl LimitNotes {
                 hold.charge(value, now_ns);
             }
         }
-        for name in self.holds.iter().filter_map(Hold::header) {
+        for name in &self.costs {
             head.remove(name.as_bytes());
         }
     }
 
     /// Whether a response may say what it cost.
     pub fn is_charged(&self) -> bool {
-        !self.holds.is_empty()
+        !self.costs.is_empty()
     }
 
     /// Forgets the words.

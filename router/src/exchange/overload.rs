@@ -49,10 +49,12 @@ pub fn capped(ws: &mut Workspace, cap: Cap) -> Cause {
     Cause::AppLimited
 }
 
-/// Tells the app's account what is held for this request now. Called after each poll of the relay, where the app has caps.
-pub fn hold<D: Downstream>(client: &D, ws: &mut Workspace) {
+/// Tells the app's account what is held for this request now, with `piped` bytes in pipes. Called after each poll of the relay,
+/// where the app has caps.
+pub fn hold<D: Downstream>(client: &D, ws: &mut Workspace, piped: usize) {
     let Some(permit) = ws.permit.as_mut().filter(|permit| permit.counts_bytes()) else { return };
-    let bytes = ws.client_in.capacity()
+    let bytes = piped
+        + ws.client_in.capacity()
         + ws.leg.input.capacity()
         + ws.client_out.pending()
         + ws.leg.output.held()

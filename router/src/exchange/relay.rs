@@ -702,6 +702,10 @@ impl Relay {
         if !upgrade::confirms(&ws.response, protocol) || !answered || D::IS_STREAM != ws.request.is_extended {
             return Err(Cause::ResponseMalformed);
         }
+        if ws.limits.is_charged() {
+            let now_ns = sides.worker.clock.turn_ns();
+            ws.limits.charge(&mut ws.response.head, now_ns);
+        }
         if ws.affinity.is_some() {
             affinity::put(sides.worker, ws, sides.listener);
         }

@@ -235,6 +235,19 @@ async fn read_head(
     .await
 }
 
+/// How a request begins whose answer has no body.
+const HEAD: &[u8] = b"HEAD ";
+
+/// A head that is refused, as far as it has come: the answer to a HEAD has no body, whatever is wrong with it.
+#[cold]
+fn refused_head(ws: &mut Workspace, cause: Cause) -> NoHead {
+    let bytes = ws.client_in.bytes();
+    let known = bytes.get(..HEAD.len()).unwrap_or(bytes);
+    // What may still become one is taken for one: the connection ends anyway.
+    ws.request.is_head = HEAD.starts_with(known);
+    NoHead::Refused(cause)
+}
+
 #[expect(clippy::too_many_arguments, reason = "the captured state of one poll_fn")]
 fn poll_head(
     cx: &mut Context<'_>,
@@ -264,19 +277,19 @@ fn poll_head(
                 }
             }
             match scan.look(ws.client_in.bytes(), bounds) {
-                Err(cause) => return Poll::Ready(Err(NoHead::Refused(cause))),
+                Err(cause) => return Poll::Ready(Err(refused_head(ws, cause))),
                 Ok(Found::Head(length)) => {
                     let bytes = ws.client_in.bytes().get(..length).unwrap_or(&[]);
-                    let judged = ws.request.parse(bytes, rules);
+                    let judged = ws.request.parse(bytes, rules).map_err(|cause| refused_head(ws, cause));
                     ws.trace.bytes_in = length as u64;
                     ws.client_in.consume(length);
-                    return Poll::Ready(judged.map_err(NoHead::Refused));
+                    return Poll::Ready(judged);
                 }
                 Ok(Found::More) => {}
             }
         }
         if !worker.buffers.make_room(&mut ws.client_in) {
-            return Poll::Ready(Err(NoHead::Refused(Cause::HeadTooLarge)));
+            return Poll::Ready(Err(refused_head(ws, Cause::HeadTooLarge)));
         }
         match ws.client_in.poll_read(cx, &mut connection.stream) {
             Poll::Ready(Ok(count)) if count > 0 => {}
@@ -291,13 +304,13 @@ fn poll_head(
                 let now_ms = worker.now_ms();
                 let at_ms = *over_ms.get_or_insert(now_ms + head_ms);
                 if worker.is_forced() {
-                    return Poll::Ready(Err(NoHead::Refused(Cause::Drained)));
+                    return Poll::Ready(Err(refused_head(ws, Cause::Drained)));
                 }
                 if now_ms >= at_ms {
                     // A lone CR is not a head that could be answered.
                     let open = ws.trace.is_open();
                     return Poll::Ready(Err(if open {
-                        NoHead::Refused(Cause::HeadTimeout)
+                        refused_head(ws, Cause::HeadTimeout)
                     } else {
                         NoHead::Silent
                     }));

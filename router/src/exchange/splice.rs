@@ -95,6 +95,11 @@ pub struct Way {
 }
 
 impl Way {
+    /// Bytes that stand in its pipe.
+    pub fn held(&self) -> usize {
+        self.pipe.as_ref().map_or(0, |pipe| pipe.held)
+    }
+
     /// Moves bytes as far as both sockets go, and counts them in `bytes`.
     pub fn poll_pass(
         &mut self,

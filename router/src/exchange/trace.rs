@@ -69,6 +69,8 @@ pub struct Trace {
 impl Trace {
     /// Begins a record.
     pub fn begin(&mut self, now: Moment) {
+        #[cfg(test)]
+        crate::simulation::ledger::begun(self.is_open());
         let (request_id, forwarded_for) =
             (std::mem::take(&mut self.request_id), std::mem::take(&mut self.forwarded_for));
         *self = Trace { started: Some(now), request_id, forwarded_for, ..Trace::default() };
@@ -95,6 +97,8 @@ pub fn end(worker: &Worker, ws: &mut Workspace, cause: Cause) {
     let Some(started) = ws.trace.started.take() else { return };
     let now = worker.clock.turn();
     let outcome = cause.at(ws.trace.phase);
+    #[cfg(test)]
+    crate::simulation::ledger::ended(cause, ws.trace.phase);
     let total_us = now.us_since(started);
     let status = if ws.trace.status != 0 { ws.trace.status } else { outcome.status() };
     let grpc_status = if ws.call.is_some() { grpc::end(worker, ws, outcome, status) } else { None };

@@ -148,7 +148,7 @@ pub async fn run<D: Downstream>(
         worker.clock.read();
         let polled = tunnel.poll(cx, &worker, connection, ws);
         if ws.permit.is_some() {
-            overload::hold(&connection.stream, ws);
+            overload::hold(&connection.stream, ws, tunnel.up.spliced.held() + tunnel.down.spliced.held());
         }
         polled
     })

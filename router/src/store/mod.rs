@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Wake;
-use std::thread::Thread;
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ekiden_config::doors::StoreStatus;
@@ -54,6 +54,8 @@ pub struct Store {
     pub failed: AtomicU64,
     since: Mutex<(u64, String)>,
     thread: OnceLock<Thread>,
+    /// The same, for whoever waits for its end.
+    handle: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Stores {
@@ -66,9 +68,14 @@ impl Stores {
     pub fn apply(&self, model: &Model, shared: &Arc<Shared>) {
         let sources = &model.trust.stores;
         let mut running = self.lock();
+        let mut ended = BTreeMap::new();
         running.retain(|name, store| {
             let stays = sources.get(name) == Some(&store.source);
             store.is_over.store(!stays, Relaxed);
+            if !stays {
+                store.thread.get().into_iter().for_each(Thread::unpark);
+                ended.insert(name.clone(), store.handle());
+            }
             stays
         });
         for (name, source) in sources {
@@ -80,10 +87,16 @@ impl Stores {
             let store = Arc::new(Store::new(name.clone(), source.clone()));
             let (for_thread, base, weak) = (Arc::clone(&store), self.base.clone(), Arc::downgrade(shared));
             // Not nicer than the workers, as other threads are: what it does late, limits are wrong by.
-            let run = move || Errand::new(for_thread, &base).run(&weak);
+            let before = ended.remove(name).flatten();
+            let run = move || {
+                // The limits are told by one thread at a time, and the newest has the last word.
+                let _panicked = before.map(JoinHandle::join);
+                Errand::new(for_thread, &base).run(&weak);
+            };
             match std::thread::Builder::new().name(format!("ekiden-store-{name}")).spawn(run) {
                 Ok(handle) => {
                     let _set_once = store.thread.set(handle.thread().clone());
+                    *store.handle.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
                     running.insert(name.clone(), store);
                 }
                 Err(error) => tracing::error!(store = %name, "limits cannot be shared: {error}"),
@@ -113,7 +126,13 @@ impl Store {
             failed: AtomicU64::new(0),
             since: Mutex::new((unix_ms(), "it has not been asked yet".to_owned())),
             thread: OnceLock::new(),
+            handle: Mutex::default(),
         }
+    }
+
+    /// Its thread, to be waited for; given once.
+    fn handle(&self) -> Option<JoinHandle<()>> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether it answers.

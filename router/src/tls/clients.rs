@@ -91,7 +91,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// That of a verified certificate; none when its text cannot be read, which verification has excluded.
+    /// That of a verified certificate; none when its text cannot be read: its owner is nobody, and not a client without one.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         let hash = digest::digest(&digest::SHA256, certificate);
@@ -102,13 +102,13 @@ impl Identity {
         };
         let mut forwarded = format!("Hash={}", cert.fingerprint);
         put_quoted(&mut forwarded, "Subject", &cert.subject);
-        let mut room = TOLD_MAX;
-        let mut keep = |names: &mut Vec<Box<str>>, name: String| {
-            // A name that is left out makes no condition hold.
-            if let Some(left) = room.checked_sub(name.len()) {
+        let (mut room, mut is_cut) = (TOLD_MAX, false);
+        let mut keep = |names: &mut Vec<Box<str>>, name: String| match room.checked_sub(name.len()) {
+            Some(left) => {
                 room = left;
                 names.push(name.into());
             }
+            None => is_cut = true,
         };
         let alternatives = parsed.subject_alternative_name().ok().flatten();
         for name in alternatives.iter().flat_map(|names| &names.value.general_names) {
@@ -124,6 +124,7 @@ impl Identity {
                 _ => {}
             }
         }
+        cert.is_cut = is_cut;
         let client_cert = format!(":{}:", BASE64.encode(certificate));
         Some(Self { client_cert: client_cert.into(), forwarded: forwarded.into(), cert })
     }
@@ -225,6 +226,7 @@ mod tests {
         assert_eq!(one.cert.fingerprint.len(), 64);
         let names: Vec<String> = (0..200).map(|number| format!("{number}.{}.test", "x".repeat(50))).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert!(!one.cert.is_cut && identity(&[], &names).cert.is_cut);
         let kept: usize = identity(&[], &names).cert.dns.iter().map(|name| name.len()).sum();
         assert!((TOLD_MAX - 100..=TOLD_MAX).contains(&kept), "{kept}");
     }

@@ -166,13 +166,18 @@ async fn finish(
     let name = connection.listener.name.clone();
     if let Stream::Tls(stream) = &mut connection.stream {
         let tls = stream.connection();
+        let shown = tls.peer_certificates().and_then(|chain| chain.first());
+        let client = shown.and_then(Identity::of);
+        if shown.is_some() && client.is_none() {
+            return Err(Ended::Failed(HandshakeFailure::ClientCertificate));
+        }
         let session = Session {
             listener: name,
             name: stream.named().map(Into::into),
             is_13: tls.protocol_version() == Some(ProtocolVersion::TLSv1_3),
             cipher: tls.negotiated_cipher_suite().map_or(0, |suite| u16::from(suite.suite())),
             alpn: tls.alpn_protocol().map(Into::into),
-            client: tls.peer_certificates().and_then(|chain| chain.first()).and_then(Identity::of),
+            client,
         };
         stream.agree(session);
     }

@@ -290,3 +290,22 @@ fn a_call_that_is_refused_gets_a_status() {
         }
     });
 }
+
+/// A tunnel is asked for by host and port, and the field `Host` may lack the port: the service sees both.
+#[test]
+fn it_is_told_the_port_of_a_tunnel() {
+    let (service, echo) = (Service::start(), Echo::start("one"));
+    let router = serve(&service, &echo, &format!("host = \"db.test\"\nconnect = [5432, 6432]\n{WORDS}"), "");
+    for port in [5432, 6432] {
+        let mut client = router.client();
+        client.send(format!("CONNECT db.test:{port} HTTP/1.1\r\nHost: db.test\r\n\r\n"));
+        assert_eq!(client.head().unwrap().status, 200);
+        let question = service.asked().pop().unwrap();
+        let hosts: Vec<_> =
+            question.fields.iter().filter(|(name, _)| name == "Host" || name == "host").collect();
+        assert_eq!(
+            hosts.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>(),
+            [format!("db.test:{port}")]
+        );
+    }
+}

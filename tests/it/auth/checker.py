@@ -9,7 +9,7 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 
 PACKAGE = "envoy.service.auth.v3"
-TYPES = {"string": 9, "int32": 5, "int64": 3, "uint32": 13}
+TYPES = {"string": 9, "int32": 5, "int64": 3, "uint32": 13, "bytes": 12}
 MESSAGES = {
     "SocketAddress": [("protocol", 1, "int32"), ("address", 2, "string"), ("port_value", 3, "uint32")],
     "Address": [("socket_address", 1, "SocketAddress")],
@@ -17,6 +17,7 @@ MESSAGES = {
     "HttpRequest": [
         ("id", 1, "string"), ("method", 2, "string"), ("headers", 3, "map"), ("path", 4, "string"),
         ("host", 5, "string"), ("scheme", 6, "string"), ("size", 9, "int64"), ("protocol", 10, "string"),
+        ("body", 11, "string"), ("raw_body", 12, "bytes"),
     ],
     "Request": [("http", 2, "HttpRequest")],
     "AttributeContext": [("source", 1, "Peer"), ("request", 4, "Request")],

@@ -133,3 +133,43 @@ fn large_heads_are_told_whole() {
     let told = &asked[0]["attributes"]["request"]["http"]["headers"];
     assert!((0..3).all(|number| told[format!("x-large-{number}")] == *large));
 }
+
+/// The body goes along in both forms, up to its bound; the field says whether it is all.
+#[test]
+fn it_is_shown_the_body() {
+    let (service, echo) = (Checker::start(), Echo::start("one"));
+    let router =
+        serve(&service, &echo, &WORDS.replace(" }", ", body = { max = \"10B\", over = \"partial\" } }"));
+    let mut client = router.client();
+    let rows: [(&[u8], &str, &[u8], &str); 4] = [
+        (b"hello", "hello", b"hello", "false"),
+        (b"hello, you", "hello, you", b"hello, you", "false"),
+        (b"hello, you there", "hello, you", b"hello, you", "true"),
+        (b"a\xffb", "a\u{fffd}b", b"a\xffb", "false"),
+    ];
+    for (number, (body, text, raw, partial)) in rows.into_iter().enumerate() {
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nX-Envoy-Auth-Partial-Body: forged\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let seen = Seen::from(client.ask([head.as_bytes(), body].concat()));
+        assert_eq!(seen.text("body"), String::from_utf8_lossy(body), "{number}");
+        // It says on its standard output what it was asked, which is read beside the test.
+        let asked = until("the question", || service.asked().get(number).cloned());
+        let asked = &asked["attributes"]["request"]["http"];
+        assert_eq!(
+            (&asked["body"], &asked["raw_body"]),
+            (&text.into(), &data_encoding::BASE64.encode(raw).into())
+        );
+        assert_eq!(asked["headers"]["x-envoy-auth-partial-body"], partial, "{number}");
+    }
+    // Where there is no body, nothing is said of it.
+    let seen = Seen::from(ask(&mut client, "GET /", "X-Envoy-Auth-Partial-Body: forged\r\n"));
+    assert_eq!(seen.text("body"), "");
+    let asked = until("the question", || service.asked().get(rows.len()).cloned());
+    let asked = &asked["attributes"]["request"]["http"];
+    assert_eq!(
+        (&asked["body"], &asked["headers"]["x-envoy-auth-partial-body"]),
+        (&Value::Null, &Value::Null)
+    );
+}

@@ -2,6 +2,7 @@
 //! goes on, what the endpoint sees, what refusals say.
 
 mod authorizer;
+mod bodies;
 mod checks;
 mod cors;
 mod keys;

@@ -61,13 +61,13 @@ fn rate_of(count: usize) -> f64 {
 #[test]
 fn two_routers_hold_one_rate() {
     let held = rate_of(2);
-    assert!(held <= 1.02, "{held} of the rate");
+    assert!((0.5..=1.02).contains(&held), "{held} of the rate");
 }
 
 #[test]
 fn five_routers_hold_one_rate() {
     let held = rate_of(5);
-    assert!(held <= 1.02, "{held} of the rate");
+    assert!((0.5..=1.02).contains(&held), "{held} of the rate");
 }
 
 #[test]

@@ -92,3 +92,26 @@ fn a_response_says_what_it_cost() {
     assert!((3_600..=4_000).contains(&wait), "10 of debt and 1 more at 10 in an hour: {wait}");
     assert_eq!(refused(&router), 1.0 + 4.0 + 1.0);
 }
+
+/// What an endpoint says to a limit is not for clients: also where the limit took nothing of the request, or would have refused it.
+#[test]
+fn what_a_response_cost_is_told_to_nobody() {
+    let origin = endpoint();
+    for limit in [
+        "rate = \"1/h\", burst = 1, shadow = true, cost = { response = \"X-Cost\", most = 20 }",
+        "rate = \"1/h\", key = \"header:x-user\", missing = \"skip\", cost = { response = \"X-Cost\", most = 20 }",
+        "rate = \"1/h\", except = [\"127.0.0.0/8\"], key = \"client\", cost = { response = \"X-Cost\", most = 20 }",
+    ] {
+        let router =
+            Ekiden::start(Setup::new(web(&[origin.address], "", &format!("limit = [{{ {limit} }}]"))));
+        let mut client = router.client();
+        for _ in 0..3 {
+            let answer = client.ask(get("/", "X-Say: 1\r\n"));
+            assert_eq!(
+                (answer.status, answer.get("x-cost"), answer.get("x-other")),
+                (200, None, Some("1")),
+                "{limit}"
+            );
+        }
+    }
+}

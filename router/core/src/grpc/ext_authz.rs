@@ -31,6 +31,8 @@ pub struct Check<'a> {
     pub protocol: &'a str,
     /// Length of the body; less than nothing when it is not known.
     pub size: i64,
+    /// The body, or its beginning, where it is shown.
+    pub body: &'a [u8],
 }
 
 /// What it says.
@@ -66,6 +68,9 @@ pub fn request<'a>(check: &Check<'_>, headers: impl Iterator<Item = (&'a str, &'
     put_bytes(&mut http, 6, check.scheme.as_bytes());
     put_number(&mut http, 9, check.size as u64);
     put_bytes(&mut http, 10, check.protocol.as_bytes());
+    // Services read one or the other; only the second holds what is no UTF-8 as it is.
+    put_bytes(&mut http, 11, String::from_utf8_lossy(check.body).as_bytes());
+    put_bytes(&mut http, 12, check.body);
     let mut request = Vec::new();
     put_message(&mut request, 2, &http);
     let mut attributes = Vec::new();

@@ -294,6 +294,7 @@ fn mirror(
     let asked = Authorizer {
         cluster: words.cluster.clone(),
         path: Arc::from("/"),
+        body: None,
         timeout: words.timeout,
         fail_open: false,
         grpc: false,

@@ -5,12 +5,12 @@ use ekiden_config::model::{Authorizer, CertField, Listener};
 use ekiden_core::client_cert::ClientCert;
 use ekiden_core::grpc::ext_authz::{self, Check, Verdict};
 
-use super::{Asker, FIELDS_MAX, METHOD, URI, is_named, is_of_answer};
+use super::body::Shown;
+use super::{Asker, FIELDS_MAX, PARTIAL, authority, is_of_answer, is_own};
 use crate::exchange::out::put_field;
 use crate::exchange::request_out::client_address;
 use crate::exchange::run::client_cert;
 use crate::exchange::{Workspace, grpc};
-use crate::head::FieldId;
 use crate::wire::Version;
 use crate::wire::body::Framing;
 use crate::wire::request::Rules;
@@ -20,12 +20,12 @@ pub(super) fn put(
     inner: &mut Workspace,
     ws: &Workspace,
     listener: &Listener,
-    words: &Authorizer,
+    (words, shown): (&Authorizer, Option<&Shown>),
 ) -> Option<Vec<u8>> {
-    let body = message(ws, listener, words);
+    let body = message(ws, listener, words, shown);
     let request = &ws.request;
     let mut text = format!("POST {} HTTP/1.1\r\n", ext_authz::PATH).into_bytes();
-    let host = request.head.known(FieldId::Host).unwrap_or(b"authorizer");
+    let host = authority(request);
     put_field(&mut text, b"Host", if host.is_empty() { b"authorizer" } else { host });
     put_field(&mut text, b"Content-Type", b"application/grpc");
     put_field(&mut text, b"TE", b"trailers");
@@ -47,7 +47,7 @@ pub(super) fn put(
     Some(body)
 }
 
-fn message(ws: &Workspace, listener: &Listener, words: &Authorizer) -> Vec<u8> {
+fn message(ws: &Workspace, listener: &Listener, words: &Authorizer, shown: Option<&Shown>) -> Vec<u8> {
     let request = &ws.request;
     let peer = ws.peer.map(|peer| peer.ip());
     let client = client_address(listener, &request.head, peer);
@@ -59,7 +59,7 @@ fn message(ws: &Workspace, listener: &Listener, words: &Authorizer) -> Vec<u8> {
         path.push('?');
         path.push_str(query);
     }
-    let host = request.head.known(FieldId::Host).unwrap_or(request.host.as_bytes());
+    let host = authority(request);
     let check = Check {
         source: address.as_deref().map(|address| (address, port)),
         principal: client_cert(ws.session.as_deref()).and_then(principal),
@@ -78,8 +78,12 @@ fn message(ws: &Workspace, listener: &Listener, words: &Authorizer) -> Vec<u8> {
             Framing::Length(length) => i64::try_from(length).unwrap_or(i64::MAX),
             Framing::Chunked | Framing::Close => -1,
         },
+        body: shown.map_or(&[], |shown| &shown.bytes),
     };
-    let headers = headers(ws, words);
+    let mut headers = headers(ws, words);
+    if let Some(shown) = shown {
+        headers.push((String::from_utf8_lossy(PARTIAL).into_owned(), shown.partial().into()));
+    }
     ext_authz::request(&check, headers.iter().map(|(name, value)| (&**name, &**value)))
 }
 
@@ -94,7 +98,7 @@ fn principal(certificate: &ClientCert) -> Option<&str> {
 fn headers(ws: &Workspace, words: &Authorizer) -> Vec<(String, Vec<u8>)> {
     let mut made: Vec<(String, Vec<u8>)> = Vec::new();
     for (id, name, value) in ws.request.head.iter() {
-        let is_ours = is_named(name, METHOD) || is_named(name, URI) || is_of_answer(name);
+        let is_ours = is_own(name) || is_of_answer(name);
         let wanted = words
             .headers
             .as_ref()

@@ -209,8 +209,9 @@ impl Accounts {
     pub(super) fn give_back(&self, taken: &Taken) {
         if let Some((_, time)) = self.words(taken.at) {
             let owed = taken.unit_ns.saturating_mul(u64::from(taken.cost));
-            // What an account owes never falls below what was taken from it meanwhile, so this cannot wrap.
-            time.fetch_sub(owed, Relaxed);
+            // The thread of a store may have settled the account meanwhile: then there may be less to give back, never less than
+            // nothing.
+            let _always_some = time.fetch_update(Relaxed, Relaxed, |time| Some(time.saturating_sub(owed)));
         }
     }
 

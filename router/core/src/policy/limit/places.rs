@@ -1,8 +1,8 @@
 //! Requests at a time of each key: a table of fixed capacity, shared by all workers.
 //!
 //! Set-associative like `accounts`, with a count in place of a time. A key without an entry takes one that is empty; where its
-//! set has none, it joins the one with the fewest requests, with what that counts: memory is the capacity, whatever clients
-//! send, and no flood of keys gives a key more than its places. Does not know requests; who took a place gives it back (see
+//! set has none, it joins one of another key, always the same, with what that counts: memory is the capacity, whatever clients
+//! send, and no flood of keys gives a key more than its places. The entry stays that of its owner. Does not know requests; who took a place gives it back (see
 //! [`super::Hold`]).
 
 use std::sync::OnceLock;
@@ -50,11 +50,12 @@ impl Places {
         let number = key & self.mask;
         let set = self.sets().get(number as usize)?;
         let held = set.owners.iter().position(|owner| owner.load(Relaxed) == key);
-        let way = held.unwrap_or_else(|| emptiest(set));
+        let way = held.or_else(|| empty(set)).unwrap_or((key >> 32) as usize % WAYS);
         let (owner, count) = (set.owners.get(way)?, set.counts.get(way)?);
         let before =
             count.fetch_update(Relaxed, Relaxed, |count| (count < most).then_some(count + 1)).ok()?;
-        if held.is_none() {
+        // Of an entry with requests the owner stays: it would find another one for those that it has not asked yet.
+        if held.is_none() && before == 0 {
             owner.store(key, Relaxed);
         }
         let at = number as u32 * WAYS as u32 + way as u32;
@@ -81,9 +82,8 @@ impl Places {
     }
 }
 
-fn emptiest(set: &Set) -> usize {
-    let counts = set.counts.iter().map(|count| count.load(Relaxed)).enumerate();
-    counts.min_by_key(|(_, count)| *count).map_or(0, |(way, _)| way)
+fn empty(set: &Set) -> Option<usize> {
+    set.counts.iter().position(|count| count.load(Relaxed) == 0)
 }
 
 #[cfg(test)]
@@ -111,9 +111,15 @@ mod tests {
         }
         let ninth = places.enter(9, 2).unwrap();
         assert!(ninth.crowded && ninth.left == 0);
-        assert!(places.enter(9, 2).is_none());
+        assert!(places.enter(9, 2).is_none(), "it joins one entry and no other");
+        // The one whose entry it joined has not got a fresh one for it.
+        let owner = u64::from(ninth.at) + 1;
+        assert!(
+            places.enter(owner, 2).is_none(),
+            "{owner} has one request, and the ninth the other of its two places"
+        );
         // However many keys come, eight entries of two places are all there is.
-        let more = (100..200).filter(|key| places.enter(*key, 2).is_some()).count();
+        let more = (100..200_u64).filter(|key| places.enter(key << 32, 2).is_some()).count();
         assert_eq!(more, 7);
         assert_eq!(places.in_use(), 8);
     }

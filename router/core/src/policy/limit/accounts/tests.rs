@@ -241,3 +241,15 @@ fn the_bounds_of_rates_fit() {
         assert_eq!(refused.wait_ns, pace.window_ns());
     }
 }
+
+/// A store settles an account between a request's take and its undo: what is given back then is no credit beyond nothing.
+#[test]
+fn an_undo_after_a_settlement_gives_no_more_than_there_is() {
+    let (accounts, pace) = (Accounts::new(64), pace(1, 5));
+    // Long units of a young process: their cost is more than its whole life so far.
+    let Ok(taken) = accounts.take(1, ONE, &pace, 10) else { panic!("refused") };
+    accounts.set_even(taken.at, 3);
+    accounts.give_back(&taken);
+    assert_eq!(accounts.at(taken.at).map(|(_, even)| even), Some(0));
+    assert!(accounts.take(1, ONE, &pace, 20).is_ok());
+}

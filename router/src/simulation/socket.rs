@@ -1,0 +1,71 @@
+//! The end of a connection that a script holds: real, not blocking, and read and written by hand.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+#[derive(Debug)]
+pub(super) enum Socket {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// What a read came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Got {
+    Bytes,
+    Nothing,
+    /// The other side sends no more, or the connection is lost.
+    End,
+}
+
+impl Socket {
+    /// Reads up to `most` bytes behind `into`.
+    pub(super) fn read(&mut self, into: &mut Vec<u8>, most: usize) -> Got {
+        let mut piece = vec![0; most];
+        let read = match self {
+            Socket::Unix(socket) => socket.read(&mut piece),
+            Socket::Tcp(socket) => socket.read(&mut piece),
+        };
+        match read {
+            Ok(0) => Got::End,
+            Ok(count) => {
+                into.extend(piece.iter().take(count));
+                Got::Bytes
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Got::Nothing,
+            Err(_) => Got::End,
+        }
+    }
+
+    /// Writes what the socket takes; none when it is lost.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Option<usize> {
+        let wrote = match self {
+            Socket::Unix(socket) => socket.write(bytes),
+            Socket::Tcp(socket) => socket.write(bytes),
+        };
+        match wrote {
+            Ok(count) => Some(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Some(0),
+            Err(_) => None,
+        }
+    }
+
+    /// Says that nothing more comes.
+    pub(super) fn half_close(&self) {
+        let _lost_already = match self {
+            Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+        };
+    }
+
+    /// Closes with a reset, where the socket has one.
+    pub(super) fn reset(self) {
+        if let Socket::Tcp(socket) = &self {
+            let _closes_all_the_same = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+}

@@ -1,0 +1,623 @@
+//! One run: a worker with its table, clients and endpoints, and an order of events that a seed fixes.
+//!
+//! The worker's code is the one that serves people: `worker::connection`, the exchange, pools, wheel, table swaps, drain. What
+//! stands around it is scripted. Nothing runs by itself: each step lets one peer do a little, or the runtime turn once, or time
+//! pass, so that a fault falls between any two polls of a task, which is every place where it awaits.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use ekiden_config::doors::Generation;
+use ekiden_config::names::ListenerName;
+use ekiden_config::{Format, HostOwners, Input, Source};
+use ekiden_core::outcome::{Cause, Phase};
+use ekiden_core::resilience::breaker::Bound;
+use ekiden_core::stats::WorkerShard;
+use ekiden_core::table::{Compiler, Table};
+use fastrand::Rng;
+use tokio::task::JoinHandle;
+
+use super::client::Client;
+use super::endpoint::Endpoint;
+use super::ledger;
+use super::socket::Socket;
+use super::streams::Streams;
+use crate::exchange::Workspace;
+use crate::record::Recorder;
+use crate::shared::{Retired, Shared};
+use crate::stream::Stream;
+use crate::worker::connection::{Kept, serve};
+use crate::worker::{DrainPhase, ListenerRef, Worker, connection_limits};
+
+/// Steps of a run without faults in which time passes, and how long the kernel may then take for what it holds.
+const STEPS_CALM: usize = 60_000;
+const KERNEL_WITHIN: Duration = Duration::from_secs(30);
+/// Steps of a run with faults.
+const STEPS: usize = 500;
+/// Time that passes while the last of a run comes to an end: longer than any deadline of its table.
+const END: Duration = Duration::from_secs(120);
+const END_HOP: Duration = Duration::from_millis(250);
+
+/// What can go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    ClientGone,
+    ClientReset,
+    ClientHalfCloses,
+    ClientStalls,
+    EndpointLost,
+    EndpointReset,
+    EndpointHalfCloses,
+    EndpointStalls,
+    EndpointRefuses,
+    Swap,
+    Leave,
+    Drain,
+    Force,
+    TaskDropped,
+    TimeJumps,
+}
+
+impl Fault {
+    pub(super) const ALL: [Fault; 15] = [
+        Fault::ClientGone,
+        Fault::ClientReset,
+        Fault::ClientHalfCloses,
+        Fault::ClientStalls,
+        Fault::EndpointLost,
+        Fault::EndpointReset,
+        Fault::EndpointHalfCloses,
+        Fault::EndpointStalls,
+        Fault::EndpointRefuses,
+        Fault::Swap,
+        Fault::Leave,
+        Fault::Drain,
+        Fault::Force,
+        Fault::TaskDropped,
+        Fault::TimeJumps,
+    ];
+}
+
+/// What one run came to.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) exchanges: u64,
+    pub(super) ends: Vec<(Cause, Phase)>,
+    pub(super) faults: BTreeMap<Fault, u64>,
+}
+
+pub(super) struct World {
+    rng: Rng,
+    dir: tempfile::TempDir,
+    shared: Arc<Shared>,
+    retired: Receiver<Retired>,
+    worker: Rc<Worker>,
+    compiler: Compiler,
+    generation: u64,
+    /// Every table that was in force: what left with one is looked at too.
+    tables: Vec<Arc<Table>>,
+    listener: Rc<ListenerRef>,
+    http2: Rc<ListenerRef>,
+    endpoints: Vec<Endpoint>,
+    clients: Vec<Client>,
+    streams: Vec<Streams>,
+    tasks: Vec<JoinHandle<()>>,
+    report: Report,
+    told: bool,
+}
+
+impl World {
+    /// A worker, two or three endpoints and their table. Called inside the runtime.
+    pub(super) fn new(seed: u64, told: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        // What the worker draws comes from the thread's generator.
+        fastrand::seed(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let tcp = rng.u8(..4) == 0;
+        let endpoints = ["one", "two", "three"]
+            .iter()
+            .map(|name| if tcp { Endpoint::tcp() } else { Endpoint::unix(dir.path().join(name)) })
+            .collect();
+        let (shared, retired) = Shared::new(1, PathBuf::new());
+        shared.know_clients(1_000);
+        let worker = Worker::new(0, Arc::clone(&shared), Arc::new(WorkerShard::new()), Recorder::off(), 100);
+        let listener = ListenerRef::new(ListenerName::new("edge").unwrap());
+        let http2 = ListenerRef::new(ListenerName::new("http2").unwrap());
+        let mut world = Self {
+            rng,
+            dir,
+            shared,
+            retired,
+            worker,
+            compiler: Compiler::new(1),
+            generation: 0,
+            tables: Vec::new(),
+            listener,
+            http2,
+            endpoints,
+            clients: Vec::new(),
+            streams: Vec::new(),
+            tasks: Vec::new(),
+            report: Report::default(),
+            told,
+        };
+        world.swap(false);
+        world
+    }
+
+    fn say(&self, words: impl FnOnce() -> String) {
+        if self.told {
+            println!("{}", words());
+        }
+    }
+
+    /// Puts another table in force, as the swapper does.
+    fn swap(&mut self, changed: bool) {
+        let text = words(&self.endpoints, if changed { self.rng.u8(..) } else { 0 });
+        let source = Source { file: "ekiden.toml".to_owned(), text, format: Format::Toml };
+        let hosts = HostOwners::default();
+        let built = ekiden_config::build(Input { main: &source, apps: &[], previous: None, hosts: &hosts });
+        let model = built.unwrap_or_else(|wrong| panic!("the table of the simulation: {wrong:?}")).model;
+        self.generation += 1;
+        let before = Arc::clone(self.compiler.table());
+        let compiled = self.compiler.compile(&model, Generation(self.generation));
+        assert!(compiled.refused.is_empty(), "{:?}", compiled.refused);
+        self.shared.table.store(Arc::clone(&compiled.table));
+        for cell in &compiled.removed {
+            cell.mark_gone();
+        }
+        compiled.table.changed_clusters(&before, |_, after| {
+            if let Some(cluster) = after {
+                cluster.catch_up();
+            }
+        });
+        // A worker may be late: it then finds out by itself.
+        if !changed || self.rng.bool() {
+            self.worker.take_table();
+            self.worker.waiters.wake();
+        }
+        for entry in compiled.table.routes().filter(|entry| entry.route.hedge.is_some()) {
+            (0..128).for_each(|_| entry.cell.latency().record(1_000, 95));
+        }
+        self.tables.push(compiled.table);
+    }
+
+    /// Lets a client in, as `worker::accept` does.
+    fn connect(&mut self) {
+        let number = self.clients.len();
+        let (ours, stream, peer) = if self.rng.bool() {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            // So small that a response does not fit, which makes the router wait for its client.
+            let _as_small_as_it_gets = socket2::SockRef::from(&theirs).set_send_buffer_size(4 << 10);
+            (Socket::Unix(ours), Stream::Unix(tokio::net::UnixStream::from_std(theirs).unwrap()), None)
+        } else {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (theirs, peer) = listener.accept().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            let _as_small_as_it_gets = socket2::SockRef::from(&theirs).set_send_buffer_size(4 << 10);
+            (Socket::Tcp(ours), Stream::fresh(theirs), Some(peer))
+        };
+        self.let_in(stream, peer, Rc::clone(&self.listener));
+        self.clients.push(Client::new(ours, &mut self.rng, number));
+        self.say(|| format!("client {number} comes"));
+    }
+
+    fn let_in(&mut self, stream: Stream, peer: Option<SocketAddr>, listener: Rc<ListenerRef>) {
+        let let_in = connection_limits::enter(&self.worker, &listener, stream, peer);
+        let (stream, permit) = let_in.expect("the table bounds no clients");
+        stream.assume_silent();
+        let open = self.worker.open_connection().with(permit);
+        let kept = Kept::new(Rc::clone(&self.worker), listener, stream, peer, open);
+        self.tasks.push(tokio::task::spawn_local(serve(kept)));
+    }
+
+    /// Lets a client in that speaks HTTP/2.
+    fn connect_http2(&mut self) {
+        let number = 100 + self.streams.len();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let _as_small_as_it_gets = socket2::SockRef::from(&theirs).set_send_buffer_size(4 << 10);
+        let stream = Stream::Unix(tokio::net::UnixStream::from_std(theirs).unwrap());
+        self.let_in(stream, None, Rc::clone(&self.http2));
+        let ours = tokio::net::UnixStream::from_std(ours).unwrap();
+        self.streams.push(Streams::start(ours, &mut self.rng, number));
+        self.say(|| format!("client {number} comes, with HTTP/2"));
+    }
+
+    /// Time passes, and the worker's wheel turns.
+    async fn pass(&mut self, time: Duration) {
+        ledger::pass(time);
+        tokio::time::advance(time).await;
+        let now = self.worker.clock.read();
+        self.worker.wheel.turn(now.ms());
+    }
+
+    /// The runtime looks at its sockets and polls what it has woken.
+    async fn turn(&mut self) {
+        tokio::task::yield_now().await;
+        while self.retired.try_recv().is_ok() {}
+    }
+
+    /// A second of the worker's life that is not a request's.
+    fn sweep(&self) {
+        self.worker.pool.sweep(self.worker.now_ms());
+        self.worker.http2_pool.sweep(self.worker.now_ms());
+        self.worker.trim();
+    }
+
+    /// Lets a client, or else an endpoint, do a little.
+    fn move_peers(&mut self, client: bool, faulty: bool) -> Result<(), String> {
+        let rng = &mut self.rng;
+        if client {
+            let number = rng.usize(..self.clients.len());
+            return self.clients.get_mut(number).map_or(Ok(()), |client| client.step(rng));
+        }
+        let number = rng.usize(..self.endpoints.len());
+        self.endpoints.get_mut(number).map_or(Ok(()), |endpoint| endpoint.step(rng, faulty))
+    }
+
+    async fn step(&mut self, faulty: bool) -> Result<(), String> {
+        match self.rng.u8(..20) {
+            0..=7 => self.move_peers(true, faulty),
+            8..=13 => self.move_peers(false, faulty),
+            14..=18 => {
+                self.turn().await;
+                Ok(())
+            }
+            _ => {
+                let most = if faulty { 60 } else { 2 };
+                let time = Duration::from_millis(self.rng.u64(..most));
+                self.pass(time).await;
+                if self.rng.u8(..8) == 0 {
+                    self.sweep();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn fail(&mut self, fault: Fault) {
+        self.say(|| format!("fault: {fault:?}"));
+        *self.report.faults.entry(fault).or_default() += 1;
+        let client = self.rng.usize(..self.clients.len());
+        let endpoint = self.rng.usize(..self.endpoints.len());
+        let (Some(client_of), Some(endpoint_of)) =
+            (self.clients.get_mut(client), self.endpoints.get_mut(endpoint))
+        else {
+            return;
+        };
+        if !self.streams.is_empty() && self.rng.bool() {
+            let number = self.rng.usize(..self.streams.len());
+            if let Some(streams) = self.streams.get(number)
+                && streams.fail(fault)
+            {
+                return;
+            }
+        }
+        match fault {
+            Fault::ClientGone => client_of.socket = None,
+            Fault::ClientReset => client_of.socket.take().map_or((), Socket::reset),
+            Fault::ClientHalfCloses => client_of.socket.iter().for_each(Socket::half_close),
+            Fault::ClientStalls => client_of.stalled = !client_of.stalled,
+            Fault::EndpointLost => endpoint_of.lose_one(&mut self.rng, false),
+            Fault::EndpointReset => endpoint_of.lose_one(&mut self.rng, true),
+            Fault::EndpointHalfCloses => endpoint_of.half_close_one(&mut self.rng),
+            Fault::EndpointStalls => endpoint_of.stalled = !endpoint_of.stalled,
+            Fault::EndpointRefuses if endpoint_of.refuses => endpoint_of.open(),
+            Fault::EndpointRefuses => endpoint_of.shut(),
+            Fault::Swap => self.swap(true),
+            Fault::Leave => self.worker.enter_phase(DrainPhase::Leaving),
+            Fault::Drain => self.worker.enter_phase(DrainPhase::Draining),
+            Fault::Force => self.worker.enter_phase(DrainPhase::Forced),
+            Fault::TaskDropped => {
+                if let Some(task) = self.tasks.get(client) {
+                    task.abort();
+                }
+            }
+            Fault::TimeJumps => {
+                let time = Duration::from_millis(self.rng.u64(100..8_000));
+                self.pass(time).await;
+            }
+        }
+    }
+
+    /// Runs it. What is wrong comes as words.
+    pub(super) async fn run(mut self) -> Result<Report, String> {
+        let calm = self.rng.u8(..8) == 0;
+        let count = self.rng.usize(1..=4);
+        (0..count).for_each(|_| self.connect());
+        if self.rng.u8(..3) == 0 {
+            self.connect_http2();
+        }
+        if calm {
+            self.run_calm().await?;
+        } else {
+            self.run_faulty().await?;
+        }
+        self.end().await
+    }
+
+    /// Without faults each client comes to its end.
+    async fn run_calm(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + KERNEL_WITHIN;
+        for number in 0.. {
+            self.streams.iter().try_for_each(Streams::judge)?;
+            if self.clients.iter().all(Client::is_done) && self.streams.iter().all(Streams::is_done) {
+                return Ok(());
+            }
+            if number < STEPS_CALM {
+                self.step(false).await?;
+                continue;
+            }
+            // TCP may hold bytes back for a while that is not the run's: no more of its time passes.
+            if Instant::now() > deadline {
+                break;
+            }
+            for number in 0..200 {
+                self.move_peers(number % 2 == 0, false)?;
+                self.turn().await;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.streams.iter().any(|streams| !streams.is_done()) {
+            return Err("a client of HTTP/2 waits for ever".to_owned());
+        }
+        let left = self.clients.iter().filter(|client| !client.is_done()).map(Client::words);
+        let words: Vec<_> = left.chain(self.endpoints.iter().map(Endpoint::words)).collect();
+        Err(format!("clients wait for ever: {words:?}"))
+    }
+
+    async fn run_faulty(&mut self) -> Result<(), String> {
+        let count = self.rng.usize(1..=4);
+        let mut faults: Vec<(usize, Fault)> = (0..count)
+            .map(|_| (self.rng.usize(..STEPS), Fault::ALL[self.rng.usize(..Fault::ALL.len())]))
+            .collect();
+        faults.sort_unstable();
+        let mut faults = faults.into_iter().peekable();
+        for number in 0..STEPS {
+            while let Some((_, fault)) = faults.next_if(|(at, _)| *at == number) {
+                self.fail(fault).await;
+            }
+            if self.rng.usize(..STEPS) == 0 && self.clients.len() < 8 {
+                self.connect();
+            }
+            self.step(true).await?;
+        }
+        self.streams.iter().try_for_each(Streams::judge)
+    }
+
+    /// Everybody leaves, time passes, and what the run took must be back.
+    async fn end(mut self) -> Result<Report, String> {
+        self.say(|| "the end".to_owned());
+        for client in &mut self.clients {
+            client.socket = None;
+        }
+        self.streams.clear();
+        let endpoints_stay = self.rng.bool();
+        if !endpoints_stay {
+            self.endpoints.clear();
+        }
+        let mut time = Duration::ZERO;
+        while time < END && !self.is_over() {
+            for _ in 0..4 {
+                self.turn().await;
+                for endpoint in &mut self.endpoints {
+                    // What it finds wrong now is of requests that were cut.
+                    let _cut = endpoint.step(&mut self.rng, true);
+                }
+            }
+            self.pass(END_HOP).await;
+            self.sweep();
+            time += END_HOP;
+        }
+        self.judge()
+    }
+
+    fn is_over(&self) -> bool {
+        self.tasks.iter().all(JoinHandle::is_finished)
+            && self.worker.open_connections() == 0
+            && self.worker.pool.is_empty()
+            && Rc::strong_count(&self.worker) == 1
+    }
+
+    fn judge(mut self) -> Result<Report, String> {
+        let mut wrong = Vec::new();
+        let mut must = |what: &str, count: u64| {
+            if count != 0 {
+                wrong.push(format!("{what}: {count}"));
+            }
+        };
+        let worker = &self.worker;
+        let shard = &worker.shard;
+        must("client connections open", worker.open_connections());
+        must("tunnels open", shard.tunnels_open.value());
+        must("streams open", shard.streams_open.value());
+        must("panics", shard.panics.value());
+        must("slots of the wheel", worker.wheel.in_use() as u64);
+        must("idle connections to endpoints", worker.pool.len() as u64);
+        must("holders of the worker beside the run", Rc::strong_count(worker) as u64 - 1);
+        for table in &self.tables {
+            for cluster in table.all_clusters() {
+                let name = cluster.cluster.name.as_str();
+                let shard = cluster.cell.shard(0);
+                must(&format!("{name}: requests in flight"), shard.in_flight.value());
+                must(&format!("{name}: requests in line"), shard.queued.value());
+                must(&format!("{name}: connections"), shard.connections.value());
+                must(&format!("{name}: idle connections"), shard.idle.value());
+                for bound in [Bound::Requests, Bound::Pending, Bound::Connections] {
+                    must(&format!("{name}: breaker, {bound:?}"), u64::from(cluster.cell.breaker.used(bound)));
+                }
+                for endpoint in &*cluster.endpoints {
+                    let id = &endpoint.endpoint.id;
+                    must(&format!("{name}: in flight at {id}"), u64::from(endpoint.cell.in_flight()));
+                }
+            }
+            for entry in table.routes() {
+                let name = &entry.names;
+                must(&format!("{name}: requests in flight"), entry.cell.shard(0).in_flight.value());
+                for limiter in entry.limits.iter().flat_map(|limits| limits.lists()).flatten() {
+                    must(&format!("{name}: places of a limit"), limiter.keys_in_use(worker.clock.turn_ns()));
+                }
+                if let Some(mirror) = &entry.mirror {
+                    must(&format!("{name}: copies"), u64::from(mirror.in_flight()));
+                }
+                if let Some(caps) = &entry.caps {
+                    must("requests of the app", u64::from(caps.usage.in_flight()));
+                    must("connections of the app", u64::from(caps.usage.connections()));
+                    must("buffered bytes of the app", caps.usage.buffered());
+                }
+            }
+        }
+        for _ in 0..16 {
+            if let Some(what) = held(&worker.take_workspace()) {
+                must(&format!("an unused workspace holds {what}"), 1);
+            }
+        }
+        let (begun, overwritten, ends) = ledger::end();
+        let counted: u64 = shard.outcomes.iter().map(|count| count.value()).sum();
+        must("exchanges that another one took the place of", overwritten);
+        must("exchanges without an outcome", begun.saturating_sub(ends.len() as u64));
+        must("outcomes without an exchange", (ends.len() as u64).saturating_sub(begun));
+        must("outcomes and requests do not agree", shard.requests.value().abs_diff(counted));
+        if !wrong.is_empty() {
+            wrong.sort();
+            wrong.dedup();
+            return Err(wrong.join("; "));
+        }
+        self.report.exchanges = begun;
+        self.report.ends = ends;
+        drop(self.dir);
+        Ok(self.report)
+    }
+}
+
+/// What a workspace that nobody uses still holds.
+fn held(ws: &Workspace) -> Option<&'static str> {
+    let all = [
+        ("bytes of a client", ws.client_in.is_attached()),
+        ("bytes to a client", ws.client_out.held() > 0),
+        ("bytes of an endpoint", ws.leg.input.is_attached()),
+        ("bytes to an endpoint", ws.leg.output.held() > 0),
+        ("a connection", ws.leg.is_attached() || ws.leg.home().is_some()),
+        ("a route", ws.route.is_some()),
+        ("a place in its app's account", ws.permit.is_some()),
+        ("a place in the breaker", ws.tries.permit.is_some()),
+        ("a second leg", ws.tries.hedge.is_some()),
+        ("a copy", ws.mirror.is_some()),
+        ("an open exchange", ws.trace.is_open()),
+        ("a cluster", ws.trace.cluster.is_some()),
+        ("a listener", ws.listener.is_some()),
+    ];
+    all.into_iter().find_map(|(what, held)| held.then_some(what))
+}
+
+/// The table of a run. `change` leaves things out or moves them, by its bits.
+fn words(endpoints: &[Endpoint], change: u8) -> String {
+    let has = |bit: u8| change & (1 << bit) == 0;
+    let address = |number: usize| endpoints.get(number).map_or_else(String::new, Endpoint::address);
+    // The same id at another address is another endpoint.
+    let second = if has(0) { address(1) } else { address(2) };
+    let web = match has(1) {
+        true => format!(
+            "{{ id = \"one\", address = {:?} }}, {{ id = \"two\", address = {second:?} }}",
+            address(0)
+        ),
+        false => format!("{{ id = \"two\", address = {second:?} }}"),
+    };
+    let drained = if has(2) { "" } else { ", drain = true" };
+    let slots = format!("{{ id = \"one\", address = {:?}{drained} }}", address(0));
+    let limited = if has(3) { "web" } else { "slots" };
+    let tunnel = if has(4) {
+        "[[route]]\nname = \"tunnel\"\nhost = \"sim.test\"\npath = { prefix = \"/tunnel\" }\ncluster = \"web\"\nupgrades = [\"echo\"]\n"
+    } else {
+        ""
+    };
+    let web_route = if has(5) { "" } else { "body_limit = \"100KiB\"\n" };
+    format!(
+        r#"
+caps = {{ in_flight = 6, connections = 5, buffered = "4MiB" }}
+timeout = {{ connect = "2s", connect_try = "500ms", first_byte = "3s", idle = "4s", total = "30s", tunnel = "5s" }}
+
+[listener.edge]
+address = "127.0.0.1:1"
+limits = {{ head_deadline = "2s", keepalive_idle = "3s", body_idle = "4s", min_body_rate = "off", min_response_rate = "off" }}
+
+[listener.http2]
+address = "127.0.0.1:2"
+h2c = true
+limits = {{ head_deadline = "2s", keepalive_idle = "3s", body_idle = "4s", min_body_rate = "off", min_response_rate = "off" }}
+
+[cluster.web]
+pool_idle_timeout = "5s"
+breaker = {{ requests = 5, pending = 2, connections = 4 }}
+endpoints = [{web}]
+
+[cluster.slots]
+pool_idle_timeout = "5s"
+slots = 1
+queue = {{ max = 2, wait = "1s" }}
+endpoints = [{slots}]
+
+[cluster.shadow]
+pool_idle = 0
+endpoints = [{{ id = "three", address = {third:?} }}]
+
+[[route]]
+name = "web"
+host = "sim.test"
+path = {{ prefix = "/web" }}
+cluster = "web"
+{web_route}attempts = 3
+retry = {{ on = ["connect", "reset", 503], attempts = 3, per_try = "2s", backoff = "5ms", buffer = "64KiB", replay = "idempotent" }}
+
+[[route]]
+name = "limited"
+host = "sim.test"
+path = {{ prefix = "/limited" }}
+cluster = {limited:?}
+limit = [{{ name = "one", concurrency = 1 }}]
+
+{tunnel}{ROUTES}"#,
+        third = address(2),
+    )
+}
+
+/// The routes that no change touches.
+const ROUTES: &str = r#"
+[[route]]
+name = "slots"
+host = "sim.test"
+path = { prefix = "/slots" }
+cluster = "slots"
+
+[[route]]
+name = "hedged"
+host = "sim.test"
+path = { prefix = "/hedged" }
+cluster = "web"
+hedge = { percentile = 95, min = "10ms" }
+
+[[route]]
+name = "mirror"
+host = "sim.test"
+path = { prefix = "/mirror" }
+cluster = "web"
+mirror = { cluster = "shadow", percent = 100, body = "64KiB", in_flight = 2, timeout = "3s", diff = true }
+
+[[route]]
+name = "fixed"
+host = "sim.test"
+path = { prefix = "/fixed" }
+respond = { status = 200, body = "fixed" }
+"#;
