@@ -187,6 +187,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         pool_idle_timeout: Duration::from_secs(60),
         peer_router: false,
         report_load: false,
+        probe_load: None,
         send_proxy: None,
         queue: 1024,
         slots: None,

@@ -29,6 +29,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         pool_idle_timeout: std::time::Duration::from_secs(60),
         peer_router: false,
         report_load: false,
+        probe_load: None,
         send_proxy: None,
         queue,
         slots: None,

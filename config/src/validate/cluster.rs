@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, affinity, grpc, host, overload, readiness, resilience, shard, trust};
+use super::{Fault, Scope, affinity, grpc, host, load, overload, readiness, resilience, shard, trust};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy, Protocol,
@@ -54,6 +54,7 @@ pub(super) fn cluster(
         scope.report.error_help(word.span, "conflict", message, "write \"http1\", or leave `send_proxy` out");
     }
     let affinity = raw.affinity.as_ref().and_then(|written| affinity::affinity(scope, app, raw, written));
+    let probe_load = raw.probe_load.as_ref().and_then(|written| load::probes(scope, raw.balance, written));
     let (queue, slots) = overload::queue(scope, raw);
     let breaker = resilience::breaker(scope, raw);
     if !raw.clean || scope.report.errors() > before {
@@ -69,6 +70,7 @@ pub(super) fn cluster(
         pool_idle_timeout: raw.pool_idle_timeout.unwrap_or(Duration::from_secs(60)),
         peer_router: raw.peer_router.unwrap_or(false),
         report_load: raw.report_load.unwrap_or(false),
+        probe_load,
         queue,
         slots,
         retry_budget: resilience::budget(raw.retry_budget.as_ref()),

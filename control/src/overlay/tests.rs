@@ -27,6 +27,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
         pool_idle_timeout: std::time::Duration::from_secs(1),
         peer_router: false,
         report_load: false,
+        probe_load: None,
         send_proxy: None,
         queue: 1,
         slots: None,

@@ -44,6 +44,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         pool_idle_timeout: LONG,
         peer_router: false,
         report_load: false,
+        probe_load: None,
         send_proxy: None,
         queue: 1,
         slots: None,

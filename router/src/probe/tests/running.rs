@@ -59,6 +59,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             pool_idle_timeout: LONG,
             peer_router: false,
             report_load: false,
+            probe_load: None,
             send_proxy: None,
             queue: 1,
             slots: None,
@@ -113,6 +114,7 @@ impl Bench {
             suspects: Arc::default(),
             observations: Observations::default(),
             hot: Arc::default(),
+            started: std::time::Instant::now(),
             is_own: Arc::new(move |address| Some(address) == own.as_ref()),
             target: Arc::new(|incarnation| Ok(Target::plain(incarnation.address.clone()))),
         };

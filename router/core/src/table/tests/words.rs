@@ -141,6 +141,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         pool_idle_timeout: std::time::Duration::from_secs(1),
         peer_router: false,
         report_load: false,
+        probe_load: None,
         send_proxy: None,
         queue: 1,
         slots: None,
