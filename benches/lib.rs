@@ -207,6 +207,7 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
         report_load: false,
         subset: None,
         adaptive: None,
+        probe_load: None,
         send_proxy: None,
         queue: 1024,
         slots: None,

@@ -536,6 +536,8 @@ pub struct ClusterPolicy {
     pub peer_router: bool,
     /// Tell clients in `X-Router-Load` how busy the endpoint is that answered.
     pub report_load: bool,
+    /// How endpoints are asked for their load, where the picker goes by it; none means that they are not asked.
+    pub probe_load: Option<LoadProbes>,
     /// Requests that may wait: for the first check of an endpoint per worker, for a slot over all workers. Default 1024.
     pub queue: u32,
     /// Requests at once per endpoint; none means no bound.
@@ -600,6 +602,20 @@ impl Balance {
             Balance::P2c | Balance::RoundRobin | Balance::LeastRequest | Balance::Random => false,
         }
     }
+}
+
+/// Path at which an ambassador tells the load of its app.
+pub const LOAD_PATH: &str = "/.well-known/router-load";
+
+/// How endpoints are asked for their load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadProbes {
+    /// Host field; the endpoint's address unless written.
+    pub host: Option<Arc<str>>,
+    /// Endpoints asked for each request, in hundredths. Default 300.
+    pub per_request_percent: u32,
+    /// Endpoints asked at once. Default 8.
+    pub at_once: u32,
 }
 
 /// An active check.

@@ -5,6 +5,7 @@
 
 mod choice;
 mod engine;
+mod plot;
 mod report;
 mod world;
 
@@ -132,7 +133,7 @@ fn checks(wish: &Wish) -> Fallible<Vec<Check>> {
             requests: wish.check_requests,
         })
         .collect();
-    let seen = all(&plans)?;
+    let seen = all("checks", &plans)?;
     let checks: Vec<Check> = asked
         .iter()
         .zip(seen)
@@ -158,9 +159,26 @@ fn checks(wish: &Wish) -> Fallible<Vec<Check>> {
     }
 }
 
-/// Simulates all worlds, on every core.
-fn all(plans: &[Plan]) -> Fallible<Vec<Seen>> {
+/// Endpoints that serve one request at a time, all alike, before one router: queue time is all that pickers decide.
+fn single_slot(wish: &Wish) -> Fallible<Vec<(Plan, Seen)>> {
+    let park = Park { endpoints: 100, speeds: &[1.0], noisy: false };
+    let plan = |picker: Picker, seed: u64| {
+        let (service, requests) = (Service::Exponential, wish.requests);
+        Plan { park, picker, routers: 1, service, load: 0.8, seed, requests }
+    };
+    let pickers = [Picker::Slotted, Picker::Random, Picker::RoundRobin, Picker::P2c, Picker::PeakEwma];
+    let plans: Vec<Plan> = pickers
+        .into_iter()
+        .flat_map(|picker| (1..=wish.seeds.0).map(move |seed| plan(picker, seed)))
+        .collect();
+    let seen = all("single-slot worlds", &plans)?;
+    Ok(plans.into_iter().zip(seen).collect())
+}
+
+/// Simulates all worlds, on every core; says how far it is.
+fn all(what: &str, plans: &[Plan]) -> Fallible<Vec<Seen>> {
     let next = AtomicUsize::new(0);
+    let ended = AtomicUsize::new(0);
     let done = Mutex::new(vec![None; plans.len()]);
     let work = || {
         while let Some((at, plan)) = {
@@ -168,6 +186,10 @@ fn all(plans: &[Plan]) -> Fallible<Vec<Seen>> {
             plans.get(at).map(|plan| (at, *plan))
         } {
             let seen = simulate(plan);
+            let count = ended.fetch_add(1, Ordering::Relaxed) + 1;
+            if count.is_multiple_of(plans.len().div_ceil(50)) || count == plans.len() {
+                eprintln!("{what}: {count} of {}", plans.len());
+            }
             if let Ok(mut done) = done.lock()
                 && let Some(place) = done.get_mut(at)
             {
@@ -188,10 +210,16 @@ fn all(plans: &[Plan]) -> Fallible<Vec<Seen>> {
 pub(crate) fn run(wish: &Wish) -> Fallible<()> {
     let checks = checks(wish)?;
     let plans = wish.plans();
-    let seen = all(&plans)?;
+    let seen = all("worlds", &plans)?;
+    let slotted = single_slot(wish)?;
     let machine = Machine::look(wish.date.as_deref());
     let worlds: Vec<(Plan, Seen)> = plans.into_iter().zip(seen).collect();
-    let (json, text) = report::write(&machine, wish, &checks, &worlds)?;
+    let (json, text) = report::write(&machine, wish, &checks, &worlds, &slotted)?;
+    let svg = report::plot(&machine, wish, &worlds);
+    results::write_out("simulate.svg", &svg)?;
+    if wish.record {
+        std::fs::write(results::package_dir().join("simulate.svg"), svg)?;
+    }
     println!("\n{text}");
     results::publish("simulate", &json, &text, wish.record)
 }

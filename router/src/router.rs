@@ -331,6 +331,7 @@ fn start_prober(shared: &Arc<Shared>, hot: Arc<HotBoard>) -> io::Result<Prober> 
         observations: shared.observations.clone(),
         target: Arc::new(move |incarnation| target(&for_target, incarnation)),
         hot,
+        started: shared.started,
     };
     Prober::start(hooks, fastrand::u64(..))
 }

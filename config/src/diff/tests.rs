@@ -32,6 +32,7 @@ fn policy(queue: u32) -> Arc<ClusterPolicy> {
         report_load: false,
         subset: None,
         adaptive: None,
+        probe_load: None,
         send_proxy: None,
         queue,
         slots: None,

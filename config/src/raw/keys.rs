@@ -471,7 +471,7 @@ tables! {
         /// How an endpoint is chosen: `p2c` takes the less busy of two drawn at random, `round_robin` goes round, `least_request`
         /// takes the least busy of all, `random` draws; all by weight. `peak_ewma` takes the one of two from which an answer is
         /// expected sooner, by latency and requests in flight; `prequal` goes by what endpoints say of their load in
-        /// `X-Router-Load`, and as `peak_ewma` while they say nothing.
+        /// `X-Router-Load`, and as `peak_ewma` while they say nothing. `p2c` suits endpoints that are all alike.
         balance: Word<Balance> = "\"p2c\"";
         /// Active check of every endpoint; without one an endpoint is ready at once.
         probe: RawProbe = "none";
@@ -484,6 +484,10 @@ tables! {
         /// Say in `X-Router-Load` of each response how many requests its endpoint has in hand and how long the next may take. For
         /// an ambassador beside its app, behind routers that balance by `prequal`, which take the field away again.
         report_load: bool = "false";
+        /// Ask endpoints for their load in the background too, with `GET /.well-known/router-load`, which an ambassador with
+        /// `report_load` answers itself: so that `prequal` knows of endpoints that it sends nothing. `true` goes by the defaults of
+        /// the keys. No request waits for it.
+        probe_load: Spanned<FlagOr<RawProbeLoad>> = "false";
         /// Requests that an endpoint gets at once, over all workers; more wait in the `queue`. 1 suits a program that serves one
         /// request at a time.
         slots: Off<u64> = "\"off\"" in 1, 1_000_000;
@@ -772,6 +776,16 @@ tables! {
         drain: bool = "false";
         /// Release tag; an endpoint of another release starts with fresh state. Not with a DNS name.
         release: Spanned<String> = "none" in 1, NAME;
+    }
+
+    /// Questions for the load of endpoints, over HTTP/1.1, on connections that are kept. Only with `balance = "prequal"`.
+    RawProbeLoad as "a load probe" {
+        /// Endpoints that are asked for each request, drawn by weight; 3 in the paper.
+        per_request: Factor = "3" in 1, 1_600;
+        /// Endpoints that are asked at once, at most; what goes beyond is left out.
+        at_once: u64 = "8" in 1, 64;
+        /// Host field of the question.
+        host: Spanned<String> = "the endpoint's address" in 1, 256;
     }
 
     /// An active check. One of `path`, `tcp = true` and `grpc`.

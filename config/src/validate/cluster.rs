@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, Scope, affinity, grpc, host, overload, readiness, resilience, shard, spread, trust};
+use super::{
+    Fault, Scope, affinity, grpc, host, load, overload, readiness, resilience, shard, spread, trust,
+};
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy, Protocol,
@@ -55,6 +57,7 @@ pub(super) fn cluster(
     }
     let affinity = raw.affinity.as_ref().and_then(|written| affinity::affinity(scope, app, raw, written));
     spread::check(scope, raw, &endpoints);
+    let probe_load = raw.probe_load.as_ref().and_then(|written| load::probes(scope, raw.balance, written));
     let (queue, slots) = overload::queue(scope, raw);
     let breaker = resilience::breaker(scope, raw);
     if !raw.clean || scope.report.errors() > before {
@@ -70,6 +73,7 @@ pub(super) fn cluster(
         pool_idle_timeout: raw.pool_idle_timeout.unwrap_or(Duration::from_secs(60)),
         peer_router: raw.peer_router.unwrap_or(false),
         report_load: raw.report_load.unwrap_or(false),
+        probe_load,
         queue,
         slots,
         retry_budget: resilience::budget(raw.retry_budget.as_ref()),

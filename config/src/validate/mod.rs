@@ -21,6 +21,7 @@ mod grpc;
 mod host;
 mod key;
 mod limit;
+mod load;
 mod mirror;
 mod network;
 mod overload;

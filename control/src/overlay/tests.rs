@@ -30,6 +30,7 @@ fn cluster(endpoints: Vec<Arc<Endpoint>>) -> Arc<Cluster> {
         report_load: false,
         subset: None,
         adaptive: None,
+        probe_load: None,
         send_proxy: None,
         queue: 1,
         slots: None,

@@ -2,7 +2,9 @@
 
 use super::engine::Nanos;
 use super::world::{Park, Server};
-use ekiden_config::model::{Address, Balance, Cluster, ClusterPolicy, Endpoint, Owner, ReadinessPolicy};
+use ekiden_config::model::{
+    Address, Balance, Cluster, ClusterPolicy, Endpoint, LoadProbes, Owner, ReadinessPolicy, SlotPolicy,
+};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 use ekiden_core::cell::CellRegistry;
 use ekiden_core::cell::load::Load;
@@ -11,15 +13,22 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Endpoints that a router asks for their load at once, as by default.
+const AT_ONCE: u32 = 8;
+
 /// A way to choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Picker {
     P2c,
     PeakEwma,
     Prequal,
+    /// The same, with endpoints that are asked in the background.
+    Probing,
     LeastRequest,
     RoundRobin,
     Random,
+    /// `p2c` with one slot for each endpoint: what finds none waits at the router.
+    Slotted,
     /// Round robin by true speed, the noise aside.
     TrueSpeed,
     /// The least requests and this one by the speed of the moment, over all routers.
@@ -27,10 +36,11 @@ pub(crate) enum Picker {
 }
 
 impl Picker {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::P2c,
         Self::PeakEwma,
         Self::Prequal,
+        Self::Probing,
         Self::LeastRequest,
         Self::RoundRobin,
         Self::Random,
@@ -43,9 +53,11 @@ impl Picker {
             Self::P2c => "p2c",
             Self::PeakEwma => "peak_ewma",
             Self::Prequal => "prequal",
+            Self::Probing => "prequal, asking",
             Self::LeastRequest => "least_request",
             Self::RoundRobin => "round_robin",
             Self::Random => "random",
+            Self::Slotted => "p2c with slots",
             Self::TrueSpeed => "round_robin by true speed",
             Self::Oracle => "oracle",
         }
@@ -53,9 +65,9 @@ impl Picker {
 
     const fn balance(self) -> Balance {
         match self {
-            Self::P2c | Self::Oracle => Balance::P2c,
+            Self::P2c | Self::Slotted | Self::Oracle => Balance::P2c,
             Self::PeakEwma => Balance::PeakEwma,
-            Self::Prequal => Balance::Prequal,
+            Self::Prequal | Self::Probing => Balance::Prequal,
             Self::LeastRequest => Balance::LeastRequest,
             Self::RoundRobin | Self::TrueSpeed => Balance::RoundRobin,
             Self::Random => Balance::Random,
@@ -81,9 +93,19 @@ fn cluster(picker: Picker, park: &Park) -> Option<Cluster> {
         report_load: false,
         subset: None,
         adaptive: None,
+        probe_load: (picker == Picker::Probing).then_some(LoadProbes {
+            host: None,
+            per_request_percent: 300,
+            at_once: AT_ONCE,
+        }),
         send_proxy: None,
         queue: 1024,
-        slots: None,
+        slots: (picker == Picker::Slotted).then_some(SlotPolicy {
+            count: 1,
+            wait: None,
+            target: None,
+            interval: Duration::from_secs(1),
+        }),
         retry_budget: None,
         breaker: None,
         readiness: ReadinessPolicy::default(),
@@ -127,7 +149,7 @@ impl Routers {
         Some(Self { picker, tables: (0..count).map(table).collect() })
     }
 
-    /// Chooses for one router.
+    /// Chooses for one router; none when every slot is taken.
     pub(crate) fn choose(
         &self,
         router: usize,
@@ -149,6 +171,28 @@ impl Routers {
                 Some(index as usize)
             }
             _ => None,
+        }
+    }
+
+    /// The slot of a request that has ended goes to one that waited at the same router.
+    pub(crate) fn hand_over(&self, router: usize, server: usize) {
+        let index = u32::try_from(server).unwrap_or(u32::MAX);
+        if let Some(entry) = self.tables.get(router).and_then(|table| table.endpoint(index)) {
+            entry.cell.enter();
+        }
+    }
+
+    /// Endpoints that a router asks for their load now.
+    pub(crate) fn probes(&self, router: usize, random: &mut fastrand::Rng) -> impl Iterator<Item = usize> {
+        let table = self.tables.get(router).filter(|_| self.picker == Picker::Probing);
+        let count = table.map_or(0, |table| table.take_load_probes(AT_ONCE));
+        (0..count).filter_map(move |_| Some(table?.draw_ready(&mut || random.u64(..))? as usize))
+    }
+
+    /// An endpoint has said how busy it is.
+    pub(crate) fn told(&self, router: usize, server: usize, load: Load, now: Nanos) {
+        if let (Some(table), Ok(index)) = (self.tables.get(router), u32::try_from(server)) {
+            table.report(index, load, (now / 1_000, now / 1_000));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::choice::Picker;
 use super::engine::{Plan, Seen};
+use super::plot::{self, Line, Panel};
 use super::world::Service;
 use super::{Check, Wish};
 use crate::failure::Fallible;
@@ -67,6 +68,7 @@ pub(super) fn write(
     wish: &Wish,
     checks: &[Check],
     worlds: &[World],
+    slotted: &[World],
 ) -> Fallible<(Value, String)> {
     let mut text = format!("{}\n\n", machine.line());
     writeln!(
@@ -81,12 +83,13 @@ pub(super) fn write(
     write_checks(&mut text, wish.check_endpoints, checks)?;
     write_bars(&mut text, worlds)?;
     write_ratios(&mut text, wish, worlds)?;
+    write_slotted(&mut text, slotted)?;
     for &service in &wish.services {
         for &routers in &wish.routers {
             write_table(&mut text, wish, worlds, service, routers)?;
         }
     }
-    Ok((as_json(machine, wish, checks, worlds), text))
+    Ok((as_json(machine, wish, checks, &[worlds, slotted].concat()), text))
 }
 
 fn write_checks(text: &mut String, endpoints: usize, checks: &[Check]) -> Fallible<()> {
@@ -161,6 +164,57 @@ fn write_ratios(text: &mut String, wish: &Wish, worlds: &[World]) -> Fallible<()
     Ok(())
 }
 
+/// Queue times of endpoints that serve one request at a time.
+fn write_slotted(text: &mut String, slotted: &[World]) -> Fallible<()> {
+    writeln!(
+        text,
+        "\n100 equal endpoints that serve one request at a time, load 0.8, one router, exponential service: time until an endpoint \
+         begins, at the router or in the endpoint's own line.\n"
+    )?;
+    writeln!(text, "| picker | p95 of the wait | p99 of the wait | p99 of all |\n|---|---|---|---|")?;
+    let mut pickers: Vec<Picker> = Vec::new();
+    for (plan, _) in slotted {
+        if !pickers.contains(&plan.picker) {
+            pickers.push(plan.picker);
+        }
+    }
+    for picker in pickers {
+        let over = |of: fn(&Seen) -> f64| {
+            let those = slotted.iter().filter(|(plan, _)| plan.picker == picker);
+            median(&those.map(|(_, seen)| of(seen)).collect::<Vec<_>>())
+        };
+        let (p95, p99) = (over(|seen| seen.waited.0), over(|seen| seen.waited.1));
+        writeln!(text, "| {} | {p95:.2} | {p99:.2} | {:.1} |", picker.word(), over(|seen| seen.p99))?;
+    }
+    Ok(())
+}
+
+/// The p99 of every picker against load.
+pub(super) fn plot(machine: &Machine, wish: &Wish, worlds: &[World]) -> String {
+    let line = |picker: Picker, service: Service, routers: usize| Line {
+        word: picker.word(),
+        points: wish
+            .loads
+            .iter()
+            .filter_map(|load| Some((*load, of(worlds, picker, service, routers, *load)?.p99)))
+            .collect(),
+    };
+    let panels: Vec<Panel> = wish
+        .services
+        .iter()
+        .flat_map(|service| wish.routers.iter().map(move |routers| (*service, *routers)))
+        .map(|(service, routers)| Panel {
+            title: format!("{}, routers: {routers}", service.word()),
+            lines: Picker::ALL.into_iter().map(|picker| line(picker, service, routers)).collect(),
+        })
+        .collect();
+    let words = format!(
+        "In units of the mean service time at speed 1, against load. {}, commit {}.",
+        machine.date, machine.commit
+    );
+    plot::draw("p99 by picker, simulated", &words, &panels)
+}
+
 fn write_table(
     text: &mut String,
     wish: &Wish,
@@ -202,7 +256,7 @@ fn as_json(machine: &Machine, wish: &Wish, checks: &[Check], worlds: &[World]) -
         .map(|(plan, seen)| {
             json!({ "picker": plan.picker.word(), "service": plan.service.word(), "routers": plan.routers,
                 "load": plan.load, "seed": plan.seed, "mean": seen.mean, "p50": seen.p50, "p99": seen.p99,
-                "p999": seen.p999, "errors": seen.errors, "busy_fast": seen.busy.0, "busy_slow": seen.busy.1 })
+                "p999": seen.p999, "waited_p95": seen.waited.0, "waited_p99": seen.waited.1, "errors": seen.errors, "busy_fast": seen.busy.0, "busy_slow": seen.busy.1 })
         })
         .collect();
     json!({ "machine": machine.json(), "requests": wish.requests, "checks": checks, "worlds": worlds })

@@ -86,7 +86,10 @@ impl Park {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Job {
     pub(crate) router: usize,
+    /// When it came to the router.
     pub(crate) arrived: Nanos,
+    /// When it came to the endpoint.
+    came: Nanos,
     /// Requests that were there when it came.
     pub(crate) others: u32,
     work: f64,
@@ -115,6 +118,11 @@ impl Server {
     /// Its speed at this moment.
     pub(crate) fn speed(&self) -> f64 {
         if self.is_noisy { self.speed * SLOWED } else { self.speed }
+    }
+
+    /// When the request came to its router that it works on now.
+    pub(crate) fn first(&self) -> Option<Nanos> {
+        self.line.front().map(|job| job.arrived)
     }
 
     /// Requests it has in hand.
@@ -149,7 +157,7 @@ impl Server {
     /// Takes a request; true when it is served at once.
     pub(crate) fn take(
         &mut self,
-        now: Nanos,
+        (arrived, now): (Nanos, Nanos),
         router: usize,
         service: Service,
         random: &mut fastrand::Rng,
@@ -157,7 +165,7 @@ impl Server {
         self.work_on(now);
         let work = service.draw(random) * SERVICE as f64;
         let others = u32::try_from(self.line.len()).unwrap_or(u32::MAX);
-        self.line.push_back(Job { router, arrived: now, others, work });
+        self.line.push_back(Job { router, arrived, came: now, others, work });
         self.line.len() == 1
     }
 
@@ -166,9 +174,15 @@ impl Server {
         self.work_on(now);
         let job = self.line.pop_front()?;
         let now_us = now / 1_000;
-        self.book.note(job.others, (now - job.arrived) / 1_000, now_us);
+        let in_hand = u32::try_from(self.line.len() + 1).unwrap_or(u32::MAX);
+        self.book.note(job.others, (now - job.came) / 1_000, in_hand, now_us);
+        Some((job, self.load(now)))
+    }
+
+    /// What the ambassador says at this moment.
+    pub(crate) fn load(&self, now: Nanos) -> Load {
         let requests = u32::try_from(self.line.len()).unwrap_or(u32::MAX);
-        Some((job, Load { requests, latency_us: self.book.expected_us(requests, now_us) }))
+        Load { requests, latency_us: self.book.expected_us(requests, now / 1_000) }
     }
 
     /// The neighbour comes or goes.

@@ -27,6 +27,9 @@ pub mod marks;
 
 pub use crate::pick::{Attempt, Pick};
 
+/// Endpoints that are looked at for the load of a cluster: an ambassador has one, or a few.
+const LOADS_SEEN: usize = 32;
+
 /// An endpoint of a cluster with its live state.
 #[derive(Debug, Clone)]
 pub struct EndpointEntry {
@@ -87,9 +90,13 @@ impl ClusterTable {
         let layout = Layout::new(&cluster, registry.stand()).map(Box::new);
         let ready = ready_set(&endpoints, &cluster, shards.as_ref(), layout.as_deref());
         let groups = layout.as_ref().filter(|_| cluster.policy.balance == Balance::Prequal);
-        let of_groups = groups
-            .map_or_else(Box::default, |layout| layout.groups().iter().map(|_| Reports::default()).collect());
-        let reports = (cluster.policy.balance == Balance::Prequal).then(Box::default);
+        let per_pick = cluster.policy.probe_load.as_ref().map_or(0, |probes| probes.per_request_percent);
+        let of_groups = groups.map_or_else(Box::default, |layout| {
+            let members = (0..).zip(layout.groups()).map(|(group, _)| layout.members(group));
+            members.map(|members| Reports::new(members.len(), per_pick)).collect()
+        });
+        let reports = (cluster.policy.balance == Balance::Prequal)
+            .then(|| Box::new(Reports::new(endpoints.len(), per_pick)));
         let marks = cluster.policy.affinity.as_ref().map(|_| Marks::new(&endpoints));
         Self {
             marks,
@@ -140,6 +147,24 @@ impl ClusterTable {
         if let (Some(reports), Some(entry)) = (reports, self.endpoints.get(index as usize)) {
             reports.take_in(index, entry.endpoint.weight, load, (at_us, now_us));
         }
+    }
+
+    /// How many endpoints are to be asked for their load now, at most so many: as many as picks have brought since the last call.
+    pub fn take_load_probes(&self, most: u32) -> u32 {
+        let all = self.of_groups.iter().chain(self.reports.as_deref());
+        all.fold(0, |owed, reports| owed + reports.take_owed(most - owed))
+    }
+
+    /// An endpoint to ask for its load, drawn in proportion to weight from those that are ready.
+    pub fn draw_ready(&self, random: &mut dyn FnMut() -> u64) -> Option<u32> {
+        self.ready.load().drawn(random)
+    }
+
+    /// The load of the endpoint that would be the first to answer one more request, as it is now; none when no endpoint may get
+    /// one. Looks at some tens of them at most.
+    pub fn load(&self, now_us: u64) -> Option<Load> {
+        let ready = self.endpoints.iter().take(LOADS_SEEN).filter(|entry| entry.cell.may_pick());
+        ready.map(|entry| entry.cell.load(0, now_us)).min_by_key(|load| (load.latency_us, load.requests))
     }
 
     /// Where keys belong; none where no key decides.

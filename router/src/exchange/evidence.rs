@@ -43,9 +43,9 @@ pub fn answered(worker: &Worker, cluster: &ClusterTable, ws: &Workspace) {
 #[cold]
 pub fn given_up(worker: &Worker, ws: &Workspace) {
     let Some(home) = ws.leg.home().filter(|home| home.cell.is_timed()) else { return };
-    if let Some(sent_at) = ws.trace.sent_at {
+    if let Some(began) = ws.leg_began() {
         let now = worker.clock.turn();
-        home.cell.note_patience(now.us_since(sent_at), now.us());
+        home.cell.note_patience(now.us_since(began), now.us());
     }
 }
 
@@ -59,8 +59,7 @@ fn served(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Home) 
 /// Notes how long the endpoint took to begin its answer, and what it says of its load. An answer that began before all of the
 /// request was sent says nothing: the client may have been slow.
 fn note_time(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Home) {
-    let began = ws.tries.second_began.or(ws.trace.sent_at);
-    let (Some(began), Some(first_byte)) = (began, ws.trace.first_byte_at) else { return };
+    let (Some(began), Some(first_byte)) = (ws.leg_began(), ws.trace.first_byte_at) else { return };
     if first_byte < began {
         return;
     }

@@ -18,6 +18,7 @@ pub mod grpc;
 pub mod hold;
 pub mod leg;
 pub mod limit;
+pub mod load;
 pub mod mirror;
 pub mod out;
 pub mod overload;
@@ -46,6 +47,7 @@ use ekiden_core::overload::caps::InFlight;
 use ekiden_core::table::RouteEntry;
 
 use crate::buffer::Buffer;
+use crate::clock::Moment;
 use crate::exchange::cors::CorsNote;
 use crate::exchange::entrance::EntranceNote;
 use crate::exchange::grpc::Call;
@@ -136,6 +138,16 @@ impl Workspace {
         (self.call, self.web) = (None, None);
         (self.affinity, self.mirror) = (None, None);
         (self.body_pace, self.read_pace) = Default::default();
+    }
+
+    /// When the leg that serves the request had all of it: of two legs the one that took over.
+    pub fn leg_began(&self) -> Option<Moment> {
+        self.tries.second_began.or(self.trace.sent_at)
+    }
+
+    /// The next endpoint's time begins with its own request.
+    pub fn forget_leg_times(&mut self) {
+        (self.trace.sent_at, self.trace.first_byte_at, self.tries.second_began) = (None, None, None);
     }
 }
 

@@ -617,7 +617,7 @@ impl Relay {
         }
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         let reported = ws.leg.home().filter(|home| home.report_load);
-        let load = reported.map(|home| home.cell.load(sides.worker.clock.turn().us()));
+        let load = reported.map(|home| home.cell.load(1, sides.worker.clock.turn().us()));
         let endpoint_http2 = ws.leg.is_http2();
         self.response_decoder = Decoder::new(ws.response.framing);
         if ws.limits.is_charged() {

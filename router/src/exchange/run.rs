@@ -25,8 +25,8 @@ use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
 use crate::exchange::{
-    After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, hold, mirror, overload,
-    secure, trace, upgrade,
+    After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, hold, load, mirror,
+    overload, secure, trace, upgrade,
 };
 use crate::head::Head;
 use crate::tls::{Session, authority};
@@ -140,6 +140,9 @@ pub fn serve_head<D: Downstream>(
                 (entry, cluster)
             }
         };
+        if cluster.cluster.policy.report_load && load::is_asked(ws) {
+            return Box::pin(async move { load::tell(connection, ws, &cluster).await }).await;
+        }
         if ws.request.is_connect {
             let tunnel = forward::forward_connect(connection, ws, &settings.listener, entry, cluster);
             return Box::pin(tunnel).await;

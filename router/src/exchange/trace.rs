@@ -62,7 +62,7 @@ pub struct Trace {
     pub counted_in: bool,
     /// The response was made by the router.
     pub router_made: bool,
-    /// It is a question to an authorizer: no request of a client, and leaves no record.
+    /// It is a question to an authorizer, or of a router for the load: no request of a client, and leaves no record.
     pub is_question: bool,
 }
 

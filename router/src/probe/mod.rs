@@ -18,6 +18,7 @@ mod grpc;
 mod hot;
 mod http;
 mod judge;
+mod load;
 mod prober;
 mod ramp;
 mod refresh;

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::refresh::Stale;
 use super::shared::Shared;
-use super::{Factory, Probe, Suspects, Target, embedded, hot, judge, ramp};
+use super::{Factory, Probe, Suspects, Target, embedded, hot, judge, load, ramp};
 
 /// First checks that start at once when a table brings many; the next as many follow every [`WAVE_GAP`].
 const WAVE: u32 = 64;
@@ -53,6 +53,8 @@ pub struct Hooks {
     pub target: Arc<Targets>,
     /// The clusters that are watched for hot keys.
     pub hot: Arc<HotBoard>,
+    /// When the clock of the workers began.
+    pub started: std::time::Instant,
 }
 
 /// Holds the probe thread. Dropping it ends the thread and every check under way.
@@ -105,7 +107,12 @@ async fn follow(mut tables: watch::Receiver<Arc<Table>>, hooks: Hooks, seed: u64
     let ticking = tokio::spawn(hot::run(Arc::clone(&hooks.hot)));
     let shared = Arc::new(Shared::new(hooks, seed, stale, factory));
     let judging = tokio::spawn(judge::run(Arc::clone(&shared)));
-    let mut rounds = Rounds { shared, table: Arc::new(Table::empty()), tasks: FxHashMap::default() };
+    let mut rounds = Rounds {
+        shared,
+        table: Arc::new(Table::empty()),
+        tasks: FxHashMap::default(),
+        asking: FxHashMap::default(),
+    };
     while tables.changed().await.is_ok() {
         let table = tables.borrow_and_update().clone();
         rounds.retable(table);
@@ -126,6 +133,8 @@ struct Rounds {
     shared: Arc<Shared>,
     table: Arc<Table>,
     tasks: FxHashMap<u64, Task>,
+    /// The clusters whose endpoints are asked for their load. Their tasks end by themselves.
+    asking: FxHashMap<(AppName, ClusterName), AbortHandle>,
 }
 
 impl Rounds {
@@ -149,6 +158,9 @@ impl Rounds {
         match &after.cluster.policy.probe {
             None => self.end_all(after),
             Some(policy) => self.arm_all(after, policy, armed),
+        }
+        if after.cluster.policy.probe_load.is_some() {
+            self.ask_for_load(after);
         }
         self.warm(before, after);
         // A check answered between compile and swap changed a cell this table may not have seen.
@@ -175,6 +187,15 @@ impl Rounds {
             self.tasks.insert(uid, Task { handle, policy: policy.clone() });
             *armed = armed.saturating_add(1);
         }
+    }
+
+    /// Has the endpoints asked for their load, unless they are.
+    fn ask_for_load(&mut self, cluster: &ClusterTable) {
+        self.asking.retain(|_, task| !task.is_finished());
+        let place = (cluster.app.clone(), cluster.cluster.name.clone());
+        self.asking.entry(place).or_insert_with_key(|(app, name)| {
+            tokio::spawn(load::run(Arc::clone(&self.shared), app.clone(), name.clone())).abort_handle()
+        });
     }
 
     /// Brings endpoints that are new in a cluster to their full share, where that takes time.

@@ -64,7 +64,20 @@ pub(super) fn families(max: usize, table: &Table) -> Vec<Family> {
         withheld.count(&[app, name, ("bound", "last")], counts.withheld_last.value());
         withheld.count(&[app, name, ("bound", "max_percent")], counts.withheld_max.value());
     }
-    vec![state, share, latency, panic, ejections, returns, withheld]
+    vec![state, share, latency, panic, ejections, returns, withheld, load_probes(max, table)]
+}
+
+/// Questions for the load of endpoints, of clusters that ask.
+fn load_probes(max: usize, table: &Table) -> Family {
+    let name = "ekiden_cluster_load_probes_total";
+    let mut family = Family::counters(max, name, "Questions for the load of endpoints, by result.");
+    let asking = table.all_clusters().filter(|cluster| cluster.cluster.policy.probe_load.is_some());
+    for cluster in asking {
+        let ([app, name], counts) = (labels(cluster), &cluster.cell.load_probes);
+        family.count(&[app, name, ("result", "answered")], counts.answered.value());
+        family.count(&[app, name, ("result", "failed")], counts.failed.value());
+    }
+    family
 }
 
 fn labels(cluster: &ClusterTable) -> [(&str, &str); 2] {

@@ -47,6 +47,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
         report_load: false,
         subset: None,
         adaptive: None,
+        probe_load: None,
         send_proxy: None,
         queue: 1,
         slots: None,

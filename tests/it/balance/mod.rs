@@ -1,5 +1,7 @@
-//! Pickers that go by what endpoints are like: how long they take (`latency`), and what they say of themselves (`reports`).
+//! Pickers that go by what endpoints are like: how long they take (`latency`), and what they say of themselves with responses
+//! (`reports`) and when they are asked (`asked`).
 
+mod asked;
 mod latency;
 mod reports;
 

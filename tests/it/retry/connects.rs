@@ -124,7 +124,7 @@ fn requests_are_spread_as_the_picker_says() {
     }
     assert_eq!(echoes.iter().map(Echo::requests).collect::<Vec<_>>(), [10, 10, 10]);
 
-    let router = serve(&all, "", "");
+    let router = serve(&all, "balance = \"p2c\"", "");
     let mut client = router.client();
     for _ in 0..300 {
         client.get("a", "/");

@@ -14,6 +14,9 @@ use super::EndpointCell;
 pub const MEMORY: Duration = Duration::from_secs(10);
 /// The same while latency rises: what becomes slow is known at once.
 const MEMORY_RISING: Duration = Duration::from_secs(2);
+/// One answer raises what is known at most to so many times as much: the first answer of a cold endpoint, or one pause in a
+/// thousand answers, must not keep requests away for a minute.
+const RISE_MOST: f32 = 4.0;
 /// Time after which a failure counts for a third.
 pub const FAILURE_MEMORY: Duration = Duration::from_secs(1);
 /// What an endpoint where everything fails is taken to need for an answer: a fast failure must not draw requests.
@@ -40,22 +43,22 @@ pub(crate) struct Reading {
     value: f32,
 }
 
-fn tick(now_us: u64) -> u32 {
+pub(super) fn tick(now_us: u64) -> u32 {
     (now_us >> TICK_BITS) as u32
 }
 
-fn ticks(time: Duration) -> f32 {
+pub(super) fn ticks(time: Duration) -> f32 {
     (time.as_micros() >> TICK_BITS) as f32
 }
 
 /// Ticks from `then` to `now`; 0 when `then` is later.
-fn since(now: u32, then: u32) -> u32 {
+pub(super) fn since(now: u32, then: u32) -> u32 {
     if then.wrapping_sub(now) <= LEAD { 0 } else { now.wrapping_sub(then) }
 }
 
 /// What is left of a sample after so many ticks: `e^-x` as `(1 + x/16)^-16`.
 #[inline]
-fn kept(age: u32, memory: f32) -> f32 {
+pub(super) fn kept(age: u32, memory: f32) -> f32 {
     let base = 1.0 + age as f32 / (16.0 * memory);
     let two = base * base;
     let four = two * two;
@@ -96,16 +99,16 @@ impl Average {
         self.0.store(0, Relaxed);
     }
 
-    /// Counts a sample, by the time since the last one.
-    pub(crate) fn note(&self, sample_us: u64, now_us: u64, memory: Duration, rising: Duration) {
+    /// Counts a sample of latency, by the time since the last one; it makes at most so many times as much of what is known.
+    fn note(&self, sample_us: u64, now_us: u64, rise_most: f32) {
         // Never zero, which would say "none", and in no time nobody answers.
         let sample = (sample_us as f32).clamp(1.0, 1e10);
         let now = tick(now_us);
         let Some(last) = self.read() else { return self.write(Reading { tick: now, value: sample }) };
         let age = since(now, last.tick).max(1);
-        let memory = if sample > last.value { rising } else { memory };
+        let memory = if sample > last.value { MEMORY_RISING } else { MEMORY };
         let keep = kept(age, ticks(memory));
-        let value = last.value * keep + sample * (1.0 - keep);
+        let value = (last.value * keep + sample * (1.0 - keep)).min(last.value * rise_most);
         self.write(Reading { tick: last.tick.wrapping_add(since(now, last.tick)), value });
     }
 }
@@ -119,15 +122,6 @@ impl Reading {
     #[inline]
     pub(crate) fn faded(self, now_us: u64, memory: Duration) -> f32 {
         self.value * kept(since(tick(now_us), self.tick), ticks(memory))
-    }
-
-    pub(crate) fn value(self) -> f32 {
-        self.value
-    }
-
-    /// How old it is.
-    pub(crate) fn age(self, now_us: u64) -> Duration {
-        Duration::from_micros(u64::from(since(tick(now_us), self.tick)) << TICK_BITS)
     }
 }
 
@@ -143,13 +137,14 @@ impl EndpointCell {
     /// Counts how long the endpoint took to begin an answer. Called by workers, for endpoints that are
     /// [timed](EndpointCell::is_timed).
     pub fn note_latency(&self, us: u64, now_us: u64) {
-        self.estimate.latency.note(us, now_us, MEMORY, MEMORY_RISING);
+        self.estimate.latency.note(us, now_us, RISE_MOST);
     }
 
     /// Counts an answer that was waited for in vain so long: it counts where it is more than was expected.
     pub fn note_patience(&self, us: u64, now_us: u64) {
         if self.estimate.latency.read().is_none_or(|known| (us as f32) > known.value) {
-            self.note_latency(us, now_us);
+            // No chance, but the least that it would have needed.
+            self.estimate.latency.note(us, now_us, f32::INFINITY);
         }
     }
 

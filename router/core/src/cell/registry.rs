@@ -266,8 +266,10 @@ impl Walk<'_> {
             let slots = self.cluster.policy.slots.as_ref().map(|slots| slots.count);
             let breaker = self.cluster.policy.breaker.and_then(|breaker| breaker.endpoint_requests);
             cell.set_slots(slots.or(breaker).unwrap_or(0));
+            // Of one endpoint alone there is nothing to choose.
             let policy = &self.cluster.policy;
-            cell.set_timed(policy.balance.is_timed() || policy.report_load || policy.adaptive.is_some());
+            let is_timed = policy.balance.is_timed() && self.cluster.endpoints.len() > 1;
+            cell.set_timed(is_timed || policy.report_load || policy.adaptive.is_some());
             cell.set_reported(self.cluster.policy.report_load);
             entries.push(EndpointEntry { endpoint: endpoint.clone(), cell });
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_config::model::{
-    Address, Balance, Cluster, ClusterPolicy, Endpoint, Owner, ProbeKind, ProbePolicy,
+    Address, Balance, Cluster, ClusterPolicy, Endpoint, LoadProbes, Owner, ProbeKind, ProbePolicy,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 
@@ -57,6 +57,7 @@ pub(crate) fn cluster_of(endpoints: Vec<Endpoint>, balance: Balance, probe: Opti
             report_load: false,
             subset: None,
             adaptive: None,
+            probe_load: None,
             send_proxy: None,
             queue: 1024,
             slots: None,
@@ -78,6 +79,15 @@ pub(crate) fn table(weights: &[u16], balance: Balance) -> ClusterTable {
     let endpoints = weights.iter().enumerate().map(|(number, weight)| endpoint(number, *weight)).collect();
     let cluster = Arc::new(cluster_of(endpoints, balance, None));
     ClusterTable::new(app(), cluster, &mut CellRegistry::new(1))
+}
+
+/// The same by `prequal`, with so many hundredths of endpoints asked for each request.
+pub(crate) fn asking(weights: &[u16], per_request_percent: u32) -> ClusterTable {
+    let endpoints = weights.iter().enumerate().map(|(number, weight)| endpoint(number, *weight)).collect();
+    let mut cluster = cluster_of(endpoints, Balance::Prequal, None);
+    let policy = Arc::make_mut(&mut cluster.policy);
+    policy.probe_load = Some(LoadProbes { host: None, per_request_percent, at_once: 8 });
+    ClusterTable::new(app(), Arc::new(cluster), &mut CellRegistry::new(1))
 }
 
 pub(crate) fn entries(weights: &[u16]) -> Arc<[EndpointEntry]> {

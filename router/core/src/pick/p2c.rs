@@ -41,6 +41,18 @@ impl Draw {
         }
     }
 
+    /// Two that are drawn in proportion to weight; none where all weights are equal.
+    #[inline]
+    pub(super) fn pair(
+        &self,
+        members: &[Member],
+        random: &mut dyn FnMut() -> u64,
+    ) -> Option<(Member, Member)> {
+        let Draw::Alias(columns) = self else { return None };
+        let mut one = || members.get(drawn(columns, random())).copied();
+        Some((one()?, one()?))
+    }
+
     /// Draws two and takes the `better` of those that are eligible; none when neither is. Two members at least.
     #[inline]
     pub(super) fn choose(

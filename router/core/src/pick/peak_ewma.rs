@@ -2,11 +2,18 @@
 //!
 //! The estimate is that of the cell, which forgets with time (see `cell::estimate`); an endpoint that was passed over for long is
 //! thereby tried again. What failed of late is dear, and so is one that asked to be left alone. As long as nothing is known of one
-//! of the two, requests in flight alone decide. The method is known as "Peak EWMA" from Finagle and Linkerd. Weights act as in `p2c`.
+//! of the two, requests in flight alone decide. Latencies that are nearly alike are taken for alike: then the first draw is taken, and an
+//! idle cluster follows the weights. The method is known as "Peak EWMA" from Finagle and Linkerd. Weights act as in `p2c`.
 
 use super::p2c::Draw;
 use super::ready::{Member, View};
 use crate::cluster::EndpointEntry;
+
+/// Latencies that differ by less than this factor are alike: estimates of the same latency differ by as much, and weights must not
+/// give way to chance.
+const ALIKE: f32 = 1.25;
+/// What every answer is taken to need beside what is measured, in microseconds: differences far below a millisecond are chance.
+const GROUND_US: f32 = 1_000.0;
 
 /// Draws two and takes the better of those that are eligible.
 #[inline]
@@ -19,7 +26,7 @@ pub(super) fn choose(
     draw.choose(members, view, random, sooner)
 }
 
-/// The one that is expected to answer sooner; a tie goes to `a`.
+/// The one that is expected to answer sooner; where both are alike it is `a`.
 #[inline]
 pub(super) fn sooner(a: Member, b: Member, view: View<'_>) -> Member {
     let (Some(of_a), Some(of_b)) = (view.entry(a), view.entry(b)) else { return a };
@@ -35,7 +42,14 @@ pub(super) fn sooner(a: Member, b: Member, view: View<'_>) -> Member {
     let one = a.weight.max(b.weight) as f32;
     let load_a = of_a.cell.in_flight() as f32 * b.weight as f32 + one;
     let load_b = of_b.cell.in_flight() as f32 * a.weight as f32 + one;
-    if (us_b + penalty_b) * load_b < (us_a + penalty_a) * load_a { b } else { a }
+    let (cost_a, cost_b) = ((us_a + penalty_a + GROUND_US) * load_a, (us_b + penalty_b + GROUND_US) * load_b);
+    if cost_b * ALIKE < cost_a { b } else { a }
+}
+
+/// Whether the second latency is no worse than the first, or alike.
+#[inline]
+pub(super) fn are_alike(first_us: f32, second_us: f32) -> bool {
+    second_us + GROUND_US <= (first_us + GROUND_US) * ALIKE
 }
 
 /// Members of which nothing is known begin with the median of the others. Called when a ready set is built. O(members).

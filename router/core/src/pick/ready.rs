@@ -277,7 +277,8 @@ impl ReadySet {
                 }
                 Chooser::PeakEwma(draw) => peak_ewma::choose(draw, &self.members, view, random),
                 Chooser::Prequal(draw) => {
-                    let known = shared.reports.and_then(|reports| reports.choose(view));
+                    let known =
+                        shared.reports.and_then(|reports| reports.choose(draw, &self.members, view, random));
                     known.or_else(|| peak_ewma::choose(draw, &self.members, view, random))
                 }
             };
@@ -286,6 +287,19 @@ impl ReadySet {
             }
         }
         None
+    }
+
+    /// One drawn in proportion to weight; none when the set is empty.
+    pub(crate) fn drawn(&self, random: &mut dyn FnMut() -> u64) -> Option<u32> {
+        let place = match &self.chooser {
+            Chooser::P2c(draw)
+            | Chooser::LeastRequest(draw)
+            | Chooser::Random(draw)
+            | Chooser::PeakEwma(draw)
+            | Chooser::Prequal(draw) => draw.place(&self.members, random),
+            Chooser::RoundRobin(_) => super::p2c::below(self.members.len(), (random() >> 32) as u32),
+        };
+        self.members.get(place).map(|member| member.index)
     }
 
     /// Walks the whole set (not empty) once from a random place and takes the less loaded of the first two that are eligible.

@@ -553,6 +553,8 @@ pub struct ClusterCell {
     pub(crate) readiness: AtomicU64,
     /// Ejections; written by the judge alone.
     pub ejections: Ejections,
+    /// Questions for the load of its endpoints; written by the probe thread alone.
+    pub load_probes: LoadProbeCounts,
     /// The line for slots of its endpoints.
     pub gate: Gate,
     /// What its retry budget has counted.
@@ -592,6 +594,15 @@ pub struct Ejections {
     pub ended: Counter,
 }
 
+/// What became of questions for the load of endpoints. One writer: the probe thread.
+#[derive(Debug, Default)]
+pub struct LoadProbeCounts {
+    /// Answered with a load.
+    pub answered: Counter,
+    /// Not answered in time, or with something else.
+    pub failed: Counter,
+}
+
 impl ClusterCell {
     /// A cell without counts for `workers` workers. Called by the registry.
     pub fn new(app: AppName, cluster: ClusterName, workers: usize) -> Self {
@@ -601,6 +612,7 @@ impl ClusterCell {
             cursor: AtomicU32::new(0),
             readiness: AtomicU64::new(0),
             ejections: Ejections::default(),
+            load_probes: LoadProbeCounts::default(),
             gate: Gate::default(),
             budget: BudgetCell::default(),
             breaker: BreakerCell::default(),

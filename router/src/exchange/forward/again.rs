@@ -203,9 +203,8 @@ impl Forward<'_> {
         // What killed one pooled connection may have killed them all unseen.
         self.replayed = why == Again::Reset;
         ws.tries.resends += 1;
-        (ws.trace.retry_cause, ws.trace.sent_at, ws.trace.first_byte_at) = (Some(cause), None, None);
-        // The next endpoint's time begins with its own request.
-        ws.tries.second_began = None;
+        ws.trace.retry_cause = Some(cause);
+        ws.forget_leg_times();
         self.last = Some(cause);
         self.count_bytes(ws);
         if why == Again::Status && relay.is_answer_whole(ws) && !ws.leg.is_http2() {
@@ -327,6 +326,7 @@ impl Forward<'_> {
             self.note_replay(ws, failure.cause);
         }
         ws.trace.retry_cause = Some(failure.cause);
+        ws.forget_leg_times();
         self.last = Some(failure.cause);
         self.count_bytes(ws);
         ws.leg.cut();

@@ -62,6 +62,7 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
             report_load: false,
             subset: None,
             adaptive: None,
+            probe_load: None,
             send_proxy: None,
             queue: 1,
             slots: None,
@@ -116,6 +117,7 @@ impl Bench {
             suspects: Arc::default(),
             observations: Observations::default(),
             hot: Arc::default(),
+            started: std::time::Instant::now(),
             is_own: Arc::new(move |address| Some(address) == own.as_ref()),
             target: Arc::new(|incarnation| Ok(Target::plain(incarnation.address.clone()))),
         };

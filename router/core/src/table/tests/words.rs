@@ -145,6 +145,7 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
         report_load: false,
         subset: None,
         adaptive: None,
+        probe_load: None,
         send_proxy: None,
         queue: 1,
         slots: None,
