@@ -66,10 +66,7 @@ fn run(command: Command) -> Fallible<()> {
             options.common.build()?;
             swap::run(&options.wish())
         }
-        Command::Churn(options) => {
-            options.common.build()?;
-            churn::run(&options.wish())
-        }
+        Command::Churn(options) => options.common.build().and_then(|()| churn::run(&options.wish())),
         Command::Idle(options) => {
             let kinds = options.kinds()?;
             if kinds.iter().any(|kind| kind.is_ours()) {

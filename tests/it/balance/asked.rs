@@ -77,11 +77,11 @@ fn an_ambassador_answers_for_its_app() {
     let latency = load.strip_prefix("requests=0, latency_us=").and_then(|us| us.parse::<u32>().ok());
     assert!(latency.is_some_and(|us| us > 0), "{report:?}");
     assert_eq!((report.status, report.text()), (200, String::new()));
-    let head = client.ask(&format!("HEAD {PATH} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    let head = client.ask(format!("HEAD {PATH} HTTP/1.1\r\nHost: a\r\n\r\n"));
     assert_eq!((head.status, head.all("x-router-load").len()), (200, 1));
     assert_eq!(seen.load(Ordering::Acquire), 2, "the app hears of no question");
     // Other methods are the app's, and so is the path of a router that tells nothing.
-    client.ask(&format!("DELETE {PATH} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    client.ask(format!("DELETE {PATH} HTTP/1.1\r\nHost: a\r\n\r\n"));
     let silent = Ekiden::start(Setup::new(web(&[app.address], "", "")));
     assert_eq!(silent.client().get("a", PATH).get("x-router-load"), None);
     assert_eq!(seen.load(Ordering::Acquire), 4);
