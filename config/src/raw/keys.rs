@@ -1048,8 +1048,8 @@ tables! {
     /// `X-Envoy-Auth-Partial-Body` says whether there is more; in a call the body stands in `body` as text and in `raw_body` as it is.
     RawAuthorizerBody as "authorizer.body" {
         /// Bytes at most.
-        max: Bytes = "\"8KiB\"" in 1, 64 << 10;
-        /// What becomes of a request with a longer one, or one in so small pieces that they fill 128 KiB: `refuse` answers 413, `partial`
+        max: Bytes = "\"8KiB\"" in 1, 32 << 10;
+        /// What becomes of a request with a longer one, or one in so small pieces that they fill 64 KiB: `refuse` answers 413, `partial`
         /// shows the beginning.
         over: Word<OverWord> = "\"refuse\"";
     }

@@ -32,6 +32,8 @@ const VERSION: u32 = 1;
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// The nice value of the thread that writes: after everything else there is to do.
 const NICE: i32 = 19;
+/// Longest pause between two: on a busy machine a write takes long, and what is kept should not be old.
+const WRITE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 /// Time before a failed write is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(10);
 
@@ -247,7 +249,8 @@ pub(super) async fn write_behind(dir: PathBuf, path: PathBuf, mut inlet: KeeperI
         let failed = !save(&dir, &path, value.clone(), &status).await;
         let kept = failed.then_some(value);
         // Of a large table no more than a twentieth of the time goes into writing.
-        let pause = if failed { RETRY_EVERY } else { WRITE_EVERY.max(begun.elapsed() * 20) };
+        let rest = (begun.elapsed() * 20).min(WRITE_AT_LEAST_EVERY);
+        let pause = if failed { RETRY_EVERY } else { WRITE_EVERY.max(rest) };
         tokio::select! {
             () = sleep(pause) => next = kept,
             newer = inlet.values.recv() => match newer {

@@ -47,8 +47,10 @@ impl Objects {
             }
             Object::App(name, None) => touched.words |= self.apps.remove(&name).is_some(),
             Object::Host(host, Some(app)) => {
-                touched.words |= self.hosts.get(&host) != Some(&app);
-                Arc::make_mut(&mut self.hosts).insert(host, app);
+                if self.hosts.get(&host) != Some(&app) {
+                    Arc::make_mut(&mut self.hosts).insert(host, app);
+                    touched.words = true;
+                }
             }
             Object::Host(host, None) => {
                 if self.hosts.contains_key(&host) {

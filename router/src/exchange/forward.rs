@@ -87,6 +87,9 @@ enum Step {
 }
 
 /// Serves one request by an endpoint of `cluster`. The record has been written when this returns.
+///
+/// Made where it stays only while it is inlined: called, it is copied for each request (200 instructions).
+#[inline(always)]
 pub fn forward<D: Downstream>(
     connection: &mut Connection<D>,
     ws: &mut Workspace,

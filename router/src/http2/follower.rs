@@ -199,7 +199,8 @@ impl Notes {
 
     /// Notes a stream that the codec has handed over; it does so in their order.
     pub fn take(&self, stream: u32) {
-        let mut next = self.taken.replace(stream).saturating_add(2);
+        let last = self.taken.replace(stream);
+        let mut next = if last == 0 { 1 } else { last.saturating_add(2) };
         if next < stream {
             let mut kept = self.kept.borrow_mut();
             next = next.max(stream.saturating_sub(2 * KEPT_MAX as u32)) | 1;
@@ -327,6 +328,9 @@ impl<'a, S> Follower<'a, S> {
 impl<S> Drop for Follower<'_, S> {
     fn drop(&mut self) {
         self.worker.buffers.discard(&mut self.first);
+        // Nothing is sent any more: who waits for that is to hear it from the codec.
+        self.notes.blocked.set(false);
+        self.notes.settle();
     }
 }
 
@@ -399,7 +403,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Follower<'_, S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut *this.io).poll_flush(cx);
+        // TLS takes a whole frame and holds it back.
+        this.notes.blocked.set(flushed.is_pending());
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -413,6 +421,10 @@ mod tests {
 
     #[test]
     fn a_head_that_nobody_here_sent_is_a_refusal() {
+        let late = Notes::default();
+        late.take(3);
+        late.send_head(1);
+        assert_eq!(late.take_refused(), 1, "the first of all");
         let notes = Notes::default();
         for stream in [1, 5, 7, 101] {
             notes.take(stream);

@@ -221,7 +221,8 @@ impl Downstream for ClientStream {
         let Some(send) = self.send.as_mut() else { return Poll::Ready(Err(gone())) };
         if self.notes.is_choked() {
             self.notes.wait_for_socket(cx);
-            return Poll::Pending;
+            // The end of the stream or of its connection is heard of by this alone.
+            return send.poll_reset(cx).map(|_| Err(gone()));
         }
         let pending = out.unsent();
         let wanted = pending.len() + direct.len();

@@ -113,11 +113,29 @@ fn what_is_larger_is_refused_or_shown_in_part() {
     assert_eq!(client.read(false).unwrap().status, 403);
 }
 
+/// What the service is asked is bounded by what it is shown, and not by the listener's limit on bodies of clients: who sends much would
+/// choose by it that nobody is asked.
+#[test]
+fn the_listeners_limit_is_not_the_questions() {
+    let ((origin, asked), echo) = (service(), Echo::start("one"));
+    let text = format!(
+        "{}{}[[route]]\nbody_limit = \"64KiB\"\ncluster = \"web\"\nauthorizer = {{ cluster = \"auth\", path = \"/check\", timeout = \"30s\", fail = \"open\", body = {{ max = \"8KiB\" }} }}\n",
+        cluster("web", &[echo.address], ""),
+        cluster("auth", &[origin.address], "")
+    );
+    let router = Ekiden::start(Setup::new(text).listener("limits = { body = 4096 }"));
+    let refused = router
+        .client()
+        .ask(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6000\r\n\r\n{:x<6000}", "no"));
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert_eq!((asked.lock().unwrap().len(), echo.requests()), (1, 0));
+}
+
 /// A chunk of one byte each: its frames fill the buffer long before there is as much body as may be shown.
 #[test]
 fn frames_without_end_are_too_large() {
     let ((origin, asked), echo) = (service(), Echo::start("one"));
-    let router = serve(&origin, &echo, "{ max = \"64KiB\" }", "");
+    let router = serve(&origin, &echo, "{ max = \"32KiB\" }", "");
     let mut client = router.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send("1\r\nx\r\n".repeat(40_000));
@@ -169,9 +187,9 @@ fn a_body_that_does_not_come_ends_the_request() {
 #[test]
 fn a_stream_of_http2_is_read_to_its_end() {
     let ((origin, asked), echo) = (service(), Echo::start("one"));
-    let router = serve(&origin, &echo, "{ max = \"64KiB\" }", "h2c = true");
+    let router = serve(&origin, &echo, "{ max = \"32KiB\" }", "h2c = true");
     let post = || http::Request::post("http://a/x").body(()).unwrap();
-    let body = vec![b'x'; 50_000];
+    let body = vec![b'x'; 30_000];
     let trailers = http::HeaderMap::from_iter([("x-end".parse().unwrap(), "yes".parse().unwrap())]);
     let (whole, late, large) = talk(router.address(), async |client| {
         let whole = ask_with(&client, post(), Some(&body), None).await.unwrap();
@@ -185,5 +203,5 @@ fn a_stream_of_http2_is_read_to_its_end() {
     assert_eq!((large.status, large.code()), (413, "body_too_large"));
     let asked = asked.lock().unwrap();
     let bodies: Vec<usize> = asked.iter().map(|question| question.body.len()).collect();
-    assert_eq!(bodies, [50_000, 5]);
+    assert_eq!(bodies, [30_000, 5]);
 }

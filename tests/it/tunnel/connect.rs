@@ -1,11 +1,14 @@
 //! Tunnels by CONNECT: only where a route allows it, only to that route's cluster, from clients of both versions.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use ekiden_tests::http2::talk;
+use ekiden_tests::http2::{END, END_HEADERS, Frames, fields, kind, talk};
 use ekiden_tests::{
-    Client, Echo, Ekiden, InProcess, Origin, Served, Setup, cluster, finished, free_port, until, web,
+    Client, Echo, Ekiden, InProcess, Origin, Served, Setup, cluster, finished, free_port, until, until_true,
+    web,
 };
 use h2::Reason;
 use http::header::HOST;
@@ -118,6 +121,37 @@ fn a_stream_that_cannot_end_in_order_is_reset() {
     for record in router.records(2) {
         assert_ne!(record["code"], "complete", "{record}");
     }
+}
+
+/// A tunnel that waits for the socket of its client hears that the client has gone.
+#[test]
+fn a_client_that_does_not_read_and_leaves_is_missed() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    let origin = Origin::start(move |conn| {
+        let piece = vec![b'x'; 64 << 10];
+        while conn.send(&piece) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let router = serve(&origin, ROUTE);
+    let mut client = Frames::connect(router.address());
+    // Windows without an end.
+    client.send(kind::SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    client.send(kind::WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+    let head = fields(&[(":method", b"CONNECT"), (":authority", b"db.test:5432")]);
+    client.send(kind::HEADERS, END | END_HEADERS, 1, &head);
+    // Until the endpoint cannot send any more: nobody reads, and the client has said all it has to say.
+    let (mut before, mut same) = (0, 0);
+    until_true("a socket that is full", || {
+        let now = sent.load(Ordering::Relaxed);
+        same = if now > 0 && std::mem::replace(&mut before, now) == now { same + 1 } else { 0 };
+        same > 20
+    });
+    drop(client);
+    origin.over(1);
+    let (code, status) = record(&router);
+    assert_eq!((code.as_str(), status), ("client_gone", 200));
 }
 
 /// By default, on other ports and hosts, and where the target is none.

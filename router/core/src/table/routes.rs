@@ -252,7 +252,8 @@ fn question(
             ..defaults
         },
         loose_path: LoosePath::Allow,
-        body_limit: None,
+        // Bounded by what is shown; the listener's limit is about clients, who would choose by it that nothing is asked.
+        body_limit: Some(u64::MAX),
         admission: None,
         entrance: None,
         rate_limits: None,
