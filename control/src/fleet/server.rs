@@ -30,7 +30,7 @@ pub(super) const PATH: &str = "/v1/link";
 /// Links at once; further ones are turned away.
 const LINKS_MAX: usize = 10_000;
 /// Connections that have not said who they are; of further ones the oldest is turned away.
-const STRANGERS_MAX: usize = 256;
+const STRANGERS_MAX: usize = 2_048;
 /// Longest time until a router has said who it is, from its first byte on.
 const HELLO_MAX: Duration = Duration::from_secs(10);
 /// Time between two tries to bind a busy address.
