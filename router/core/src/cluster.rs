@@ -155,7 +155,7 @@ impl ClusterTable {
         all.fold(0, |owed, reports| owed + reports.take_owed(most - owed))
     }
 
-    /// An endpoint to ask for its load, drawn in proportion to weight from those that are ready.
+    /// An endpoint to ask for its load, drawn from those that are ready as requests are shared out: by group and weight.
     pub fn draw_ready(&self, random: &mut dyn FnMut() -> u64) -> Option<u32> {
         self.ready.load().drawn(random)
     }

@@ -91,13 +91,7 @@ impl Parts {
         shared: Shared<'_>,
         random: &mut dyn FnMut() -> u64,
     ) -> Option<u32> {
-        let part = match &*self.parts {
-            [only] => only,
-            _ => {
-                let drawn = (random() >> 32) as u32;
-                self.parts.get(self.ends.partition_point(|end| *end < drawn))?
-            }
-        };
+        let part = self.part(random)?;
         let reports = shared.of_groups.get(part.group as usize).or(shared.reports);
         let shared = Shared { cursor: &part.cursor, reports, of_groups: &[] };
         let Pick::Endpoint(index) = part.set.pick(endpoints, attempt, shared, random) else { return None };
@@ -106,6 +100,23 @@ impl Parts {
             && part.set.is_warming()
             && endpoints.get(index as usize).is_some_and(|entry| !entry.cell.takes(TRIAL, 0));
         (!is_spared).then_some(index)
+    }
+
+    /// Draws a part by the shares.
+    #[inline]
+    fn part(&self, random: &mut dyn FnMut() -> u64) -> Option<&Part> {
+        match &*self.parts {
+            [only] => Some(only),
+            parts => {
+                let drawn = (random() >> 32) as u32;
+                parts.get(self.ends.partition_point(|end| *end < drawn))
+            }
+        }
+    }
+
+    /// One drawn by the shares, then in proportion to weight.
+    pub(super) fn drawn(&self, random: &mut dyn FnMut() -> u64) -> Option<u32> {
+        self.part(random)?.set.drawn(random)
     }
 
     /// The share of each group now; those without a part have none.

@@ -289,8 +289,11 @@ impl ReadySet {
         None
     }
 
-    /// One drawn in proportion to weight; none when the set is empty.
+    /// One drawn in proportion to weight, and where there are groups in proportion to their shares; none when the set is empty.
     pub(crate) fn drawn(&self, random: &mut dyn FnMut() -> u64) -> Option<u32> {
+        if let Some(parts) = &self.parts {
+            return parts.drawn(random);
+        }
         let place = match &self.chooser {
             Chooser::P2c(draw)
             | Chooser::LeastRequest(draw)
