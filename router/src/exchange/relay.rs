@@ -19,7 +19,7 @@ use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, put_chunk_size, put_field};
 use crate::exchange::request_out::edits_name;
 use crate::exchange::response_out::{self, Coding, ResponseOut, Shape};
-use crate::exchange::{affinity, grpc, upgrade};
+use crate::exchange::{affinity, evidence, grpc, upgrade};
 use crate::head::FieldId;
 use crate::wheel::Deadline;
 use crate::wire::Version;
@@ -614,6 +614,9 @@ impl Relay {
         let ws = &mut *sides.ws;
         if ws.call.is_some() {
             grpc::take_head(ws);
+        }
+        if ws.tries.held.adaptive.is_some() {
+            evidence::begun(ws);
         }
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         let reported = ws.leg.home().filter(|home| home.report_load);
