@@ -123,6 +123,25 @@ fn what_knows_no_latency_is_taken_to_be_usual() {
     assert_eq!(pool.pick(&[], S, &mut none), Pick::Endpoint(0), "as the last one that was picked");
 }
 
+/// Guesses of latency are made from what is usual: used for long, they do not lead it away.
+#[test]
+fn guesses_change_nothing_of_what_is_usual() {
+    let pool = Pool::new(&[1; 10]);
+    pool.reports.usual.store(1_000f32.to_bits(), Relaxed);
+    let mut random = random(3);
+    for turn in 0..5_000 {
+        let now_us = S + turn * 1_000;
+        pool.say(1, load(u32::MAX, 0), now_us);
+        pool.say(2, load(1, 0), now_us);
+        assert!(matches!(pool.pick(&[], now_us, &mut random), Pick::Endpoint(_)));
+    }
+    assert_eq!(pool.reports.usual(), 1_000.0);
+    pool.say(1, load(0, u32::MAX), 10 * S);
+    pool.say(2, load(0, u32::MAX), 10 * S);
+    pool.pick(&[], 10 * S, &mut random);
+    assert!(pool.reports.usual() <= LATENCY_MAX);
+}
+
 #[test]
 fn of_two_alike_the_newer_is_the_better() {
     let pool = Pool::new(&[1; 4]);
