@@ -601,12 +601,7 @@ impl Relay {
         self.continue_at_ms = None;
         // An endpoint that answers early may not read the rest, and then the connection cannot go on: say so now, as it
         // is too late once the response has ended.
-        let early = match self.request {
-            RequestSide::Sending => !self.request_decoder.is_done(),
-            RequestSide::Broken => true,
-            RequestSide::Sent => false,
-        };
-        self.keep_client &= !(sides.worker.is_leaving() || early);
+        self.keep_client &= !(sides.worker.is_leaving() || self.is_early());
         if sides.ws.upgrade.is_some() {
             self.refuse_early_bytes(sides);
         }
@@ -657,6 +652,15 @@ impl Relay {
             self.decode_response(sides)?;
         }
         Ok(())
+    }
+
+    /// Whether the endpoint answers before it has all of the request.
+    fn is_early(&self) -> bool {
+        match self.request {
+            RequestSide::Sending => !self.request_decoder.is_done(),
+            RequestSide::Broken => true,
+            RequestSide::Sent => false,
+        }
     }
 
     /// Whether the driver is asked before the final head is passed on.
