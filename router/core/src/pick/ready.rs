@@ -59,15 +59,17 @@ pub struct ReadySet {
 pub struct Shared<'a> {
     /// The turn of round robin.
     pub cursor: &'a AtomicU32,
+    /// The same of each group, where there are groups.
+    pub cursors: &'a [AtomicU32],
     /// What endpoints said of their load; none where nobody asks.
     pub reports: Option<&'a Reports>,
-    /// The same of each group, where there are groups.
+    /// The reports of each group, where there are groups.
     pub of_groups: &'a [Reports],
 }
 
 impl<'a> From<&'a AtomicU32> for Shared<'a> {
     fn from(cursor: &'a AtomicU32) -> Self {
-        Self { cursor, reports: None, of_groups: &[] }
+        Self { cursor, cursors: &[], reports: None, of_groups: &[] }
     }
 }
 

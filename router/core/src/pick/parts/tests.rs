@@ -94,6 +94,18 @@ fn only_those_with_a_share_are_asked() {
     assert_eq!(part(&drawn(&standby), 3..6), 1.0);
 }
 
+/// A ready set that is built anew goes on with the turn of the one before.
+#[test]
+fn round_robin_goes_on_when_the_set_is_rebuilt() {
+    let table = zones(Balance::RoundRobin, "b");
+    let mut got = [0; 9];
+    for _ in 0..30 {
+        (0..9).zip(picks(&table, 1, &[])).for_each(|(at, count)| got[at] += count);
+        table.refresh_ready();
+    }
+    assert_eq!(got, [0, 0, 0, 10, 10, 10, 0, 0, 0]);
+}
+
 #[test]
 fn a_zone_that_is_well_keeps_everything() {
     for balance in ALL {
