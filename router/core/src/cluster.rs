@@ -3,7 +3,7 @@
 //! A table's endpoints never change; only the ready set is replaced, off the workers, when readiness does. Does not
 //! connect, check or wait.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -56,6 +56,8 @@ pub struct ClusterTable {
     reports: Option<Box<Reports>>,
     /// The same of each group; empty where the picker does not ask, or there are no groups.
     of_groups: Box<[Reports]>,
+    /// The turn of round robin in each group; outlives the ready sets.
+    cursors: Box<[AtomicU32]>,
     /// How its endpoints are grouped; none where they are all alike to this router.
     layout: Option<Box<Layout>>,
     /// What clients carry of its endpoints; none where they carry nothing.
@@ -97,6 +99,8 @@ impl ClusterTable {
         });
         let reports = (cluster.policy.balance == Balance::Prequal)
             .then(|| Box::new(Reports::new(endpoints.len(), per_pick)));
+        let count = layout.as_ref().map_or(0, |layout| layout.groups().len());
+        let cursors = (0..count).map(|_| AtomicU32::new(0)).collect();
         let marks = cluster.policy.affinity.as_ref().map(|_| Marks::new(&endpoints));
         Self {
             marks,
@@ -107,6 +111,7 @@ impl ClusterTable {
             shards,
             reports,
             of_groups,
+            cursors,
             layout,
             ready: ArcSwap::from_pointee(ready),
             built_at: Mutex::new(built_at),
@@ -123,6 +128,7 @@ impl ClusterTable {
         }
         let shared = Shared {
             cursor: &self.cell.cursor,
+            cursors: &self.cursors,
             reports: self.reports.as_deref(),
             of_groups: &self.of_groups,
         };
@@ -155,7 +161,7 @@ impl ClusterTable {
         all.fold(0, |owed, reports| owed + reports.take_owed(most - owed))
     }
 
-    /// An endpoint to ask for its load, drawn in proportion to weight from those that are ready.
+    /// An endpoint to ask for its load, drawn from those that are ready as requests are shared out: by group and weight.
     pub fn draw_ready(&self, random: &mut dyn FnMut() -> u64) -> Option<u32> {
         self.ready.load().drawn(random)
     }

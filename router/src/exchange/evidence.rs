@@ -38,6 +38,22 @@ pub fn answered(worker: &Worker, cluster: &ClusterTable, ws: &Workspace) {
     }
 }
 
+/// The final response head is there: its time is noted at the limit that follows latency, and its place there given back. What is
+/// counted is what is measured: a stream may be open for days. A failure is quick or slow for its own reasons, and not noted.
+#[cold]
+pub fn begun(ws: &mut Workspace) {
+    let Some(admitted) = ws.tries.held.adaptive.take() else { return };
+    let Some(home) = ws.leg.home() else { return };
+    let peer = peer_cause(&ws.response.head, home);
+    let said = ws.call.as_ref().and_then(|call| grpc::evidence_at_head(call, peer));
+    let failed = said.or_else(|| Evidence::of_status(ws.response.status, peer));
+    if let (None, Some(began), Some(first_byte)) = (failed, ws.leg_began(), ws.trace.first_byte_at)
+        && first_byte >= began
+    {
+        admitted.note(first_byte.us_since(began), first_byte.us());
+    }
+}
+
 /// A request was given up before a byte of its answer, by its client or because another leg was sooner: the time that it had
 /// is the least that the endpoint would have needed.
 #[cold]
@@ -65,9 +81,6 @@ fn note_time(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Hom
     }
     let (took_us, at_us) = (first_byte.us_since(began), first_byte.us());
     home.cell.note_latency(took_us, at_us);
-    if let Some(policy) = &cluster.cluster.policy.adaptive {
-        cluster.cell.adaptive(policy).note(policy, took_us, at_us);
-    }
     if home.report_load {
         home.cell.note_load(home.others, took_us, at_us);
     }
@@ -85,9 +98,7 @@ fn note_time(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Hom
 
 #[cold]
 fn answered_perhaps_badly(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Home) {
-    let code = ws.response.head.known(FieldId::XRouterError).filter(|_| home.peer_router);
-    let code = code.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("");
-    let peer = Cause::from_code(code.split(' ').next().unwrap_or(""));
+    let peer = peer_cause(&ws.response.head, home);
     let kind = match &ws.call {
         Some(call) => grpc::evidence(ws, call, peer),
         None => Evidence::of_status(ws.response.status, peer),
@@ -100,6 +111,13 @@ fn answered_perhaps_badly(worker: &Worker, cluster: &ClusterTable, ws: &Workspac
         }
         None => served(worker, cluster, ws, home),
     }
+}
+
+/// The code that an endpoint, itself a router, gave its own outcome.
+fn peer_cause(head: &Head, home: &Home) -> Option<Cause> {
+    let code = head.known(FieldId::XRouterError).filter(|_| home.peer_router);
+    let code = code.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("");
+    Cause::from_code(code.split(' ').next().unwrap_or(""))
 }
 
 /// How long an endpoint wants to be left alone: seconds, or a date (RFC 9110 section 10.2.3).

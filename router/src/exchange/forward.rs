@@ -279,7 +279,7 @@ impl<'a> Forward<'a> {
             ws.tries.held.breaker = breaker::enter(policy, &cluster, ws)?;
         }
         if let Some(policy) = &cluster.cluster.policy.adaptive {
-            ws.tries.held.adaptive = Some(breaker::admit(policy, &cluster)?);
+            ws.tries.held.adaptive = Some(breaker::admit(policy, &cluster, worker.clock.turn().us())?);
         }
         let timeouts = entry.route.timeouts;
         let started = started(&worker, ws);
@@ -691,7 +691,7 @@ impl<'a> Forward<'a> {
             None => {}
         }
         // A tunnel may be open for days: how many there are says nothing of what the cluster can work on.
-        ws.tries.held.adaptive = None;
+        evidence::begun(ws);
         let now = self.worker.clock.turn();
         ws.trace.leg_started.get_or_insert(now);
         ws.trace.phase = Phase::Relay;

@@ -180,6 +180,11 @@ pub fn evidence(ws: &Workspace, call: &Call, peer: Option<Cause>) -> Option<Evid
     }
 }
 
+/// What the head of a response says against the endpoint, where it says how the call ended.
+pub fn evidence_at_head(call: &Call, peer: Option<Cause>) -> Option<Evidence> {
+    Evidence::of_grpc(call.said?, call.has_deadline(), peer)
+}
+
 fn answers_calls(ws: &Workspace) -> bool {
     ws.response.head.get(b"content-type").and_then(Kind::of).is_some()
 }

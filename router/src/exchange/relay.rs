@@ -19,7 +19,7 @@ use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, put_chunk_size, put_field};
 use crate::exchange::request_out::edits_name;
 use crate::exchange::response_out::{self, Coding, ResponseOut, Shape};
-use crate::exchange::{affinity, grpc, upgrade};
+use crate::exchange::{affinity, evidence, grpc, upgrade};
 use crate::head::FieldId;
 use crate::wheel::Deadline;
 use crate::wire::Version;
@@ -601,12 +601,7 @@ impl Relay {
         self.continue_at_ms = None;
         // An endpoint that answers early may not read the rest, and then the connection cannot go on: say so now, as it
         // is too late once the response has ended.
-        let early = match self.request {
-            RequestSide::Sending => !self.request_decoder.is_done(),
-            RequestSide::Broken => true,
-            RequestSide::Sent => false,
-        };
-        self.keep_client &= !(sides.worker.is_leaving() || early);
+        self.keep_client &= !(sides.worker.is_leaving() || self.is_early());
         if sides.ws.upgrade.is_some() {
             self.refuse_early_bytes(sides);
         }
@@ -614,6 +609,9 @@ impl Relay {
         let ws = &mut *sides.ws;
         if ws.call.is_some() {
             grpc::take_head(ws);
+        }
+        if ws.tries.held.adaptive.is_some() {
+            evidence::begun(ws);
         }
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
         let reported = ws.leg.home().filter(|home| home.report_load);
@@ -654,6 +652,15 @@ impl Relay {
             self.decode_response(sides)?;
         }
         Ok(())
+    }
+
+    /// Whether the endpoint answers before it has all of the request.
+    fn is_early(&self) -> bool {
+        match self.request {
+            RequestSide::Sending => !self.request_decoder.is_done(),
+            RequestSide::Broken => true,
+            RequestSide::Sent => false,
+        }
     }
 
     /// Whether the driver is asked before the final head is passed on.

@@ -15,7 +15,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, HeaderName, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::task::JoinSet;
 
 use super::http::AGENT;
@@ -48,7 +48,7 @@ pub(super) async fn run(shared: Arc<Shared>, app: AppName, name: ClusterName) {
     let mut asking = JoinSet::new();
     let mut kept: FxHashMap<u64, Sender> = FxHashMap::default();
     let mut random = fastrand::Rng::with_seed(shared.seed);
-    let mut quiet = 0;
+    let (mut quiet, mut seen) = (0, None);
     loop {
         tokio::time::sleep(if quiet < QUIET_TICKS { TICK } else { QUIET_TICK }).await;
         while let Some(ended) = asking.try_join_next() {
@@ -62,6 +62,12 @@ pub(super) async fn run(shared: Arc<Shared>, app: AppName, name: ClusterName) {
         let Some(cluster) = table.cluster_named(&app, &name) else { return };
         let policy = &cluster.cluster.policy;
         let Some(probes) = &policy.probe_load else { return };
+        // Connections to endpoints that are gone would take the places of others, and hold up their drain.
+        let now = Arc::as_ptr(cluster).addr();
+        if seen.replace(now) != Some(now) {
+            let uids: FxHashSet<u64> = cluster.endpoints.iter().map(|entry| entry.cell.uid()).collect();
+            kept.retain(|uid, sender| !sender.is_closed() && uids.contains(uid));
+        }
         let under_way = u32::try_from(asking.len()).unwrap_or(u32::MAX);
         let count = cluster.take_load_probes(probes.at_once.saturating_sub(under_way));
         quiet = if count == 0 { quiet.saturating_add(1) } else { 0 };

@@ -33,6 +33,28 @@ fn what_is_more_is_refused_and_what_ends_makes_room() {
     drop(second);
 }
 
+/// Streams whose head is there take no place: however many are open, the next request is let in.
+#[test]
+fn open_streams_take_no_place() {
+    let streams = Origin::start(|conn| {
+        while conn.head().is_some() {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n:\n\r\n");
+        }
+    });
+    let keys = "adaptive_limit = { min = 2, max = 2 }";
+    let router = Ekiden::start(Setup::new(web(&[streams.address], keys, "")).workers(2));
+    let open: Vec<Client> = (0..8)
+        .map(|number| {
+            let mut client = asking(&router);
+            assert_eq!(client.head().unwrap().status, 200, "stream {number}");
+            client
+        })
+        .collect();
+    assert_eq!(open.len(), 8);
+    until_true("all to be out", || used(&router) == 0.0);
+    assert_eq!(router.metric("ekiden_cluster_adaptive_refused_total", &[]), 0.0);
+}
+
 #[test]
 fn it_learns_how_fast_the_cluster_is() {
     let all = flappers(2);

@@ -8,8 +8,6 @@
 //! endpoint counts by its part of it: there is no step on the way back. They are computed when the set is built; a pick draws the
 //! part, then picks in it as ever.
 
-use std::sync::atomic::AtomicU32;
-
 use ekiden_config::model::Balance;
 
 use super::layout::{Group, Layout, PRIORITIES, ZoneKind};
@@ -30,8 +28,6 @@ pub(super) struct Part {
     group: u32,
     share: f64,
     set: ReadySet,
-    /// Its own turn of round robin: a shared one would be moved on by the picks of others.
-    cursor: AtomicU32,
 }
 
 /// The parts of a ready set.
@@ -66,7 +62,7 @@ impl Parts {
         for (group, share) in (0u32..).zip(shares) {
             if share > LEAST {
                 let set = group_set(endpoints, layout, group, (balance, barred));
-                parts.push(Part { group, share, set, cursor: AtomicU32::new(0) });
+                parts.push(Part { group, share, set });
             }
         }
         let mut sum = 0.0;
@@ -91,21 +87,34 @@ impl Parts {
         shared: Shared<'_>,
         random: &mut dyn FnMut() -> u64,
     ) -> Option<u32> {
-        let part = match &*self.parts {
-            [only] => only,
-            _ => {
-                let drawn = (random() >> 32) as u32;
-                self.parts.get(self.ends.partition_point(|end| *end < drawn))?
-            }
-        };
+        let part = self.part(random)?;
         let reports = shared.of_groups.get(part.group as usize).or(shared.reports);
-        let shared = Shared { cursor: &part.cursor, reports, of_groups: &[] };
+        // Its own turn of round robin: a shared one would be moved on by the picks of others.
+        let cursor = shared.cursors.get(part.group as usize).unwrap_or(shared.cursor);
+        let shared = Shared { cursor, cursors: &[], reports, of_groups: &[] };
         let Pick::Endpoint(index) = part.set.pick(endpoints, attempt, shared, random) else { return None };
         // Its only one may come back from an ejection while other parts have others.
         let is_spared = !attempt.may_repeat
             && part.set.is_warming()
             && endpoints.get(index as usize).is_some_and(|entry| !entry.cell.takes(TRIAL, 0));
         (!is_spared).then_some(index)
+    }
+
+    /// Draws a part by the shares.
+    #[inline]
+    fn part(&self, random: &mut dyn FnMut() -> u64) -> Option<&Part> {
+        match &*self.parts {
+            [only] => Some(only),
+            parts => {
+                let drawn = (random() >> 32) as u32;
+                parts.get(self.ends.partition_point(|end| *end < drawn))
+            }
+        }
+    }
+
+    /// One drawn by the shares, then in proportion to weight.
+    pub(super) fn drawn(&self, random: &mut dyn FnMut() -> u64) -> Option<u32> {
+        self.part(random)?.set.drawn(random)
     }
 
     /// The share of each group now; those without a part have none.

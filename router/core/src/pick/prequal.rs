@@ -32,6 +32,8 @@ const REPORTS_MIN: usize = 2;
 const HOT_PERCENT: (i64, i64) = (99, 84);
 /// Parts of a request, in which the threshold is kept: fine enough for a hundredth of a step.
 const PARTS: i64 = 1 << 16;
+/// Longest latency that a report holds, in microseconds.
+const LATENCY_MAX: f32 = 60e6;
 /// Most requests that a report holds.
 const REQUESTS_MAX: u64 = u16::MAX as u64;
 /// One pick of so many goes by `peak_ewma` although there are reports: where reports come with responses only, and where endpoints are
@@ -57,7 +59,7 @@ const OWED_MAX: u32 = 6_400;
 struct Slot {
     /// Index in the table's endpoints, and milliseconds.
     from: AtomicU64,
-    /// Latency as a float, requests, uses, weight.
+    /// Latency as a float, requests, whether the latency is a guess, uses, weight.
     said: AtomicU64,
 }
 
@@ -67,6 +69,8 @@ struct Report {
     index: u32,
     latency: f32,
     requests: u64,
+    /// The endpoint has said nothing of its latency.
+    is_guess: bool,
     /// How often it was used.
     uses: u64,
     weight: u64,
@@ -89,15 +93,17 @@ impl Slot {
             index: (from >> 32) as u32,
             latency: f32::from_bits((said >> 32) as u32),
             requests: said >> 16 & REQUESTS_MAX,
-            uses: said >> 12 & 0xF,
+            is_guess: said >> 15 & 1 == 1,
+            uses: said >> 12 & 0x7,
             weight: (said & 0xFFF).max(1),
             age_ms: age.max(0).unsigned_abs(),
         })
     }
 
     fn write(&self, report: Report) {
-        let Report { latency, requests, uses, weight, .. } = report;
-        let counts = requests.min(REQUESTS_MAX) << 16 | uses.min(0xF) << 12 | weight.min(0xFFF);
+        let Report { latency, requests, is_guess, uses, weight, .. } = report;
+        let uses = u64::from(is_guess) << 3 | uses.min(0x7);
+        let counts = requests.min(REQUESTS_MAX) << 16 | uses << 12 | weight.min(0xFFF);
         self.said.store(u64::from(latency.to_bits()) << 32 | counts, Relaxed);
     }
 }
@@ -194,15 +200,15 @@ impl Reports {
     pub(crate) fn take_in(&self, index: u32, weight: u16, load: Load, (at_us, now_us): (u64, u64)) {
         let (at, now) = (ms(at_us), ms(now_us));
         let usual = self.usual();
-        let latency = match load.latency_us {
-            0 => usual * (load.requests as f32 + 1.0),
-            us => us as f32,
-        };
+        let requests = u64::from(load.requests).min(REQUESTS_MAX);
+        let is_guess = load.latency_us == 0;
+        let latency = if is_guess { usual * (requests as f32 + 1.0) } else { load.latency_us as f32 };
+        let latency = latency.min(LATENCY_MAX);
         if latency == 0.0 || now_us.saturating_sub(at_us) > u64::from(AGE_MAX_MS) * 1_000 {
             return;
         }
         let weight = u64::from(weight.max(1));
-        self.learn_threshold(i64::from(load.requests) * PARTS / weight as i64);
+        self.learn_threshold(requests as i64 * PARTS / weight as i64);
         let busy = f32::from_bits(self.busy.load(Relaxed));
         let now_busy = if load.requests > 0 { 1.0 } else { 0.0 };
         self.busy.store((busy + (now_busy - busy) / 64.0).to_bits(), Relaxed);
@@ -223,8 +229,7 @@ impl Reports {
         }
         if let Some(slot) = place {
             slot.from.store(u64::from(index) << 32 | u64::from(at), Relaxed);
-            let requests = u64::from(load.requests);
-            slot.write(Report { index, latency, requests, uses: 0, weight, age_ms: 0 });
+            slot.write(Report { index, latency, requests, is_guess, uses: 0, weight, age_ms: 0 });
         }
     }
 
@@ -346,9 +351,12 @@ impl Reports {
 
     /// One report, one pick, or some more: then with this request in hand.
     fn use_up(&self, slot: &Slot, report: Report, bits: u32) {
-        let usual = self.usual();
-        let usual = if usual == 0.0 { report.latency } else { usual + (report.latency - usual) / 16.0 };
-        self.usual.store(usual.to_bits(), Relaxed);
+        // A guess comes from what is usual: taken for news it would lead that away from all that is known.
+        if !report.is_guess {
+            let usual = self.usual();
+            let usual = if usual == 0.0 { report.latency } else { usual + (report.latency - usual) / 16.0 };
+            self.usual.store(usual.to_bits(), Relaxed);
+        }
         // Whole uses, and one more in as many cases as the rest says.
         let grain = (bits & 0xFFFF) as f32 / 65_536.0;
         if ((report.uses + 1) as f32) < (self.uses + grain).floor() {

@@ -59,15 +59,17 @@ pub struct ReadySet {
 pub struct Shared<'a> {
     /// The turn of round robin.
     pub cursor: &'a AtomicU32,
+    /// The same of each group, where there are groups.
+    pub cursors: &'a [AtomicU32],
     /// What endpoints said of their load; none where nobody asks.
     pub reports: Option<&'a Reports>,
-    /// The same of each group, where there are groups.
+    /// The reports of each group, where there are groups.
     pub of_groups: &'a [Reports],
 }
 
 impl<'a> From<&'a AtomicU32> for Shared<'a> {
     fn from(cursor: &'a AtomicU32) -> Self {
-        Self { cursor, reports: None, of_groups: &[] }
+        Self { cursor, cursors: &[], reports: None, of_groups: &[] }
     }
 }
 
@@ -289,8 +291,11 @@ impl ReadySet {
         None
     }
 
-    /// One drawn in proportion to weight; none when the set is empty.
+    /// One drawn in proportion to weight, and where there are groups in proportion to their shares; none when the set is empty.
     pub(crate) fn drawn(&self, random: &mut dyn FnMut() -> u64) -> Option<u32> {
+        if let Some(parts) = &self.parts {
+            return parts.drawn(random);
+        }
         let place = match &self.chooser {
             Chooser::P2c(draw)
             | Chooser::LeastRequest(draw)

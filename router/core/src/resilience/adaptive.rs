@@ -23,10 +23,15 @@ use crate::stats::ClusterCell;
 const WINDOW_US: u64 = 100_000;
 /// Answers that a window needs.
 const SAMPLES_MIN: u64 = 50;
+/// Answers that a look needs: what it finds holds for long, and where few are in flight the first to end are the short ones.
+const LOOK_SAMPLES_MIN: u64 = 200;
 /// The first limit, as far as the policy allows.
 const FIRST: u32 = 64;
 /// The first look comes after so many microseconds, when the first latencies have been seen.
 const FIRST_LOOK_US: u64 = 2_000_000;
+/// A look that refuses requests is given up after twice the time that it should take, within these bounds, in microseconds: what was
+/// sent before may hang and never be answered.
+const PATIENCE_US: (f64, f64) = (1_000_000.0, 30_000_000.0);
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +76,8 @@ pub struct Adaptive {
     phase: AtomicU32,
     base_us: AtomicU64,
     look_at_us: AtomicU64,
+    /// When a look is given up where it refuses requests.
+    look_over_us: AtomicU64,
 }
 
 impl Adaptive {
@@ -90,6 +97,7 @@ impl Adaptive {
             phase: AtomicU32::new(Phase::New as u32),
             base_us: AtomicU64::new(0),
             look_at_us: AtomicU64::new(0),
+            look_over_us: AtomicU64::new(0),
         }
     }
 
@@ -113,22 +121,47 @@ impl Adaptive {
         self.base_us.load(Relaxed)
     }
 
-    fn enter(&self) -> bool {
+    fn enter(&self, policy: &AdaptivePolicy, now_us: u64) -> bool {
+        let is_in = self.take_place() || (self.give_up_look(policy, now_us) && self.take_place());
+        if !is_in {
+            self.refused.fetch_add(1, Relaxed);
+        }
+        is_in
+    }
+
+    fn take_place(&self) -> bool {
         let open = self.open.load(Relaxed);
         let taken = self.in_flight.fetch_update(Relaxed, Relaxed, |now| (now < open).then(|| now + 1));
-        match taken {
-            Ok(before) => {
-                if before + 1 > self.most.load(Relaxed) {
-                    self.most.fetch_max(before + 1, Relaxed);
-                }
-                true
-            }
-            Err(_) => {
-                self.most.fetch_max(open, Relaxed);
-                self.refused.fetch_add(1, Relaxed);
-                false
-            }
+        let most = taken.map_or(open, |before| before + 1);
+        if most > self.most.load(Relaxed) {
+            self.most.fetch_max(most, Relaxed);
         }
+        taken.is_ok()
+    }
+
+    /// Ends a look that has refused requests for too long, without a result; whether it did.
+    #[cold]
+    fn give_up_look(&self, policy: &AdaptivePolicy, now_us: u64) -> bool {
+        let is_over = || {
+            matches!(Phase::of(self.phase.load(Relaxed)), Phase::Drains | Phase::Looks)
+                && now_us >= self.look_over_us.load(Relaxed)
+                // At the least limit nothing is gained by it.
+                && self.open.load(Relaxed) < self.limit()
+        };
+        if !is_over() || self.closing.swap(true, AcqRel) {
+            return false;
+        }
+        let is_given_up = is_over();
+        if is_given_up {
+            self.sum_us.store(0, Relaxed);
+            self.count.store(0, Relaxed);
+            self.look_at_us.store(now_us.saturating_add(look_us(policy)), Relaxed);
+            self.open.store(self.limit(), Relaxed);
+            self.phase.store(Phase::Follows as u32, Relaxed);
+            self.ends_at_us.store(now_us.saturating_add(WINDOW_US), Release);
+        }
+        self.closing.store(false, Release);
+        is_given_up
     }
 
     fn leave(&self) {
@@ -140,15 +173,13 @@ impl Adaptive {
     pub fn note(&self, policy: &AdaptivePolicy, took_us: u64, now_us: u64) {
         let ends_at_us = self.ends_at_us.load(Acquire);
         // What was sent before the queue was let run empty tells of the queue.
-        let is_late = Phase::of(self.phase.load(Relaxed)) == Phase::Looks
-            && now_us.saturating_sub(took_us) + WINDOW_US < ends_at_us;
-        if !is_late {
-            self.sum_us.fetch_add(took_us, Relaxed);
-            let count = self.count.fetch_add(1, Relaxed) + 1;
-            if count < SAMPLES_MIN || now_us < ends_at_us {
-                return;
-            }
-        } else {
+        let is_look = Phase::of(self.phase.load(Relaxed)) == Phase::Looks;
+        if is_look && now_us.saturating_sub(took_us) + WINDOW_US < ends_at_us {
+            return;
+        }
+        self.sum_us.fetch_add(took_us, Relaxed);
+        let count = self.count.fetch_add(1, Relaxed) + 1;
+        if count < if is_look { LOOK_SAMPLES_MIN } else { SAMPLES_MIN } || now_us < ends_at_us {
             return;
         }
         if self.closing.swap(true, AcqRel) {
@@ -167,14 +198,19 @@ impl Adaptive {
         let short = sum_us as f64 / count.max(1) as f64;
         let limit = self.limit();
         let phase = Phase::of(self.phase.load(Relaxed));
-        let look_us = u64::try_from(policy.look.as_micros()).unwrap_or(u64::MAX);
+        let look_us = look_us(policy);
         let next = match phase {
             Phase::New => {
                 self.base_us.store((short as u64).max(1), Relaxed);
                 self.look_at_us.store(now_us.saturating_add(FIRST_LOOK_US.min(look_us)), Relaxed);
                 Phase::Follows
             }
-            Phase::Follows if now_us >= self.look_at_us.load(Relaxed) && limit > policy.min => Phase::Drains,
+            // At the least limit too: what the latency without a queue is may be what keeps it there.
+            Phase::Follows if now_us >= self.look_at_us.load(Relaxed) => {
+                self.look_over_us
+                    .store(now_us.saturating_add(patience_us(short, half(policy, limit))), Relaxed);
+                Phase::Drains
+            }
             Phase::Follows => Phase::Follows,
             Phase::Drains if self.in_flight() <= half(policy, limit) => Phase::Looks,
             Phase::Drains => Phase::Drains,
@@ -208,24 +244,44 @@ impl Adaptive {
     }
 }
 
+/// How long a look may refuse requests where answers take so long and so many are let in: a queue has to run empty, and both
+/// phases need their answers.
+fn patience_us(short: f64, open: u32) -> u64 {
+    let turns = 2.0 + (SAMPLES_MIN + LOOK_SAMPLES_MIN) as f64 / f64::from(open.max(1));
+    (short * turns * 2.0).clamp(PATIENCE_US.0, PATIENCE_US.1) as u64
+}
+
+fn look_us(policy: &AdaptivePolicy) -> u64 {
+    u64::try_from(policy.look.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn half(policy: &AdaptivePolicy, limit: u32) -> u32 {
     (limit / 2).max(policy.min).max(1)
 }
 
 /// A request that the bound counts. Given back when it is dropped.
 #[derive(Debug)]
-pub struct Admitted(Arc<ClusterCell>);
+pub struct Admitted {
+    cell: Arc<ClusterCell>,
+    policy: AdaptivePolicy,
+}
 
 impl Admitted {
-    /// Lets a request in; none when there are as many as may be, which is counted.
-    pub fn take(cell: &Arc<ClusterCell>, policy: &AdaptivePolicy) -> Option<Self> {
-        cell.adaptive(policy).enter().then(|| Self(Arc::clone(cell)))
+    /// Lets a request in, at a time of the workers' clock; none when there are as many as may be, which is counted.
+    pub fn take(cell: &Arc<ClusterCell>, policy: &AdaptivePolicy, now_us: u64) -> Option<Self> {
+        let is_in = cell.adaptive(policy).enter(policy, now_us);
+        is_in.then(|| Self { cell: Arc::clone(cell), policy: *policy })
+    }
+
+    /// Notes how long its endpoint took to begin the answer, as [`Adaptive::note`] does.
+    pub fn note(&self, took_us: u64, now_us: u64) {
+        self.cell.adaptive(&self.policy).note(&self.policy, took_us, now_us);
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        if let Some(adaptive) = self.0.adaptive_seen() {
+        if let Some(adaptive) = self.cell.adaptive_seen() {
             adaptive.leave();
         }
     }

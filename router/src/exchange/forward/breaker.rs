@@ -36,8 +36,8 @@ pub(super) fn enter(
 /// # Errors
 /// The bound is met.
 #[cold]
-pub(super) fn admit(policy: &AdaptivePolicy, cluster: &ClusterTable) -> Result<Admitted, Cause> {
-    Admitted::take(&cluster.cell, policy).ok_or(Cause::AdaptiveLimit)
+pub(super) fn admit(policy: &AdaptivePolicy, cluster: &ClusterTable, now_us: u64) -> Result<Admitted, Cause> {
+    Admitted::take(&cluster.cell, policy, now_us).ok_or(Cause::AdaptiveLimit)
 }
 
 /// Takes a connection of an endpoint into use.

@@ -71,6 +71,41 @@ fn near(is: f64, wanted: f64) {
     assert!((is - wanted).abs() < 0.02, "{is} is not {wanted}");
 }
 
+/// Who gets no requests is not asked for its load: not who is outside the subset, in a zone that is passed over, or standing by.
+#[test]
+fn only_those_with_a_share_are_asked() {
+    let drawn = |table: &ClusterTable| {
+        let mut random = random(5);
+        let mut got = vec![0; table.endpoints.len()];
+        (0..2_000).for_each(|_| got[table.draw_ready(&mut random).unwrap() as usize] += 1);
+        got
+    };
+    let all = (0..40).map(|number| at(number, "", 0)).collect();
+    let subset = table(all, Balance::Prequal, Some(5), &place("a"));
+    let got = drawn(&subset);
+    let layout = subset.layout().unwrap();
+    assert!((0..40u32).all(|index| (got[index as usize] > 0) == layout.holds(index)), "{got:?}");
+    let zone = zones(Balance::Prequal, "b");
+    assert_eq!(part(&drawn(&zone), 3..6), 1.0);
+    let all = (0..6).map(|number| at(number, "", (number / 3) as u8)).collect();
+    let standby = table(all, Balance::Prequal, None, &Place::default());
+    assert_eq!(part(&drawn(&standby), 0..3), 1.0);
+    (0..3).for_each(|index| set(&standby, index, Health::Failing));
+    assert_eq!(part(&drawn(&standby), 3..6), 1.0);
+}
+
+/// A ready set that is built anew goes on with the turn of the one before.
+#[test]
+fn round_robin_goes_on_when_the_set_is_rebuilt() {
+    let table = zones(Balance::RoundRobin, "b");
+    let mut got = [0; 9];
+    for _ in 0..30 {
+        (0..9).zip(picks(&table, 1, &[])).for_each(|(at, count)| got[at] += count);
+        table.refresh_ready();
+    }
+    assert_eq!(got, [0, 0, 0, 10, 10, 10, 0, 0, 0]);
+}
+
 #[test]
 fn a_zone_that_is_well_keeps_everything() {
     for balance in ALL {

@@ -44,7 +44,8 @@ impl Pool {
     }
 
     fn pick(&self, tried: &[u32], now_us: u64, bits: &mut dyn FnMut() -> u64) -> Pick {
-        let shared = Shared { cursor: &self.cursor, reports: Some(&self.reports), of_groups: &[] };
+        let reports = Some(&self.reports);
+        let shared = Shared { cursor: &self.cursor, cursors: &[], reports, of_groups: &[] };
         self.ready.pick(&self.endpoints, Attempt::after(tried).at(now_us), shared, bits)
     }
 
@@ -121,6 +122,25 @@ fn what_knows_no_latency_is_taken_to_be_usual() {
     pool.say(0, load(0, 0), S);
     assert_eq!(pool.kept(S), 2);
     assert_eq!(pool.pick(&[], S, &mut none), Pick::Endpoint(0), "as the last one that was picked");
+}
+
+/// Guesses of latency are made from what is usual: used for long, they do not lead it away.
+#[test]
+fn guesses_change_nothing_of_what_is_usual() {
+    let pool = Pool::new(&[1; 10]);
+    pool.reports.usual.store(1_000f32.to_bits(), Relaxed);
+    let mut random = random(3);
+    for turn in 0..5_000 {
+        let now_us = S + turn * 1_000;
+        pool.say(1, load(u32::MAX, 0), now_us);
+        pool.say(2, load(1, 0), now_us);
+        assert!(matches!(pool.pick(&[], now_us, &mut random), Pick::Endpoint(_)));
+    }
+    assert_eq!(pool.reports.usual(), 1_000.0);
+    pool.say(1, load(0, u32::MAX), 10 * S);
+    pool.say(2, load(0, u32::MAX), 10 * S);
+    pool.pick(&[], 10 * S, &mut random);
+    assert!(pool.reports.usual() <= LATENCY_MAX);
 }
 
 #[test]

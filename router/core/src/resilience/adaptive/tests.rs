@@ -77,7 +77,7 @@ impl World {
                 self.adaptive.note(&self.policy, next - came, next);
             } else {
                 self.next_us = next + self.drawn(1e6 / rate);
-                if self.adaptive.enter() {
+                if self.adaptive.enter(&self.policy, next) {
                     self.line.push_back(next);
                 }
             }
@@ -152,6 +152,41 @@ fn the_limit_does_not_flap() {
     assert!(far * 20 < limits.len(), "{far} of {} are far from {mean}", limits.len());
 }
 
+/// The app takes three times as long as before, without a queue, and the limit falls to its least: it finds out and comes back.
+#[test]
+fn the_limit_comes_back_from_its_least() {
+    let policy = AdaptivePolicy::default();
+    let mut world = World::new(policy, 200, 10_000.0);
+    // 60 in flight on average, then 180.
+    world.run(6_000.0, 10.0);
+    world.service_us = 30_000.0;
+    let limits = world.run(6_000.0, 10.0);
+    assert!(limits.contains(&policy.min), "it is no test where the limit does not fall: {limits:?}");
+    // What one look finds of so few requests is not exact; the next ones see more of them.
+    world.run(6_000.0, policy.look.as_secs_f64() * 3.0);
+    let limits = world.run(6_000.0, 10.0);
+    assert!(mean(&limits) > 100.0, "{limits:?}");
+}
+
+/// Requests that are never answered keep a look from its end: it is given up, and what the limit leaves room for is let in.
+#[test]
+fn a_look_is_given_up_where_nothing_is_answered() {
+    let policy = AdaptivePolicy::default();
+    let adaptive = Adaptive::new(&policy);
+    let mut now_us = 1_000;
+    while Phase::of(adaptive.phase.load(Relaxed)) != Phase::Drains {
+        now_us += 2_000;
+        adaptive.note(&policy, 5_000, now_us);
+    }
+    while adaptive.enter(&policy, now_us) {}
+    let limit = adaptive.limit();
+    assert_eq!(adaptive.in_flight(), limit / 2, "a look halves the limit");
+    assert!(!adaptive.enter(&policy, now_us + 900_000));
+    assert!(adaptive.enter(&policy, now_us + 1_100_000));
+    assert_eq!((adaptive.limit(), adaptive.refused()), (limit, 2));
+    assert_eq!(Phase::of(adaptive.phase.load(Relaxed)), Phase::Follows);
+}
+
 #[test]
 fn the_policy_bounds_it() {
     let narrow = AdaptivePolicy { min: 10, max: 12, ..AdaptivePolicy::default() };
@@ -170,10 +205,10 @@ fn a_guard_gives_back() {
     let cell = Arc::new(ClusterCell::new(AppName::new("shop").unwrap(), ClusterName::new("web").unwrap(), 1));
     let policy =
         AdaptivePolicy { min: 2, max: 2, look: Duration::from_secs(30), ..AdaptivePolicy::default() };
-    let (one, two) = (Admitted::take(&cell, &policy), Admitted::take(&cell, &policy));
+    let (one, two) = (Admitted::take(&cell, &policy, 1), Admitted::take(&cell, &policy, 1));
     assert!(one.is_some() && two.is_some());
-    assert!(Admitted::take(&cell, &policy).is_none());
+    assert!(Admitted::take(&cell, &policy, 1).is_none());
     assert_eq!((cell.adaptive(&policy).in_flight(), cell.adaptive(&policy).refused()), (2, 1));
     drop(one);
-    assert!(Admitted::take(&cell, &policy).is_some());
+    assert!(Admitted::take(&cell, &policy, 1).is_some());
 }
