@@ -23,6 +23,7 @@ use crate::desired::{
     words, write,
 };
 use crate::dynos::InspectDoor;
+use crate::election::{Elector, Role};
 use crate::plane::{AppEdit, AppsChange, stopped, verdict};
 use crate::status::StatusCell;
 use crate::store::{Revision, Store, Txn};
@@ -163,6 +164,8 @@ pub(crate) struct Watcher {
     pub(crate) changes: mpsc::Sender<AppsChange>,
     /// Gets counts.
     pub(crate) status: StatusCell,
+    /// Says who watches, where the store is shared: who leads.
+    pub(crate) elector: Option<Arc<dyn Elector>>,
 }
 
 impl Watcher {
@@ -170,24 +173,44 @@ impl Watcher {
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut watched: BTreeMap<AppName, Watched> = BTreeMap::new();
         let mut sample_at = Instant::now() + PERIOD;
-        self.find(&mut watched, true);
+        let mut role = self.elector.as_ref().map(|elector| elector.role());
+        if self.leads() {
+            self.find(&mut watched, true);
+        }
         loop {
             let next = if watched.is_empty() { sample_at } else { sample_at.min(Instant::now() + LOOK) };
             tokio::select! {
                 () = stopped(&mut stop) => return,
-                () = self.guards.changed.notified() => self.find(&mut watched, false),
+                () = self.guards.changed.notified() => {
+                    if self.leads() {
+                        self.find(&mut watched, false);
+                    }
+                }
+                () = turned(&mut role) => {
+                    // What another process watched is watched by nobody now, and the other way round.
+                    watched.clear();
+                    if self.leads() {
+                        self.find(&mut watched, true);
+                    }
+                }
                 () = sleep_until(next) => {}
             }
             if Instant::now() >= sample_at {
                 self.guards.sample();
                 sample_at = Instant::now() + PERIOD;
             }
-            if !watched.is_empty() {
+            if !watched.is_empty() && self.leads() {
                 self.look(&mut watched).await;
             }
             let count = watched.len();
             self.status.update(|status| status.guards.watching = count);
         }
+    }
+
+    /// Whether what is watched is for this process to judge, as it was told last.
+    fn leads(&self) -> bool {
+        let leads = |elector: &Arc<dyn Elector>| matches!(*elector.role().borrow(), Role::Leading { .. });
+        self.elector.as_ref().is_none_or(leads)
     }
 
     /// Takes up what the store says is watched.
@@ -363,6 +386,16 @@ impl Watcher {
             Err(_) => Err(NotBack::new("control is stopping")),
         }
     }
+}
+
+/// Waits for another role; never ends where nobody has one.
+async fn turned(role: &mut Option<watch::Receiver<Role>>) {
+    if let Some(told) = role
+        && told.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Whether an app is in maintenance or held: its requests are answered here, or wait here.

@@ -55,7 +55,7 @@ async fn watching(dir: &std::path::Path) -> (Watcher, Arc<dyn Store>, mpsc::Rece
     let (changes, inlet) = mpsc::channel(4);
     let guards = Guards::new(InspectDoor(Arc::new(Failing::default())));
     let status = StatusCell::default();
-    (Watcher { guards, store: Some(Arc::clone(&store)), changes, status }, store, inlet)
+    (Watcher { guards, store: Some(Arc::clone(&store)), changes, status, elector: None }, store, inlet)
 }
 
 #[tokio::test]
@@ -101,4 +101,40 @@ async fn a_rollback_that_cannot_be_written_now_is_tried_again() {
         assert_eq!(watched.len(), usize::from(state == GuardState::Watching), "{code}");
     }
     assert_eq!(watcher.status.read().guards.failed, 1);
+}
+
+#[derive(Debug)]
+struct Turns(watch::Sender<Role>);
+
+impl Elector for Turns {
+    fn role(&self) -> watch::Receiver<Role> {
+        self.0.subscribe()
+    }
+
+    fn leads(&self) -> bool {
+        false
+    }
+
+    fn beat(&self) {}
+}
+
+#[tokio::test]
+async fn who_leads_watches_and_who_takes_over_goes_on_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut watcher, _store, mut inlet) = watching(dir.path()).await;
+    let turns = Arc::new(Turns(watch::Sender::new(Role::Following { leader: None, reason: String::new() })));
+    watcher.elector = Some(Arc::clone(&turns) as Arc<dyn Elector>);
+    let (guards, status) = (watcher.guards.clone(), watcher.status.clone());
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(watcher.run(stopped));
+    for _ in 0..10 {
+        guards.wake();
+        tokio::task::yield_now().await;
+    }
+    assert!(inlet.try_recv().is_err());
+    assert_eq!(status.read().guards.watching, 0, "it is the leader's to judge");
+    turns.0.send_replace(Role::Leading { term: 2 });
+    assert_eq!(inlet.recv().await.unwrap().by, "guard");
+    stop.send_replace(true);
+    task.await.unwrap();
 }
