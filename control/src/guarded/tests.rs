@@ -1,3 +1,5 @@
+//! What the watcher does with what it is told: closed apps, stores that take nothing now, and roles. No judging by numbers (`judge`).
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ekiden_config::doors::{EndpointStatus, Generation, Inspect};
