@@ -37,7 +37,7 @@ use crate::rundir::{self, RunDir, RunDirError};
 use crate::settings::{Options, has_side_listener};
 use crate::status::{Election, Reload, Status, StatusCell};
 use crate::store::etcd::{Etcd, Settings as EtcdSettings};
-use crate::store::{self, Journal, Object, Record, Store};
+use crate::store::{self, Journal, Object, Record, Revision, Store};
 use crate::watch::watch;
 use crate::watchdog::{LOOK_EVERY, Pulse, SILENT_MAX, Watchdog, watch_over};
 
@@ -343,11 +343,14 @@ struct State {
     /// Where the store is shared.
     elector: Option<Arc<dyn Elector>>,
     overlay: Overlay,
+    /// The overlay, and all that is read later, has at least this of the store that is shared.
+    seen: Option<Revision>,
 }
 
 impl State {
     fn open(loaded: &Loaded, status: &StatusCell) -> Result<Self, StartError> {
-        let mut state = State { run_dir: None, store: None, elector: None, overlay: Overlay::default() };
+        let mut state =
+            State { run_dir: None, store: None, elector: None, overlay: Overlay::default(), seen: None };
         let Some(path) = loaded.settings().run_dir.as_deref() else {
             let why = "neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set; use --run-dir";
             tracing::error!("nothing is durable: {why}");
@@ -406,6 +409,8 @@ impl State {
             let since_unix_ms = unix_ms();
             status.election = Some(Election { since_unix_ms, reason, ..Election::default() });
         });
+        // Before anything is read: what is written from here on is heard of.
+        self.seen = Some(etcd.revision());
         self.overlay = overlay(&*etcd);
         self.elector = Some(Arc::clone(&etcd) as Arc<dyn Elector>);
         self.store = Some(etcd);
@@ -557,7 +562,7 @@ impl Start {
             board,
             pulse,
         } = self;
-        let State { run_dir, store, elector, overlay } = state;
+        let State { run_dir, store, elector, overlay, seen } = state;
         let (told_outlet, told) = mpsc::channel::<Told>(ANSWERS_MAX);
         let (push_outlet, mut said) = follow_sources(told, placed);
         let (mutation_outlet, mutations) = mpsc::channel(MUTATIONS_MAX);
@@ -571,7 +576,7 @@ impl Start {
         let (outlets, tasks) = outlets(&loaded);
         let asking = Asking::new(resolve, told_outlet);
         let api_store = store.clone();
-        let mut plane = plane(loaded, store, overlay, publisher, asking, outlets, (&status, &view));
+        let mut plane = plane(loaded, store, (overlay, seen), publisher, asking, outlets, (&status, &view));
         let turns = go_by(&mut plane, elector.clone(), fleet.clone(), pulse);
         let ticket = plane.open(&mut said).await;
         let mut tried = bound.clone();
@@ -702,14 +707,14 @@ fn outlets(loaded: &Loaded) -> (Outlets, Tasks) {
 fn plane(
     loaded: Loaded,
     store: Option<Arc<dyn Store>>,
-    overlay: Overlay,
+    (overlay, seen): (Overlay, Option<Revision>),
     publisher: Box<dyn Publisher>,
     asking: Asking,
     outlets: Outlets,
     (status, view): (&StatusCell, &ViewCell),
 ) -> Plane {
     let own = Own(loaded.own_addresses());
-    let seen = store.as_ref().map_or(0, |store| store.revision());
+    let seen = seen.or_else(|| store.as_ref().map(|store| store.revision())).unwrap_or(0);
     let started_with = loaded.process().clone();
     let Loaded { options, accepted, tried, names, api, .. } = loaded;
     Plane {

@@ -227,6 +227,7 @@ impl Api {
             store: self.store.clone(),
             changes: self.changes.clone(),
             status: self.status.clone(),
+            elector: self.elector.clone(),
         }
     }
 }

@@ -262,8 +262,14 @@ fn replace<T: Ord + Clone>(
 ) -> bool {
     let gone: BTreeSet<T> = records.difference(&new).cloned().collect();
     let added = new.difference(records).count();
+    let waited = removals.held().map(|held| held.gone.clone()).unwrap_or_default();
     if !removals.judge(rules, (records.len(), added), &gone, now_ms) {
-        new.extend(gone);
+        // The answer first, then what served before it; answers that rotate make no more of it.
+        let (first, then): (Vec<T>, Vec<T>) = gone.into_iter().partition(|one| waited.contains(one));
+        let kept: BTreeSet<T> =
+            first.into_iter().chain(then).take(RECORDS_MAX.saturating_sub(new.len())).collect();
+        removals.narrow(&kept);
+        new.extend(kept);
     }
     let differs = *records != new;
     *records = new;

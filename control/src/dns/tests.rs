@@ -256,3 +256,24 @@ async fn the_system_resolver_asks_a_real_server() {
     let nowhere = system::SystemResolve::new(Some(closed));
     assert!(matches!(nowhere.resolve("web.test".into()).await, Err(ResolveError::Failed(_))));
 }
+
+#[test]
+fn answers_that_rotate_keep_no_more_than_an_answer_may_have() {
+    let (mut names, web) = (Names::default(), [name(None, "web.test")]);
+    let text: Arc<str> = "web.test".into();
+    let records = |round: usize, count: usize| {
+        let all = (0..count).map(|at| format!("10.{round}.{}.{}", at / 250, at % 250));
+        all.collect::<Vec<_>>()
+    };
+    for round in 0..5 {
+        let records = records(round, 600);
+        let texts: Vec<&str> = records.iter().map(String::as_str).collect();
+        names.absorb(&text, answer(&texts), HALF, 1 + round as u64);
+        let served = served(&mut names, &web);
+        assert!(served.len() <= RECORDS_MAX, "{}", served.len());
+        assert!(records.iter().all(|one| served.iter().any(|it| it.ends_with(&format!(" {one}:80")))));
+    }
+    let (_, known) = names.known().next().unwrap();
+    assert_eq!((known.addresses.len(), known.held().len()), (RECORDS_MAX, 400));
+    assert!(known.held().iter().all(|one| one.starts_with("10.0.")), "what served first is kept");
+}

@@ -19,9 +19,11 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::desired::{
-    AppWords, GUARDS, VERSIONS, VersionWords, app_key, guard_key, numbered_key, words, write,
+    AppWords, GUARDS, VERSIONS, VersionWords, app_key, guard_key, hold_key, maintenance_key, numbered_key,
+    words, write,
 };
 use crate::dynos::InspectDoor;
+use crate::election::{Elector, Role};
 use crate::plane::{AppEdit, AppsChange, stopped, verdict};
 use crate::status::StatusCell;
 use crate::store::{Revision, Store, Txn};
@@ -146,6 +148,10 @@ struct Watched {
     /// What had ended when the watch began.
     base: AppTraffic,
     until: Instant,
+    /// Its app was in maintenance or held at the last look.
+    paused: bool,
+    /// It should go back and cannot yet, which the log has.
+    waits: bool,
 }
 
 /// The task that looks.
@@ -158,6 +164,8 @@ pub(crate) struct Watcher {
     pub(crate) changes: mpsc::Sender<AppsChange>,
     /// Gets counts.
     pub(crate) status: StatusCell,
+    /// Says who watches, where the store is shared: who leads.
+    pub(crate) elector: Option<Arc<dyn Elector>>,
 }
 
 impl Watcher {
@@ -165,24 +173,44 @@ impl Watcher {
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut watched: BTreeMap<AppName, Watched> = BTreeMap::new();
         let mut sample_at = Instant::now() + PERIOD;
-        self.find(&mut watched, true);
+        let mut role = self.elector.as_ref().map(|elector| elector.role());
+        if self.leads() {
+            self.find(&mut watched, true);
+        }
         loop {
             let next = if watched.is_empty() { sample_at } else { sample_at.min(Instant::now() + LOOK) };
             tokio::select! {
                 () = stopped(&mut stop) => return,
-                () = self.guards.changed.notified() => self.find(&mut watched, false),
+                () = self.guards.changed.notified() => {
+                    if self.leads() {
+                        self.find(&mut watched, false);
+                    }
+                }
+                () = turned(&mut role) => {
+                    // What another process watched is watched by nobody now, and the other way round.
+                    watched.clear();
+                    if self.leads() {
+                        self.find(&mut watched, true);
+                    }
+                }
                 () = sleep_until(next) => {}
             }
             if Instant::now() >= sample_at {
                 self.guards.sample();
                 sample_at = Instant::now() + PERIOD;
             }
-            if !watched.is_empty() {
+            if !watched.is_empty() && self.leads() {
                 self.look(&mut watched).await;
             }
             let count = watched.len();
             self.status.update(|status| status.guards.watching = count);
         }
+    }
+
+    /// Whether what is watched is for this process to judge, as it was told last.
+    fn leads(&self) -> bool {
+        let leads = |elector: &Arc<dyn Elector>| matches!(*elector.role().borrow(), Role::Leading { .. });
+        self.elector.as_ref().is_none_or(leads)
     }
 
     /// Takes up what the store says is watched.
@@ -205,22 +233,38 @@ impl Watcher {
             }
             let base = now.get(&app).cloned().unwrap_or_default();
             let until = Instant::now() + guard;
-            watched.insert(app, Watched { words, revision: object.modified, base, until });
+            watched.insert(
+                app,
+                Watched { words, revision: object.modified, base, until, paused: false, waits: false },
+            );
         }
     }
 
     async fn look(&self, watched: &mut BTreeMap<AppName, Watched>) {
         let now = self.guards.now();
         let mut ended = Vec::new();
-        for (app, one) in watched.iter() {
+        for (app, one) in watched.iter_mut() {
+            self.pause(app, one, now.get(app));
             if let Some((state, reason)) = self.judged(app, one, now.get(app)) {
                 ended.push((app.clone(), state, reason));
             }
         }
         for (app, state, reason) in ended {
             let Some(one) = watched.remove(&app) else { continue };
-            self.end(&app, one, state, reason).await;
+            if let Some(one) = self.end(&app, one, state, reason).await {
+                watched.insert(app, one);
+            }
         }
+    }
+
+    /// What ends while an app is in maintenance or held says nothing of its version: what is judged begins anew behind it.
+    fn pause(&self, app: &AppName, one: &mut Watched, now: Option<&AppTraffic>) {
+        let Some(store) = &self.store else { return };
+        let paused = is_closed(&**store, app);
+        if paused || one.paused {
+            one.base = now.cloned().unwrap_or_default();
+        }
+        one.paused = paused;
     }
 
     /// How a guard ends, if it does.
@@ -230,6 +274,9 @@ impl Watcher {
         let version = store.get(&app_key(app)).and_then(|object| words::<AppWords>(&object).ok());
         if !is_there || version.is_none_or(|words| words.version != one.words.version) {
             return Some((GuardState::Superseded, "another change of the app came first".to_owned()));
+        }
+        if one.paused {
+            return None;
         }
         let after = now.map(|now| now.since(&one.base)).unwrap_or_default();
         let Before { requests, errors, buckets } = one.words.before.clone();
@@ -243,7 +290,14 @@ impl Watcher {
         }
     }
 
-    async fn end(&self, app: &AppName, one: Watched, state: GuardState, reason: String) {
+    /// Ends a guard. One that cannot end now is given back: it is looked at again.
+    async fn end(
+        &self,
+        app: &AppName,
+        mut one: Watched,
+        state: GuardState,
+        reason: String,
+    ) -> Option<Watched> {
         let (mut state, mut reason) = (state, reason);
         let version = one.words.version;
         if state == GuardState::RolledBack {
@@ -254,6 +308,12 @@ impl Watcher {
                 Err(why) if why.is_conflict => {
                     (state, reason) =
                         (GuardState::Superseded, "another change of the app came first".to_owned());
+                }
+                Err(why) if why.passes => {
+                    if !std::mem::replace(&mut one.waits, true) {
+                        tracing::error!(%app, version, "the guarded change should be rolled back ({reason}), which is tried until it can be: {}", why.words);
+                    }
+                    return Some(one);
                 }
                 Err(why) => {
                     tracing::error!(%app, version, "the guarded change should be rolled back ({reason}), and could not: {}", why.words);
@@ -275,7 +335,7 @@ impl Watcher {
             *count += 1;
         };
         self.status.update(counts);
-        let Some(store) = &self.store else { return };
+        let store = self.store.as_ref()?;
         let ended = GuardWords { state, reason, ..one.words };
         let key = guard_key(app);
         let txn = Txn { when: vec![(Arc::clone(&key), one.revision)], writes: vec![write(key, &ended)] };
@@ -283,6 +343,7 @@ impl Watcher {
         if let Err(error) = store.commit(txn).await {
             tracing::debug!(%app, %error, "how a guard ended is not written down");
         }
+        None
     }
 
     /// Makes the version before the newest again, unless something else did meanwhile.
@@ -317,10 +378,29 @@ impl Watcher {
                 Ok(())
             }
             Ok(Err(problem)) if problem.code == "conflict" => Err(NotBack::conflict()),
-            Ok(Err(problem)) => Err(NotBack::new(&problem.detail)),
+            Ok(Err(problem)) => {
+                // Nobody can write now; somebody can later.
+                let passes = matches!(problem.code, "not_leading" | "storage_unknown" | "storage_full");
+                Err(NotBack { passes, ..NotBack::new(&problem.detail) })
+            }
             Err(_) => Err(NotBack::new("control is stopping")),
         }
     }
+}
+
+/// Waits for another role; never ends where nobody has one.
+async fn turned(role: &mut Option<watch::Receiver<Role>>) {
+    if let Some(told) = role
+        && told.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Whether an app is in maintenance or held: its requests are answered here, or wait here.
+fn is_closed(store: &dyn Store, app: &AppName) -> bool {
+    store.get(&maintenance_key(app)).is_some() || store.get(&hold_key(app)).is_some()
 }
 
 fn spec_of(store: &dyn Store, app: &AppName, version: u64) -> Result<Value, NotBack> {
@@ -332,15 +412,20 @@ fn spec_of(store: &dyn Store, app: &AppName, version: u64) -> Result<Value, NotB
 /// Why an app did not go back.
 struct NotBack {
     is_conflict: bool,
+    /// The same may be done at another time.
+    passes: bool,
     words: String,
 }
 
 impl NotBack {
     fn new(words: &str) -> Self {
-        Self { is_conflict: false, words: words.to_owned() }
+        Self { is_conflict: false, passes: false, words: words.to_owned() }
     }
 
     fn conflict() -> Self {
-        Self { is_conflict: true, words: String::new() }
+        Self { is_conflict: true, passes: false, words: String::new() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,9 +105,13 @@ pub(crate) struct Part {
 impl Part {
     /// As stored, at the start of the process: all leases begin anew.
     pub(crate) fn begin(wanted: Wanted, rules: Rules, now_ms: u64) -> Self {
-        let mut part = Self::default();
-        part.take(wanted, &Heard::Everything, rules, now_ms);
-        part
+        Self::default().again(wanted, rules, now_ms)
+    }
+
+    /// As stored, read once more by a process that had it before: all leases begin anew, and what is kept of it is kept still.
+    pub(crate) fn again(mut self, wanted: Wanted, rules: Rules, now_ms: u64) -> Self {
+        self.take(wanted, &Heard::Everything, rules, now_ms);
+        self
     }
 
     /// Takes what the source wants now; whether what is in force differs.

@@ -91,6 +91,13 @@ impl<K: Ord + Clone> Removals<K> {
         false
     }
 
+    /// Only these wait: there is no room for others.
+    pub(crate) fn narrow(&mut self, kept: &BTreeSet<K>) {
+        if let Some(held) = &mut self.held {
+            held.gone.clone_from(kept);
+        }
+    }
+
     /// A person says that it is meant so: what waits may go. Answers with it.
     pub(crate) fn confirm(&mut self, in_force: usize, now_ms: u64) -> Option<BTreeSet<K>> {
         let gone = self.held.take()?.gone;

@@ -47,7 +47,9 @@ impl Turns {
         let mut role = elector.map(|elector| elector.role());
         // The one that is so at the start too.
         role.iter_mut().for_each(watch::Receiver::mark_changed);
-        let newest = elector.and(store).map(|store| store.watch());
+        let mut newest = elector.and(store).map(|store| store.watch());
+        // The start took long: what was written during it is new.
+        newest.iter_mut().for_each(watch::Receiver::mark_changed);
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { role, newest, beat }

@@ -30,13 +30,21 @@ impl Plane {
         Rules { share: u64::from(process.removals.share), hold_ms }
     }
 
-    /// Reads what was pushed before. Before the first publish.
+    /// Reads what was pushed, before the first publish and whenever everything is read. What is in force is what removals are judged
+    /// by: reading takes away no more than hearing does.
     pub(super) fn read_parts(&mut self) {
         let Some(store) = &self.store else { return };
         let (rules, now_ms) = (self.rules(), unix_ms());
         let stored = parts(&store.list(PLACEMENTS, None, usize::MAX).objects);
-        let begin = |(place, wanted)| (place, Part::begin(wanted, rules, now_ms));
-        self.pushed = stored.into_iter().map(begin).collect();
+        let mut before = std::mem::take(&mut self.pushed);
+        for (place, wanted) in stored {
+            let mut part = match before.remove(&place) {
+                Some(part) => part.again(wanted, rules, now_ms),
+                None => Part::begin(wanted, rules, now_ms),
+            };
+            report(&place, &mut part, now_ms);
+            self.pushed.insert(place, part);
+        }
         self.look_later();
     }
 

@@ -1,16 +1,19 @@
 //! The wait of a request whose app is held: until the app is released, the time is over, or the client is gone.
 //!
-//! Core keeps the line (`core::overload::hold`). Where the request goes then is looked up again by the caller.
+//! Core keeps the line (`core::overload::hold`). Where the request goes then is looked up again.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
+use ekiden_config::model::Listener;
+use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::{Cause, Phase};
-use ekiden_core::table::RouteEntry;
+use ekiden_core::table::{RouteEntry, Table};
 
 use crate::exchange::Workspace;
 use crate::exchange::downstream::Downstream;
+use crate::exchange::run::{self, Decision};
 use crate::worker::connection::Connection;
 
 /// Waits, if the route's app is held.
@@ -57,4 +60,32 @@ pub async fn wait<D: Downstream>(
         worker.take_table();
     }
     Ok(())
+}
+
+/// Where a request goes that has waited. Its route may lead somewhere else by now, or nowhere: a hold that maintenance took the
+/// place of lets nobody through to the app.
+pub fn again<D: Downstream>(
+    connection: &Connection<D>,
+    ws: &mut Workspace,
+    listener: &Listener,
+    entry: &Arc<RouteEntry>,
+    cluster: &ClusterTable,
+) -> Decision {
+    let decision = connection.worker.with_table(|table: &Table| {
+        let Some(now) = table.route_again(entry) else { return Decision::Refuse(Cause::ClusterGone, None) };
+        if now.target != entry.target {
+            return run::choose(table, now, connection, ws, listener);
+        }
+        match table.cluster_named(&cluster.app, &cluster.cluster.name) {
+            Some(cluster) => Decision::Forward(Arc::clone(entry), Arc::clone(cluster)),
+            None => Decision::Refuse(Cause::ClusterGone, None),
+        }
+    });
+    if let Decision::Forward(now, _) | Decision::Act(now) = &decision
+        // It is counted out where it was counted in.
+        && Arc::ptr_eq(&now.cell, &entry.cell)
+    {
+        ws.route = Some(Arc::clone(now));
+    }
+    decision
 }

@@ -46,17 +46,19 @@ pub async fn serve(connection: &mut Connection, ws: &mut Workspace, settings: &L
                 note(connection, ws, is_tls);
                 run::enter_route(&connection.worker, ws, &entry);
                 let again = match Box::pin(hold::wait(connection, ws, &entry)).await {
-                    Ok(()) => connection.worker.with_table(|table| {
-                        table
-                            .cluster_named(&cluster.app, &cluster.cluster.name)
-                            .cloned()
-                            .ok_or(Cause::ClusterGone)
-                    }),
-                    Err(cause) => Err(cause),
+                    Ok(()) => hold::again(connection, ws, listener, &entry, &cluster),
+                    Err(cause) => Decision::Refuse(cause, None),
                 };
                 match again {
-                    Ok(cluster) => forward::forward_raw(connection, ws, listener, entry, cluster).await,
-                    Err(cause) => {
+                    Decision::Forward(entry, cluster) => {
+                        forward::forward_raw(connection, ws, listener, entry, cluster).await
+                    }
+                    other => {
+                        let cause = match other {
+                            Decision::Refuse(cause, _) => cause,
+                            // Its app is in maintenance: there is no page here.
+                            _ => Cause::Maintenance,
+                        };
                         connection.worker.buffers.discard(&mut ws.client_in);
                         end(connection, ws, is_tls, cause)
                     }

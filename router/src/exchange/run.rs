@@ -186,8 +186,8 @@ async fn ask<D: Downstream>(
         faults::inject(connection, ws, listener, &entry).await?;
     }
     let Some(cluster) = cluster else { return Err(act(connection, ws, &entry).await) };
-    if let Err(cause) = hold::wait(connection, ws, &entry).await {
-        return Err(refuse(connection, ws, cause, None).await);
+    if entry.route.hold.is_some() {
+        return Box::pin(held(connection, ws, listener, entry, cluster)).await;
     }
     if entry.mirror.is_some() {
         mirror::begin(&connection.worker, ws, &entry, &cluster);
@@ -196,6 +196,33 @@ async fn ask<D: Downstream>(
     match connection.worker.with_table(again) {
         Some(cluster) => Ok((entry, cluster)),
         None => Err(refuse(connection, ws, Cause::ClusterGone, None).await),
+    }
+}
+
+/// Waits while the app is held, and goes on where its route leads by then.
+///
+/// # Errors
+/// It has been answered.
+async fn held<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    listener: &Listener,
+    entry: Arc<RouteEntry>,
+    cluster: Arc<ClusterTable>,
+) -> Result<(Arc<RouteEntry>, Arc<ClusterTable>), After> {
+    if let Err(cause) = hold::wait(connection, ws, &entry).await {
+        return Err(refuse(connection, ws, cause, None).await);
+    }
+    match hold::again(connection, ws, listener, &entry, &cluster) {
+        Decision::Forward(entry, cluster) => {
+            if entry.mirror.is_some() {
+                mirror::begin(&connection.worker, ws, &entry, &cluster);
+            }
+            Ok((entry, cluster))
+        }
+        Decision::Act(entry) => Err(act(connection, ws, &entry).await),
+        Decision::Refuse(cause, _) => Err(refuse(connection, ws, cause, None).await),
+        _ => Err(refuse(connection, ws, Cause::ClusterGone, None).await),
     }
 }
 
@@ -469,7 +496,7 @@ fn enter<D: Downstream>(
 
 /// What a request that is let in calls for.
 #[inline]
-fn choose<D: Downstream>(
+pub(super) fn choose<D: Downstream>(
     table: &Table,
     entry: &Arc<RouteEntry>,
     connection: &Connection<D>,

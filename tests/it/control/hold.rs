@@ -176,13 +176,15 @@ fn maintenance_comes_before_a_hold_and_connections_without_http_wait_too() {
     let waiting = thread::spawn(move || {
         let mut client = Client::connect(raw);
         client.send("hello");
-        client.exactly(5).unwrap()
+        client.exactly(5)
     });
     wait_held(&router, 1);
+    let mut client = router.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    wait_held(&router, 2);
     assert_eq!(router.control("PUT", "/v1/apps/default/maintenance", "{}").status, 200);
     assert_eq!(router.get("/").code(), "maintenance");
-    // Whoever waited is not told to come back.
-    assert_eq!(router.control("DELETE", "/v1/apps/default/maintenance", "").status, 200);
-    assert_eq!(router.control("DELETE", PATH, "").status, 200);
-    assert_eq!(waiting.join().unwrap(), b"hello");
+    // Whoever waited is not let through to the app that is closed.
+    assert_eq!(client.response().code(), "maintenance");
+    assert!(waiting.join().unwrap().is_err());
 }

@@ -143,3 +143,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_read_once_more_keeps_what_was_kept() {
+    let ids = ["a", "b", "c", "d"];
+    let mut part = Part::begin(ready(&ids), RULES, NOW);
+    part.take(Wanted::default(), &Heard::Everything, RULES, NOW + 1);
+    assert_eq!((served(&part).len(), part.held().len()), (4, 4));
+    // Another role, or a write of others: everything is read.
+    let until_ms = part.held_until_ms();
+    let part = part.again(Wanted::default(), RULES, NOW + 2);
+    assert_eq!((served(&part).len(), part.held_until_ms()), (4, until_ms), "its time goes on");
+    // A follower hears of it by reading alone.
+    let part = Part::begin(ready(&ids), RULES, NOW).again(Wanted::default(), RULES, NOW + 1);
+    assert_eq!((served(&part).len(), part.state(NOW + 1)), (4, State::Held));
+    let part = part.again(Wanted::default(), RULES, NOW + 1 + RULES.hold_ms);
+    assert!(served(&part).is_empty(), "not for ever");
+}

@@ -80,6 +80,10 @@ pub(super) struct Gateway {
     turn: usize,
     open: Option<SendRequest<Full<Bytes>>>,
     token: Option<HeaderValue>,
+    /// A try of the last call ended without an answer: it may have been carried out.
+    pub(super) unanswered: bool,
+    /// The try under way has begun to send.
+    sent: bool,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -97,7 +101,7 @@ impl Gateway {
     pub(super) fn new(places: &Arc<Places>) -> Self {
         // Not all of them at the same member.
         let turn = fastrand::usize(0..places.members.len().max(1));
-        Self { places: Arc::clone(places), turn, open: None, token: None }
+        Self { places: Arc::clone(places), turn, open: None, token: None, unanswered: false, sent: false }
     }
 
     /// Asks until there is an answer or the time is over. A call may be carried out more than once.
@@ -109,14 +113,20 @@ impl Gateway {
     ) -> Result<T, Failure> {
         let body = Bytes::from(body.to_string());
         let (mut tries, mut last) = (0usize, None);
+        self.unanswered = false;
         loop {
             let left = until.saturating_duration_since(Instant::now()).min(TRY_MAX);
+            self.sent = false;
             let tried = timeout(left, self.attempt(path, &body)).await;
             match tried {
                 Ok(Tried::Answer(answer)) => return Ok(answer),
                 Ok(Tried::Refused(text)) => return Err(Failure::Refused(text)),
-                Ok(Tried::Again(text)) => last = Some(text),
+                Ok(Tried::Again(text)) => {
+                    self.unanswered |= self.sent;
+                    last = Some(text);
+                }
                 Err(_) => {
+                    self.unanswered |= self.sent;
                     // What a member said tells more than that the time was over.
                     last.get_or_insert_with(|| format!("{} does not answer", self.member()));
                 }
@@ -177,6 +187,7 @@ impl Gateway {
     async fn attempt<T: DeserializeOwned>(&mut self, path: &str, body: &Bytes) -> Tried<T> {
         let answered = async {
             self.connected().await?;
+            self.sent = true;
             let response = self.send(path, body.clone()).await?;
             let status = response.status();
             let bytes = Limited::new(response.into_body(), ANSWER_MAX).collect().await;

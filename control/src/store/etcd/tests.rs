@@ -7,7 +7,7 @@ use std::thread;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::gateway::Gateway;
+use super::gateway::{Failure, Gateway};
 use super::words::{Compared, Nothing, Range, TxnAnswer, b64, is};
 use super::writer::Writing;
 use super::*;
@@ -200,4 +200,42 @@ fn a_write_of_one_that_led_changes_nothing() {
     runtime.block_on(freed).unwrap();
     let second = until("the lead again", || term(&etcd));
     assert!(second > first);
+}
+
+#[test]
+fn a_no_behind_a_try_without_an_answer_says_that_there_was_one() {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // The first call is refused; the first try of the second one is cut off behind the request.
+    let answers = [true, false, true];
+    let serving = std::thread::spawn(move || {
+        let mut answers = answers.into_iter().peekable();
+        while answers.peek().is_some() {
+            let (mut stream, _) = listener.accept().unwrap();
+            for answer in answers.by_ref() {
+                let mut head = Vec::new();
+                while !head.ends_with(b"{}") {
+                    let mut byte = [0];
+                    std::io::Read::read_exact(&mut stream, &mut byte).unwrap();
+                    head.push(byte[0]);
+                }
+                if !answer {
+                    break;
+                }
+                let no =
+                    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 25\r\n\r\n{\"code\":3,\"message\":\"no\"}";
+                std::io::Write::write_all(&mut stream, no).unwrap();
+            }
+        }
+    });
+    let members = vec![EtcdMember { host: "127.0.0.1".into(), port, secure: false }];
+    let places = Arc::new(Places { members, ca: None, identity: None, user: None });
+    let (runtime, mut gateway) = (runtime(), Gateway::new(&places));
+    for unanswered in [false, true] {
+        let end: Result<TxnAnswer, Failure> =
+            runtime.block_on(gateway.call("/v3/kv/txn", &json!({}), Instant::now() + PATIENCE));
+        assert!(matches!(end, Err(Failure::Refused(_))), "{end:?}");
+        assert_eq!(gateway.unanswered, unanswered);
+    }
+    serving.join().unwrap();
 }

@@ -57,6 +57,8 @@ impl Writing<'_> {
         let Writing { shared, gateway, tenure } = self;
         let deadline = Instant::now() + COMMIT_MAX;
         let mark = format!("{}-{count}", tenure.key);
+        // A try without an answer may have been carried out, and what it wrote be written over since.
+        let mut unanswered = false;
         for _ in 0..TRIES_MAX {
             let stamp = shared.known.borrow().stamp;
             let writes = judge(shared, txn)?;
@@ -64,9 +66,12 @@ impl Writing<'_> {
                 return Ok(shared.state().revision());
             }
             let body = body(shared, tenure, (stamp, &mark), &writes);
-            let answer: TxnAnswer = match gateway.call("/v3/kv/txn", &body, deadline).await {
+            let answer = gateway.call("/v3/kv/txn", &body, deadline).await;
+            unanswered |= gateway.unanswered;
+            let answer: TxnAnswer = match answer {
                 Ok(answer) => answer,
                 Err(Failure::Unavailable(text)) => return Err(StoreError::Unknown(text)),
+                Err(Failure::Refused(text)) if unanswered => return Err(StoreError::Unknown(text)),
                 Err(Failure::Refused(text)) => return Err(refused(text)),
             };
             if answer.succeeded {
@@ -79,7 +84,8 @@ impl Writing<'_> {
             }
             if answer.read(1).is_none_or(|leader| leader.create_revision != Num(tenure.key)) {
                 tenure.over.send_replace(Some("another process leads".to_owned()));
-                return Err(StoreError::NotLeading("another process leads".to_owned()));
+                let why = "another process leads".to_owned();
+                return Err(if unanswered { StoreError::Unknown(why) } else { StoreError::NotLeading(why) });
             }
             // Somebody else wrote under the prefix, by hand for example: judged anew with that.
             seen(shared, there.map_or(0, |kv| kv.mod_revision.0), deadline).await?;

@@ -243,6 +243,15 @@ impl Table {
         }
     }
 
+    /// The rule of the same app and name as one that was found in an earlier table. What an exchange calls after it was held.
+    /// `None` when it is gone.
+    pub fn route_again(&self, entry: &RouteEntry) -> Option<&Arc<RouteEntry>> {
+        // In order of the apps' names.
+        let at =
+            self.routes.binary_search_by(|routes| routes.app.as_ref().cmp(&Some(&entry.app_name))).ok()?;
+        self.routes.get(at)?.entries.iter().find(|one| one.route.name == entry.route.name)
+    }
+
     /// All rules of all apps: what metrics walk.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteEntry>> {
         self.routes.iter().flat_map(|routes| &routes.entries)

@@ -7,7 +7,7 @@ use ekiden_config::model::{
     Action, Admission, App, Authorizer, Entrance, Forward, HeaderEdits, HostMatch, LoosePath, MirrorPolicy,
     PathMatch, Route, SplitKey, Timeouts, WeightedCluster,
 };
-use ekiden_config::names::RouteName;
+use ekiden_config::names::{AppName, RouteName};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
@@ -24,6 +24,8 @@ use crate::split::Side;
 /// The compiled rules of one app, and where its hosts are.
 #[derive(Debug, Default)]
 pub(super) struct AppRoutes {
+    /// Whose they are; none when there is nothing.
+    pub(super) app: Option<AppName>,
     /// In file order.
     pub(super) entries: Vec<Arc<RouteEntry>>,
     /// Every (host, position), sorted, so that the rules of a host are one run.
@@ -191,7 +193,7 @@ impl AppRoutes {
             let names: FxHashSet<&RouteName> = app.routes.iter().map(|route| &route.name).collect();
             registry.retain_routes(&app.name, |name| names.contains(name));
         }
-        Self { entries, by_host }
+        Self { app: Some(app.name.clone()), entries, by_host }
     }
 
     /// The rules on a host in file order, with their positions.
