@@ -42,7 +42,10 @@ fn check(router: &Ekiden, cause: Cause, phase: Phase, seen: &Seen) {
         let mut records = router.records(0).into_iter();
         match id {
             Some(id) => records.find(|record| record["request_id"] == *id),
-            None => records.filter(|record| record["client"] == *seen.client).nth(seen.earlier),
+            None => {
+                let of_client = records.filter(|record| record["client"] == *seen.client).skip(seen.earlier);
+                of_client.into_iter().find(|record| record["code"] == cause.code())
+            }
         }
     });
     assert_eq!((&record["code"], &record["phase"]), (&cause.code().into(), &phase.word().into()), "{record}");
