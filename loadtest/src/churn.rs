@@ -238,7 +238,7 @@ fn run_window(
     let began = Instant::now();
     // The children must be started by this thread, whose end would end them; so the changes get the other one.
     let (said, acks) = std::thread::scope(|scope| {
-        let changes = scope.spawn(move || changes.keep_on(per_second, WARM_UP + time));
+        let changes = scope.spawn(move || swap::paced(per_second, WARM_UP + time, || changes.change()));
         let said = launch.output(dir, WARM_UP + time + Duration::from_secs(30));
         (said, changes.join())
     });
@@ -266,20 +266,6 @@ struct Changes {
 }
 
 impl Changes {
-    /// Changes the table `per_second` times a second for `time`; gives each acknowledgement time in milliseconds.
-    fn keep_on(&mut self, per_second: f64, time: Duration) -> Fallible<Vec<f64>> {
-        launch::stay_on_load_core()?;
-        let started = Instant::now();
-        let count = (time.as_secs_f64() * per_second) as u32;
-        let mut acks = Vec::new();
-        for number in 0..count {
-            let due = started + Duration::from_secs_f64(f64::from(number) / per_second);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            acks.push(self.change()?);
-        }
-        Ok(acks)
-    }
-
     /// One change, until every worker of every router has it; in milliseconds.
     fn change(&mut self) -> Fallible<f64> {
         let target = self.size.place(self.next);

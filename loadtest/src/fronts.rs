@@ -281,6 +281,42 @@ pub(crate) fn ekiden(
     launch.args(["--control", control, "--run-dir"]).arg(dir.join("run"))
 }
 
+/// Starts a proxy with one worker by a file of its own in `dir/NAME`, and waits until it answers. `text` gives the file for its address and
+/// that directory; none where the kind does not take part.
+fn start_with_text(
+    kind: Kind,
+    name: String,
+    dir: &Path,
+    text: impl FnOnce(SocketAddr, &Path) -> Option<String>,
+) -> Fallible<Front> {
+    let program = kind.program()?;
+    let address = launch::free_address()?;
+    let dir = dir.join(&name);
+    fs::create_dir_all(&dir)?;
+    let text = text(address, &dir)
+        .ok_or_else(|| failure(format!("{} does not take part in {name}", kind.name())))?;
+    // Ours and Envoy go by the extension.
+    let file = dir.join(match kind {
+        Kind::Envoy => "proxy.yaml",
+        Kind::Haproxy | Kind::Nginx => "proxy.cfg",
+        _ => "ekiden.toml",
+    });
+    fs::write(&file, text)?;
+    let launch = Launch::new(name.clone(), program, launch::ROUTER_CORE);
+    let launch = match kind {
+        Kind::Haproxy => launch.args(["-q", "-db", "-f"]).arg(file),
+        Kind::Nginx => launch.arg("-e").arg(dir.join("error.log")).arg("-p").arg(&dir).arg("-c").arg(file),
+        Kind::Envoy => {
+            launch.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]).arg(file)
+        }
+        _ => ekiden(launch, &file, &dir, 1, "off", "off"),
+    };
+    let running = launch.start(&dir)?;
+    let mut front = Front { kind, name, address, secure: None, running };
+    front.await_ready("/", Duration::from_secs(15))?;
+    Ok(front)
+}
+
 impl Front {
     /// Waits until `path` is answered with exactly the origin's body; fails when the process ends before.
     pub(crate) fn await_ready(&mut self, path: &str, limit: Duration) -> Fallible<()> {

@@ -155,7 +155,7 @@ fn run_window(
     let swapping = (window == Window::Swapping).then_some(WARM_UP + wish.window);
     // The children must be started by this thread, whose end would end them; so the changes get the other one.
     let (said, acks) = std::thread::scope(|scope| {
-        let changes = swapping.map(|time| scope.spawn(move || swaps.keep_on(wish.swaps, time)));
+        let changes = swapping.map(|time| scope.spawn(move || paced(wish.swaps, time, || swaps.change())));
         let said = launch.output(dir, limit);
         (said, changes.map(std::thread::ScopedJoinHandle::join))
     });
@@ -172,6 +172,24 @@ fn run_window(
     Ok(())
 }
 
+/// Makes `per_second` changes a second for `time`, on the load's core; gives each acknowledgement time in milliseconds.
+pub(crate) fn paced(
+    per_second: f64,
+    time: Duration,
+    mut change: impl FnMut() -> Fallible<f64>,
+) -> Fallible<Vec<f64>> {
+    launch::stay_on_load_core()?;
+    let started = Instant::now();
+    let count = (time.as_secs_f64() * per_second) as u32;
+    let mut acks = Vec::new();
+    for number in 0..count {
+        let due = started + Duration::from_secs_f64(f64::from(number) / per_second);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        acks.push(change()?);
+    }
+    Ok(acks)
+}
+
 /// The changes: one endpoint of the API in the busy cluster, moved from one address to the other and back.
 #[derive(Debug)]
 struct Swaps {
@@ -182,20 +200,6 @@ struct Swaps {
 }
 
 impl Swaps {
-    /// Changes the table `per_second` times a second for `time`; gives each acknowledgement time in milliseconds.
-    fn keep_on(&mut self, per_second: f64, time: Duration) -> Fallible<Vec<f64>> {
-        launch::stay_on_load_core()?;
-        let started = Instant::now();
-        let count = (time.as_secs_f64() * per_second) as u32;
-        let mut acks = Vec::new();
-        for number in 0..count {
-            let due = started + Duration::from_secs_f64(f64::from(number) / per_second);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            acks.push(self.change()?);
-        }
-        Ok(acks)
-    }
-
     fn change(&mut self) -> Fallible<f64> {
         self.next = 1 - self.next;
         let body = json!({ "address": self.origins[self.next].to_string() }).to_string();

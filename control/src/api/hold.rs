@@ -1,18 +1,14 @@
 //! The hold of an app: on, with bounds, and off. Durable first, then published, then answered.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use super::Api;
-use super::records::{failed, known};
-use super::reply::{Answer, Part, Reply, applied, gone};
+use super::maintenance::put_word;
+use super::records::known;
+use super::reply::{Answer, Reply};
 use super::request::Ask;
-use crate::desired::{HoldWords, hold_key, words, write};
-use crate::plane::{Look, not_durable};
+use crate::desired::{HoldWords, hold_key, words};
 use crate::problem::Problem;
-use crate::store::{Txn, Write};
 
 /// Requests that wait unless told otherwise.
 const MAX_DEFAULT: u32 = 10_000;
@@ -61,27 +57,7 @@ pub(super) async fn delete(api: &Api, ask: &Ask) -> Answer {
 
 async fn change(api: &Api, ask: &Ask, new: Option<HoldWords>) -> Answer {
     let app = known(api, ask)?;
-    if api.fleet.is_some() && new.is_some() {
-        // Apps travel to routers as documents, and this is a word of control's.
-        let detail = "routers that are elsewhere are not told of holds: requests wait within a process";
-        return Err(Problem::new(409, "not_for_fleets", detail));
-    }
-    let store = api.store.as_ref().ok_or_else(not_durable)?;
-    let key = hold_key(&app);
-    let writes = vec![match &new {
-        Some(words) => write(Arc::clone(&key), words),
-        None => Write { key: Arc::clone(&key), value: None },
-    }];
-    let committed = store.commit(Txn { when: Vec::new(), writes }).await;
-    let revision = committed.map_err(|error| {
-        // Without a condition there is no conflict.
-        failed(&error).unwrap_or_else(|| Problem::new(409, "conflict", "something else was faster"))
-    })?;
-    let (reply, ticket) = oneshot::channel();
-    api.looks.send(Look { app: app.clone(), reply }).await.map_err(|_| gone())?;
-    let ticket = ticket.await.map_err(|_| gone())?;
-    let more = view(app.as_str(), new, None);
-    let mut reply = applied(api, &ticket, &[Part::App(app)], more).await?;
-    reply.revision = Some(revision);
-    Ok(reply)
+    let detail = "routers that are elsewhere are not told of holds: requests wait within a process";
+    let (key, more) = (hold_key(&app), view(app.as_str(), new, None));
+    put_word(api, app, key, new.as_ref(), detail, more).await
 }

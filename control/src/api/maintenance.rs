@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ekiden_config::names::AppName;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -47,16 +48,30 @@ pub(super) async fn delete(api: &Api, ask: &Ask) -> Answer {
 
 async fn change(api: &Api, ask: &Ask, new: Option<MaintenanceWords>) -> Answer {
     let app = known(api, ask)?;
+    let detail = "routers that are elsewhere are not told of maintenance; give the app a route that answers 503 instead";
+    let page = new.as_ref().and_then(|words| words.page.as_deref());
+    let more = json!({ "app": app.as_str(), "on": new.is_some(), "page": page });
+    let key = maintenance_key(&app);
+    put_word(api, app, key, new.as_ref(), detail, more).await
+}
+
+/// Writes a word that control has for an app, or takes it back, and has the loop look at it. `elsewhere` says why it cannot be
+/// where routers are elsewhere: apps travel to them as documents, and this is no part of one.
+pub(super) async fn put_word<T: serde::Serialize>(
+    api: &Api,
+    app: AppName,
+    key: Arc<str>,
+    new: Option<&T>,
+    elsewhere: &str,
+    more: Value,
+) -> Answer {
     if api.fleet.is_some() && new.is_some() {
-        // Apps travel to routers as documents, and this is a word of control's.
-        let detail = "routers that are elsewhere are not told of maintenance; give the app a route that answers 503 instead";
-        return Err(Problem::new(409, "not_for_fleets", detail));
+        return Err(Problem::new(409, "not_for_fleets", elsewhere));
     }
     let store = api.store.as_ref().ok_or_else(not_durable)?;
-    let key = maintenance_key(&app);
-    let writes = vec![match &new {
-        Some(words) => write(Arc::clone(&key), words),
-        None => Write { key: Arc::clone(&key), value: None },
+    let writes = vec![match new {
+        Some(words) => write(key, words),
+        None => Write { key, value: None },
     }];
     let committed = store.commit(Txn { when: Vec::new(), writes }).await;
     let revision = committed.map_err(|error| {
@@ -66,8 +81,6 @@ async fn change(api: &Api, ask: &Ask, new: Option<MaintenanceWords>) -> Answer {
     let (reply, ticket) = oneshot::channel();
     api.looks.send(Look { app: app.clone(), reply }).await.map_err(|_| gone())?;
     let ticket = ticket.await.map_err(|_| gone())?;
-    let page = new.as_ref().and_then(|words| words.page.as_deref());
-    let more = json!({ "app": app.as_str(), "on": new.is_some(), "page": page });
     let mut reply = applied(api, &ticket, &[Part::App(app)], more).await?;
     reply.revision = Some(revision);
     Ok(reply)

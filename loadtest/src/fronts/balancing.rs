@@ -3,12 +3,9 @@
 //! to, and then as we do: without it `leastconn` sends everything to the one that is down, which has the fewest connections.
 
 use super::{Front, Kind};
-use crate::failure::{Fallible, failure};
-use crate::launch::{self, Launch, ROUTER_CORE};
-use std::fs;
+use crate::failure::Fallible;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 /// A proxy and how it chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,42 +42,15 @@ pub(crate) fn start_balancing(
     dir: &Path,
 ) -> Fallible<Front> {
     let Picker { kind, words } = picker;
-    let program = kind.program()?;
-    let address = launch::free_address()?;
     let plain: String = words.chars().filter(char::is_ascii_alphanumeric).collect();
     let name = format!("balance-{}-{plain}-{round}", kind.name());
-    let dir = dir.join(&name);
-    fs::create_dir_all(&dir)?;
-    let launch = Launch::new(name.clone(), program, ROUTER_CORE);
-    let write = |file: &str, text: String| -> Fallible<_> {
-        let file = dir.join(file);
-        fs::write(&file, text)?;
-        Ok(file)
-    };
-    let launch = match kind {
-        Kind::Ekiden => {
-            let file = write("ekiden.toml", ekiden(address, words, endpoints))?;
-            super::ekiden(launch, &file, &dir, 1, "off", "off")
-        }
-        Kind::Haproxy => {
-            launch.args(["-q", "-db", "-f"]).arg(write("proxy.cfg", haproxy(address, words, endpoints))?)
-        }
-        Kind::Nginx => {
-            let file = write("proxy.cfg", nginx(address, words, endpoints, &dir))?;
-            launch.arg("-e").arg(dir.join("error.log")).arg("-p").arg(&dir).arg("-c").arg(file)
-        }
-        Kind::Envoy => {
-            let file = write("envoy.yaml", envoy(address, words, endpoints))?;
-            launch.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]).arg(file)
-        }
-        Kind::EkidenLogged | Kind::EkidenLimited | Kind::EkidenH2c | Kind::Null | Kind::Pingora => {
-            return Err(failure(format!("{} does not take part in balance", kind.name())));
-        }
-    };
-    let running = launch.start(&dir)?;
-    let mut front = Front { kind, name, address, secure: None, running };
-    front.await_ready("/", Duration::from_secs(15))?;
-    Ok(front)
+    super::start_with_text(kind, name, dir, |address, dir| match kind {
+        Kind::Ekiden => Some(ekiden(address, words, endpoints)),
+        Kind::Haproxy => Some(haproxy(address, words, endpoints)),
+        Kind::Nginx => Some(nginx(address, words, endpoints, dir)),
+        Kind::Envoy => Some(envoy(address, words, endpoints)),
+        Kind::EkidenLogged | Kind::EkidenLimited | Kind::EkidenH2c | Kind::Null | Kind::Pingora => None,
+    })
 }
 
 fn each(endpoints: &[SocketAddr], write: impl Fn(usize, &SocketAddr) -> String) -> String {

@@ -3,13 +3,10 @@
 //! keep a dead endpoint for ever or fail every request that meets it. Where the fault is a status, each is told to retry for it.
 
 use super::{Front, Kind};
-use crate::failure::{Fallible, failure};
+use crate::failure::Fallible;
 use crate::flap::Fault;
-use crate::launch::{self, Launch, ROUTER_CORE};
-use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 /// Starts a proxy before these endpoints and waits until it answers, with its files in a directory of its own in `dir`.
 pub(crate) fn start_before(
@@ -18,41 +15,14 @@ pub(crate) fn start_before(
     endpoints: &[SocketAddr; 3],
     dir: &Path,
 ) -> Fallible<Front> {
-    let program = kind.program()?;
-    let address = launch::free_address()?;
     let name = format!("flap-{}-{}", kind.name(), fault.word());
-    let dir = dir.join(&name);
-    fs::create_dir_all(&dir)?;
-    let launch = Launch::new(name.clone(), program, ROUTER_CORE);
-    let write = |file: &str, text: String| -> Fallible<_> {
-        let file = dir.join(file);
-        fs::write(&file, text)?;
-        Ok(file)
-    };
-    let launch = match kind {
-        Kind::Ekiden => {
-            let file = write("ekiden.toml", ekiden(address, fault, endpoints))?;
-            super::ekiden(launch, &file, &dir, 1, "off", "off")
-        }
-        Kind::Haproxy => {
-            launch.args(["-q", "-db", "-f"]).arg(write("proxy.cfg", haproxy(address, fault, endpoints))?)
-        }
-        Kind::Nginx => {
-            let file = write("proxy.cfg", nginx(address, fault, endpoints, &dir))?;
-            launch.arg("-e").arg(dir.join("error.log")).arg("-p").arg(&dir).arg("-c").arg(file)
-        }
-        Kind::Envoy => {
-            let file = write("envoy.yaml", envoy(address, fault, endpoints))?;
-            launch.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]).arg(file)
-        }
-        Kind::EkidenLogged | Kind::EkidenLimited | Kind::EkidenH2c | Kind::Null | Kind::Pingora => {
-            return Err(failure(format!("{} does not take part in flap", kind.name())));
-        }
-    };
-    let running = launch.start(&dir)?;
-    let mut front = Front { kind, name, address, secure: None, running };
-    front.await_ready("/", Duration::from_secs(15))?;
-    Ok(front)
+    super::start_with_text(kind, name, dir, |address, dir| match kind {
+        Kind::Ekiden => Some(ekiden(address, fault, endpoints)),
+        Kind::Haproxy => Some(haproxy(address, fault, endpoints)),
+        Kind::Nginx => Some(nginx(address, fault, endpoints, dir)),
+        Kind::Envoy => Some(envoy(address, fault, endpoints)),
+        Kind::EkidenLogged | Kind::EkidenLimited | Kind::EkidenH2c | Kind::Null | Kind::Pingora => None,
+    })
 }
 
 fn each(endpoints: &[SocketAddr; 3], write: impl Fn(usize, &SocketAddr) -> String) -> String {
