@@ -28,6 +28,7 @@ pub(crate) use agent::machine;
 pub(crate) use ledger::Ledger;
 use roster::FleetMeters;
 pub(crate) use roster::Roster;
+pub(crate) use wire::without_endpoints;
 
 use crate::election::{Elector, Role};
 
