@@ -11,6 +11,7 @@ use ekiden_config::model::{
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
 use ekiden_core::cell::CellRegistry;
+use ekiden_core::claims::Shown;
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::table::{Facts, Fields, Table};
 
@@ -39,7 +40,16 @@ impl Fields for NoFields {
 
 /// A GET request with a path in normal form.
 pub fn facts<'a>(host: &'a str, path: &'a str, fields: &'a NoFields) -> Facts<'a> {
-    Facts { host, path, loose: None, query: "", method: "GET", fields, client_cert: None }
+    Facts {
+        host,
+        path,
+        loose: None,
+        query: "",
+        method: "GET",
+        fields,
+        client_cert: None,
+        claims: Shown::Nothing,
+    }
 }
 
 /// The index of the only listener.
@@ -128,6 +138,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
         query: Vec::new(),
         cookies: Vec::new(),
         client_cert: Vec::new(),
+        claims: Vec::new(),
         action: Action::Forward(Forward {
             clusters: vec![WeightedCluster { cluster: cluster_name(cluster), weight: 1 }],
             split: SplitKey::Client,

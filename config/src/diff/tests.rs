@@ -66,6 +66,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
         query: vec![],
         cookies: vec![],
         client_cert: vec![],
+        claims: vec![],
         action: Action::Forward(Forward {
             clusters: vec![WeightedCluster { cluster: to.clone(), weight: 1 }],
             split: SplitKey::Client,

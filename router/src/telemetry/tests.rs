@@ -93,6 +93,7 @@ fn route(name: &str) -> Route {
         query: Vec::new(),
         cookies: Vec::new(),
         client_cert: Vec::new(),
+        claims: Vec::new(),
         action: Action::Fixed(FixedResponse {
             status: 200,
             content_type: "text/plain".into(),

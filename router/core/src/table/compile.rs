@@ -124,8 +124,10 @@ impl Compiler {
             } else {
                 self.table.slots.clone()
             };
-        let routes = self.apps.values().map(|part| part.routes.clone()).collect();
-        self.table = Arc::new(Table { generation, listeners, apps: slots, slots: names, routes });
+        let routes: Vec<Arc<AppRoutes>> = self.apps.values().map(|part| part.routes.clone()).collect();
+        let asks_claims = routes.iter().any(|routes| routes.asks_claims);
+        self.table =
+            Arc::new(Table { generation, listeners, apps: slots, slots: names, routes, asks_claims });
         Compiled {
             table: self.table.clone(),
             removed: self.registry.take_removed(),

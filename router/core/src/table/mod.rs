@@ -33,6 +33,7 @@ use self::hosts::HostIndex;
 pub use self::methods::Allow;
 use self::paths::Selection;
 use self::routes::AppRoutes;
+use crate::claims::Shown;
 use crate::client_cert::ClientCert;
 use crate::cluster::ClusterTable;
 use crate::connection_limits::ListenerCell;
@@ -69,6 +70,8 @@ pub struct Facts<'a> {
     pub fields: &'a dyn Fields,
     /// The certificate that the client showed.
     pub client_cert: Option<&'a ClientCert>,
+    /// What its token says. Only looked at where [`Table::asks_claims`].
+    pub claims: Shown<'a>,
 }
 
 /// What a table says about a request.
@@ -167,6 +170,7 @@ pub struct Table {
     apps: Vec<Option<Arc<AppTable>>>,
     slots: Arc<FxHashMap<AppName, u32>>,
     routes: Vec<Arc<AppRoutes>>,
+    asks_claims: bool,
 }
 
 impl Table {
@@ -178,6 +182,7 @@ impl Table {
             apps: Vec::new(),
             slots: Arc::default(),
             routes: Vec::new(),
+            asks_claims: false,
         }
     }
 
@@ -202,6 +207,12 @@ impl Table {
             Some(loose) => judge(first, paths.select(loose, facts)),
             None => first.into(),
         }
+    }
+
+    /// Whether any rule has a condition on claims, so that tokens must be verified before a rule is chosen.
+    #[inline]
+    pub fn asks_claims(&self) -> bool {
+        self.asks_claims
     }
 
     /// The app in a slot, which [`RouteEntry::app`] names.
