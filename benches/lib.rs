@@ -1,4 +1,6 @@
-//! Models of stated sizes for the benchmarks. Holds no benchmark itself.
+//! Models of stated sizes for the benchmarks, and what checks of rate limits are measured by ([`checks`]). Holds no benchmark itself.
+
+pub mod checks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
