@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Scope;
-use crate::model::{CLAIM_ISSUERS_MAX, Entrance};
+use super::{Scope, condition};
+use crate::model::{CLAIM_ISSUERS_MAX, Entrance, ValueCondition};
 use crate::names::TrustName;
 use crate::raw::{Off, RawRoute};
 
@@ -12,8 +12,18 @@ pub(super) fn issuer(entrance: &Entrance) -> Option<&TrustName> {
     Some(&entrance.auth.as_ref()?.tokens.as_ref()?.issuer)
 }
 
-/// Judges the conditions of a route by who may sign its tokens; `issuers` are those of the routes before.
-pub(super) fn judge(
+/// Reads the conditions of a route, and judges them by who may sign its tokens; `issuers` are those of the routes before.
+pub(super) fn conditions(
+    scope: &mut Scope<'_, '_>,
+    raw: &RawRoute,
+    entrance: Option<&Entrance>,
+    issuers: &mut BTreeSet<TrustName>,
+) -> Vec<ValueCondition> {
+    judge(scope, raw, entrance, issuers);
+    condition::plain(scope, raw.claims.as_ref())
+}
+
+fn judge(
     scope: &mut Scope<'_, '_>,
     raw: &RawRoute,
     entrance: Option<&Entrance>,

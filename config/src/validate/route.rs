@@ -71,7 +71,6 @@ pub(super) fn route(
     let query = condition::plain(scope, raw.query.as_ref());
     let cookies = condition::plain(scope, raw.cookies.as_ref());
     let client_cert = client_cert::conditions(scope, raw.client_cert.as_ref());
-    let claim_conditions = condition::plain(scope, raw.claims.as_ref());
     let name = name?;
     let around = Around { clusters: &shared.clusters, name: &name, path: path.as_ref() };
     let action = action(scope, raw, &around);
@@ -81,7 +80,7 @@ pub(super) fn route(
     let rate_limits = rate_limits(scope, raw, shared);
     let entrance =
         entrance::over(scope, (&shared.app, &shared.clusters), shared.entrance.as_ref(), &steps(raw));
-    claims::judge(scope, raw, entrance.as_deref(), &mut shared.claim_issuers);
+    let claims = claims::conditions(scope, raw, entrance.as_deref(), &mut shared.claim_issuers);
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
     let upgrades = upgrade::upgrades(scope, raw.upgrades.as_ref());
     let connect = connect::ports(scope, raw);
@@ -101,7 +100,7 @@ pub(super) fn route(
         query,
         cookies,
         client_cert,
-        claims: claim_conditions,
+        claims,
         action: action?,
         request_headers,
         response_headers,

@@ -116,7 +116,8 @@ pub fn serve_head<D: Downstream>(
     serve_decision(connection, ws, settings, decision)
 }
 
-/// Does what was decided.
+/// Does what was decided. A block and not an `async fn`, as above.
+#[expect(clippy::manual_async_fn, reason = "what it captures is stored once")]
 pub fn serve_decision<D: Downstream>(
     connection: &mut Connection<D>,
     ws: &mut Workspace,
@@ -475,22 +476,29 @@ fn find_way<'t, D: Downstream>(
     if let Some(issuer) = token.as_ref().and_then(ShownToken::take_asked) {
         return Decision::Learn(issuer);
     }
-    let entry = match found {
-        Match::Route(entry) => entry,
-        // No route allows it.
-        Match::NotFound | Match::MethodNotAllowed(_) if ws.request.is_connect => {
-            return Decision::Refuse(Cause::MethodRefused, None);
-        }
-        Match::NotFound => return Decision::Refuse(Cause::NoRoute, None),
-        Match::MethodNotAllowed(allow) => {
-            return Decision::Refuse(Cause::MethodNotAllowed, Some(allow.to_string()));
-        }
-        Match::Ambiguous => return Decision::Refuse(Cause::PathAmbiguous, None),
+    let entry = match rule(found, ws.request.is_connect) {
+        Ok(entry) => entry,
+        Err(decision) => return decision,
     };
     if let Err(cause) = let_in(entry, connection, ws, listener, takes, None) {
         return Decision::RefuseOn(Arc::clone(entry), cause);
     }
     enter(table, entry, connection, ws, listener)
+}
+
+/// The rule that was found, or what becomes of a request that none takes.
+#[inline]
+fn rule(found: Match<'_>, is_connect: bool) -> Result<&Arc<RouteEntry>, Decision> {
+    Err(match found {
+        Match::Route(entry) => return Ok(entry),
+        // No route allows it.
+        Match::NotFound | Match::MethodNotAllowed(_) if is_connect => {
+            Decision::Refuse(Cause::MethodRefused, None)
+        }
+        Match::NotFound => Decision::Refuse(Cause::NoRoute, None),
+        Match::MethodNotAllowed(allow) => Decision::Refuse(Cause::MethodNotAllowed, Some(allow.to_string())),
+        Match::Ambiguous => Decision::Refuse(Cause::PathAmbiguous, None),
+    })
 }
 
 /// The certificate that the client showed, of its connection's session.

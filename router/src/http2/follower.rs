@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::buffer::Buffer;
 use crate::http2::preface::PREFACE;
 use crate::http2::rules::{Rules, code};
+use crate::http2::streams::MALFORMED_MAX;
 use crate::http2::track::{Part, Track};
 use crate::worker::Worker;
 
@@ -240,8 +241,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Follower<'_, S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.notes.fault.get().is_some() {
-            // The connection ends it; nothing more is read, so nobody is to be woken for it.
+        if this.notes.fault.get().is_some() || this.notes.refused.get() > MALFORMED_MAX as u32 {
+            // The connection ends it; nothing more is read, so nobody is to be woken for it. It counts what the codec has answered
+            // once that has nothing to do.
             return Poll::Pending;
         }
         let before = buffer.filled().len();

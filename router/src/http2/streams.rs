@@ -32,7 +32,7 @@ use crate::worker::connection::{Busy, Connection};
 const LINGER_MS: u64 = 1_000;
 const LINGER_BYTES: usize = 64 << 10;
 /// Requests over the life of a connection that are malformed or whose heads are too large: each leaves a record.
-const MALFORMED_MAX: usize = 100;
+pub const MALFORMED_MAX: usize = 100;
 
 /// Streams under way.
 #[derive(Debug, Default)]
