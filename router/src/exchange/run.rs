@@ -387,8 +387,10 @@ fn decide<D: Downstream>(
             give_back(takes);
             return decision;
         }
-        ws.limits.hold(takes);
-        ws.limits.show(takes, connection.worker.clock.turn_ns());
+        if takes.iter().any(|take| take.limiter.keeps()) {
+            ws.limits.hold(takes);
+            ws.limits.show(takes, connection.worker.clock.turn_ns());
+        }
         takes.clear();
     }
     decision
@@ -442,7 +444,7 @@ fn find_way<'t, D: Downstream>(
     }
     if let Some(limits) = &settings.limits
         && let met = Met::new(connection, listener, limits.asks_client())
-        && let Err(cause) = enforce(limits.list(), met, ws, takes)
+        && let Err(cause) = enforce(limits, met, ws, takes)
     {
         return Decision::Refuse(cause, None);
     }
@@ -585,9 +587,9 @@ fn let_in<'t, D: Downstream>(
         Some(limits) => {
             let met = Met::new(connection, listener, limits.asks_client());
             if let Some(app) = &limits.app {
-                enforce(app.list(), met, ws, takes)?;
+                enforce(app, met, ws, takes)?;
             }
-            enforce(limits.route.list(), met, ws, takes)
+            enforce(&limits.route, met, ws, takes)
         }
         None => Ok(()),
     }
