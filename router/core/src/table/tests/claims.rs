@@ -51,7 +51,7 @@ fn one_value_that_passes_suffices_and_without_a_token_nothing_does() {
         ("team", ValueTest::Present, false),
     ] {
         let route = with("corp", &[(name, test.clone())]);
-        let said = |shown| taken(&[route.clone()], shown) == 1;
+        let said = |shown| taken(std::slice::from_ref(&route), shown) == 1;
         assert_eq!(said(Shown::Token(&token)), holds, "{name} {test:?}");
         assert!(!said(Shown::Nothing), "{name} {test:?} without a token");
         assert!(said(Shown::Any), "{name} {test:?} of a preflight");
