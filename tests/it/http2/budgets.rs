@@ -78,16 +78,24 @@ fn heads_that_are_too_large_count_as_malformed() {
     let mut frames = Frames::connect(router.setup().address());
     // It goes into the table of the connection; from then on each naming of it is a byte.
     let long = [&[0x40, 1, b'a', 0x7f, 0xbd, 0x1d][..], &[b'v'; 3_900]].concat();
-    let bytes = (0..20_000_u32).flat_map(|number| {
+    let mut answered = 0;
+    let ended = (0..200_u32).any(|number| {
         let first = if number == 0 { long.as_slice() } else { &[] };
         let block = [get(&[]).as_slice(), first, &[0xbe; 20]].concat();
-        frame(kind::HEADERS, END | END_HEADERS, number * 2 + 1, &block)
+        frames.send(kind::HEADERS, END | END_HEADERS, number * 2 + 1, &block);
+        loop {
+            match frames.receive() {
+                Some(frame) if frame.kind == kind::HEADERS => {
+                    answered += 1;
+                    return false;
+                }
+                Some(frame) if frame.kind != kind::GOAWAY => {}
+                Some(_) | None => return true,
+            }
+        }
     });
-    let _cut = frames.bytes(&bytes.collect::<Vec<_>>());
+    assert!(ended && (100..=102).contains(&answered), "{answered}");
     until_true("calm", || router.metric("ekiden_http2_calmed_total", &["\"malformed\""]) == 1.0);
-    // What had come with them is answered too, and no more.
-    let refused = router.metric("ekiden_outcomes_total", &["head_too_large"]);
-    assert!((100.0..5_000.0).contains(&refused), "{refused}");
     assert_eq!(echo.requests(), 0);
 }
 
