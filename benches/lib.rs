@@ -1,4 +1,6 @@
-//! Models of stated sizes for the benchmarks. Holds no benchmark itself.
+//! Models of stated sizes for the benchmarks, and what checks of rate limits are measured by ([`checks`]). Holds no benchmark itself.
+
+pub mod checks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use ekiden_config::model::{
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
 use ekiden_core::cell::CellRegistry;
+use ekiden_core::claims::Shown;
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::table::{Facts, Fields, Table};
 
@@ -39,7 +42,16 @@ impl Fields for NoFields {
 
 /// A GET request with a path in normal form.
 pub fn facts<'a>(host: &'a str, path: &'a str, fields: &'a NoFields) -> Facts<'a> {
-    Facts { host, path, loose: None, query: "", method: "GET", fields, client_cert: None }
+    Facts {
+        host,
+        path,
+        loose: None,
+        query: "",
+        method: "GET",
+        fields,
+        client_cert: None,
+        claims: Shown::Nothing,
+    }
 }
 
 /// The index of the only listener.
@@ -136,6 +148,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
             query: Vec::new(),
             cookies: Vec::new(),
             client_cert: Vec::new(),
+            claims: Vec::new(),
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             timeouts: Timeouts::default(),

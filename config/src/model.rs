@@ -28,7 +28,8 @@ pub use admission::{Admission, DeniedHeaders, FieldPattern, MediaRange};
 pub use affinity::{AffinityCookie, AffinityPolicy, Carrier, SameSite};
 pub use client_cert::{CertCondition, CertField};
 pub use entrance::{
-    ApiKeys, Auth, Authorizer, AuthorizerBody, Cors, Entrance, OriginPattern, Origins, Tokens,
+    ApiKeys, Auth, Authorizer, AuthorizerBody, CLAIM_ISSUERS_MAX, Cors, Entrance, OriginPattern, Origins,
+    Tokens,
 };
 pub use etcd::{Etcd, EtcdMember};
 pub use faults::{FaultAbort, FaultDelay, FaultPolicy};
@@ -278,6 +279,8 @@ pub struct RoutePolicy {
     pub cookies: Vec<ValueCondition>,
     /// Conditions on the client's certificate; all must hold.
     pub client_cert: Vec<CertCondition>,
+    /// Conditions on claims of the token that the issuer in `entrance` signed, which is there then; all must hold.
+    pub claims: Vec<ValueCondition>,
     /// Edits of the request head before it is sent upstream.
     pub request_headers: HeaderEdits,
     /// Edits of the response head before it is sent downstream.

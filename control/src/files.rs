@@ -1,8 +1,8 @@
 //! Durable file replacement: what a reader finds is the old text or the new one, never a part.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Writes a file of mode 0600 beside `path`, syncs it, renames it over `path` and syncs the directory. Blocking.
@@ -48,12 +48,20 @@ impl<'p> Fresh<'p> {
     /// may fail, and whoever goes on with the old file writes to one that nobody finds. Durable once the directory is synced.
     pub(crate) fn put(self) -> io::Result<File> {
         let Self { path, beside, file } = self;
+        // A process that ends may be slow to: its successor has made another file of that name, which is not ready.
+        if !is_same(&file.metadata()?, &fs::symlink_metadata(&beside)?) {
+            return Err(io::Error::other(format!("{} was replaced by another process", beside.display())));
+        }
         if let Err(error) = fs::rename(&beside, path) {
             let _ = fs::remove_file(&beside);
             return Err(error);
         }
         Ok(file)
     }
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 fn write_synced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
@@ -70,4 +78,26 @@ pub(crate) fn sync_dir(entry: &Path) -> io::Result<()> {
         _ => Path::new("."),
     };
     File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_process_is_writing_is_not_put_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        replace(&path, b"old").unwrap();
+        let late = Fresh::write(&path, b"late").unwrap();
+        let fresh = Fresh::write(&path, b"fresh").unwrap();
+        assert!(late.put().is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        fresh.put().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"fresh");
+        let gone = Fresh::write(&path, b"gone").unwrap();
+        fs::remove_file(dir.path().join("file.new")).unwrap();
+        assert!(gone.put().is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"fresh");
+    }
 }

@@ -29,6 +29,8 @@ mod election;
 mod files;
 mod fleet;
 mod fnv;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guarded;
 mod last_good;
 mod load;

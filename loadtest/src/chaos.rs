@@ -4,6 +4,7 @@
 //!
 //! The faults are in `chaos/scenes.rs`; nothing here needs root.
 
+mod disk;
 mod load;
 mod place;
 mod scenes;

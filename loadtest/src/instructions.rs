@@ -32,6 +32,8 @@ pub(crate) struct Wish {
     pub(crate) date: Option<String>,
     /// Replace the section of RESULTS.md.
     pub(crate) record: bool,
+    /// Only see whether it works.
+    pub(crate) smoke: bool,
 }
 
 /// Instructions per request.

@@ -376,6 +376,7 @@ impl InstructionsOptions {
             requests: if self.common.smoke { 200 } else { self.requests },
             date: self.common.date.clone(),
             record: self.common.record,
+            smoke: self.common.smoke,
         })
     }
 }

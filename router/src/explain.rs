@@ -1,7 +1,7 @@
 //! Explains a request that nobody has sent: takes its text through the same judge, the same table and the same picks as one that
 //! comes in, and tells what each says. Sends nothing and counts nothing. Never on a worker.
 //!
-//! Credentials, certificates of clients, limits and overload are not judged: what they say hangs on files, on time and on what others send. The API shows
+//! Of credentials, a token is looked at where routes have conditions on its claims. Else credentials, certificates of clients, limits and overload are not judged: what they say hangs on files, on time and on what others send. The API shows
 //! their words.
 
 use std::net::IpAddr;
@@ -12,6 +12,7 @@ use ekiden_config::doors::{
 };
 use ekiden_config::model::{Action, Address, Forward, Listener, ListenerProtocol, Role, SplitKey};
 use ekiden_config::names::{AppName, RouteName};
+use ekiden_core::claims::Shown;
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::cluster::explain::Keyed;
 use ekiden_core::outcome::{Cause, Phase};
@@ -23,6 +24,7 @@ use ekiden_core::split::{self, Side};
 use ekiden_core::table::{Facts, ListenerTable, Match, RouteEntry, Table, Target};
 
 use crate::entrance::keyring::Keyring;
+use crate::entrance::shown::ShownToken;
 use crate::exchange::request_out::client_address;
 use crate::exchange::run::{Decision, body_limit, head_rules};
 use crate::exchange::{affinity, cors, secure};
@@ -258,6 +260,8 @@ impl Read<'_> {
             return Way::refused(String::new(), Cause::PathIllegal, Phase::Match);
         };
         let mut loose = String::new();
+        // Keys that are not known are not asked for.
+        let token = ShownToken::new(self.keyring, &self.request.head, false);
         let facts = Facts {
             host: &self.request.host,
             path: normal,
@@ -267,6 +271,7 @@ impl Read<'_> {
             fields: &self.request.head,
             // A question shows no certificate.
             client_cert: None,
+            claims: Shown::Token(&token),
         };
         self.matched(&facts)
     }
@@ -282,7 +287,7 @@ impl Read<'_> {
         };
         let (facts, is_preflight) = match &preflight {
             // It is judged as the request that it asks about.
-            Some((_, method)) => (&Facts { method, ..*facts }, true),
+            Some((_, method)) => (&Facts { method, claims: Shown::Any, ..*facts }, true),
             None => (facts, false),
         };
         let (verdict, entry) = match self.table.find(index, facts) {

@@ -72,6 +72,7 @@ fn route(index: usize, path: &str, to: &ClusterName) -> Arc<Route> {
             query: vec![],
             cookies: vec![],
             client_cert: vec![],
+            claims: vec![],
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             timeouts: Timeouts::default(),

@@ -140,7 +140,7 @@ impl Standing {
 /// One condition of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// `listener`, `host`, `path`, `method`, `header`, `query`, `cookie` or `client_cert`.
+    /// `listener`, `host`, `path`, `method`, `header`, `query`, `cookie`, `client_cert` or `claim`.
     pub of: &'static str,
     /// What the rule asks for.
     pub wanted: String,

@@ -78,6 +78,9 @@ pub struct ApiKeys {
     pub query: Option<Arc<str>>,
 }
 
+/// Issuers whose tokens routes with conditions on claims may look at, in one app. The router tries no more on one request.
+pub const CLAIM_ISSUERS_MAX: usize = 4;
+
 /// Signed tokens (RFC 7519), sent as `Authorization: Bearer`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {

@@ -835,6 +835,10 @@ tables! {
         /// `CN=anna, O=Example`), `uri` and `dns` (alternative names; one that passes suffices), `fingerprint` (SHA-256 in
         /// hexadecimal). `fingerprint = { present = false }` holds without a certificate.
         client_cert: Map<TextOr<RawTest>> = "none" in 0, 4;
+        /// Conditions on claims of the token (`Authorization: Bearer`) that the issuer of `auth.jwt` signed, all to hold; a claim is a
+        /// name, or names with `.` between them, and of a list one value that passes suffices. Without a good token none holds:
+        /// the next route is looked at. `jwt` must stand in the `auth` of the route or its app.
+        claims: Map<TextOr<RawTest>> = "none" in 0, 16;
         /// Cluster to send to.
         cluster: Spanned<String> = "none" in 1, NAME;
         /// Clusters to split between.

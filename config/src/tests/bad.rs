@@ -635,6 +635,38 @@ fn tokens() {
 }
 
 #[test]
+fn conditions_on_claims() {
+    let codes = |text: &str| found(text).iter().map(|d| (d.code, d.line)).collect::<Vec<_>>();
+    let issuer = |name: &str| {
+        format!(
+            "[jwt.{name}]\njwks_file = \"k\"\nissuer = \"i\"\naudience = [\"a\"]\nalgorithms = [\"ES256\"]\n"
+        )
+    };
+    let one = |words: &str| format!("{}{}", issuer("corp"), route(&format!("cluster = \"web\"\n{words}")));
+    assert_eq!(codes(&one("auth = { jwt = \"corp\" }\nclaims = { \"realm.roles\" = \"buyer\" }")), []);
+    for (words, code, line) in [
+        ("claims = { a = \"b\" }", "claims_without_jwt", 12),
+        ("auth = \"off\"\nclaims = { a = \"b\" }", "claims_without_jwt", 13),
+        ("auth = { jwt = \"crop\" }\nclaims = { a = \"b\" }", "unknown_secret", 12),
+        ("auth = { jwt = \"corp\" }\nclaims = { a = {} }", "one_of", 13),
+        ("auth = { jwt = \"corp\" }\nclaims = { a = [\"b\"] }", "wrong_type", 13),
+        ("auth = { jwt = \"corp\" }\nclaims = { a = { regex = \"(\" } }", "bad_regex", 13),
+    ] {
+        assert_eq!(codes(&one(words)), [(code, line)], "{words}");
+    }
+    // Each is tried before the route is known.
+    let routes = |count: usize| {
+        let issuers: String = (0..count).map(|at| issuer(&format!("i{at}"))).collect();
+        let routes = (0..count).map(|at| {
+            format!("[[route]]\ncluster = \"web\"\npath = \"/{at}\"\nauth = {{ jwt = \"i{at}\" }}\nclaims = {{ a = \"b\" }}\n")
+        });
+        issuers + &route("cluster = \"web\"") + "\n" + &routes.collect::<String>()
+    };
+    assert_eq!(codes(&routes(4)), []);
+    assert_eq!(codes(&routes(5)).iter().map(|found| found.0).collect::<Vec<_>>(), ["too_many_issuers"]);
+}
+
+#[test]
 fn authorizers() {
     let rows = [
         ("", "missing_key"),

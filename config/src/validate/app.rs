@@ -90,6 +90,7 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
         entrance,
         app: name.clone(),
         caps,
+        claim_issuers: BTreeSet::new(),
         clusters: known,
         names,
         policies: Vec::new(),

@@ -7,6 +7,7 @@ mod affinity;
 mod app;
 mod auth;
 mod authorizer;
+mod claims;
 mod client_cert;
 mod cluster;
 mod condition;

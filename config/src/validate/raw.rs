@@ -52,6 +52,7 @@ pub(super) fn route(scope: &mut Scope<'_, '_>, raw: &RawRoute, listeners: Option
         ("query", raw.query.is_some()),
         ("cookies", raw.cookies.is_some()),
         ("client_cert", raw.client_cert.is_some()),
+        ("claims", raw.claims.is_some()),
         ("redirect", raw.redirect.is_some()),
         ("respond", raw.respond.is_some()),
         ("rewrite", raw.rewrite.is_some()),

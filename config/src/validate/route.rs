@@ -8,14 +8,14 @@ use super::action::{Around, action};
 use super::admission::{self, Written};
 use super::entrance;
 use super::{
-    Scope, client_cert, condition, connect, faults, field, host, limit, mirror, raw as other, resilience,
-    timeout, upgrade,
+    Scope, claims, client_cert, condition, connect, faults, field, host, limit, mirror, raw as other,
+    resilience, timeout, upgrade,
 };
 use crate::model::{
     Admission, AppCaps, Entrance, HostMatch, LoosePath, PathMatch, Priority, Role, Route, RouteLimits,
     RoutePolicy, Timeouts,
 };
-use crate::names::{AppName, ClusterName, ListenerName, RouteName};
+use crate::names::{AppName, ClusterName, ListenerName, RouteName, TrustName};
 use crate::raw::RawRoute;
 use crate::source::Span;
 
@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) app: AppName,
     /// What requests must show, on routes that say nothing of it.
     pub(super) entrance: Option<Arc<Entrance>>,
+    /// Who signs the tokens that conditions on claims look at, in the routes so far.
+    pub(super) claim_issuers: BTreeSet<TrustName>,
     /// What the app may use at a time.
     pub(super) caps: Option<AppCaps>,
     /// Clusters written in the app.
@@ -98,6 +100,7 @@ pub(super) fn route(
     let rate_limits = rate_limits(scope, raw, shared);
     let entrance =
         entrance::over(scope, (&shared.app, &shared.clusters), shared.entrance.as_ref(), &steps(raw));
+    let claims = claims::conditions(scope, raw, entrance.as_deref(), &mut shared.claim_issuers);
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
     let upgrades = upgrade::upgrades(scope, raw.upgrades.as_ref());
     let connect = connect::ports(scope, raw);
@@ -119,6 +122,7 @@ pub(super) fn route(
             query,
             cookies,
             client_cert,
+            claims,
             request_headers,
             response_headers,
             timeouts,
@@ -234,5 +238,7 @@ fn conditions(route: &Route) -> String {
     let _ = write!(text, " {listeners:?} {:?} {methods:?}", route.host);
     let _ = write!(text, " {:?} {:?} {:?}", route.headers, route.query, route.cookies);
     let _ = write!(text, " {:?}", route.client_cert);
+    let issuer = route.entrance.as_ref().and_then(|steps| claims::issuer(steps));
+    let _ = write!(text, " {:?} {:?}", route.claims, issuer.filter(|_| !route.claims.is_empty()));
     text
 }

@@ -11,6 +11,8 @@ mod dynos;
 mod entrance;
 mod explain;
 mod fleet;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod guard;
 mod guarded;
 mod hold;

@@ -273,7 +273,7 @@ fn ttl(value: Option<&Value>, at: &str) -> Result<Option<u64>, Problem> {
 }
 
 /// One endpoint of a body that stands at `at`. Its members are known.
-fn placement(value: &Value, at: &str) -> Result<PlacementWords, Problem> {
+pub(super) fn placement(value: &Value, at: &str) -> Result<PlacementWords, Problem> {
     let wrong =
         |member: &str, detail: String| Problem::at(422, "bad_value", &format!("{at}/{member}"), detail);
     let get = |member: &str| value.get(member).filter(|value| !value.is_null());

@@ -254,7 +254,8 @@ pub(super) fn route_view(route: &Route) -> Value {
         "host": host,
         "path": path,
         "methods": route.methods.iter().map(|method| &**method).collect::<Vec<_>>(),
-        "conditions": route.headers.len() + route.query.len() + route.cookies.len() + route.client_cert.len(),
+        "conditions": route.headers.len() + route.query.len() + route.cookies.len() + route.client_cert.len()
+            + route.claims.len(),
         "action": action,
         "priority": route.priority.word(),
         "entrance": entrance::steps(route),

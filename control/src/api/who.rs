@@ -93,7 +93,7 @@ impl Tokens {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Tokens, String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Tokens, String> {
     let mut all = Vec::new();
     let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     for (number, line) in lines.enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with(b"#")) {

@@ -7,6 +7,8 @@
 
 mod board;
 mod exec;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod ledger;
 mod lines;
 mod placing;

@@ -8,6 +8,8 @@
 
 mod agent;
 pub(crate) mod dial;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod kept;
 mod ledger;
 mod pipe;

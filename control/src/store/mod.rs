@@ -9,6 +9,8 @@ mod disk;
 mod entry;
 pub(crate) mod etcd;
 mod frame;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod journal;
 mod legacy;
 mod record;

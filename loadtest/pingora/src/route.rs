@@ -11,6 +11,7 @@ use ekiden_config::doors::Generation;
 use ekiden_config::model::Address;
 use ekiden_config::names::ListenerName;
 use ekiden_config::{Format, HostOwners, Input, Source, build};
+use ekiden_core::claims::Shown;
 use ekiden_core::cluster::{Attempt, Pick};
 use ekiden_core::host;
 use ekiden_core::path;
@@ -97,6 +98,7 @@ impl Router {
             method: head.method.as_str(),
             fields: &HeadFields(&head.headers),
             client_cert: None,
+            claims: Shown::Nothing,
         };
         let entry = match self.table.find(self.listener, &facts) {
             Match::Route(entry) => entry,

@@ -1,5 +1,6 @@
 //! The faults, each a scene: start what it needs, let clients and writer work, break something, mend it, count.
 
+use super::disk::{Disk, may_mount};
 use super::load::{CONNECTIONS, Load, Tally};
 use super::place::{Place, Ports, ekiden, origin};
 use super::writes::{Writer, Written};
@@ -27,12 +28,13 @@ fn nothing() -> Result<(), String> {
 }
 
 /// All of them.
-pub(super) const ALL: [Scene; 12] = [
+pub(super) const ALL: [Scene; 13] = [
     Scene { name: "an endpoint is killed", needs: nothing, play: endpoint_killed },
     Scene { name: "the process is killed", needs: nothing, play: process_killed },
     Scene { name: "control is killed", needs: nothing, play: control_killed },
     Scene { name: "a router without control is killed", needs: nothing, play: router_killed },
     Scene { name: "disk full: journal, snapshot and log", needs: nothing, play: disk_full },
+    Scene { name: "disk full: a real one", needs: may_mount, play: disk_really_full },
     Scene { name: "disk full: killed and started on it", needs: nothing, play: disk_full_at_start },
     Scene { name: "disk full: access log on /dev/full", needs: nothing, play: log_full },
     Scene { name: "no descriptors left", needs: nothing, play: no_descriptors },
@@ -296,6 +298,30 @@ fn disk_full(wish: &Wish, dir: &Path) -> Fallible<Came> {
     let Stage { place, ports, .. } = &mut stage;
     let mut came = work.stop(*ports, true, || reborn(place))?;
     came.note = format!("RLIMIT_FSIZE (EFBIG); {drops} lines of the log lost and counted");
+    Ok(came)
+}
+
+/// No block is left on the disk that holds the run directory and the access log.
+fn disk_really_full(wish: &Wish, dir: &Path) -> Fallible<Came> {
+    let disk = Disk::over(dir)?;
+    let log = dir.join("access.log");
+    let mut stage = Stage::with(dir, "", &[], &log.display().to_string())?;
+    let work = Work::start(stage.ports, stage.ports.api, SCRATCH)?;
+    for _ in 0..wish.rounds {
+        thread::sleep(wish.well);
+        let refused = work.writer.refused();
+        disk.fill()?;
+        work.await_well(false)?;
+        until("writes are refused", || Ok(work.writer.refused() > refused))?;
+        thread::sleep(wish.down);
+        stage.place.alive()?;
+        disk.clear()?;
+        work.await_well(true)?;
+    }
+    let drops = stage.ports.lost_lines()?;
+    let Stage { place, ports, .. } = &mut stage;
+    let mut came = work.stop(*ports, true, || reborn(place))?;
+    came.note = format!("ENOSPC on a tmpfs; {drops} lines of the log lost and counted");
     Ok(came)
 }
 

@@ -1,4 +1,4 @@
-//! Signals as events: reload, end, end now.
+//! Signals as events: reload, end, end now. A write beyond a limit on the size of files is an error and not the end.
 
 use std::io;
 
@@ -19,6 +19,8 @@ pub(crate) struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    /// SIGXFSZ, which ends a process that does not listen to it. Nobody waits for it: the write says what is wrong.
+    _file_limit: Signal,
 }
 
 impl Signals {
@@ -28,6 +30,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _file_limit: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
         })
     }
 

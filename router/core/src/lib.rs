@@ -8,6 +8,7 @@
 )]
 
 pub mod cell;
+pub mod claims;
 pub mod client_cert;
 pub mod cluster;
 pub mod connection_limits;

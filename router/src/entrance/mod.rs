@@ -13,6 +13,7 @@ pub mod fetch;
 pub mod hashing;
 pub mod keyring;
 pub mod keys;
+pub mod shown;
 pub mod tokens;
 pub mod users;
 pub mod verdicts;

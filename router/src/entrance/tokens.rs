@@ -302,6 +302,25 @@ pub fn text(value: &Value) -> Option<String> {
     is_plain.then_some(text)
 }
 
+/// Shows the texts of a claim, as conditions compare them, until `visit` returns false: a text as it is, numbers and flags as they are
+/// written, those of a list one by one. Nothing of what is none of these.
+pub fn each_text(value: &Value, visit: &mut dyn FnMut(&str) -> bool) {
+    let mut one = |value: &Value| match value {
+        Value::String(text) => visit(text),
+        Value::Number(number) => visit(&number.to_string()),
+        Value::Bool(flag) => visit(if *flag { "true" } else { "false" }),
+        Value::Null | Value::Array(_) | Value::Object(_) => true,
+    };
+    match value {
+        Value::Array(all) => {
+            let _all_or_some = all.iter().all(&mut one);
+        }
+        other => {
+            let _one = one(other);
+        }
+    }
+}
+
 /// Whether a claim is one of the values, or holds one.
 pub fn holds(value: &Value, values: &[Arc<str>]) -> bool {
     match value {

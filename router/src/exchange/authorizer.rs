@@ -29,7 +29,7 @@ use crate::exchange::cors::is_cors;
 use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, Written, put_field};
 use crate::exchange::run::{flush, may_keep};
-use crate::exchange::{After, Workspace, forward, trace};
+use crate::exchange::{After, Workspace, forward, overload, trace};
 use crate::head::FieldId;
 use crate::tls::Session;
 use crate::wire::Version;
@@ -85,6 +85,11 @@ pub async fn ask<D: Downstream>(
         Some(bounds) => body::read(connection, ws, listener, bounds).await?,
         None => None,
     };
+    if let Some(shown) = shown.as_ref().filter(|_| ws.permit.is_some()) {
+        // A call holds it twice, once as text, beside what they are made of. Until the relay begins.
+        let copies = if words.grpc { 4 } else { 1 };
+        overload::hold(&connection.stream, ws, shown.bytes.len() * copies);
+    }
     let worker = Rc::clone(&connection.worker);
     let count = |ruling| worker.shard.rulings.count(Step::Authorizer, ruling);
     let cluster =

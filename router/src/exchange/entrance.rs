@@ -27,6 +27,7 @@ use crate::exchange::Workspace;
 use crate::exchange::authorizer::{self, Stop};
 use crate::exchange::downstream::Downstream;
 use crate::exchange::forward::is_client_gone;
+use crate::exchange::learn;
 use crate::exchange::request_out::client_address;
 use crate::head::FieldId;
 use crate::worker::Worker;
@@ -34,8 +35,6 @@ use crate::worker::connection::Connection;
 
 /// Longest wait for a verdict, in milliseconds: the line is served by then, or the machine is not.
 const VERDICT_MS: u64 = 60_000;
-/// Longest wait for keys of tokens, in milliseconds.
-const KEY_MS: u64 = 5_000;
 
 /// What is known of who asks. Empty for a route without credentials.
 #[derive(Debug, Default)]
@@ -45,6 +44,8 @@ pub struct EntranceNote {
     open: Option<Open>,
     /// A token was sent and was not good.
     bad_token: bool,
+    /// It waited for keys before its route was known, and does not again.
+    learned: bool,
 }
 
 #[derive(Debug)]
@@ -82,6 +83,17 @@ impl EntranceNote {
         self.key = KeyState::Absent;
         self.open = None;
         self.bad_token = false;
+        self.learned = false;
+    }
+
+    /// Notes that the request has waited for keys.
+    pub fn set_learned(&mut self) {
+        self.learned = true;
+    }
+
+    /// Whether it has.
+    pub fn has_learned(&self) -> bool {
+        self.learned
     }
 
     /// The id of the key of a program.
@@ -286,24 +298,7 @@ async fn wait_for_key<D: Downstream>(
     let Some((auth, words)) = auth.and_then(|auth| Some((auth, auth.tokens.as_ref()?))) else {
         return Err(Cause::CredentialsUnavailable);
     };
-    let over_ms = worker.now_ms() + KEY_MS;
-    let mut fetched = std::pin::pin!(issuer.fetched.notified());
-    let mut half_closed = false;
-    // The answer may have come between the question and this.
-    poll_fn(|cx| {
-        if fetched.as_mut().poll(cx).is_ready()
-            || !issuer.is_asking()
-            || worker.is_forced()
-            || worker.now_ms() >= over_ms
-        {
-            return Poll::Ready(Ok(()));
-        }
-        let client = &mut connection.stream;
-        client.poll_watch(cx, &worker.buffers, &mut ws.client_in, &mut half_closed)?;
-        connection.deadline.set(over_ms, cx.waker());
-        Poll::Pending
-    })
-    .await?;
+    learn::keys(connection, ws, issuer).await?;
     let value = ws.request.head.known(FieldId::Authorization).unwrap_or(b"");
     let verdict = of_scheme(value, "Bearer").map_or(Err(Fault::Refused), |token| issuer.verify(token));
     rule_token(&worker, auth, words, ws, verdict)

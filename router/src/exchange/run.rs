@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ekiden_config::model::{Action, Listener};
+use ekiden_core::claims::Shown;
 use ekiden_core::client_cert::ClientCert;
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
-use ekiden_core::policy::limit::{Takes, Unheld};
+use ekiden_core::policy::limit::{Takes, Unheld, give_back};
 use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
 use ekiden_core::{edit, path, split};
 
+use crate::entrance::shown::ShownToken;
+use crate::entrance::tokens::Issuer;
 use crate::exchange::answer::{Answer, write_answer, write_error};
 use crate::exchange::authorizer::Stop;
 use crate::exchange::backend::{Backend, Fixed, Reply};
@@ -25,7 +28,7 @@ use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
 use crate::exchange::{
-    After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, hold, load, mirror,
+    After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, hold, learn, load, mirror,
     overload, secure, trace, upgrade,
 };
 use crate::head::Head;
@@ -71,6 +74,8 @@ pub enum Decision {
     Preflight(Arc<RouteEntry>),
     /// Sent to `https` on this port.
     Secure(u16),
+    /// Looked at again once an issuer of tokens has told its keys.
+    Learn(Arc<Issuer>),
     /// Forwarded to a cluster.
     Forward(Arc<RouteEntry>, Arc<ClusterTable>),
 }
@@ -108,6 +113,17 @@ pub fn serve_head<D: Downstream>(
         }
         Err(cause) => Decision::Refuse(cause, None),
     };
+    serve_decision(connection, ws, settings, decision)
+}
+
+/// Does what was decided. A block and not an `async fn`, as above.
+#[expect(clippy::manual_async_fn, reason = "what it captures is stored once")]
+pub fn serve_decision<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    settings: &ListenerTable,
+    decision: Decision,
+) -> impl Future<Output = After> {
     async move {
         let (entry, cluster) = match decision {
             Decision::Refuse(cause, allow) => return Box::pin(refuse(connection, ws, cause, allow)).await,
@@ -131,6 +147,7 @@ pub fn serve_head<D: Downstream>(
                 };
             }
             Decision::Secure(port) => return Box::pin(secure::redirect(connection, ws, port)).await,
+            Decision::Learn(issuer) => return learn::again(connection, ws, settings, issuer).await,
             Decision::Act(entry) => {
                 enter_route(&connection.worker, ws, &entry);
                 return Box::pin(async move { act(connection, ws, &entry).await }).await;
@@ -168,7 +185,7 @@ async fn ask<D: Downstream>(
         Decision::Forward(entry, cluster) => (entry, Some(cluster)),
         Decision::Refuse(cause, allow) => return Err(refuse(connection, ws, cause, allow).await),
         Decision::RefuseOn(_, cause) => return Err(refuse(connection, ws, cause, None).await),
-        Decision::Ask(_) | Decision::Preflight(_) | Decision::Secure(_) => {
+        Decision::Ask(_) | Decision::Preflight(_) | Decision::Secure(_) | Decision::Learn(_) => {
             return Err(refuse(connection, ws, Cause::ClusterGone, None).await);
         }
     };
@@ -364,12 +381,28 @@ fn decide<D: Downstream>(
     let mut unheld = Unheld::default();
     let decision = find_way(table, connection, ws, settings, &mut unheld.0);
     let takes = &mut unheld.0;
-    if takes.iter().any(|take| take.limiter.keeps()) {
-        ws.limits.hold(takes);
-        ws.limits.show(takes, connection.worker.clock.turn_ns());
+    if !takes.is_empty() {
+        if let Decision::Learn(_) = decision {
+            // It comes again.
+            give_back(takes);
+            return decision;
+        }
+        if takes.iter().any(|take| take.limiter.keeps()) {
+            ws.limits.hold(takes);
+            ws.limits.show(takes, connection.worker.clock.turn_ns());
+        }
+        takes.clear();
     }
-    takes.clear();
     decision
+}
+
+/// The same for a request that has waited before its route was known.
+pub fn decide_again<D: Downstream>(
+    connection: &Connection<D>,
+    ws: &mut Workspace,
+    settings: &ListenerTable,
+) -> Decision {
+    connection.worker.with_table(|table| decide(table, connection, ws, settings))
 }
 
 /// The same for a connection that carries no HTTP: its request has a host at most.
@@ -420,6 +453,9 @@ fn find_way<'t, D: Downstream>(
         ws.request.keep_alive = false;
         return Decision::Refuse(Cause::NoRoute, None);
     };
+    let keyring = &connection.worker.shared.keyring;
+    let token =
+        table.asks_claims().then(|| ShownToken::new(keyring, &ws.request.head, !ws.entrance.has_learned()));
     let facts = Facts {
         host: &ws.request.host,
         path: &ws.path,
@@ -428,6 +464,7 @@ fn find_way<'t, D: Downstream>(
         method: ws.request.method(),
         fields: &ws.request.head,
         client_cert: client_cert(ws.session.as_deref()),
+        claims: token.as_ref().map_or(Shown::Nothing, |token| Shown::Token(token)),
     };
     if facts.method == "OPTIONS"
         && let Some((entry, method)) = cors::preflight(table, index, &facts, &ws.request.head)
@@ -437,22 +474,33 @@ fn find_way<'t, D: Downstream>(
             Err(cause) => Decision::RefuseOn(Arc::clone(entry), cause),
         };
     }
-    let entry = match table.find(index, &facts) {
-        Match::Route(entry) => entry,
-        // No route allows it.
-        Match::NotFound | Match::MethodNotAllowed(_) if ws.request.is_connect => {
-            return Decision::Refuse(Cause::MethodRefused, None);
-        }
-        Match::NotFound => return Decision::Refuse(Cause::NoRoute, None),
-        Match::MethodNotAllowed(allow) => {
-            return Decision::Refuse(Cause::MethodNotAllowed, Some(allow.to_string()));
-        }
-        Match::Ambiguous => return Decision::Refuse(Cause::PathAmbiguous, None),
+    let found = table.find(index, &facts);
+    if let Some(issuer) = token.as_ref().and_then(ShownToken::take_asked) {
+        return Decision::Learn(issuer);
+    }
+    let entry = match rule(found, ws.request.is_connect) {
+        Ok(entry) => entry,
+        Err(decision) => return decision,
     };
     if let Err(cause) = let_in(entry, connection, ws, listener, takes, None) {
         return Decision::RefuseOn(Arc::clone(entry), cause);
     }
     enter(table, entry, connection, ws, listener)
+}
+
+/// The rule that was found, or what becomes of a request that none takes.
+#[inline]
+fn rule(found: Match<'_>, is_connect: bool) -> Result<&Arc<RouteEntry>, Decision> {
+    Err(match found {
+        Match::Route(entry) => return Ok(entry),
+        // No route allows it.
+        Match::NotFound | Match::MethodNotAllowed(_) if is_connect => {
+            Decision::Refuse(Cause::MethodRefused, None)
+        }
+        Match::NotFound => Decision::Refuse(Cause::NoRoute, None),
+        Match::MethodNotAllowed(allow) => Decision::Refuse(Cause::MethodNotAllowed, Some(allow.to_string())),
+        Match::Ambiguous => Decision::Refuse(Cause::PathAmbiguous, None),
+    })
 }
 
 /// The certificate that the client showed, of its connection's session.

@@ -46,7 +46,16 @@ enum State {
     Text {
         left: u32,
         is_name: bool,
+        /// None of it has come, and this is how its first byte is written.
+        begins: Option<Coding>,
     },
+}
+
+/// How a text is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Plain,
+    Huffman,
 }
 
 /// A walk over one block.
@@ -64,10 +73,20 @@ impl BlockWalk {
     pub fn walk(&mut self, mut bytes: &[u8]) -> Result<(), Torn> {
         while let Some((&byte, rest)) = bytes.split_first() {
             bytes = match self.state {
-                State::Text { left, is_name } => {
+                State::Text { left, is_name, begins } => {
+                    // A name that stands in the block tells itself by its first byte.
+                    self.has_pseudo |= is_name
+                        && match begins {
+                            Some(Coding::Plain) => byte == b':',
+                            Some(Coding::Huffman) => byte >> 1 == HUFFMAN_COLON,
+                            None => false,
+                        };
                     let take = bytes.len().min(left as usize);
                     let left = left - take as u32;
-                    self.state = if left > 0 { State::Text { left, is_name } } else { after_text(is_name) };
+                    self.state = match left {
+                        0 => after_text(is_name),
+                        _ => State::Text { left, is_name, begins: None },
+                    };
                     bytes.get(take..).unwrap_or(&[])
                 }
                 State::Representation => {
@@ -77,7 +96,6 @@ impl BlockWalk {
                 State::Length { is_name } => {
                     let of = Integer::Length { is_name, huffman: byte & 0x80 != 0 };
                     self.prefix(of, byte, 0x7f)?;
-                    self.look_at_name(of, rest);
                     rest
                 }
                 State::More { of, value, shift } => {
@@ -135,17 +153,12 @@ impl BlockWalk {
             }
             Integer::TableSize => State::Representation,
             Integer::Length { is_name, .. } if value == 0 => after_text(is_name),
-            Integer::Length { is_name, .. } => State::Text { left: value, is_name },
+            Integer::Length { is_name, huffman } => {
+                let begins = Some(if huffman { Coding::Huffman } else { Coding::Plain });
+                State::Text { left: value, is_name, begins }
+            }
         };
         Ok(())
-    }
-
-    /// A name that stands in the block tells itself by its first byte. One that is torn from its length is not looked at:
-    /// names of pseudo-header fields come in one piece with it from every real client.
-    fn look_at_name(&mut self, of: Integer, rest: &[u8]) {
-        if let (Integer::Length { is_name: true, huffman }, Some(&first)) = (of, rest.first()) {
-            self.has_pseudo |= if huffman { first >> 1 == HUFFMAN_COLON } else { first == b':' };
-        }
     }
 }
 
@@ -193,7 +206,12 @@ mod tests {
                 assert_eq!(whole(bytes, step), *expected, "{bytes:?} by {step}");
             }
         }
-        assert_eq!(whole(b"\x00\x07:method\x03GET", 100), Ok(true));
-        assert_eq!(whole(b"\x00\x85\xb9\x49\x53\x39\xe4\x03GET", 100), Ok(true));
+        // A name in letters, also one that is torn from its length.
+        for step in [1, 2, 3, 100] {
+            assert_eq!(whole(b"\x00\x07:method\x03GET", step), Ok(true), "by {step}");
+            assert_eq!(whole(b"\x00\x85\xb9\x49\x53\x39\xe4\x03GET", step), Ok(true), "by {step}");
+            assert_eq!(whole(b"\x00\x07\x3amethod\x01a\x00\x02x:\x01a", step), Ok(true), "by {step}");
+            assert_eq!(whole(b"\x00\x02x:\x02:a", step), Ok(false), "by {step}");
+        }
     }
 }

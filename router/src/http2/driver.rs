@@ -77,6 +77,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
             let next = pin!(self.codec.accept()).poll(cx);
             for _ in 0..self.notes.take_refused() {
                 streams::refused(&self.accepted);
+                self.streams.note_malformed();
             }
             match next {
                 Poll::Ready(Some(Ok(taken))) => {

@@ -31,8 +31,8 @@ use crate::worker::connection::{Busy, Connection};
 /// How long, and for how much, a stream whose response was early waits for the end of its request.
 const LINGER_MS: u64 = 1_000;
 const LINGER_BYTES: usize = 64 << 10;
-/// Malformed requests over the life of a connection.
-const MALFORMED_MAX: usize = 100;
+/// Requests over the life of a connection that are malformed or whose heads are too large: each leaves a record.
+pub const MALFORMED_MAX: usize = 100;
 
 /// Streams under way.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Streams {
         (self.open.get() == 0).then(|| self.idle_since_ms.get())
     }
 
-    /// Whether the client sends more malformed requests than it may.
+    /// Whether the client sends more requests than it may that are none.
     pub fn are_malformed(&self) -> bool {
         self.malformed.get() > MALFORMED_MAX
     }
@@ -76,7 +76,8 @@ impl Streams {
         }
     }
 
-    fn note_malformed(&self) {
+    /// Notes a request that is no request.
+    pub fn note_malformed(&self) {
         self.malformed.set(self.malformed.get() + 1);
         if self.are_malformed() {
             self.wake();

@@ -97,6 +97,7 @@ fn route(name: &str) -> Route {
             query: Vec::new(),
             cookies: Vec::new(),
             client_cert: Vec::new(),
+            claims: Vec::new(),
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             timeouts: Timeouts::default(),

@@ -38,7 +38,7 @@ pub async fn read_hello(
     let worker = Rc::clone(&connection.worker);
     let over_ms = worker.now_ms().saturating_add(wait_ms);
     let mut settle_ms = None;
-    let mut hello = Hello { acceptor: Acceptor::default(), seen: 0 };
+    let mut hello = Hello::default();
     poll_fn(|cx| {
         loop {
             worker.buffers.attach(&mut ws.client_in);
@@ -86,15 +86,21 @@ fn refused(cause: Cause) -> Poll<Result<(), NoHello>> {
 }
 
 /// A ClientHello as far as it has come.
-struct Hello {
+#[derive(Default)]
+pub struct Hello {
     acceptor: Acceptor,
     /// Bytes that the parser has had.
     seen: usize,
 }
 
 impl Hello {
-    /// Looks at what came since the last time; true when the ClientHello is whole.
-    fn look(&mut self, bytes: &[u8], host: &mut String) -> Result<bool, ()> {
+    /// Looks at what came since the last time, of all that came; true when the ClientHello is whole, and the host that it names stands
+    /// behind what `host` holds.
+    ///
+    /// # Errors
+    /// It is none.
+    #[expect(clippy::result_unit_err, reason = "there is one answer to all that is no ClientHello")]
+    pub fn look(&mut self, bytes: &[u8], host: &mut String) -> Result<bool, ()> {
         if bytes.first() != Some(&HANDSHAKE_RECORD) {
             return Err(());
         }

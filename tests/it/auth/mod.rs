@@ -4,6 +4,7 @@
 mod authorizer;
 mod bodies;
 mod checks;
+mod claims;
 mod cors;
 mod keys;
 mod leaving;

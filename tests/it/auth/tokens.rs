@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use super::{ask, rulings, serve_with};
 
 /// A key for ES256: its name, its private half and its public half.
-struct Signer {
+pub(super) struct Signer {
     kid: &'static str,
     key: EncodingKey,
     jwk: Value,
 }
 
 impl Signer {
-    fn new(kid: &'static str) -> Self {
+    pub(super) fn new(kid: &'static str) -> Self {
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         // An uncompressed point: 4, x, y.
         let point = pair.der_bytes();
@@ -30,7 +30,7 @@ impl Signer {
     }
 
     /// A field line with a token that says this.
-    fn token(&self, claims: &Value) -> String {
+    pub(super) fn token(&self, claims: &Value) -> String {
         let header = Header { kid: Some(self.kid.to_owned()), ..Header::new(Algorithm::ES256) };
         bearer(&encode(&header, claims, &self.key).unwrap())
     }
@@ -40,18 +40,18 @@ fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
-fn set(keys: &[&Signer]) -> String {
+pub(super) fn set(keys: &[&Signer]) -> String {
     let unknown = json!({ "kty": "new", "kid": "unknown kinds are passed over" });
     let keys: Vec<Value> = keys.iter().map(|signer| signer.jwk.clone()).chain([unknown]).collect();
     json!({ "keys": keys }).to_string()
 }
 
-fn now_s() -> u64 {
+pub(super) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// Good claims with these members in place of others; null takes one away.
-fn claims(changes: Value) -> Value {
+pub(super) fn claims(changes: Value) -> Value {
     let mut claims = json!({
         "iss": "https://login.example", "aud": "shop", "exp": now_s() + 3600, "sub": "ann", "realm": { "roles": ["buyer", "admin"] }
     });
@@ -65,12 +65,12 @@ fn claims(changes: Value) -> Value {
     claims
 }
 
-const WORDS: &str =
+pub(super) const WORDS: &str =
     "issuer = \"https://login.example\", audience = [\"shop\"], algorithms = [\"ES256\"], leeway = \"1m\"";
 const ROUTE: &str =
     "auth = { jwt = \"corp\", claims = { X-User = \"sub\", X-Roles = \"realm.roles\", X-Team = \"team\" } }";
 
-fn from_file() -> String {
+pub(super) fn from_file() -> String {
     format!("jwt.corp = {{ jwks_file = \"keys.json\", {WORDS} }}")
 }
 

@@ -5,6 +5,7 @@ mod apps;
 mod command;
 mod dns;
 mod files;
+mod full_disk;
 mod guarded;
 mod hold;
 mod maintenance;

@@ -69,6 +69,36 @@ fn each_budget_ends_the_connection_with_its_word() {
     router.wait_error("HTTP/2 connection is over a budget");
 }
 
+/// A head of a few bytes that names a long field again and again is refused by the codec, and leaves a record: a client has only so
+/// many of them.
+#[test]
+fn heads_that_are_too_large_count_as_malformed() {
+    let echo = Echo::start("a");
+    let router = serve(echo.address);
+    let mut frames = Frames::connect(router.setup().address());
+    // It goes into the table of the connection; from then on each naming of it is a byte.
+    let long = [&[0x40, 1, b'a', 0x7f, 0xbd, 0x1d][..], &[b'v'; 3_900]].concat();
+    let mut answered = 0;
+    let ended = (0..200_u32).any(|number| {
+        let first = if number == 0 { long.as_slice() } else { &[] };
+        let block = [get(&[]).as_slice(), first, &[0xbe; 20]].concat();
+        frames.send(kind::HEADERS, END | END_HEADERS, number * 2 + 1, &block);
+        loop {
+            match frames.receive() {
+                Some(frame) if frame.kind == kind::HEADERS => {
+                    answered += 1;
+                    return false;
+                }
+                Some(frame) if frame.kind != kind::GOAWAY => {}
+                Some(_) | None => return true,
+            }
+        }
+    });
+    assert!(ended && (100..=102).contains(&answered), "{answered}");
+    until_true("calm", || router.metric("ekiden_http2_calmed_total", &["\"malformed\""]) == 1.0);
+    assert_eq!(echo.requests(), 0);
+}
+
 #[test]
 fn a_request_that_ends_with_its_connection_says_why() {
     let origin = Origin::start(|conn| {

@@ -13,6 +13,8 @@
 //! All of it lives on a thread of its own, so that a control loop that is busy loses no lease, and one that is stuck does.
 
 mod copy;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod gateway;
 mod lead;
 mod replica;

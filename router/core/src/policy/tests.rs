@@ -1,6 +1,7 @@
 //! The seam holds: a policy sees the facts, and a list of them is a plain walk.
 
 use super::{FixedAnswer, HeadPatch, Policy, Verdict};
+use crate::claims::Shown;
 use crate::table::{Facts, Fields};
 
 /// Refuses a method, marks the rest.
@@ -46,8 +47,16 @@ fn a_policy_judges_by_the_facts_and_the_time_it_is_given() {
     let policies: Vec<Box<dyn Policy>> = vec![Box::new(Fake { refused: "PATCH" })];
     let judged = |method, marked| {
         let fields = Marked(marked);
-        let facts =
-            Facts { host: "", path: "/", loose: None, query: "", method, fields: &fields, client_cert: None };
+        let facts = Facts {
+            host: "",
+            path: "/",
+            loose: None,
+            query: "",
+            method,
+            fields: &fields,
+            client_cert: None,
+            claims: Shown::Nothing,
+        };
         policies.iter().map(|policy| (policy.name(), policy.judge(&facts, 7))).collect::<Vec<_>>()
     };
     assert!(matches!(

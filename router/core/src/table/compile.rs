@@ -123,12 +123,17 @@ impl Compiler {
         } else {
             self.table.slots.clone()
         };
-        let routes = if other_routes {
+        let routes: Arc<[Arc<AppRoutes>]> = if other_routes {
             self.apps.values().map(|part| part.routes.clone()).collect()
         } else {
             self.table.routes.clone()
         };
-        self.table = Arc::new(Table { generation, listeners, apps: slots, slots: names, routes });
+        let asks_claims = match other_routes {
+            true => routes.iter().any(|routes| routes.asks_claims),
+            false => self.table.asks_claims,
+        };
+        self.table =
+            Arc::new(Table { generation, listeners, apps: slots, slots: names, routes, asks_claims });
         Compiled {
             table: self.table.clone(),
             removed: self.registry.take_removed(),

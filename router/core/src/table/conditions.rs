@@ -1,29 +1,34 @@
-//! Conditions of a rule beside host, path and method: headers, query parameters, cookies and the client's certificate.
+//! Conditions of a rule beside host, path and method: headers, query parameters, cookies, the client's certificate and claims of its
+//! token.
 
 use ekiden_config::model::{Route, ValueCondition, ValueTest};
+use ekiden_config::names::AppName;
 
 use super::{Facts, Fields};
-use crate::{client_cert, cookie, query};
+use crate::{claims, client_cert, cookie, query};
 
 /// Whether the route has any such condition; most have none and are not looked at again.
 pub(super) fn any(route: &Route) -> bool {
     !(route.headers.is_empty()
         && route.query.is_empty()
         && route.cookies.is_empty()
-        && route.client_cert.is_empty())
+        && route.client_cert.is_empty()
+        && route.claims.is_empty())
 }
 
 /// Whether all conditions of the route hold. No allocation, except for an encoded query value longer than 256 bytes
-/// that is compared with an expression.
-pub(super) fn hold(route: &Route, facts: &Facts<'_>) -> bool {
+/// that is compared with an expression, and for claims. Claims come last: a signature costs more than all else.
+pub(super) fn hold(app: &AppName, route: &Route, facts: &Facts<'_>) -> bool {
     route.headers.iter().all(|condition| header_holds(condition, facts.fields))
         && route.query.iter().all(|condition| query_holds(condition, facts.query))
         && route.cookies.iter().all(|condition| cookie_holds(condition, facts.fields))
         && route.client_cert.iter().all(|condition| client_cert::holds(condition, facts.client_cert))
+        && route.claims.iter().all(|condition| claims::holds(app, route, condition, facts.claims))
 }
 
 /// Shows each condition with its kind, its name and whether it holds. Not for workers.
 pub(super) fn each(
+    app: &AppName,
     route: &Route,
     facts: &Facts<'_>,
     visit: &mut dyn FnMut(&'static str, &str, &ValueTest, bool),
@@ -34,6 +39,9 @@ pub(super) fn each(
     route.cookies.iter().for_each(|one| show("cookie", one, cookie_holds(one, facts.fields)));
     for one in &route.client_cert {
         visit("client_cert", one.field.word(), &one.test, client_cert::holds(one, facts.client_cert));
+    }
+    for one in &route.claims {
+        visit("claim", &one.name, &one.test, claims::holds(app, route, one, facts.claims));
     }
 }
 

@@ -33,6 +33,7 @@ use self::hosts::HostIndex;
 pub use self::methods::Allow;
 use self::paths::Selection;
 use self::routes::AppRoutes;
+use crate::claims::Shown;
 use crate::client_cert::ClientCert;
 use crate::cluster::ClusterTable;
 use crate::connection_limits::ListenerCell;
@@ -69,6 +70,8 @@ pub struct Facts<'a> {
     pub fields: &'a dyn Fields,
     /// The certificate that the client showed.
     pub client_cert: Option<&'a ClientCert>,
+    /// What its token says. Only looked at where [`Table::asks_claims`].
+    pub claims: Shown<'a>,
 }
 
 /// What a table says about a request.
@@ -168,6 +171,7 @@ pub struct Table {
     slots: Arc<FxHashMap<AppName, u32>>,
     /// In the order of the apps' names.
     routes: Arc<[Arc<AppRoutes>]>,
+    asks_claims: bool,
 }
 
 impl Table {
@@ -179,6 +183,7 @@ impl Table {
             apps: Vec::new(),
             slots: Arc::default(),
             routes: Arc::default(),
+            asks_claims: false,
         }
     }
 
@@ -203,6 +208,12 @@ impl Table {
             Some(loose) => judge(first, paths.select(loose, facts)),
             None => first.into(),
         }
+    }
+
+    /// Whether any rule has a condition on claims, so that tokens must be verified before a rule is chosen.
+    #[inline]
+    pub fn asks_claims(&self) -> bool {
+        self.asks_claims
     }
 
     /// The app in a slot, which [`RouteEntry::app`] names.

@@ -48,6 +48,8 @@ pub struct RuleOrder {
     pub cookies: Reverse<usize>,
     /// More conditions on the client's certificate first.
     pub client_cert: Reverse<usize>,
+    /// More conditions on claims of the token first.
+    pub claims: Reverse<usize>,
     /// Rules of the host's owner before those of its guests.
     pub guest: bool,
     /// Then by app name.
@@ -77,6 +79,7 @@ impl RuleOrder {
             query: Reverse(route.query.len()),
             cookies: Reverse(route.cookies.len()),
             client_cert: Reverse(route.client_cert.len()),
+            claims: Reverse(route.claims.len()),
             guest: owner != Some(app),
             app: app.clone(),
             position,

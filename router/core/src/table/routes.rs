@@ -28,6 +28,8 @@ pub(super) struct AppRoutes {
     pub(super) app: Option<AppName>,
     /// In file order.
     pub(super) entries: Vec<Arc<RouteEntry>>,
+    /// One of them has a condition on claims.
+    pub(super) asks_claims: bool,
     /// Every position in order of its host, so that the rules of a host are one run.
     by_host: Vec<u32>,
 }
@@ -192,7 +194,8 @@ impl AppRoutes {
             let names: FxHashSet<&RouteName> = app.routes.iter().map(|route| &route.name).collect();
             registry.retain_routes(&app.name, |name| names.contains(name));
         }
-        Self { app: Some(app.name.clone()), entries, by_host }
+        let asks_claims = app.routes.iter().any(|route| !route.claims.is_empty());
+        Self { app: Some(app.name.clone()), entries, asks_claims, by_host }
     }
 
     /// The rules on a host in file order, with their positions.
@@ -243,6 +246,7 @@ fn question(
         query: Vec::new(),
         cookies: Vec::new(),
         client_cert: Vec::new(),
+        claims: Vec::new(),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         timeouts: Timeouts {

@@ -3,6 +3,7 @@
 
 mod admission;
 mod cases;
+mod claims;
 mod closed;
 mod limits;
 mod reuse;
@@ -20,6 +21,7 @@ use proptest::sample::{select, subsequence};
 use self::words::{Head, app, check, cluster, condition, listener, model, route};
 use super::naive::{self, Said};
 use super::{Compiler, Facts, Table};
+use crate::claims::Shown;
 
 const HOSTS: [&str; 8] = ["", "a.b", "c.a.b", "x.c.a.b", "b", "d.b", "z", "[::1]"];
 const PATHS: [&str; 20] = [
@@ -88,13 +90,20 @@ fn routes() -> impl Strategy<Value = Route> {
         3 => Just(None),
         1 => subsequence(vec!["edge", "side", "inner"], 1..3).prop_map(Some)
     ];
-    let values = (conditions(&["x-a", "x-b"]), conditions(&["p", "q"]), conditions(&["c", "d"]));
+    let values = (
+        conditions(&["x-a", "x-b"]),
+        conditions(&["p", "q"]),
+        conditions(&["c", "d"]),
+        conditions(&["sub", "r"]),
+    );
     (hosts(), paths(), methods, listeners, values, prop::bool::weighted(0.2)).prop_map(
-        |(host, path, methods, listeners, (headers, query, cookies), allow)| {
+        |(host, path, methods, listeners, (headers, query, cookies, claims), allow)| {
             let mut made = route(host, path);
             made.methods = methods.into_iter().map(Arc::from).collect();
             made.listeners = listeners.map(|names| names.into_iter().map(words::listener_name).collect());
             (made.headers, made.query, made.cookies) = (headers, query, cookies);
+            made.entrance = (!claims.is_empty()).then(|| words::tokens_of("corp"));
+            made.claims = claims;
             made.loose_path = if allow { LoosePath::Allow } else { LoosePath::Refuse };
             made
         },
@@ -119,6 +128,7 @@ struct Ask {
     method: &'static str,
     query: &'static str,
     head: Head,
+    token: Option<words::Token>,
 }
 
 fn asks() -> impl Strategy<Value = Ask> {
@@ -130,13 +140,20 @@ fn asks() -> impl Strategy<Value = Ask> {
         select(&METHODS[..]),
         select(vec!["", "p=1", "p=2&q=%31", "q=3&q=1", "p"]),
         prop::collection::vec(fields, 0..3),
+        select(vec![
+            None,
+            Some(&[][..]),
+            Some(&[("sub", "1")]),
+            Some(&[("sub", "2"), ("r", "1"), ("r", "3")]),
+        ]),
     )
-        .prop_map(|(host, path, method, query, head)| Ask {
+        .prop_map(|(host, path, method, query, head, token)| Ask {
             host,
             path,
             method,
             query,
             head: Head(head),
+            token: token.map(|said| words::Token { issuer: "corp", said }),
         })
 }
 
@@ -151,6 +168,7 @@ impl Ask {
             method: self.method,
             fields: &self.head,
             client_cert: None,
+            claims: self.token.as_ref().map_or(Shown::Nothing, |token| Shown::Token(token)),
         })
     }
 }

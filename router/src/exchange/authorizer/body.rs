@@ -111,7 +111,7 @@ impl Ahead<'_> {
                 Poll::Ready(Ok(_)) => {
                     *over_ms = worker.now_ms() + idle_ms(limits);
                     if ws.permit.is_some() {
-                        overload::hold(&connection.stream, ws, 0);
+                        overload::hold(&connection.stream, ws, self.shown.bytes.len());
                     }
                     if self.look(&ws.client_in)? {
                         return Poll::Ready(Ok(()));
@@ -121,9 +121,9 @@ impl Ahead<'_> {
                 Poll::Pending => {
                     let now_ms = worker.now_ms();
                     let came = ws.trace.bytes_in + ws.client_in.len() as u64;
-                    let slow = limits
-                        .min_body_rate
-                        .map(|rate| ws.body_pace.wait(now_ms, came, rate, idle_ms(limits)));
+                    // Calls of gRPC are as slow as their events are rare, here as in the relay.
+                    let rate = limits.min_body_rate.filter(|_| ws.call.is_none());
+                    let slow = rate.map(|rate| ws.body_pace.wait(now_ms, came, rate, idle_ms(limits)));
                     let slow_ms = slow.unwrap_or(u64::MAX);
                     if worker.is_forced() {
                         return Poll::Ready(Err(Cause::Drained));

@@ -2,8 +2,9 @@
 //!
 //! Set-associative like `accounts`, with a count in place of a time. A key without an entry takes one that is empty; where its
 //! set has none, it joins one of another key, always the same, with what that counts: memory is the capacity, whatever clients
-//! send, and no flood of keys gives a key more than its places. The entry stays that of its owner. Does not know requests; who took a place gives it back (see
-//! [`super::Hold`]).
+//! send. The entry stays that of its owner. A key that joined one gets an entry of its own once there is one: until the requests end
+//! that it has in the other, it has up to twice its places, and never more. Does not know requests; who took a place gives it back
+//! (see [`super::Hold`]).
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};

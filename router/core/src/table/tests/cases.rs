@@ -175,6 +175,7 @@ fn when_only_the_method_failed_the_answer_allows_those_that_would_do() {
         method: "PUT",
         fields: &head,
         client_cert: None,
+        claims: Shown::Nothing,
     };
     let crate::table::Match::MethodNotAllowed(allow) = table.find(edge, &facts) else {
         panic!("not refused")
@@ -229,6 +230,7 @@ fn routes_apply_to_edges_unless_they_name_listeners() {
             method: "GET",
             fields: &Head::default(),
             client_cert: None,
+            claims: Shown::Nothing,
         };
         Said::from(table.find(index, &facts))
     };
@@ -288,6 +290,7 @@ fn a_long_path_of_slashes_costs_no_more_than_the_tree() {
         method: "GET",
         fields: &Head::default(),
         client_cert: None,
+        claims: Shown::Nothing,
     };
     assert_eq!(Said::from(table.find(edge, &facts)), taken("default", 2));
 }
@@ -334,6 +337,7 @@ fn a_cluster_named_twice_is_one_side() {
         method: "GET",
         fields: &Head::default(),
         client_cert: None,
+        claims: Shown::Nothing,
     };
     let crate::table::Match::Route(entry) = table.find(edge, &facts) else { panic!("not found") };
     let crate::table::Target::Clusters(sides) = &entry.target else { panic!("no clusters") };

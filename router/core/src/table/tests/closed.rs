@@ -6,6 +6,7 @@ use proptest::sample::select;
 
 use super::words::{Head, app, model, rule};
 use super::{Compiler, Facts, Generation, Table};
+use crate::claims::Shown;
 use crate::table::Match;
 
 /// How an endpoint may read a path after it has decoded it once.
@@ -91,6 +92,7 @@ proptest! {
             method: "GET",
             fields: &Head::default(),
             client_cert: None,
+            claims: Shown::Nothing,
         };
         let table = table();
         let Match::Route(entry) = table.find(0, &facts) else { return Ok(()) };

@@ -26,6 +26,7 @@ fn found<'t>(table: &'t Table, host: &str, path: &str) -> Option<&'t RouteEntry>
         method: "GET",
         fields: &Head::default(),
         client_cert: None,
+        claims: Shown::Nothing,
     };
     match table.find(table.listener(&words::listener_name("edge"))?, &facts) {
         Match::Route(entry) => Some(entry),

@@ -4,11 +4,13 @@ use super::*;
 use std::collections::BTreeMap;
 
 use ekiden_config::model::{
-    Action, Address, Balance, ClusterPolicy, ConnectionLimits, Endpoint, Forward, HeaderEdits, HttpLimits,
-    Listener, Owner, PathRegex, RoutePolicy, SplitKey, Timeouts, ValueCondition, WeightedCluster,
+    Action, Address, Auth, Balance, ClusterPolicy, ConnectionLimits, Endpoint, Entrance, Forward,
+    HeaderEdits, HttpLimits, Listener, Owner, PathRegex, RoutePolicy, SplitKey, Timeouts, Tokens,
+    ValueCondition, WeightedCluster,
 };
-use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
+use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName, TrustName};
 
+use crate::claims::{Claim, Claims};
 use crate::table::Fields;
 
 #[derive(Debug, Clone, Default)]
@@ -80,6 +82,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
             query: Vec::new(),
             cookies: Vec::new(),
             client_cert: Vec::new(),
+            claims: Vec::new(),
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             timeouts: Timeouts::default(),
@@ -226,10 +229,51 @@ pub(super) fn ask(table: &Table, text: &str, head: &Head) -> Said {
         method: words[0],
         fields: head,
         client_cert: None,
+        claims: Shown::Nothing,
     };
     Said::from(table.find(table.listener(&listener_name("edge")).unwrap_or(0), &facts))
 }
 
 pub(super) fn check(table: &Table, text: &str, expected: Said) {
     assert_eq!(ask(table, text, &Head::default()), expected, "{text}");
+}
+
+/// What a route must be shown that takes tokens of this issuer.
+pub(super) fn tokens_of(issuer: &str) -> Arc<Entrance> {
+    let tokens = Tokens { issuer: TrustName::new(issuer).unwrap(), claims: Vec::new(), require: Vec::new() };
+    let auth = Auth {
+        users: None,
+        api_keys: None,
+        tokens: Some(tokens),
+        realm: Arc::from("r"),
+        id_header: None,
+        hide_credentials: false,
+    };
+    Arc::new(Entrance { cors: None, auth: Some(Arc::new(auth)), authorizer: None })
+}
+
+/// A token that this issuer signed, and what it says.
+#[derive(Debug, Clone)]
+pub(super) struct Token {
+    pub(super) issuer: &'static str,
+    pub(super) said: &'static [(&'static str, &'static str)],
+}
+
+impl Claims for Token {
+    fn look(
+        &self,
+        _app: &AppName,
+        issuer: &TrustName,
+        claim: &str,
+        visit: &mut dyn FnMut(&str) -> bool,
+    ) -> Claim {
+        if issuer.as_str() != self.issuer {
+            return Claim::NoToken;
+        }
+        let mut values =
+            self.said.iter().filter(|(name, _)| *name == claim).map(|(_, value)| *value).peekable();
+        let found = if values.peek().is_some() { Claim::There } else { Claim::Absent };
+        let _all_or_some = values.all(visit);
+        found
+    }
 }
