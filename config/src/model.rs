@@ -607,7 +607,6 @@ pub enum Protocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Balance {
     /// Power of two choices by requests in flight per weight.
-    #[default]
     P2c,
     /// Smooth weighted round robin.
     RoundRobin,
@@ -616,6 +615,7 @@ pub enum Balance {
     /// At random, in proportion to weight.
     Random,
     /// Power of two choices by requests in flight and latency.
+    #[default]
     PeakEwma,
     /// By what endpoints report of their load.
     Prequal,

@@ -107,7 +107,7 @@ fn round(picker: Picker, number: usize, wish: &Wish, dir: &Path) -> Fallible<Rou
     let mut endpoints = Vec::with_capacity(ENDPOINTS);
     for place in 0..ENDPOINTS {
         let mean = if place == 0 { SERVICE * SLOWER } else { SERVICE };
-        endpoints.push(Endpoint::start(SLOTS, mean)?);
+        endpoints.push(endpoint::start(SLOTS, mean)?);
     }
     let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
     let front = fronts::start_balancing(picker, number, &addresses, dir)?;

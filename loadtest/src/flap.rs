@@ -110,7 +110,7 @@ pub(crate) fn run(wish: &Wish) -> Fallible<()> {
 }
 
 fn script(kind: Kind, fault: Fault, version: String, wish: &Wish, dir: &Path) -> Fallible<Came> {
-    let mut endpoints = [Endpoint::start()?, Endpoint::start()?, Endpoint::start()?];
+    let mut endpoints = [endpoint::start()?, endpoint::start()?, endpoint::start()?];
     let front = fronts::start_before(kind, fault, &endpoints.each_ref().map(|one| one.address), dir)?;
     // A second before the first kill, and one after the last round.
     let seconds = (wish.down + wish.up).as_secs_f64() * f64::from(wish.rounds) + 2.0;
@@ -124,12 +124,12 @@ fn script(kind: Kind, fault: Fault, version: String, wish: &Wish, dir: &Path) ->
         let [flapping, ..] = &mut endpoints;
         match fault {
             Fault::Killed => flapping.down(),
-            Fault::Busy => flapping.set_busy(true),
+            Fault::Busy => flapping.serve().set_busy(true),
         }
         thread::sleep(wish.down);
         match fault {
             Fault::Killed => flapping.up()?,
-            Fault::Busy => flapping.set_busy(false),
+            Fault::Busy => flapping.serve().set_busy(false),
         }
         back_s.push(await_share(&endpoints, wish.up));
         drive.alive()?;

@@ -21,6 +21,7 @@ mod hold;
 mod http1;
 mod idle;
 mod instructions;
+mod killable;
 mod launch;
 mod limits;
 mod machine;

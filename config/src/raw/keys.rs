@@ -472,7 +472,7 @@ tables! {
         /// takes the least busy of all, `random` draws; all by weight. `peak_ewma` takes the one of two from which an answer is
         /// expected sooner, by latency and requests in flight; `prequal` goes by what endpoints say of their load in
         /// `X-Router-Load`, and as `peak_ewma` while they say nothing. `p2c` suits endpoints that are all alike.
-        balance: Word<Balance> = "\"p2c\"";
+        balance: Word<Balance> = "\"peak_ewma\"";
         /// Active check of every endpoint; without one an endpoint is ready at once.
         probe: RawProbe = "none";
         /// Idle connections kept per worker and endpoint.

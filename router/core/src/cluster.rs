@@ -17,6 +17,7 @@ use crate::cluster::marks::Marks;
 use crate::pick::layout::Layout;
 use crate::pick::prequal::Reports;
 use crate::pick::ready::{ReadySet, Shared};
+use crate::pick::silence::Silence;
 use crate::readiness::State;
 use crate::shard::Shards;
 use crate::shard::pick::{self as shard_pick, Ask};
@@ -56,6 +57,8 @@ pub struct ClusterTable {
     reports: Option<Box<Reports>>,
     /// The same of each group; empty where the picker does not ask, or there are no groups.
     of_groups: Box<[Reports]>,
+    /// Who says nothing of it; none where the picker does not ask.
+    silence: Option<Box<Silence>>,
     /// The turn of round robin in each group; outlives the ready sets.
     cursors: Box<[AtomicU32]>,
     /// How its endpoints are grouped; none where they are all alike to this router.
@@ -97,8 +100,9 @@ impl ClusterTable {
             let members = (0..).zip(layout.groups()).map(|(group, _)| layout.members(group));
             members.map(|members| Reports::new(members.len(), per_pick)).collect()
         });
-        let reports = (cluster.policy.balance == Balance::Prequal)
-            .then(|| Box::new(Reports::new(endpoints.len(), per_pick)));
+        let is_told = cluster.policy.balance == Balance::Prequal;
+        let reports = is_told.then(|| Box::new(Reports::new(endpoints.len(), per_pick)));
+        let silence = is_told.then(|| Box::new(Silence::new(endpoints.len())));
         let count = layout.as_ref().map_or(0, |layout| layout.groups().len());
         let cursors = (0..count).map(|_| AtomicU32::new(0)).collect();
         let marks = cluster.policy.affinity.as_ref().map(|_| Marks::new(&endpoints));
@@ -111,6 +115,7 @@ impl ClusterTable {
             shards,
             reports,
             of_groups,
+            silence,
             cursors,
             layout,
             ready: ArcSwap::from_pointee(ready),
@@ -131,6 +136,7 @@ impl ClusterTable {
             cursors: &self.cursors,
             reports: self.reports.as_deref(),
             of_groups: &self.of_groups,
+            silence: self.silence.as_deref(),
         };
         self.ready.load().pick(&self.endpoints, attempt, shared, random)
     }
@@ -141,8 +147,18 @@ impl ClusterTable {
         self.reports.is_some()
     }
 
-    /// Takes in what an endpoint said of its load: when it was said, and now. Called by workers.
+    /// An endpoint has answered a request, or was asked for its load, and said nothing of it. Called by workers and the prober.
+    pub fn said_nothing(&self, index: u32, now_us: u64) {
+        if let Some(silence) = &self.silence {
+            silence.missed(index, now_us);
+        }
+    }
+
+    /// Takes in what an endpoint said of its load: when it was said, and now. Called by workers and the prober.
     pub fn report(&self, index: u32, load: Load, (at_us, now_us): (u64, u64)) {
+        if let Some(silence) = &self.silence {
+            silence.heard(index, now_us);
+        }
         // What is not in the subset was asked for want of others, and is not asked again for what it says.
         if self.layout.as_ref().is_some_and(|layout| !layout.holds(index)) {
             return;
@@ -151,6 +167,9 @@ impl ClusterTable {
             self.layout.as_ref().and_then(|layout| self.of_groups.get(layout.group_of(index) as usize));
         let reports = group.or(self.reports.as_deref());
         if let (Some(reports), Some(entry)) = (reports, self.endpoints.get(index as usize)) {
+            // It has what this router has sent there, whatever it says: the answered request aside, which may still count.
+            let known = entry.cell.in_flight().saturating_sub(1);
+            let load = Load { requests: load.requests.max(known), ..load };
             reports.take_in(index, entry.endpoint.weight, load, (at_us, now_us));
         }
     }
@@ -167,10 +186,20 @@ impl ClusterTable {
     }
 
     /// The load of the endpoint that would be the first to answer one more request, as it is now; none when no endpoint may get
-    /// one. Looks at some tens of them at most.
+    /// one. One of which nothing is known comes after those that have answered. Looks at some tens of them at most.
     pub fn load(&self, now_us: u64) -> Option<Load> {
+        let line = self.line_each();
         let ready = self.endpoints.iter().take(LOADS_SEEN).filter(|entry| entry.cell.may_pick());
-        ready.map(|entry| entry.cell.load(0, now_us)).min_by_key(|load| (load.latency_us, load.requests))
+        let loads = ready.map(|entry| entry.cell.load((0, line), now_us));
+        loads.min_by_key(|load| (load.latency_us == 0, load.latency_us, load.requests))
+    }
+
+    /// Requests that wait in the line for slots, as a part of each ready endpoint: whoever comes now comes after them.
+    pub fn line_each(&self) -> u32 {
+        match self.cell.gate.waiting() {
+            0 => 0,
+            waiting => waiting.div_ceil(u32::try_from(self.ready_count().max(1)).unwrap_or(u32::MAX)),
+        }
     }
 
     /// Where keys belong; none where no key decides.

@@ -44,14 +44,28 @@ pub fn answered(worker: &Worker, cluster: &ClusterTable, ws: &Workspace) {
 pub fn begun(ws: &mut Workspace) {
     let Some(admitted) = ws.tries.held.adaptive.take() else { return };
     let Some(home) = ws.leg.home() else { return };
+    if let Some((took_us, at_us)) = well_begun(ws, home) {
+        admitted.note(took_us, at_us);
+    }
+}
+
+/// The final response head is there: its time is noted at the endpoint whose load is told, while it is news. A body may take days.
+pub fn note_pace(ws: &Workspace, home: &Home) {
+    if let Some((took_us, at_us)) = well_begun(ws, home) {
+        home.cell.note_load(home.others, took_us, at_us);
+    }
+}
+
+/// How long the endpoint took to begin its answer, and when it did; none where the head says that it failed, or where it came before
+/// all of the request was sent.
+fn well_begun(ws: &Workspace, home: &Home) -> Option<(u64, u64)> {
     let peer = peer_cause(&ws.response.head, home);
     let said = ws.call.as_ref().and_then(|call| grpc::evidence_at_head(call, peer));
-    let failed = said.or_else(|| Evidence::of_status(ws.response.status, peer));
-    if let (None, Some(began), Some(first_byte)) = (failed, ws.leg_began(), ws.trace.first_byte_at)
-        && first_byte >= began
-    {
-        admitted.note(first_byte.us_since(began), first_byte.us());
+    if said.or_else(|| Evidence::of_status(ws.response.status, peer)).is_some() {
+        return None;
     }
+    let (began, first_byte) = (ws.leg_began()?, ws.trace.first_byte_at?);
+    (first_byte >= began).then(|| (first_byte.us_since(began), first_byte.us()))
 }
 
 /// A request was given up before a byte of its answer, by its client or because another leg was sooner: the time that it had
@@ -81,18 +95,25 @@ fn note_time(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Hom
     }
     let (took_us, at_us) = (first_byte.us_since(began), first_byte.us());
     home.cell.note_latency(took_us, at_us);
-    if home.report_load {
-        home.cell.note_load(home.others, took_us, at_us);
+    if cluster.takes_reports() {
+        take_report(worker, cluster, ws, (home, at_us));
     }
-    if cluster.takes_reports()
-        && let Some(text) = ws.response.head.known(FieldId::XRouterLoad)
-        && let Some(load) = Load::parse(text)
-        && let Some(index) = cluster.position(home.cell.incarnation().id())
-        // Of another table: the id may be another endpoint's by now.
-        && cluster.endpoint(index).is_some_and(|entry| entry.cell.uid() == home.cell.uid())
-    {
-        cluster.report(index, load, (at_us, worker.clock.turn().us()));
-        cluster.cell.shard(home.worker).load_reports.add(1);
+}
+
+/// What an endpoint says of its load, or that it says nothing.
+fn take_report(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, (home, at_us): (&Home, u64)) {
+    let Some(index) = cluster.position(home.cell.incarnation().id()) else { return };
+    // Of another table: the id may be another endpoint's by now.
+    if cluster.endpoint(index).is_none_or(|entry| entry.cell.uid() != home.cell.uid()) {
+        return;
+    }
+    let now_us = worker.clock.turn().us();
+    match ws.response.head.known(FieldId::XRouterLoad).and_then(Load::parse) {
+        Some(load) => {
+            cluster.report(index, load, (at_us, now_us));
+            cluster.cell.shard(home.worker).load_reports.add(1);
+        }
+        None => cluster.said_nothing(index, now_us),
     }
 }
 

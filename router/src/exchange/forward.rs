@@ -279,9 +279,6 @@ impl<'a> Forward<'a> {
         if let Some(policy) = &cluster.cluster.policy.breaker {
             ws.tries.held.breaker = breaker::enter(policy, &cluster, ws)?;
         }
-        if let Some(policy) = &cluster.cluster.policy.adaptive {
-            ws.tries.held.adaptive = Some(breaker::admit(policy, &cluster, worker.clock.turn().us())?);
-        }
         let timeouts = entry.route.timeouts;
         let started = started(&worker, ws);
         if timeouts.deadline {
@@ -365,6 +362,15 @@ impl<'a> Forward<'a> {
     /// Attaches a pooled connection to an endpoint at which the request is counted in, or says that it needs a new one.
     fn use_endpoint(&mut self, ws: &mut Workspace, index: u32, mut home: Home) -> Step {
         let Some(endpoint) = self.cluster.endpoint(index) else { return Step::Failed(Cause::EndpointGone) };
+        if let Some(policy) = &self.cluster.cluster.policy.adaptive
+            && ws.tries.held.adaptive.is_none()
+        {
+            // Not before: who waits for a slot or a first check is no load of an endpoint, and its wait is not measured.
+            match breaker::admit(policy, &self.cluster, self.worker.clock.turn().us()) {
+                Ok(admitted) => ws.tries.held.adaptive = Some(admitted),
+                Err(cause) => return Step::Failed(cause),
+            }
+        }
         if let Some(caps) = &self.entry.caps {
             match caps.connect() {
                 Ok(in_use) => home.in_use = Some(in_use),

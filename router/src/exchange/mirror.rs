@@ -152,6 +152,7 @@ impl Capture {
     pub fn take_body(&mut self, bytes: &[u8]) {
         if self.body.len() + bytes.len() > self.steps.words.body as usize {
             (self.is_too_large, self.body) = (true, Vec::new());
+            self.held.give_back();
         } else if !self.is_too_large && !self.is_crowded {
             if self.held.more(bytes.len()) {
                 self.body.extend_from_slice(bytes);

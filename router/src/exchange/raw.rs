@@ -80,9 +80,11 @@ pub async fn serve(connection: &mut Connection, ws: &mut Workspace, settings: &L
             end(connection, ws, is_tls, cause)
         }
         // Validation lets no such route stand here.
-        Decision::Act(_) | Decision::Preflight(_) | Decision::Secure(_) | Decision::Learn(_) => {
-            end(connection, ws, is_tls, Cause::NoRoute)
-        }
+        Decision::Act(_)
+        | Decision::Preflight(_)
+        | Decision::Secure(_)
+        | Decision::Learn(_)
+        | Decision::Load(_) => end(connection, ws, is_tls, Cause::NoRoute),
     }
 }
 

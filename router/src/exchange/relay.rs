@@ -19,7 +19,7 @@ use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, put_chunk_size, put_field};
 use crate::exchange::request_out::edits_name;
 use crate::exchange::response_out::{self, Coding, ResponseOut, Shape};
-use crate::exchange::{affinity, evidence, grpc, upgrade};
+use crate::exchange::{affinity, evidence, grpc, load, upgrade};
 use crate::head::FieldId;
 use crate::wheel::Deadline;
 use crate::wire::Version;
@@ -614,8 +614,8 @@ impl Relay {
             evidence::begun(ws);
         }
         let peer_router = ws.leg.home().is_some_and(|home| home.peer_router);
-        let reported = ws.leg.home().filter(|home| home.report_load);
-        let load = reported.map(|home| home.cell.load(1, sides.worker.clock.turn().us()));
+        let is_reported = ws.leg.home().is_some_and(|home| home.report_load);
+        let load = if is_reported { load::beside(sides.worker, ws) } else { None };
         let endpoint_http2 = ws.leg.is_http2();
         self.response_decoder = Decoder::new(ws.response.framing);
         if ws.limits.is_charged() {

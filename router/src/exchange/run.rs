@@ -78,6 +78,8 @@ pub enum Decision {
     Learn(Arc<Issuer>),
     /// Forwarded to a cluster.
     Forward(Arc<RouteEntry>, Arc<ClusterTable>),
+    /// A router asks for the load of this cluster: nothing of the route's is taken for it.
+    Load(Arc<ClusterTable>),
 }
 
 /// Serves one HTTP/1 request from its first byte. The record has been written when this returns.
@@ -134,10 +136,18 @@ pub fn serve_decision<D: Downstream>(
                 return Box::pin(refuse(connection, ws, cause, allow)).await;
             }
             Decision::Ask(decision) => {
-                match Box::pin(ask(connection, ws, &settings.listener, decision)).await {
+                let (entry, cluster) = match Box::pin(ask(connection, ws, &settings.listener, decision)).await
+                {
                     Ok(whither) => whither,
                     Err(after) => return after,
+                };
+                if load::is_for(ws, &cluster) {
+                    return Box::pin(async move { load::tell(connection, ws, &cluster).await }).await;
                 }
+                (entry, cluster)
+            }
+            Decision::Load(cluster) => {
+                return Box::pin(async move { load::tell(connection, ws, &cluster).await }).await;
             }
             Decision::Preflight(entry) => {
                 enter_route(&connection.worker, ws, &entry);
@@ -157,9 +167,6 @@ pub fn serve_decision<D: Downstream>(
                 (entry, cluster)
             }
         };
-        if cluster.cluster.policy.report_load && load::is_asked(ws) {
-            return Box::pin(async move { load::tell(connection, ws, &cluster).await }).await;
-        }
         if ws.request.is_connect {
             let tunnel = forward::forward_connect(connection, ws, &settings.listener, entry, cluster);
             return Box::pin(tunnel).await;
@@ -185,7 +192,11 @@ async fn ask<D: Downstream>(
         Decision::Forward(entry, cluster) => (entry, Some(cluster)),
         Decision::Refuse(cause, allow) => return Err(refuse(connection, ws, cause, allow).await),
         Decision::RefuseOn(_, cause) => return Err(refuse(connection, ws, cause, None).await),
-        Decision::Ask(_) | Decision::Preflight(_) | Decision::Secure(_) | Decision::Learn(_) => {
+        Decision::Ask(_)
+        | Decision::Preflight(_)
+        | Decision::Secure(_)
+        | Decision::Learn(_)
+        | Decision::Load(_) => {
             return Err(refuse(connection, ws, Cause::ClusterGone, None).await);
         }
     };
@@ -198,6 +209,10 @@ async fn ask<D: Downstream>(
             return Err(refuse(connection, ws, Cause::AuthorizerRefused, None).await);
         }
         Err(Stop::Told(told)) => return Err(authorizer::tell(connection, ws, &told).await),
+    }
+    // It has waited for its own entrance, and for nothing that is made for requests.
+    if let Some(cluster) = cluster.as_ref().filter(|cluster| load::is_for(ws, cluster)) {
+        return Ok((entry, Arc::clone(cluster)));
     }
     if entry.route.faults.is_some() {
         faults::inject(connection, ws, listener, &entry).await?;
@@ -482,6 +497,9 @@ fn find_way<'t, D: Downstream>(
         Ok(entry) => entry,
         Err(decision) => return decision,
     };
+    if let Some(decision) = load::asked(table, entry, connection, ws, listener) {
+        return decision;
+    }
     if let Err(cause) = let_in(entry, connection, ws, listener, takes, None) {
         return Decision::RefuseOn(Arc::clone(entry), cause);
     }
@@ -596,7 +614,7 @@ fn let_in<'t, D: Downstream>(
 }
 
 /// Takes the steps of a listener or a route: lets the request in, perhaps without some of its fields, or says why not.
-fn admit<D>(
+pub(super) fn admit<D>(
     steps: &AdmissionSteps,
     connection: &Connection<D>,
     ws: &mut Workspace,

@@ -17,6 +17,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::http::AGENT;
 use super::shared::Shared;
@@ -33,6 +34,9 @@ const QUIET_TICKS: u32 = 5_000;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Connections that are kept; more endpoints than that are connected to anew each time.
 const KEPT_MAX: usize = 256;
+/// An endpoint that has not answered so many questions in a row is not asked for so long.
+const FAILURES_MAX: u8 = 3;
+const REST: Duration = Duration::from_secs(10);
 /// How much of a body is read so that its connection can be kept, in bytes.
 const BODY_MAX: usize = 4 << 10;
 /// What an answer says.
@@ -40,19 +44,54 @@ const FIELD: HeaderName = HeaderName::from_static("x-router-load");
 
 type Sender = SendRequest<Empty<Bytes>>;
 
-/// An endpoint that was asked, with its connection if that can be used again.
-type Asked = (u64, Option<Sender>);
+/// An endpoint that was asked.
+struct Asked {
+    uid: u64,
+    /// Its connection, if that can be used again.
+    sender: Option<Sender>,
+    /// It has said how busy it is.
+    is_answered: bool,
+}
+
+/// Endpoints that do not answer. Those of the cluster at most.
+#[derive(Default)]
+struct Mute(FxHashMap<u64, (u8, Instant)>);
+
+impl Mute {
+    /// Whether an endpoint may be asked now. After its rest it is asked once.
+    fn may_ask(&mut self, uid: u64, now: Instant) -> bool {
+        let Some((count, until)) = self.0.get_mut(&uid) else { return true };
+        let may = *count < FAILURES_MAX || now >= *until;
+        if may && *count >= FAILURES_MAX {
+            *until = now + REST;
+        }
+        may
+    }
+
+    /// Counts the end of a question.
+    fn note(&mut self, uid: u64, is_answered: bool, now: Instant) {
+        if is_answered {
+            self.0.remove(&uid);
+            return;
+        }
+        let (count, until) = self.0.entry(uid).or_insert((0, now));
+        (*count, *until) = (count.saturating_add(1), now + REST);
+    }
+}
 
 /// Asks the endpoints of one cluster for as long as it wants that.
 pub(super) async fn run(shared: Arc<Shared>, app: AppName, name: ClusterName) {
     let mut asking = JoinSet::new();
     let mut kept: FxHashMap<u64, Sender> = FxHashMap::default();
     let mut random = fastrand::Rng::with_seed(shared.seed);
+    let mut mute = Mute::default();
     let (mut quiet, mut seen) = (0, None);
     loop {
         tokio::time::sleep(if quiet < QUIET_TICKS { TICK } else { QUIET_TICK }).await;
         while let Some(ended) = asking.try_join_next() {
-            if let Ok((uid, Some(sender))) = ended
+            let Ok(Asked { uid, sender, is_answered }) = ended else { continue };
+            mute.note(uid, is_answered, Instant::now());
+            if let Some(sender) = sender
                 && kept.len() < KEPT_MAX
             {
                 kept.insert(uid, sender);
@@ -67,6 +106,7 @@ pub(super) async fn run(shared: Arc<Shared>, app: AppName, name: ClusterName) {
         if seen.replace(now) != Some(now) {
             let uids: FxHashSet<u64> = cluster.endpoints.iter().map(|entry| entry.cell.uid()).collect();
             kept.retain(|uid, sender| !sender.is_closed() && uids.contains(uid));
+            mute.0.retain(|uid, _| uids.contains(uid));
         }
         let under_way = u32::try_from(asking.len()).unwrap_or(u32::MAX);
         let count = cluster.take_load_probes(probes.at_once.saturating_sub(under_way));
@@ -77,6 +117,9 @@ pub(super) async fn run(shared: Arc<Shared>, app: AppName, name: ClusterName) {
         for _ in 0..count {
             let index = cluster.draw_ready(&mut || random.u64(..));
             let Some(entry) = index.and_then(|index| cluster.endpoint(index)) else { break };
+            if !mute.may_ask(entry.cell.uid(), Instant::now()) {
+                continue;
+            }
             let question = Question {
                 shared: Arc::clone(&shared),
                 cell: Arc::clone(&entry.cell),
@@ -103,7 +146,7 @@ impl Question {
         let answer = tokio::time::timeout(PATIENCE, self.exchange(kept)).await;
         let (load, sender) = answer.ok().flatten().unwrap_or((None, None));
         self.tell(load);
-        (uid, sender)
+        Asked { uid, sender, is_answered: load.is_some() }
     }
 
     /// Tells the cluster in force, where the endpoint is still one of it.
@@ -112,14 +155,17 @@ impl Question {
         let (app, cluster) = at.place();
         let table = (self.shared.hooks.table)();
         let Some(cluster) = table.cluster_named(app, cluster) else { return };
-        let Some(load) = load else { return cluster.cell.load_probes.failed.add(1) };
-        cluster.cell.load_probes.answered.add(1);
+        let counts = &cluster.cell.load_probes;
+        if load.is_some() { &counts.answered } else { &counts.failed }.add(1);
         let index = cluster.position(at.id());
         if let Some((index, entry)) = index.and_then(|index| Some((index, cluster.endpoint(index)?)))
             && entry.cell.uid() == self.cell.uid()
         {
             let now_us = u64::try_from(self.shared.hooks.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            cluster.report(index, load, (now_us, now_us));
+            match load {
+                Some(load) => cluster.report(index, load, (now_us, now_us)),
+                None => cluster.said_nothing(index, now_us),
+            }
         }
     }
 

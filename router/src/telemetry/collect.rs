@@ -246,6 +246,11 @@ const CLUSTER_COUNTERS: &[ClusterCounter] = &[
         "Reports of load taken from endpoints, where the picker goes by them.",
         |shard| &shard.load_reports,
     ),
+    (
+        "ekiden_cluster_load_answers_total",
+        "Questions of routers for the load of the endpoints that were answered.",
+        |shard| &shard.load_answers,
+    ),
     ("ekiden_cluster_queue_refused_total", "Requests refused by a full queue.", |shard| &shard.queue_refused),
     ("ekiden_cluster_queue_timeouts_total", "Requests that waited too long.", |shard| &shard.queue_timeouts),
     ("ekiden_cluster_sent_bytes_total", "Bytes sent to endpoints.", |shard| &shard.bytes_up),

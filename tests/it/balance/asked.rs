@@ -173,3 +173,81 @@ fn an_edge_asks_its_ambassadors() {
         });
     }
 }
+
+/// An app with one slot and a line before it is no idle one.
+#[test]
+fn who_waits_for_a_slot_is_told() {
+    let held = Origin::start(ekiden_tests::Conn::until_closed);
+    let keys = "report_load = true\nslots = 1\nqueue = { target = \"off\", max = 100 }";
+    let ambassador = Ekiden::start(Setup::new(web(&[held.address], keys, "")));
+    let asking = || {
+        let mut client = ambassador.client();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        client
+    };
+    let mut clients = vec![asking()];
+    until_true("one to be served", || ambassador.metric("ekiden_endpoint_in_flight", &[]) == 1.0);
+    clients.extend((0..5).map(|_| asking()));
+    until_true("the others to wait", || ambassador.metric("ekiden_cluster_queue_depth", &[]) == 5.0);
+    let told = ambassador.client().get("a", PATH);
+    assert!(told.get("x-router-load").is_some_and(|load| load.starts_with("requests=6,")), "{told:?}");
+    drop(clients);
+}
+
+/// Questions come beside the requests, some for each: what is meant for requests is neither taken for them nor counts them.
+#[test]
+fn questions_take_nothing_from_requests() {
+    let app = Origin::hello("app");
+    let route = "name = \"all\"\nlimit = [{ rate = \"2/h\", burst = 2 }]\n\
+                 faults = { abort = { percent = 100, status = 599 } }";
+    let keys = "report_load = true\nadaptive_limit = { min = 1, max = 1 }";
+    let ambassador = Ekiden::start(Setup::new(web(&[app.address], keys, route)));
+    let mut client = ambassador.client();
+    for _ in 0..20 {
+        let told = client.get("a", PATH);
+        assert_eq!((told.status, told.all("x-router-load").len()), (200, 1), "{told:?}");
+    }
+    let of_route = |name: &str| ambassador.metric(name, &["route=\"all\""]);
+    until_true("the count", || ambassador.metric("ekiden_cluster_load_answers_total", &[]) == 20.0);
+    assert_eq!((of_route("ekiden_requests_total"), of_route("ekiden_requests_in_flight")), (0.0, 0.0));
+    assert_eq!(of_route("ekiden_request_duration_seconds_count"), 0.0);
+    // Requests have what is theirs, of the limit and of the faults.
+    assert_eq!([client.get("a", "/").status, client.get("a", "/").status], [599, 599]);
+    assert_eq!(client.get("a", "/").code(), "rate_limited");
+    until_true("the count", || of_route("ekiden_requests_total") == 3.0);
+    assert_eq!(client.get("a", PATH).status, 200);
+}
+
+/// Whoever may not come in is told nothing.
+#[test]
+fn questions_are_let_in_as_requests_are() {
+    let app = Origin::hello("app");
+    let route = "deny = { clients = [\"127.0.0.0/8\"] }";
+    let closed = Ekiden::start(Setup::new(web(&[app.address], "report_load = true", route)));
+    let refused = closed.client().get("a", PATH);
+    assert_eq!((refused.status, refused.get("x-router-load")), (403, None), "{refused:?}");
+}
+
+/// One endpoint of three does not answer questions: it is left alone soon, and has its part of the requests all the same.
+#[test]
+fn one_that_does_not_answer_is_asked_seldom_and_served() {
+    let silent = Asked::start(None);
+    let says = Some("requests=3, latency_us=1000");
+    let others = [Asked::start(says), Asked::start(says)];
+    let router = router(&[&silent, &others[0], &others[1]], "true");
+    let mut client = router.client();
+    let failed = || router.metric("ekiden_cluster_load_probes_total", &["result=\"failed\""]);
+    until_true("questions that are given up", || {
+        assert_eq!(client.get("a", "/").status, 200);
+        failed() >= 3.0
+    });
+    // Those that were under way then, and what comes after a rest of 10 s on a slow machine.
+    let (asked, before) = (silent.questions(), silent.requests());
+    let others_asked = || others[0].questions() + others[1].questions();
+    until_true("its part, and questions to the others", || {
+        (0..100).for_each(|_| assert_eq!(client.get("a", "/").status, 200));
+        silent.requests() > before + 50 && others_asked() > 100
+    });
+    let more = silent.questions() - asked;
+    assert!(more <= 20, "{more} beside {}", others_asked());
+}

@@ -28,8 +28,8 @@ fn a_slow_endpoint_gets_less() {
         let slow = Steady::start(Duration::from_millis(150), "200 OK");
         let router = serve(&[&quick[0], &quick[1], &slow], balance);
         ask(&router, 300);
-        // A hundred would be its share.
-        assert!(slow.count() <= 40, "{balance}: {}", slow.count());
+        // A hundred would be its share. It is tried again when what is known of it is some seconds old: more often on a slow machine.
+        assert!(slow.count() <= 70, "{balance}: {}", slow.count());
         assert_eq!(slow.count() + quick[0].count() + quick[1].count(), 300);
     }
 }

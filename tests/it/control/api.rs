@@ -4,7 +4,7 @@ use std::fs;
 
 use ekiden_tests::{Ekiden, Run, Served, Setup, Stamped, free_port, until_true, web};
 
-use super::{generation, one, problem, who};
+use super::{EVEN, generation, one, problem, who};
 
 #[test]
 fn an_answered_put_serves_and_an_answered_delete_has_ended() {
@@ -154,7 +154,7 @@ fn requests_that_a_browser_or_proxy_carried_change_nothing() {
 fn a_token_is_asked_for_and_can_be_renewed() {
     let origin = Stamped::start("file");
     let keys = "[control]\ntoken_file = \"token\"\nhosts = [\"router.internal\"]\n";
-    let setup = Setup::new(keys.to_owned() + &web(&[origin.address], "", ""));
+    let setup = Setup::new(keys.to_owned() + &web(&[origin.address], EVEN, ""));
     let file = setup.dir().join("token");
     fs::write(&file, "first-token-0123456789\n").unwrap();
     let router = Ekiden::start(setup);
@@ -214,7 +214,7 @@ fn an_endpoint_of_the_api_outlives_reloads_and_its_cluster() {
         "joined",
         "nobody is told that an endpoint waits for its cluster"
     );
-    router.rewrite(&setup.config_with(&web(&[origin.address], "", "")));
+    router.rewrite(&setup.config_with(&web(&[origin.address], EVEN, "")));
     generation(&router.control("POST", "/v1/reload", ""));
     assert_eq!(who(&router, "/", 100), ["api", "file"], "a reload lost an endpoint of the API");
 }

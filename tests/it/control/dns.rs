@@ -2,7 +2,7 @@
 
 use ekiden_tests::{Ekiden, Nameserver, Run, Served, Setup, Stamped, cluster, free_port, until_true};
 
-use super::{problem, who};
+use super::{EVEN, problem, who};
 
 /// Two origins on the same port of two addresses.
 fn pair() -> (Stamped, Stamped, u16) {
@@ -11,7 +11,7 @@ fn pair() -> (Stamped, Stamped, u16) {
 }
 
 fn start(names: &Nameserver, endpoints: &str) -> Ekiden {
-    let text = format!("[cluster.web]\nendpoints = [{endpoints}]\n[[route]]\ncluster = \"web\"\n");
+    let text = format!("[cluster.web]\n{EVEN}\nendpoints = [{endpoints}]\n[[route]]\ncluster = \"web\"\n");
     let arguments = vec!["--resolver".to_owned(), names.address.to_string()];
     Ekiden::start_with(Setup::new(text).top("drain_grace = \"0s\""), Run { arguments, ..Run::default() })
 }

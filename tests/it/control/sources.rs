@@ -5,15 +5,15 @@ use std::process::{Child, Command, Stdio};
 use ekiden_tests::{Ekiden, Run, Served, Setup, Stamped, binary, finished, free_port, until, until_true};
 use serde_json::{Value, json};
 
-use super::{problem, who};
+use super::{EVEN, problem, who};
 
 const PUSHED: &str = "/v1/apps/default/clusters/web/placements";
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// A cluster without endpoints of its own.
 fn empty() -> Setup {
-    let text = "[cluster.web]\nendpoints = []\n[[route]]\ncluster = \"web\"\n";
-    Setup::new(text.to_owned()).top("drain_grace = \"0s\"")
+    let text = format!("[cluster.web]\n{EVEN}\nendpoints = []\n[[route]]\ncluster = \"web\"\n");
+    Setup::new(text).top("drain_grace = \"0s\"")
 }
 
 fn origins() -> Vec<Stamped> {
@@ -220,9 +220,11 @@ fn a_service_of_a_real_name_server_says_ports_weights_and_priorities() {
         ("d.test", ports[3], 20, 10),
     ];
     let names = Dnsmasq::service(port, &all);
-    let text = "[cluster.web]\nendpoints = [\"srv:_http._tcp.web.test\"]\n[[route]]\ncluster = \"web\"\n";
+    let text = format!(
+        "[cluster.web]\n{EVEN}\nendpoints = [\"srv:_http._tcp.web.test\"]\n[[route]]\ncluster = \"web\"\n"
+    );
     let arguments = vec!["--resolver".to_owned(), format!("127.0.0.1:{port}")];
-    let setup = Setup::new(text.to_owned()).top("drain_grace = \"0s\"");
+    let setup = Setup::new(text).top("drain_grace = \"0s\"");
     let router = Ekiden::start_with(setup, Run { arguments, ..Run::default() });
     until_true("the service", || who(&router, "/", 60) == ["a", "b", "c"]);
     let id = format!("_http._tcp.web.test%2F127.0.0.1:{}", ports[0]);

@@ -10,7 +10,7 @@ const GETS: &[&str] = &["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET /page?x=1 HTTP
 
 #[test]
 fn a_flapping_endpoint_among_three_is_not_seen_by_clients() {
-    for balance in ["p2c", "round_robin"] {
+    for balance in ["p2c", "round_robin", "peak_ewma"] {
         let all = [Flapper::start(), Flapper::start(), Flapper::start()];
         let router = serve(&all.each_ref(), &format!("balance = \"{balance}\""), "");
         let load = Load::start(router.address(), 8, GETS, Refused::Fails);
@@ -28,10 +28,15 @@ fn a_flapping_endpoint_among_three_is_not_seen_by_clients() {
             wait_state(&router, &all[0], "ready");
             let took_ms = since(&router, &all[0]).saturating_sub(up_unix_ms);
             assert!(took_ms <= 2000, "{balance}: round {round}: its full share after {took_ms} ms");
-            let (own, others) = (all[0].requests(), all[1].requests() + all[2].requests());
-            load.serve_more(600);
-            let own = (all[0].requests() - own) as f64;
-            let share = own / (own + (all[1].requests() + all[2].requests() - others) as f64);
+            // By latency, a busy machine may make one of them look slow for a while.
+            let mut share = 0.0;
+            until_true("its share", || {
+                let (own, others) = (all[0].requests(), all[1].requests() + all[2].requests());
+                load.serve_more(600);
+                let own = (all[0].requests() - own) as f64;
+                share = own / (own + (all[1].requests() + all[2].requests() - others) as f64);
+                balance != "peak_ewma" || (0.2..0.5).contains(&share)
+            });
             assert!((0.2..0.5).contains(&share), "{balance}: round {round}: a share of {share}");
             assert_eq!(router.metric("ekiden_cluster_ejection_returns_total", &[]), f64::from(round));
         }

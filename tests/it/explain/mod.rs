@@ -123,7 +123,7 @@ fn which_route_takes_it_and_why_the_others_do_not() {
     assert_eq!(rule(&told, "all")["standing"], "behind");
     assert_eq!(
         (&told["destination"]["endpoint"], &told["destination"]["picker"]),
-        (&"a1".into(), &"p2c".into())
+        (&"a1".into(), &"peak_ewma".into())
     );
     let head = "GET /x/../admin?debug HTTP/1.1\r\nHost: SHOP.test:80\r\nX-Role: boss\r\nCookie: seen=1";
     assert_eq!(asked(&router, head).1, "admin");
@@ -291,7 +291,7 @@ fn the_command_says_it_in_lines() {
         "  default/admin   not so: method: GET, HEAD; query: debug is there; cookie: seen is there\n",
         "  default/wide    not so: host: *.test\n",
         "  priority           normal\n",
-        "cluster web, by p2c\n  endpoint w1: the only one that may get it\n",
+        "cluster web, by peak_ewma\n  endpoint w1: the only one that may get it\n",
     ] {
         assert!(said.contains(line), "{line:?} in\n{said}");
     }

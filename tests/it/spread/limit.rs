@@ -55,6 +55,20 @@ fn open_streams_take_no_place() {
     assert_eq!(router.metric("ekiden_cluster_adaptive_refused_total", &[]), 0.0);
 }
 
+/// Who waits for a slot is no load of an endpoint: however many stand in line, the limit refuses none of them.
+#[test]
+fn who_waits_for_a_slot_takes_no_place() {
+    let silent = Origin::start(Conn::until_closed);
+    let keys = "adaptive_limit = { min = 2, max = 2 }\nslots = 1\nqueue = { target = \"off\", max = 100 }";
+    let router = Ekiden::start(Setup::new(web(&[silent.address], keys, "")).workers(2));
+    let _first = asking(&router);
+    until_true("the first to be in", || used(&router) == 1.0);
+    let line: Vec<Client> = (0..6).map(|_| asking(&router)).collect();
+    until_true("the others to wait", || router.metric("ekiden_cluster_queue_depth", &[]) == 6.0);
+    assert_eq!((line.len(), used(&router)), (6, 1.0));
+    assert_eq!(router.metric("ekiden_cluster_adaptive_refused_total", &[]), 0.0);
+}
+
 #[test]
 fn it_learns_how_fast_the_cluster_is() {
     let all = flappers(2);

@@ -175,9 +175,9 @@ impl EndpointCell {
         self.extra_seen().and_then(|extra| extra.load.get())
     }
 
-    /// What is said of it to routers in front, beside so many requests that do not count.
-    pub fn load(&self, beside: u32, now_us: u64) -> Load {
-        let requests = self.in_flight().saturating_sub(beside);
+    /// What is said of it to routers in front: so many of its requests do not count, and so many more wait for one of its slots.
+    pub fn load(&self, (beside, line): (u32, u32), now_us: u64) -> Load {
+        let requests = self.in_flight().saturating_sub(beside).saturating_add(line);
         let latency_us = self.book().map_or(0, |book| book.expected_us(requests, now_us));
         Load { requests, latency_us }
     }
@@ -283,11 +283,14 @@ mod tests {
     #[test]
     fn a_cell_tells_of_the_others() {
         let cell = cell(Health::Ready);
-        assert_eq!(cell.load(0, S), Load::default());
+        assert_eq!(cell.load((0, 0), S), Load::default());
         cell.set_reported(true);
         (0..3).for_each(|_| cell.enter());
         cell.note_load(2, 5_000, S);
-        assert_eq!((cell.load(1, S).requests, cell.load(0, S).requests), (2, 3));
-        assert!(cell.load(1, S).latency_us > 0);
+        assert_eq!((cell.load((1, 0), S).requests, cell.load((0, 0), S).requests), (2, 3));
+        assert!(cell.load((1, 0), S).latency_us > 0);
+        let (idle, line) = (cell.load((3, 0), S), cell.load((3, 9), S));
+        assert_eq!((idle.requests, line.requests), (0, 9), "who waits is work that is there");
+        assert!(line.latency_us > 5 * idle.latency_us, "{line:?} after {idle:?}");
     }
 }

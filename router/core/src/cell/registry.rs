@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use ekiden_config::model::{Cluster, ClusterPolicy, Endpoint, Place};
+use ekiden_config::model::{Cluster, ClusterPolicy, Endpoint, Place, ShardFallback};
 use ekiden_config::names::{AppName, ClusterName, RouteName};
 use rustc_hash::FxHashMap;
 
@@ -271,9 +271,10 @@ impl Walk<'_> {
             let slots = self.cluster.policy.slots.as_ref().map(|slots| slots.count);
             let breaker = self.cluster.policy.breaker.and_then(|breaker| breaker.endpoint_requests);
             cell.set_slots(slots.or(breaker).unwrap_or(0));
-            // Of one endpoint alone there is nothing to choose.
+            // Of one endpoint alone there is nothing to choose, nor where a key always decides.
             let policy = &self.cluster.policy;
-            let is_timed = policy.balance.is_timed() && self.cluster.endpoints.len() > 1;
+            let picks = policy.shard.as_ref().is_none_or(|shard| shard.fallback == ShardFallback::Balance);
+            let is_timed = policy.balance.is_timed() && picks && self.cluster.endpoints.len() > 1;
             cell.set_timed(is_timed || policy.report_load || policy.adaptive.is_some());
             cell.set_reported(self.cluster.policy.report_load);
             entries.push(EndpointEntry { endpoint: endpoint.clone(), cell });

@@ -12,6 +12,7 @@ pub mod peak_ewma;
 pub mod prequal;
 pub mod ready;
 pub mod round_robin;
+pub mod silence;
 pub mod subset;
 
 /// What a pick gave.

@@ -36,6 +36,8 @@ pub(super) struct Parts {
     parts: Box<[Part]>,
     /// Where the share of each part ends, of 2^32.
     ends: Box<[u32]>,
+    /// The members of each priority, for requests for which their part has nothing; empty where all have the same.
+    priorities: Box<[ReadySet]>,
 }
 
 /// The ready capacity of one group.
@@ -75,10 +77,12 @@ impl Parts {
             .collect();
         // The last takes what rounding left.
         *ends.last_mut()? = u32::MAX;
-        Some(Self { parts: parts.into(), ends })
+        let priorities = priorities(endpoints, layout, (balance, barred));
+        Some(Self { parts: parts.into(), ends, priorities })
     }
 
-    /// Draws a part and picks in it; none when it has nothing for this attempt.
+    /// Draws a part and picks in it. Where that has nothing for this attempt, because all in it were tried or are full, the first
+    /// priority that has something takes it; none where there are no priorities.
     #[inline]
     pub(super) fn pick(
         &self,
@@ -91,13 +95,12 @@ impl Parts {
         let reports = shared.of_groups.get(part.group as usize).or(shared.reports);
         // Its own turn of round robin: a shared one would be moved on by the picks of others.
         let cursor = shared.cursors.get(part.group as usize).unwrap_or(shared.cursor);
-        let shared = Shared { cursor, cursors: &[], reports, of_groups: &[] };
-        let Pick::Endpoint(index) = part.set.pick(endpoints, attempt, shared, random) else { return None };
-        // Its only one may come back from an ejection while other parts have others.
-        let is_spared = !attempt.may_repeat
-            && part.set.is_warming()
-            && endpoints.get(index as usize).is_some_and(|entry| !entry.cell.takes(TRIAL, 0));
-        (!is_spared).then_some(index)
+        let shared = Shared { cursor, cursors: &[], reports, of_groups: &[], silence: shared.silence };
+        if let Some(index) = pick_in(&part.set, endpoints, attempt, shared, random) {
+            return Some(index);
+        }
+        let shared = Shared { cursor: shared.cursor, reports: None, ..shared };
+        self.priorities.iter().find_map(|set| pick_in(set, endpoints, attempt, shared, random))
     }
 
     /// Draws a part by the shares.
@@ -123,7 +126,46 @@ impl Parts {
     }
 }
 
-/// The members of a group: those of the subset, or all where the subset has none that is ready.
+/// Picks in one set among others.
+#[inline]
+fn pick_in(
+    set: &ReadySet,
+    endpoints: &[EndpointEntry],
+    attempt: Attempt<'_>,
+    shared: Shared<'_>,
+    random: &mut dyn FnMut() -> u64,
+) -> Option<u32> {
+    let Pick::Endpoint(index) = set.pick(endpoints, attempt, shared, random) else { return None };
+    // Its only one may come back from an ejection while other sets have others.
+    let is_spared = !attempt.may_repeat
+        && set.is_warming()
+        && endpoints.get(index as usize).is_some_and(|entry| !entry.cell.takes(TRIAL, 0));
+    (!is_spared).then_some(index)
+}
+
+/// The members of each priority, in their order; none where all endpoints have the same.
+fn priorities(endpoints: &[EndpointEntry], layout: &Layout, how: (Balance, u32)) -> Box<[ReadySet]> {
+    if !layout.has_priorities() {
+        return Box::default();
+    }
+    let mut all: Vec<(u8, Vec<u32>)> = Vec::new();
+    for (number, group) in (0u32..).zip(layout.groups()) {
+        let members = layout.members(number);
+        match all.last_mut().filter(|(priority, _)| *priority == group.priority) {
+            Some((_, list)) => list.extend_from_slice(members),
+            None => all.push((group.priority, members.to_vec())),
+        }
+    }
+    let sets = all.into_iter().map(|(_, mut members)| {
+        // A set finds its members by their order.
+        members.sort_unstable();
+        ReadySet::of(endpoints, how.0, how.1, members.into_iter())
+    });
+    sets.collect()
+}
+
+/// The members of a group: those of the subset, or all where fewer than half of the subset are ready. The few that are left
+/// would get everything that this router sends, while those of other routers are idle.
 fn group_set(
     endpoints: &[EndpointEntry],
     layout: &Layout,
@@ -131,8 +173,18 @@ fn group_set(
     (balance, barred): (Balance, u32),
 ) -> ReadySet {
     let all = || layout.members(group).iter().copied();
-    let set = ReadySet::of(endpoints, balance, barred, all().filter(|at| layout.holds(*at)));
-    if set.is_empty() { ReadySet::of(endpoints, balance, barred, all()) } else { set }
+    let held = || all().filter(|at| layout.holds(*at));
+    let set = ReadySet::of(endpoints, balance, barred, held());
+    let could = held().filter(|at| endpoints.get(*at as usize).is_some_and(could_be_ready)).count();
+    if set.len() * 2 < could.max(1) { ReadySet::of(endpoints, balance, barred, all()) } else { set }
+}
+
+/// Whether only checks or evidence keep it from requests, if anything does.
+fn could_be_ready(entry: &EndpointEntry) -> bool {
+    match entry.cell.standing() {
+        State::Ready | State::Warming | State::Ejected | State::Failing => true,
+        State::Starting | State::Draining | State::Gone => false,
+    }
 }
 
 fn weight(entry: &EndpointEntry) -> f64 {
@@ -149,9 +201,8 @@ fn capacities(endpoints: &[EndpointEntry], layout: &Layout, barred: u32) -> Vec<
     for (at, entry) in (0u32..).zip(endpoints) {
         let Some(group) = all.get_mut(layout.group_of(at) as usize) else { continue };
         let weight = weight(entry);
-        match entry.cell.standing() {
-            State::Ready | State::Warming | State::Ejected | State::Failing => group.all += weight,
-            State::Starting | State::Draining | State::Gone => {}
+        if could_be_ready(entry) {
+            group.all += weight;
         }
         let can = weight * ramped(&entry.cell);
         if entry.cell.takes(BARRED, 0) {

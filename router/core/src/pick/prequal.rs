@@ -19,6 +19,7 @@ use super::DRAWS;
 use super::p2c::{Draw, below};
 use super::peak_ewma::{are_alike, sooner};
 use super::ready::{Member, View};
+use super::silence::Silence;
 use crate::cell::load::Load;
 
 /// Reports that are kept.
@@ -261,13 +262,14 @@ impl Reports {
         }
     }
 
-    /// The best of those that have reported and may get the attempt; none when too few have, and now and then.
+    /// The best of those that have reported and may get the attempt; none when too few have, and now and then. An endpoint that says
+    /// nothing of itself keeps its part: where it is drawn, what the router knows decides.
     pub(super) fn choose(
         &self,
         draw: &Draw,
         members: &[Member],
         view: View<'_>,
-        random: &mut dyn FnMut() -> u64,
+        (silence, random): (Option<&Silence>, &mut dyn FnMut() -> u64),
     ) -> Option<Member> {
         self.owe();
         let bits = random();
@@ -275,6 +277,27 @@ impl Reports {
         if below(one_of as usize, (bits >> 32) as u32) == 0 {
             return None;
         }
+        let Some(silence) = silence.filter(|silence| silence.is_any()) else {
+            return self.by_reports(draw, members, view, (bits, random));
+        };
+        let drawn = *members.get(draw.place(members, random))?;
+        if !silence.is_silent(drawn.index)
+            && let Some(chosen) = self.by_reports(draw, members, view, (bits, random))
+        {
+            return Some(chosen);
+        }
+        let other = *members.get(draw.place(members, random))?;
+        Some(sooner(drawn, other, view)).filter(|member| view.eligible(*member))
+    }
+
+    /// The best of those that have reported and may get the attempt; none when too few have.
+    fn by_reports(
+        &self,
+        draw: &Draw,
+        members: &[Member],
+        view: View<'_>,
+        (bits, random): (u64, &mut dyn FnMut() -> u64),
+    ) -> Option<Member> {
         let scale = Scale {
             now_ms: ms(view.now_us),
             hot_above: u64::from(self.hot_above.load(Relaxed)),
@@ -282,7 +305,7 @@ impl Reports {
         };
         if f32::from_bits(self.busy.load(Relaxed)) < BUSY {
             let drawn = *members.get(draw.place(members, random))?;
-            let (_, best) = self.best(scale, None, bits as u32, REPORTS_MIN)?;
+            let (_, best) = self.best(scale, None, bits as u32, (REPORTS_MIN, 0))?;
             if self.says_no_worse(drawn, best, scale)
                 && is_as_quick(drawn, best, view)
                 && view.eligible(drawn)
@@ -305,14 +328,19 @@ impl Reports {
 
     /// Where all weights are equal.
     fn best_of_all(&self, scale: Scale, view: View<'_>, bits: u32) -> Option<Member> {
+        let mut passed_over = 0;
         for _ in 0..DRAWS {
-            let (slot, report) = self.best(scale, None, bits, REPORTS_MIN)?;
+            let (at, report) = self.best(scale, None, bits, (REPORTS_MIN, passed_over))?;
+            let slot = self.slots.get(at)?;
             if view.eligible(report.member()) {
                 self.use_up(slot, report, bits);
                 return Some(report.member());
             }
-            // One that may not get it may not for the next either.
-            slot.said.store(0, Relaxed);
+            // One that is not ready is so for all. One that was tried, warms up, or has its slots full may be the next one's.
+            if !view.is_ready(report.member()) {
+                slot.said.store(0, Relaxed);
+            }
+            passed_over |= 1 << at;
         }
         None
     }
@@ -320,10 +348,10 @@ impl Reports {
     /// Each of two is stood for by the best report of its weight, or by itself where there is none; the better of the two, and the
     /// first where they are alike.
     fn better_of(&self, (a, b): (Member, Member), scale: Scale, view: View<'_>, bits: u32) -> Option<Member> {
-        let of = |weight: u32| self.best(scale, Some(u64::from(weight)), bits, 1);
+        let of = |weight: u32| self.best(scale, Some(u64::from(weight)), bits, (1, 0));
         let of_a = of(a.weight);
         let of_b = if b.weight == a.weight { of_a } else { of(b.weight) };
-        let standing = |of: Option<(&Slot, Report)>, drawn: Member| of.map_or(drawn, |one| one.1.member());
+        let standing = |of: Option<(usize, Report)>, drawn: Member| of.map_or(drawn, |one| one.1.member());
         let (for_a, for_b) = (standing(of_a, a), standing(of_b, b));
         let is_first = match (of_a, of_b) {
             (Some((_, of_a)), Some((_, of_b))) => {
@@ -335,12 +363,15 @@ impl Reports {
         let (first, second) =
             if is_first { ((of_a, for_a), (of_b, for_b)) } else { ((of_b, for_b), (of_a, for_a)) };
         for (reported, member) in [first, second] {
-            if let Some((slot, report)) = reported {
+            if !view.eligible(member) {
+                continue;
+            }
+            if let Some((at, report)) = reported
+                && let Some(slot) = self.slots.get(at)
+            {
                 self.use_up(slot, report, bits);
             }
-            if view.eligible(member) {
-                return Some(member);
-            }
+            return Some(member);
         }
         None
     }
@@ -368,28 +399,37 @@ impl Reports {
         }
     }
 
-    /// One of the best, of this weight where one is asked for; none when there are fewer than `least`.
-    fn best(&self, scale: Scale, weight: Option<u64>, bits: u32, least: usize) -> Option<(&Slot, Report)> {
+    /// One of the best, of this weight where one is asked for, with its place; none when there are fewer than `least`. Those whose bit
+    /// is set in `passed_over` are counted and not taken.
+    fn best(
+        &self,
+        scale: Scale,
+        weight: Option<u64>,
+        bits: u32,
+        (least, passed_over): (usize, u32),
+    ) -> Option<(usize, Report)> {
         let mut costs = [f32::INFINITY; REPORTS];
         let (mut count, mut lowest) = (0, f32::INFINITY);
-        for (slot, place) in self.slots.iter().zip(&mut costs) {
+        for (at, (slot, place)) in self.slots.iter().zip(&mut costs).enumerate() {
             let Some(report) = slot.read(scale.now_ms) else { continue };
             if weight.is_none_or(|weight| weight == report.weight) {
                 count += 1;
-                *place = report.cost(scale);
-                lowest = lowest.min(*place);
+                if passed_over >> at & 1 == 0 {
+                    *place = report.cost(scale);
+                    lowest = lowest.min(*place);
+                }
             }
         }
-        if count < least {
+        if count < least || lowest == f32::INFINITY {
             return None;
         }
         let most = if lowest < HOT { lowest * ALIKE } else { lowest };
         let alike = costs.iter().filter(|cost| **cost <= most).count();
         let mut skip = below(alike, bits);
-        for (slot, cost) in self.slots.iter().zip(costs) {
+        for (at, (slot, cost)) in self.slots.iter().zip(costs).enumerate() {
             if cost <= most {
                 if skip == 0 {
-                    return Some((slot, slot.read(scale.now_ms)?));
+                    return Some((at, slot.read(scale.now_ms)?));
                 }
                 skip -= 1;
             }

@@ -14,6 +14,7 @@ use super::parts::{self, Parts};
 use super::peak_ewma;
 use super::prequal::Reports;
 use super::round_robin::Order;
+use super::silence::Silence;
 use super::{Attempt, DRAWS, Pick};
 use crate::cell::{BARRED, EJECTED, TRIAL};
 use crate::cluster::EndpointEntry;
@@ -65,11 +66,13 @@ pub struct Shared<'a> {
     pub reports: Option<&'a Reports>,
     /// The reports of each group, where there are groups.
     pub of_groups: &'a [Reports],
+    /// Who says nothing of it; none where nobody asks.
+    pub silence: Option<&'a Silence>,
 }
 
 impl<'a> From<&'a AtomicU32> for Shared<'a> {
     fn from(cursor: &'a AtomicU32) -> Self {
-        Self { cursor, cursors: &[], reports: None, of_groups: &[] }
+        Self { cursor, cursors: &[], reports: None, of_groups: &[], silence: None }
     }
 }
 
@@ -96,6 +99,12 @@ impl<'a> View<'a> {
     pub(super) fn eligible(&self, member: Member) -> bool {
         !self.tried.contains(&member.index)
             && self.entry(member).is_some_and(|entry| entry.cell.takes_now(self.barred, self.grain))
+    }
+
+    /// Whether the member may get requests at all, be it not this one.
+    #[inline]
+    pub(super) fn is_ready(&self, member: Member) -> bool {
+        self.entry(member).is_some_and(|entry| entry.cell.takes(self.barred, 0))
     }
 
     /// Requests the member is serving now.
@@ -234,11 +243,13 @@ impl ReadySet {
         if let [only] = *self.members {
             return if view.eligible(only) { Pick::Endpoint(only.index) } else { self.none(view) };
         }
-        let shared = shared.into();
-        if let Some(parts) = &self.parts
-            && let Some(index) = parts.pick(endpoints, attempt, shared, random)
-        {
-            return Pick::Endpoint(index);
+        let mut shared = shared.into();
+        if let Some(parts) = &self.parts {
+            if let Some(index) = parts.pick(endpoints, attempt, shared, random) {
+                return Pick::Endpoint(index);
+            }
+            // Those of the groups are the ones that are filled.
+            shared.reports = None;
         }
         if self.is_warming
             && let Some(index) = self.spare_the_warming(view, attempt.may_repeat, shared, random)
@@ -279,8 +290,9 @@ impl ReadySet {
                 }
                 Chooser::PeakEwma(draw) => peak_ewma::choose(draw, &self.members, view, random),
                 Chooser::Prequal(draw) => {
-                    let known =
-                        shared.reports.and_then(|reports| reports.choose(draw, &self.members, view, random));
+                    let known = shared.reports.and_then(|reports| {
+                        reports.choose(draw, &self.members, view, (shared.silence, random))
+                    });
                     known.or_else(|| peak_ewma::choose(draw, &self.members, view, random))
                 }
             };

@@ -69,18 +69,27 @@ pub struct Held {
 }
 
 impl Held {
-    /// Keeps more of it; false when that would be too many.
+    /// Keeps more of it; false when that would be too many: then nothing of it is kept any more.
     pub fn more(&mut self, bytes: usize) -> bool {
         let bytes = bytes as u64;
         let before = self.steps.held.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
-        before + bytes <= self.steps.held_max()
+        let has_room = before + bytes <= self.steps.held_max();
+        if !has_room {
+            self.give_back();
+        }
+        has_room
+    }
+
+    /// Nothing of it is kept any more.
+    pub fn give_back(&mut self) {
+        self.steps.held.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.steps.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.give_back();
     }
 }
 

@@ -122,15 +122,16 @@ impl Adaptive {
     }
 
     fn enter(&self, policy: &AdaptivePolicy, now_us: u64) -> bool {
-        let is_in = self.take_place() || (self.give_up_look(policy, now_us) && self.take_place());
+        let is_in = self.take_place(policy) || (self.give_up_look(policy, now_us) && self.take_place(policy));
         if !is_in {
             self.refused.fetch_add(1, Relaxed);
         }
         is_in
     }
 
-    fn take_place(&self) -> bool {
-        let open = self.open.load(Relaxed);
+    fn take_place(&self, policy: &AdaptivePolicy) -> bool {
+        // The policy may have changed since the last window, and the next one may need what it lets in.
+        let open = self.open.load(Relaxed).clamp(policy.min, policy.max.max(policy.min));
         let taken = self.in_flight.fetch_update(Relaxed, Relaxed, |now| (now < open).then(|| now + 1));
         let most = taken.map_or(open, |before| before + 1);
         if most > self.most.load(Relaxed) {

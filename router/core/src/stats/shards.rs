@@ -245,6 +245,8 @@ pub struct ClusterShard {
     pub http2_unprocessed: Counter,
     /// Reports of load that endpoints made.
     pub load_reports: Counter,
+    /// Questions of routers for the load of its endpoints that were answered.
+    pub load_answers: Counter,
     /// From the start of a connect to its success.
     pub connect: Histogram,
     /// From the request fully sent to the first response byte.
@@ -288,6 +290,7 @@ impl ClusterShard {
             http2_streams: Counter::new(),
             http2_unprocessed: Counter::new(),
             load_reports: Counter::new(),
+            load_answers: Counter::new(),
             connect: Histogram::new(),
             first_byte: Histogram::new(),
             queued: Gauge::new(),

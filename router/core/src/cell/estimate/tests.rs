@@ -31,7 +31,7 @@ fn what_is_left_is_close_to_the_exponential() {
 fn the_rate_plays_no_part() {
     let at = |per_second: u64| {
         let cell = cell(Health::Ready);
-        for turn in 0..30 * per_second {
+        for turn in 0..18 * per_second {
             // Ten seconds of 10 ms, and then of 4 ms.
             let us = if turn < 10 * per_second { 10_000 } else { 4_000 };
             cell.note_latency(us, S + turn * S / per_second);
@@ -52,15 +52,16 @@ fn what_becomes_slow_is_known_sooner_than_what_becomes_fast() {
         (1..=200u64).for_each(|turn| cell.note_latency(then, S + turn * S / 100));
         cell.latency_us().unwrap()
     };
-    assert!(after_2s(10_000, 100_000) > 60_000);
-    assert!(after_2s(100_000, 10_000) > 60_000);
+    let (slow, fast) = (after_2s(10_000, 100_000), after_2s(100_000, 10_000));
+    assert!(slow > 60_000, "{slow}");
+    assert!((50_000..75_000).contains(&fast), "{fast}");
 }
 
 #[test]
 fn one_that_is_not_asked_fades() {
     let cell = cell(Health::Ready);
     cell.note_latency(80_000, S);
-    let (now, later) = (cell.expected_us(S).0.unwrap(), cell.expected_us(31 * S).0.unwrap());
+    let (now, later) = (cell.expected_us(S).0.unwrap(), cell.expected_us(13 * S).0.unwrap());
     assert!((79_999.0..=80_001.0).contains(&now) && later < 8_000.0, "{now} {later}");
 }
 
@@ -73,16 +74,22 @@ fn a_failure_weighs_and_is_over_in_seconds() {
     }
     let now = S + 100 * 10_000;
     assert!(penalty_us(&cell, now) > 2_000_000.0, "{}", penalty_us(&cell, now));
-    assert!(penalty_us(&cell, now + 2 * S) < 1_000_000.0);
-    assert!(penalty_us(&cell, now + 20 * S) < 2_000.0);
+    assert!(penalty_us(&cell, now + S / 5) > 300_000.0);
+    // Less than a quarter of what is added to every latency: it decides no more.
+    assert!(penalty_us(&cell, now + 1_400_000) < 250.0, "{}", penalty_us(&cell, now + 1_400_000));
     let rare = super::super::tests::cell(Health::Ready);
     for turn in 0..1_000u64 {
-        rare.note_latency(1_000, S + turn * 10_000);
+        let now = S + turn * 10_000;
+        rare.note_latency(1_000, now);
         if turn % 100 == 50 {
-            rare.note_failing(None, S + turn * 10_000);
+            rare.note_failing(None, now + 10_000);
+            assert!(
+                penalty_us(&rare, now + 10_000) < 100_000.0,
+                "one in a hundred weighs as one in a hundred"
+            );
         }
     }
-    assert!(penalty_us(&rare, 11 * S) < 100_000.0, "one in a hundred weighs as one in a hundred");
+    assert!(penalty_us(&rare, 11 * S) < 2_000.0);
 }
 
 /// Ticks begin again after 76 hours. Neither half of that circle makes an old word a fresh one.

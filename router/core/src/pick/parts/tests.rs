@@ -262,9 +262,10 @@ fn what_makes_no_difference_makes_no_groups() {
     assert!(own(mixed, None, &place("a")));
 }
 
-/// Picks stay in the subset while it has one that is ready, whatever is tried of the others; then any will do.
+/// Picks stay in the subset while half of it is ready, and come back; else any endpoint will do, so that the few that are left do not get
+/// everything while others are idle.
 #[test]
-fn picks_leave_the_subset_only_when_nothing_of_it_is_ready() {
+fn picks_leave_the_subset_while_most_of_it_fails() {
     for balance in ALL {
         let place = Place { instance: "web.3".into(), ..Place::default() };
         let all: Vec<_> = (0..64).map(|number| at(number, "", 0)).collect();
@@ -272,15 +273,20 @@ fn picks_leave_the_subset_only_when_nothing_of_it_is_ready() {
         let layout = table.layout().unwrap();
         let held: Vec<u32> = (0..64).filter(|index| layout.holds(*index)).collect();
         assert_eq!(held.len(), 8);
-        for left in (0..held.len()).rev() {
-            let got = picks(&table, 500, &[]);
-            let inside: usize = held.iter().map(|index| got[*index as usize]).sum();
-            assert_eq!(inside, 500, "{balance:?}, {left}");
-            set(&table, held[left] as usize, Health::Failing);
+        let inside = |got: &[usize]| held.iter().map(|index| got[*index as usize]).sum::<usize>();
+        for ready in (0..held.len()).rev() {
+            set(&table, held[ready] as usize, Health::Failing);
+            let got = picks(&table, 2_000, &[]);
+            if ready >= 4 {
+                assert_eq!(inside(&got), 2_000, "{balance:?}, {ready} are ready");
+                continue;
+            }
+            let used = got.iter().filter(|count| **count > 0).count();
+            assert!(used >= 50 && inside(&got) < 300, "{balance:?}, {ready} are ready: {got:?}");
+            assert!(held[ready..].iter().all(|index| got[*index as usize] == 0));
         }
-        let got = picks(&table, 2_000, &[]);
-        assert!(got.iter().filter(|count| **count > 0).count() >= 50, "{balance:?}: {got:?}");
-        assert!(held.iter().all(|index| got[*index as usize] == 0));
+        held[..4].iter().for_each(|index| set(&table, *index as usize, Health::Ready));
+        assert_eq!(inside(&picks(&table, 2_000, &[])), 2_000, "{balance:?}");
     }
 }
 
@@ -392,4 +398,18 @@ proptest! {
             }
         }
     }
+}
+
+/// A retry, or a request that finds all slots taken, goes on in its own priority while that has somebody: the standby is for when it
+/// has not.
+#[test]
+fn what_a_part_cannot_take_stays_in_its_priority() {
+    // Two of this zone and two of another, then four that stand by.
+    let all = (0..8).map(|number| at(number, ["a", "b"][number / 2 % 2], (number / 4) as u8)).collect();
+    let table = table(all, Balance::P2c, None, &place("a"));
+    let got = picks(&table, 1_000, &[0, 1]);
+    assert_eq!((part(&got, 2..4), part(&got, 4..8)), (1.0, 0.0), "{got:?}");
+    let got = picks(&table, 1_000, &[0, 1, 2, 3]);
+    assert_eq!(part(&got, 4..8), 1.0, "{got:?}");
+    assert_eq!(table.pick(Attempt::after(&[0, 1, 2, 3, 4, 5, 6, 7]), &mut random(1)), Pick::Exhausted);
 }

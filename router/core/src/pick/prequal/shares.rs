@@ -20,18 +20,30 @@ struct Run {
     /// What is under way, by its end.
     ends: BinaryHeap<Reverse<(u64, u32)>>,
     counts: Vec<u32>,
+    /// Whether each of them says anything of its load.
+    speaks: Vec<bool>,
 }
 
 impl Run {
     fn new(table: ClusterTable) -> Self {
-        let counts = vec![0; table.endpoints.len()];
-        Self { table, now_us: S, ends: BinaryHeap::new(), counts }
+        let (counts, speaks) = (vec![0; table.endpoints.len()], vec![true; table.endpoints.len()]);
+        Self { table, now_us: S, ends: BinaryHeap::new(), counts, speaks }
     }
 
     fn load(&self, at: u32, bits: &mut dyn FnMut() -> u64) -> Load {
         let noise = TAKES_US / 6;
         let latency_us = (TAKES_US - noise + bits() % (2 * noise)) as u32;
         Load { requests: self.table.endpoint(at).unwrap().cell.in_flight(), latency_us }
+    }
+
+    /// An endpoint says how busy it is, or nothing.
+    fn tell(&self, at: u32, now_us: u64, bits: &mut dyn FnMut() -> u64) {
+        let load = self.load(at, bits);
+        if self.speaks[at as usize] {
+            self.table.report(at, load, (now_us, now_us));
+        } else {
+            self.table.said_nothing(at, now_us);
+        }
     }
 
     fn end_until(&mut self, now_us: u64, bits: &mut dyn FnMut() -> u64) {
@@ -42,8 +54,7 @@ impl Run {
             let cell = &self.table.endpoint(at).unwrap().cell;
             cell.leave();
             cell.note_latency(TAKES_US, end);
-            let load = self.load(at, bits);
-            self.table.report(at, load, (end, end));
+            self.tell(at, end, bits);
         }
     }
 
@@ -60,8 +71,7 @@ impl Run {
             };
             for _ in 0..self.table.take_load_probes(8) {
                 let asked = self.table.draw_ready(bits).unwrap();
-                let load = self.load(asked, bits);
-                self.table.report(asked, load, (self.now_us, self.now_us));
+                self.tell(asked, self.now_us, bits);
             }
             self.table.endpoint(at).unwrap().cell.enter();
             self.counts[at as usize] += 1;
@@ -90,6 +100,28 @@ fn at_low_load_nobody_starves() {
         println!("asks {asks}: least {least:.4}, ten take {top:.3}");
         assert!(least > 0.002, "asks {asks}: {least}");
         assert!(top < 0.3, "asks {asks}: ten take {top}");
+    }
+}
+
+/// Ambassadors are rolled out one by one: whoever says nothing has its part all the same, at any load.
+#[test]
+fn who_says_nothing_keeps_its_part() {
+    for in_flight in [2, 5, 20, 60] {
+        for speaking in [1, 2, 5, 9] {
+            for table in both(&[1; 10]) {
+                let asks = table.cluster.policy.probe_load.is_some();
+                let mut run = Run::new(table);
+                run.speaks = (0..10).map(|at| at < speaking).collect();
+                let shares = run.run(in_flight * S / TAKES_US, 15, &mut random(4));
+                let (least, most) = shares
+                    .iter()
+                    .fold((1.0f64, 0.0f64), |(least, most), share| (least.min(*share), most.max(*share)));
+                let what =
+                    format!("{speaking} of 10 speak, {in_flight} in flight, asks {asks}: {shares:.3?}");
+                println!("{what}");
+                assert!(least > 0.05 && most < 0.2, "{what}");
+            }
+        }
     }
 }
 

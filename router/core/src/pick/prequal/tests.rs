@@ -45,7 +45,7 @@ impl Pool {
 
     fn pick(&self, tried: &[u32], now_us: u64, bits: &mut dyn FnMut() -> u64) -> Pick {
         let reports = Some(&self.reports);
-        let shared = Shared { cursor: &self.cursor, cursors: &[], reports, of_groups: &[] };
+        let shared = Shared { cursor: &self.cursor, cursors: &[], reports, of_groups: &[], silence: None };
         self.ready.pick(&self.endpoints, Attempt::after(tried).at(now_us), shared, bits)
     }
 
