@@ -40,6 +40,7 @@ mod plane;
 mod problem;
 mod rundir;
 mod settings;
+mod shown;
 mod sources;
 mod status;
 mod store;

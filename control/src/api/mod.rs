@@ -203,7 +203,7 @@ impl Api {
             changes,
             looks,
             said,
-            guards: Guards::new(InspectDoor(Arc::clone(&inspect))),
+            guards: Guards::new(InspectDoor(Arc::clone(&inspect)), fleet.clone()),
             reloads,
             view,
             inspect,

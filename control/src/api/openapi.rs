@@ -4,8 +4,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::explain;
 use super::operations::{Body, OPERATIONS, Operation, Parameter, What};
-use super::{explain, hold};
+use crate::desired::{HOLD_MAX, HOLD_WAIT_MAX_MS};
 
 /// Problems that every operation may answer with.
 const ANYWHERE: [u16; 8] = [400, 401, 403, 405, 408, 429, 500, 503];
@@ -363,8 +364,8 @@ fn body_schemas() -> Value {
         "ReleaseBody": body_object(json!({ "name": text, "description": text }), &[]),
         "MaintenanceBody": body_object(json!({ "page": { "type": ["string", "null"], "maxLength": 12_288 } }), &[]),
         "HoldBody": body_object(json!({
-            "max": { "type": ["integer", "null"], "minimum": 1, "maximum": hold::MAX_MAX },
-            "wait_ms": { "type": ["integer", "null"], "minimum": 1, "maximum": hold::WAIT_MAX_MS },
+            "max": { "type": ["integer", "null"], "minimum": 1, "maximum": HOLD_MAX },
+            "wait_ms": { "type": ["integer", "null"], "minimum": 1, "maximum": HOLD_WAIT_MAX_MS },
         }), &[]),
         "FormationBody": body_object(json!({
             "processes": {

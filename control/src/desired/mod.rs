@@ -33,6 +33,10 @@ pub(crate) const GUARDS: &str = "guards/";
 pub(crate) const HOLDS: &str = "holds/";
 /// Where owners of hosts are.
 pub(crate) const HOSTS: &str = "hosts/";
+/// Most requests of a held app that may wait.
+pub(crate) const HOLD_MAX: u32 = 1_000_000;
+/// Longest that one of them waits, in milliseconds.
+pub(crate) const HOLD_WAIT_MAX_MS: u64 = 3_600_000;
 /// Most apps owned by the API.
 pub(crate) const APPS_MAX: usize = 100_000;
 /// Versions kept of an app.
