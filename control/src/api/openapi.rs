@@ -229,7 +229,7 @@ fn schemas() -> Value {
         ),
         "Rollout": object_and(json!({
             "app": text, "release": number, "name": text,
-            "state": { "enum": ["waiting", "starting", "shifting", "draining", "done", "failed", "superseded"] },
+            "state": { "enum": ["waiting", "starting", "shifting", "guarding", "draining", "done", "failed", "superseded"] },
             "reason": text, "began_unix_ms": maybe_number, "ended_unix_ms": maybe_number, "late": list,
         }), json!({ "after": maybe_number })),
         "Formation": object(json!({ "app": text, "processes": map })),
@@ -361,7 +361,7 @@ fn body_schemas() -> Value {
         "PlacementBody": placement(false),
         "ConfirmBody": body_object(json!({ "source": { "type": "string", "maxLength": 512 } }), &["source"]),
         "RollbackBody": body_object(json!({ "version": { "type": "integer", "minimum": 1 } }), &["version"]),
-        "ReleaseBody": body_object(json!({ "name": text, "description": text }), &[]),
+        "ReleaseBody": body_object(json!({ "name": text, "description": text, "guard": text }), &[]),
         "MaintenanceBody": body_object(json!({ "page": { "type": ["string", "null"], "maxLength": 12_288 } }), &[]),
         "HoldBody": body_object(json!({
             "max": { "type": ["integer", "null"], "minimum": 1, "maximum": HOLD_MAX },

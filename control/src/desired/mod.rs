@@ -84,6 +84,9 @@ pub(crate) struct ReleaseWords {
     pub(crate) unix_ms: u64,
     /// Who made it.
     pub(crate) by: String,
+    /// How long it serves on trial, in milliseconds; none: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) guard_ms: Option<u64>,
     /// Why its rollout ended without it. No process begins with such a release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<String>,

@@ -7,6 +7,7 @@
 
 mod board;
 mod exec;
+mod guard;
 mod ledger;
 mod lines;
 mod placing;
