@@ -263,7 +263,7 @@ fn who_follows_takes_in_what_the_leader_is_told_one_by_one_and_holds_what_it_hol
         let all = all.map(|(origin, id)| json!({ "id": id, "address": origin.address.to_string() }));
         let body = json!({ "placements": all.collect::<Vec<_>>() }).to_string();
         let answer = node.ask("PUT", placements, &body);
-        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(matches!(answer.status, 200 | 202), "{answer:?}");
         answer.json()
     };
     // The first of them may still be on its way when the process reads all for the first time.
@@ -274,9 +274,9 @@ fn who_follows_takes_in_what_the_leader_is_told_one_by_one_and_holds_what_it_hol
     second.wait_who(&["a", "b", "c", "d"]);
     for (path, body) in [("maintenance", "{}"), ("hold", "{\"wait_ms\": 1}")] {
         let path = format!("/v1/apps/default/{path}");
-        assert_eq!(first.node.ask("PUT", &path, body).status, 200);
+        assert!(matches!(first.node.ask("PUT", &path, body).status, 200 | 202));
         second.wait_who(&["503"]);
-        assert_eq!(first.node.ask("DELETE", &path, "").status, 200);
+        assert!(matches!(first.node.ask("DELETE", &path, "").status, 200 | 202));
         second.wait_who(&["a", "b", "c", "d"]);
     }
     assert_eq!(first.node.ask("POST", "/v1/apps/default/releases", "{}").status, 201);
@@ -300,7 +300,7 @@ fn who_follows_takes_in_what_the_leader_is_told_one_by_one_and_holds_what_it_hol
     third.wait_who(&["a", "b", "c", "d"]);
     let confirm = json!({ "source": "push:default/web" }).to_string();
     let answer = second.node.ask("POST", "/v1/sources/confirm", &confirm);
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(matches!(answer.status, 200 | 202), "{answer:?}");
     second.wait_who(&["a"]);
     third.wait_who(&["a"]);
     // What cannot be read takes nothing away, here `{"placements":7}` at `/ekiden/objects/placements/default/web`.

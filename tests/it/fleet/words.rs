@@ -194,8 +194,8 @@ fn what_an_ekiden_run_of_the_same_directory_was_told_goes_on() {
     command.arg("run").arg(&file).args(["--workers", "1", "--control", &home.api.to_string(), "--telemetry"]);
     command.arg(telemetry.to_string()).arg("--run-dir").arg(home.dir.path().join("run"));
     let mut run = Node { process: Background::start(&mut command), api: home.api, telemetry }.wait_ready();
-    assert_eq!(run.ask("PUT", "/v1/apps/blog/maintenance", "{}").status, 200);
-    assert_eq!(run.ask("PUT", "/v1/apps/shop/hold", "{\"wait_ms\": 600000}").status, 200);
+    settled(&run, "PUT", "/v1/apps/blog/maintenance", "{}");
+    settled(&run, "PUT", "/v1/apps/shop/hold", "{\"wait_ms\": 600000}");
     run.process.signal(libc::SIGTERM);
     assert!(run.process.wait().success());
     let control = home.start();
