@@ -5,6 +5,7 @@
 //! [`crate::overlay`]). What a source takes away too much of at once is kept for a while ([`removals`]). Files are no source: who
 //! writes there writes the configuration, which is judged as a whole.
 
+pub(crate) mod dues;
 pub(crate) mod part;
 pub(crate) mod removals;
 

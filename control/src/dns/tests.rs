@@ -158,7 +158,7 @@ fn of_a_service_the_most_preferred_records_are_endpoints_with_ports_and_weights_
         names.absorb(&text, Ok(told), FREE, 1);
         let endpoints = names.expand(&place(), std::slice::from_ref(&web));
         let one = |one: &Arc<Endpoint>| {
-            format!("{} {} {} {}", one.id, one.address, one.weight, one.dns_name.as_deref().unwrap())
+            format!("{} {} {} {}", one.id, one.address, one.weight, one.dns_name().unwrap())
         };
         endpoints.iter().map(one).collect()
     };

@@ -39,6 +39,7 @@ pub(crate) use roster::Roster;
 use roster::{FleetMeters, LEASE};
 pub(crate) use traffic::WATCHED_MAX;
 use traffic::Watches;
+pub(crate) use wire::without_endpoints;
 use wire::{Down, Traffic, WATCHES, line};
 pub(crate) use wire::{HOLDS, MAINTENANCE};
 

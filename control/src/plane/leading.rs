@@ -199,15 +199,14 @@ impl Plane {
         }
         for place in &parts {
             self.take_part(place, &Spoken::Everything);
+            self.look_later_at(place);
+            self.show_part(place);
         }
         if !reworded.is_empty() {
             reworded.iter().for_each(|app| self.read_words_of(app));
             self.settle_words();
         }
         self.settle(&touched);
-        if !parts.is_empty() {
-            self.after_words(&BTreeSet::new());
-        }
         self.note_store();
     }
 

@@ -49,6 +49,7 @@ use crate::last_good::Unsaved;
 use crate::load::{Accepted, Attempt};
 use crate::overlay::{ClusterKey, Dormant, Overlay};
 use crate::own::Own;
+use crate::placement::dues::Dues;
 use crate::placement::part::Part;
 use crate::placement::{Said, Word};
 use crate::problem::Problem;
@@ -93,6 +94,8 @@ pub(crate) struct Plane {
     pub(crate) pushed: BTreeMap<ClusterKey, Part>,
     /// When sources are to be looked at again, in milliseconds since the Unix epoch.
     pub(crate) due_ms: Option<u64>,
+    /// The same of each part that was pushed.
+    pub(crate) dues: Dues,
     /// Apps in maintenance.
     pub(crate) closed: ClosedApps,
     /// Apps whose requests wait.
