@@ -19,7 +19,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::hosts::HostOwners;
-use crate::model::Model;
+use crate::model::{HoldPolicy, Model};
 use crate::names::{AppName, ClusterName, EndpointId};
 
 /// Number of a published table; grows by one with each publish of a process.
@@ -43,8 +43,8 @@ pub trait Publisher: Send {
         false
     }
 
-    /// Tells the words that the apps of Models from now on are made of, and who owns which host; whether that differs from what it
-    /// knew, so that a publish is due also when the Model is the same.
+    /// Tells the words that the apps of Models from now on are made of, who owns which host, and what control has to say of apps
+    /// beside; whether that differs from what it knew, so that a publish is due also when the Model is the same.
     fn written(&mut self, _words: Written) -> bool {
         false
     }
@@ -60,6 +60,10 @@ pub struct Written {
     pub apps: BTreeMap<AppName, Arc<str>>,
     /// Who owns which host.
     pub hosts: HostOwners,
+    /// Apps in maintenance, with what people see; none is the router's own page.
+    pub maintenance: BTreeMap<AppName, Option<Arc<str>>>,
+    /// Apps whose requests wait.
+    pub holds: BTreeMap<AppName, HoldPolicy>,
 }
 
 /// How a publish ended.

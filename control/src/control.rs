@@ -21,7 +21,7 @@ use crate::dns::Resolve;
 use crate::dns::asking::{Asking, Told};
 use crate::dns::system::SystemResolve;
 use crate::dynos::{self, Board, Duties, DynoCounts};
-use crate::election::{Alone, Elector, Leader, begin_term};
+use crate::election::{Alone, Elector, Leader, begin_term, has_past};
 use crate::fleet::Fleet;
 use crate::fleet::publisher::{FleetInspect, FleetPublisher};
 use crate::fleet::roster::FleetMeters;
@@ -323,7 +323,7 @@ async fn towards_routers(loaded: &Loaded, state: &State) -> Result<Below, StartE
             })?;
             let alone: Arc<dyn Elector> = Arc::new(Alone::new(term));
             let fleet = Fleet::new(Arc::clone(&alone));
-            fleet.take(&alone.role().borrow());
+            fleet.take(&alone.role().borrow(), has_past(store));
             fleet
         }
     };

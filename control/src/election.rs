@@ -12,6 +12,8 @@ use tokio::sync::watch;
 use crate::desired::{words, write};
 use crate::store::{Store, StoreError, Txn};
 
+/// Where the store has what is about who leads.
+pub(crate) const ELECTION: &str = "fleet/";
 /// Where the term is in the store.
 const TERM: &str = "fleet/term";
 
@@ -38,6 +40,11 @@ pub(crate) async fn begin_term(store: &dyn Store, unix_ms: u64) -> Result<u64, S
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether the newest term is not the first of this store: routers that nobody has heard of yet may serve what an earlier one said.
+pub(crate) fn has_past(store: &dyn Store) -> bool {
+    store.get(TERM).is_none_or(|term| term.created != term.modified)
 }
 
 /// A process that leads, as others are told.

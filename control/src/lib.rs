@@ -42,6 +42,7 @@ mod plane;
 mod problem;
 mod rundir;
 mod settings;
+mod shown;
 mod sources;
 mod status;
 mod store;

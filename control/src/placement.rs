@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use ekiden_config::doors::Ticket;
 use ekiden_config::model::Endpoint;
-use ekiden_config::names::EndpointId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -62,10 +61,10 @@ pub(crate) enum Word {
 pub(crate) struct Heard {
     /// Follows the newest publish.
     pub(crate) ticket: Ticket,
-    /// Endpoints that the source took away and that are kept for now.
-    pub(crate) held: Vec<EndpointId>,
-    /// There was something to confirm.
-    pub(crate) confirmed: bool,
+    /// What the source took away and is kept for now.
+    pub(crate) kept: part::Kept,
+    /// What was confirmed; none when nobody knows such a source.
+    pub(crate) confirmed: Option<Vec<String>>,
 }
 
 /// A source whose words come from a task or thread of this process.

@@ -48,6 +48,8 @@ pub struct Status {
     pub api_apps: usize,
     /// The newest revision of the store.
     pub store_revision: u64,
+    /// Times that all of a store that is shared was read and built since the start; most changes of others are taken in one by one.
+    pub store_reads: u64,
     /// Requests to the API refused since the start because too many came.
     pub api_rate_limited: u64,
     /// Watches refused since the start because too many were open.

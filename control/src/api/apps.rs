@@ -17,6 +17,7 @@ use super::{Api, body, guarded, reply};
 use crate::desired::changes::{as_json, omitted};
 use crate::desired::merge::merged;
 use crate::desired::{APPS, AppWords, VERSIONS, VersionWords, app_key, numbered_key, words};
+use crate::guarded::GuardAsk;
 use crate::plane::{AppEdit, AppsChange, AppsDone, View, file_tag};
 use crate::problem::Problem;
 use crate::store::Revision;
@@ -108,7 +109,7 @@ async fn change(api: &Api, ask: &Ask, why: &str, make: &Make<'_>) -> Answer {
         let made_from = current.as_ref().filter(|current| current.revision == 0);
         let made_from = made_from.map(|current| current.tag.clone());
         let edit = AppEdit { app: app.clone(), spec, expected, made_from, place };
-        match send(api, ask, vec![edit], why).await {
+        match send(api, ask, vec![edit], why, None).await {
             Err(problem) if problem.code == "conflict" && left > 0 => {
                 if ask.conditions.matches.is_some() || ask.conditions.absent {
                     return Err(super::request::changed_meanwhile(None));
@@ -124,7 +125,13 @@ async fn change(api: &Api, ask: &Ask, why: &str, make: &Make<'_>) -> Answer {
     Err(Problem::new(409, "conflict", "others change this app all the time; nothing was changed"))
 }
 
-async fn send(api: &Api, ask: &Ask, edits: Vec<AppEdit>, why: &str) -> Result<AppsDone, Problem> {
+async fn send(
+    api: &Api,
+    ask: &Ask,
+    edits: Vec<AppEdit>,
+    why: &str,
+    guard: Option<GuardAsk>,
+) -> Result<AppsDone, Problem> {
     let (reply, end) = oneshot::channel();
     let change = AppsChange {
         edits,
@@ -132,6 +139,7 @@ async fn send(api: &Api, ask: &Ask, edits: Vec<AppEdit>, why: &str) -> Result<Ap
         dry_run: ask.flag("dry_run"),
         by: ask.who.name.clone(),
         why: why.to_owned(),
+        guard,
         reply,
     };
     api.changes.send(change).await.map_err(|_| gone())?;
@@ -466,11 +474,15 @@ pub(super) async fn apply(api: &Api, ask: &Ask) -> Answer {
     }
     let guard = guarded::time(api, ask)?.filter(|_| !ask.flag("dry_run"));
     let wanted = apps_of(ask)?;
-    let prior = guard.map(|_| guarded::prior(api, wanted.iter().map(|(app, _, _)| app))).unwrap_or_default();
     if let Some((_, _, at)) = wanted.iter().find(|(_, spec, _)| !spec.is_object()) {
         return Err(Problem::at(422, "bad_value", at, "an app is a table"));
     }
+    let names: Vec<AppName> = wanted.iter().map(|(app, _, _)| app.clone()).collect();
     for _ in 0..TRIES_MAX {
+        let guard = match guard {
+            Some(time) => Some(guarded::ask(api, time, &names).await?),
+            None => None,
+        };
         let mut edits = Vec::with_capacity(wanted.len());
         let stored = |app: &AppName| {
             let object = api.store.as_ref().and_then(|store| store.get(&app_key(app)));
@@ -484,16 +496,17 @@ pub(super) async fn apply(api: &Api, ask: &Ask) -> Answer {
         if ask.flag("prune") {
             edits.extend(pruned(api, &wanted));
         }
-        match send(api, ask, edits, "apply").await {
+        match send(api, ask, edits, "apply", guard.clone()).await {
             Err(problem) if problem.code == "conflict" => {}
             Ok(done) => {
-                let (versions, changes) = (done.versions.clone(), done.revision.is_some());
-                let mut reply = changed(api, ask, done, None).await?;
-                if let Some(time) = guard.filter(|_| changes) {
-                    let guarded = guarded::begin(api, time, prior, &versions).await?;
-                    if let Some(members) = reply.value.as_object_mut() {
-                        members.insert("guard".to_owned(), guarded);
-                    }
+                let guard = guard.filter(|_| done.revision.is_some());
+                let versions = done.versions.clone();
+                let reply = changed(api, ask, done, None).await;
+                // Also where routers did not take it: the version is there, and so is its guard.
+                let guarded = guard.map(|guard| guarded::begun(api, &guard, &versions));
+                let mut reply = reply?;
+                if let Some(members) = reply.value.as_object_mut() {
+                    members.extend(guarded.map(|guarded| ("guard".to_owned(), guarded)));
                 }
                 return Ok(reply);
             }

@@ -7,102 +7,76 @@ use ekiden_config::names::AppName;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::records::{failed, known};
+use super::records::known;
 use super::reply::{Answer, Reply};
 use super::request::Ask;
-use crate::clock::unix_ms;
-use crate::desired::{AppWords, app_key, guard_key, words, write};
-use crate::guarded::{Before, GuardState, GuardWords};
-use crate::plane::not_durable;
+use crate::desired::{AppWords, app_key, guard_key, words};
+use crate::fleet::{TooManyWatched, WATCHED_MAX};
+use crate::guarded::{Before, GuardAsk, GuardState, GuardWords, Prior, is_closed};
 use crate::problem::Problem;
-use crate::store::Txn;
 
 /// Longest guard time.
 const GUARD_MAX: Duration = Duration::from_secs(3600);
 
-/// What is known of an app before it is changed.
-pub(super) struct Prior {
-    version: Option<u64>,
-    before: Before,
-}
-
 /// How long the apps of a request are to be guarded; none when it does not ask for that.
 pub(super) fn time(api: &Api, ask: &Ask) -> Result<Option<Duration>, Problem> {
     let Some(text) = ask.text("guard") else { return Ok(None) };
+    let time = duration(text).map_err(|detail| Problem::new(400, "bad_parameter", detail))?;
+    if !api.guards.can_judge() {
+        let detail =
+            "what becomes of requests is not known here, so that nothing can be guarded: ask control";
+        return Err(Problem::new(409, "asks_control", detail));
+    }
+    Ok(Some(time))
+}
+
+/// A guard time as it is written. The error is a text for people.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let units = [('s', 1), ('m', 60), ('h', 3600)];
     let split = units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, *seconds)));
     let (number, unit) = split.unwrap_or(("", 0));
     let digits = !number.is_empty() && number.len() <= 4 && number.bytes().all(|byte| byte.is_ascii_digit());
     let seconds = number.parse::<u64>().ok().filter(|_| digits).map(|number| number * unit);
     let time = seconds.map(Duration::from_secs).filter(|time| !time.is_zero() && *time <= GUARD_MAX);
-    let time = time.ok_or_else(|| {
-        let detail = format!(
-            "guard={text:?} is no guard time: write seconds or minutes up to an hour, such as 60s or 5m"
-        );
-        Problem::new(400, "bad_parameter", detail)
+    time.ok_or_else(|| {
+        format!("guard={text:?} is no guard time: write seconds or minutes up to an hour, such as 60s or 5m")
+    })
+}
+
+/// How apps are guarded that are to be changed now: what is known of them before.
+pub(super) async fn ask(api: &Api, time: Duration, apps: &[AppName]) -> Result<GuardAsk, Problem> {
+    let before = api.guards.before(apps).await;
+    let before = before.map_err(|TooManyWatched| {
+        let detail = format!("more than {WATCHED_MAX} apps would be guarded at once, which is the bound");
+        Problem::new(409, "too_many_guarded", detail)
     })?;
-    if !api.guards.can_judge() {
-        let detail =
-            "what becomes of requests is not known here but in the routers, so that nothing can be guarded";
-        return Err(Problem::new(409, "not_for_fleets", detail));
-    }
-    Ok(Some(time))
+    let prior = before.into_iter().map(|(app, before)| (app.clone(), prior(api, &app, before))).collect();
+    Ok(GuardAsk::new(time, api.guards.late(), prior))
 }
 
-/// What is known of apps before they are changed.
-pub(super) fn prior<'a>(api: &Api, apps: impl Iterator<Item = &'a AppName>) -> BTreeMap<AppName, Prior> {
+fn prior(api: &Api, app: &AppName, before: Before) -> Prior {
     let store = api.store.as_ref();
-    let one = |app: &AppName| {
-        let current = store.and_then(|store| store.get(&app_key(app)));
-        let version = current.and_then(|object| words::<AppWords>(&object).ok()).map(|words| words.version);
-        let guard = store.and_then(|store| store.get(&guard_key(app)));
-        let guard = guard.and_then(|object| words::<GuardWords>(&object).ok());
-        match guard.filter(|guard| guard.state == GuardState::Watching && Some(guard.version) == version) {
-            // What is there now has not been found good: it is not what the app goes back to.
-            Some(guard) => Prior { version: guard.back_to, before: guard.before },
-            None => Prior { version, before: api.guards.before(app) },
+    let current = store.and_then(|store| store.get(&app_key(app)));
+    let version = current.and_then(|object| words::<AppWords>(&object).ok()).map(|words| words.version);
+    let guard = store.and_then(|store| store.get(&guard_key(app)));
+    let guard = guard.and_then(|object| words::<GuardWords>(&object).ok());
+    match guard.filter(|guard| guard.state == GuardState::Watching && Some(guard.version) == version) {
+        // What is there now has not been found good: it is not what the app goes back to.
+        Some(guard) => Prior { version: guard.back_to, before: guard.before },
+        // What the router itself answers for an app says nothing of its version.
+        None if store.is_some_and(|store| is_closed(&**store, app)) => {
+            Prior { version, before: Before::default() }
         }
-    };
-    apps.map(|app| (app.clone(), one(app))).collect()
+        None => Prior { version, before },
+    }
 }
 
-/// Begins to watch the new versions of apps.
-pub(super) async fn begin(
-    api: &Api,
-    time: Duration,
-    mut prior: BTreeMap<AppName, Prior>,
-    versions: &BTreeMap<AppName, Option<u64>>,
-) -> Result<Value, Problem> {
-    let store = api.store.as_ref().ok_or_else(not_durable)?;
-    let guard_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let until_unix_ms = unix_ms().saturating_add(guard_ms);
-    let mut writes = Vec::new();
-    let mut guarded = Vec::new();
-    for (app, version) in versions {
-        let (Some(version), Some(Prior { version: back_to, before })) = (version, prior.remove(app)) else {
-            continue;
-        };
-        let guard = GuardWords {
-            state: GuardState::Watching,
-            reason: "it is looked at".to_owned(),
-            version: *version,
-            back_to,
-            guard_ms,
-            until_unix_ms,
-            before,
-        };
-        writes.push(write(guard_key(app), &guard));
-        guarded.push(app.to_string());
-    }
-    if !writes.is_empty() {
-        let committed = store.commit(Txn { when: Vec::new(), writes }).await;
-        committed.map_err(|error| {
-            let why = failed(&error).map_or_else(|| error.to_string(), |problem| problem.detail);
-            Problem::new(503, "not_guarded", format!("the change is in force, and is not guarded: {why}"))
-        })?;
-        api.guards.wake();
-    }
-    Ok(json!({ "apps": guarded, "until_unix_ms": until_unix_ms }))
+/// Has new versions of apps watched, and says which.
+pub(super) fn begun(api: &Api, ask: &GuardAsk, versions: &BTreeMap<AppName, Option<u64>>) -> Value {
+    api.guards.wake();
+    let guarded = versions.iter().filter(|(app, version)| version.is_some() && ask.prior.contains_key(*app));
+    let apps: Vec<&str> = guarded.map(|(app, _)| app.as_str()).collect();
+    json!({ "apps": apps, "until_unix_ms": ask.until_unix_ms })
 }
 
 /// `GET /v1/apps/{app}/guard`.

@@ -7,17 +7,14 @@ use super::maintenance::put_word;
 use super::records::known;
 use super::reply::{Answer, Reply};
 use super::request::Ask;
-use crate::desired::{HoldWords, hold_key, words};
+use crate::desired::{HOLD_MAX, HOLD_WAIT_MAX_MS, HoldWords, hold_key, words};
+use crate::fleet::HOLDS;
 use crate::problem::Problem;
 
 /// Requests that wait unless told otherwise.
 const MAX_DEFAULT: u32 = 10_000;
-/// Most that may wait.
-pub(super) const MAX_MAX: u32 = 1_000_000;
 /// How long one waits unless told otherwise, in milliseconds.
 const WAIT_DEFAULT_MS: u64 = 30_000;
-/// Longest wait, in milliseconds.
-pub(super) const WAIT_MAX_MS: u64 = 3_600_000;
 
 fn view(app: &str, words: Option<HoldWords>, generation: Option<u64>) -> Value {
     json!({
@@ -31,8 +28,15 @@ fn view(app: &str, words: Option<HoldWords>, generation: Option<u64>) -> Value {
 
 pub(super) fn one(api: &Api, ask: &Ask) -> Answer {
     let app = known(api, ask)?;
-    let object = api.store.as_ref().and_then(|store| store.get(&hold_key(&app)));
-    let stored = object.map(|object| words::<HoldWords>(&object)).transpose();
+    let stored = match &api.store {
+        Some(store) => store.get(&hold_key(&app)).map(|object| words::<HoldWords>(&object)).transpose(),
+        // A router shows what control has told it.
+        None => Ok(api.view.read().live.apps.get(&app).and_then(|app| {
+            let policy = app.routes.iter().find_map(|route| route.hold)?;
+            let wait_ms = u64::try_from(policy.wait.as_millis()).unwrap_or(u64::MAX);
+            Some(HoldWords { max: policy.max, wait_ms })
+        })),
+    };
     let stored = stored.map_err(|error| Problem::new(500, "unreadable_object", error))?;
     Ok(Reply::ok(view(app.as_str(), stored, Some(api.inspect.generation().0))))
 }
@@ -46,9 +50,9 @@ pub(super) async fn put(api: &Api, ask: &Ask) -> Answer {
             Problem::at(422, "bad_value", &format!("/{name}"), detail)
         }),
     };
-    let max = number("max", MAX_DEFAULT.into(), MAX_MAX.into())?;
-    let wait_ms = number("wait_ms", WAIT_DEFAULT_MS, WAIT_MAX_MS)?;
-    change(api, ask, Some(HoldWords { max: u32::try_from(max).unwrap_or(MAX_MAX), wait_ms })).await
+    let max = number("max", MAX_DEFAULT.into(), HOLD_MAX.into())?;
+    let wait_ms = number("wait_ms", WAIT_DEFAULT_MS, HOLD_WAIT_MAX_MS)?;
+    change(api, ask, Some(HoldWords { max: u32::try_from(max).unwrap_or(HOLD_MAX), wait_ms })).await
 }
 
 pub(super) async fn delete(api: &Api, ask: &Ask) -> Answer {
@@ -57,7 +61,6 @@ pub(super) async fn delete(api: &Api, ask: &Ask) -> Answer {
 
 async fn change(api: &Api, ask: &Ask, new: Option<HoldWords>) -> Answer {
     let app = known(api, ask)?;
-    let detail = "routers that are elsewhere are not told of holds: requests wait within a process";
     let (key, more) = (hold_key(&app), view(app.as_str(), new, None));
-    put_word(api, app, key, new.as_ref(), detail, more).await
+    put_word(api, app, HOLDS, (key, new.as_ref()), more).await
 }

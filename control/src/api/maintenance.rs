@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ekiden_config::model::Action;
 use ekiden_config::names::AppName;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -11,6 +12,7 @@ use super::records::{failed, known};
 use super::reply::{Answer, Part, Reply, applied, gone};
 use super::request::Ask;
 use crate::desired::{MaintenanceWords, maintenance_key, words, write};
+use crate::fleet::MAINTENANCE;
 use crate::plane::{Look, not_durable};
 use crate::problem::Problem;
 use crate::store::{Txn, Write};
@@ -20,10 +22,20 @@ const PAGE_MAX: usize = 48 << 10;
 
 pub(super) fn one(api: &Api, ask: &Ask) -> Answer {
     let app = known(api, ask)?;
-    let object = api.store.as_ref().and_then(|store| store.get(&maintenance_key(&app)));
-    // Routers that are elsewhere are not told of it.
-    let object = object.filter(|_| api.fleet.is_none());
-    let stored = object.map(|object| words::<MaintenanceWords>(&object)).transpose();
+    let stored = match &api.store {
+        Some(store) => {
+            store.get(&maintenance_key(&app)).map(|object| words::<MaintenanceWords>(&object)).transpose()
+        }
+        // A router shows what control has told it.
+        None => Ok(api.view.read().live.apps.get(&app).and_then(|app| {
+            app.routes.iter().find_map(|route| match &route.action {
+                Action::Maintenance(page) => {
+                    Some(MaintenanceWords { page: page.as_deref().map(str::to_owned) })
+                }
+                Action::Forward(_) | Action::Redirect(_) | Action::Fixed(_) => None,
+            })
+        })),
+    };
     let stored = stored.map_err(|error| Problem::new(500, "unreadable_object", error))?;
     let generation = api.inspect.generation().0;
     let (on, page) = (stored.is_some(), stored.and_then(|words| words.page));
@@ -48,26 +60,21 @@ pub(super) async fn delete(api: &Api, ask: &Ask) -> Answer {
 
 async fn change(api: &Api, ask: &Ask, new: Option<MaintenanceWords>) -> Answer {
     let app = known(api, ask)?;
-    let detail = "routers that are elsewhere are not told of maintenance; give the app a route that answers 503 instead";
     let page = new.as_ref().and_then(|words| words.page.as_deref());
     let more = json!({ "app": app.as_str(), "on": new.is_some(), "page": page });
     let key = maintenance_key(&app);
-    put_word(api, app, key, new.as_ref(), detail, more).await
+    put_word(api, app, MAINTENANCE, (key, new.as_ref()), more).await
 }
 
-/// Writes a word that control has for an app, or takes it back, and has the loop look at it. `elsewhere` says why it cannot be
-/// where routers are elsewhere: apps travel to them as documents, and this is no part of one.
+/// Writes a word that control has for an app, or takes it back, and has the loop look at it. `kind` is what routers that are elsewhere
+/// know it as, and may refuse.
 pub(super) async fn put_word<T: serde::Serialize>(
     api: &Api,
     app: AppName,
-    key: Arc<str>,
-    new: Option<&T>,
-    elsewhere: &str,
+    kind: &str,
+    (key, new): (Arc<str>, Option<&T>),
     more: Value,
 ) -> Answer {
-    if api.fleet.is_some() && new.is_some() {
-        return Err(Problem::new(409, "not_for_fleets", elsewhere));
-    }
     let store = api.store.as_ref().ok_or_else(not_durable)?;
     let writes = vec![match new {
         Some(words) => write(key, words),
@@ -81,7 +88,8 @@ pub(super) async fn put_word<T: serde::Serialize>(
     let (reply, ticket) = oneshot::channel();
     api.looks.send(Look { app: app.clone(), reply }).await.map_err(|_| gone())?;
     let ticket = ticket.await.map_err(|_| gone())?;
-    let mut reply = applied(api, &ticket, &[Part::App(app)], more).await?;
+    let parts = [Part::Object(format!("{kind}{app}")), Part::App(app)];
+    let mut reply = applied(api, &ticket, &parts, more).await?;
     reply.revision = Some(revision);
     Ok(reply)
 }

@@ -205,7 +205,7 @@ impl Api {
             changes,
             looks,
             said,
-            guards: Guards::new(InspectDoor(Arc::clone(&inspect))),
+            guards: Guards::new(InspectDoor(Arc::clone(&inspect)), fleet.clone()),
             reloads,
             view,
             inspect,

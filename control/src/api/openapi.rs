@@ -4,8 +4,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::explain;
 use super::operations::{Body, OPERATIONS, Operation, Parameter, What};
-use super::{explain, hold};
+use crate::desired::{HOLD_MAX, HOLD_WAIT_MAX_MS};
 
 /// Problems that every operation may answer with.
 const ANYWHERE: [u16; 8] = [400, 401, 403, 405, 408, 429, 500, 503];
@@ -228,7 +229,7 @@ fn schemas() -> Value {
         ),
         "Rollout": object_and(json!({
             "app": text, "release": number, "name": text,
-            "state": { "enum": ["waiting", "starting", "shifting", "draining", "done", "failed", "superseded"] },
+            "state": { "enum": ["waiting", "starting", "shifting", "guarding", "draining", "done", "failed", "superseded"] },
             "reason": text, "began_unix_ms": maybe_number, "ended_unix_ms": maybe_number, "late": list,
         }), json!({ "after": maybe_number })),
         "Formation": object(json!({ "app": text, "processes": map })),
@@ -360,11 +361,11 @@ fn body_schemas() -> Value {
         "PlacementBody": placement(false),
         "ConfirmBody": body_object(json!({ "source": { "type": "string", "maxLength": 512 } }), &["source"]),
         "RollbackBody": body_object(json!({ "version": { "type": "integer", "minimum": 1 } }), &["version"]),
-        "ReleaseBody": body_object(json!({ "name": text, "description": text }), &[]),
+        "ReleaseBody": body_object(json!({ "name": text, "description": text, "guard": text }), &[]),
         "MaintenanceBody": body_object(json!({ "page": { "type": ["string", "null"], "maxLength": 12_288 } }), &[]),
         "HoldBody": body_object(json!({
-            "max": { "type": ["integer", "null"], "minimum": 1, "maximum": hold::MAX_MAX },
-            "wait_ms": { "type": ["integer", "null"], "minimum": 1, "maximum": hold::WAIT_MAX_MS },
+            "max": { "type": ["integer", "null"], "minimum": 1, "maximum": HOLD_MAX },
+            "wait_ms": { "type": ["integer", "null"], "minimum": 1, "maximum": HOLD_WAIT_MAX_MS },
         }), &[]),
         "FormationBody": body_object(json!({
             "processes": {

@@ -18,16 +18,16 @@ use super::request::Ask;
 use crate::address::parse_address;
 use crate::clock::unix_ms;
 use crate::desired::placements::{
-    PARTS_MAX, PLACEMENTS, PLACEMENTS_MAX, PlacementWords, PlacementsWords, placements_key,
+    HeldWords, PARTS_MAX, PLACEMENTS, PLACEMENTS_MAX, PlacementWords, PlacementsWords, placements_key,
 };
 use crate::desired::{words, write};
 use crate::overlay::ClusterKey;
-use crate::placement::part::{Condition, Heard as Spoken};
+use crate::placement::part::{Condition, Heard as Spoken, Kept};
 use crate::placement::{Heard, Said, Word};
-use crate::plane::{not_durable, push_name};
+use crate::plane::{not_durable, push_name, pushed_place};
 use crate::problem::Problem;
 use crate::status::SourceStatus;
-use crate::store::{Object, Revision, Txn, Write};
+use crate::store::{Object, Revision, StoreError, Txn, Write};
 
 /// Tries of a change that others got ahead of.
 const TRIES_MAX: usize = 16;
@@ -159,11 +159,13 @@ async fn change(
     let place = place(api, ask)?;
     let revision = stored(api, &place, make).await?;
     let heard = say(api, Word::Stored(place.clone(), spoken)).await?;
+    keep(api, &place, &heard.kept).await;
+    let kept = &heard.kept.endpoints;
     let more = json!({
         "source": push_name(&place),
         "changed": revision.is_some(),
-        "held": heard.held.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "held_until_unix_ms": status_of(api, &place).held_until_unix_ms,
+        "held": kept.keys().map(ToString::to_string).collect::<Vec<_>>(),
+        "held_until_unix_ms": (!kept.is_empty()).then_some(heard.kept.until_ms),
     });
     let mut reply = applied(api, &heard.ticket, &[Part::Cluster(place)], more).await?;
     reply.revision = revision;
@@ -185,11 +187,16 @@ async fn stored(
         // Whose own lease is over is not written again by what is said of others.
         let expired = status_of(api, place).expired;
         live.placements.retain(|id, _| !expired.contains(id));
-        let new = make(live)?;
+        let mut new = make(live)?;
+        if let Some(new) = &mut new {
+            new.held.clone_from(&old.held);
+        }
         if new.as_ref().map_or(object.is_none(), |new| object.is_some() && *new == old) {
             return Ok(None);
         }
-        if let Some(new) = &new {
+        if let Some(new) = &mut new {
+            // What of it is kept is judged next.
+            new.held = None;
             if new.placements.len() > PLACEMENTS_MAX {
                 let detail = format!("a cluster has at most {PLACEMENTS_MAX} endpoints that are pushed");
                 return Err(Problem::new(507, "too_many_placements", detail));
@@ -215,6 +222,28 @@ async fn stored(
         }
     }
     Err(Problem::new(409, "conflict", "others change this cluster all the time; nothing was changed"))
+}
+
+/// Writes down what is kept of a cluster, so that the next process keeps it too, and those that follow.
+async fn keep(api: &Api, place: &ClusterKey, kept: &Kept) {
+    let Some(store) = &api.store else { return };
+    let key = placements_key(place);
+    let Some(object) = store.get(&key) else { return };
+    let Ok(mut words) = read(Some(&object)) else { return };
+    let held = HeldWords::of(kept);
+    if words.held.as_ref().unwrap_or(&HeldWords::default()) == &held {
+        return;
+    }
+    words.held = Some(held);
+    let writes = vec![write(Arc::clone(&key), &words)];
+    match store.commit(Txn { when: vec![(key, object.modified)], writes }).await {
+        // Of a conflict: whoever was faster has written down what is kept since.
+        Ok(_) | Err(StoreError::Conflict { .. }) => {}
+        Err(error) => {
+            let source = push_name(place);
+            tracing::error!(%source, %error, "what is kept of what it took away is not written down: a restart lets it go");
+        }
+    }
 }
 
 async fn say(api: &Api, word: Word) -> Result<Heard, Problem> {
@@ -246,16 +275,18 @@ pub(super) async fn confirm(api: &Api, ask: &Ask) -> Answer {
         let detail = "\"source\" must be the name of a source, as /v1/sources lists them";
         return Err(Problem::at(422, "bad_value", "/source", detail));
     };
-    let before = api.status.read().sources.get(source).cloned();
-    let Some(before) = before else {
-        return Err(Problem::new(404, "unknown_source", format!("there is no source {source}")));
-    };
     let heard = say(api, Word::Confirm(Arc::from(source))).await?;
-    if !heard.confirmed {
+    let confirmed = heard
+        .confirmed
+        .ok_or_else(|| Problem::new(404, "unknown_source", format!("there is no source {source}")))?;
+    if confirmed.is_empty() {
         let detail = format!("nothing of {source} waits to be confirmed");
         return Err(Problem::new(409, "nothing_held", detail));
     }
-    applied(api, &heard.ticket, &[], json!({ "source": source, "confirmed": before.held })).await
+    if let Some(place) = pushed_place(source) {
+        keep(api, &place, &Kept::default()).await;
+    }
+    applied(api, &heard.ticket, &[], json!({ "source": source, "confirmed": confirmed })).await
 }
 
 fn ttl(value: Option<&Value>, at: &str) -> Result<Option<u64>, Problem> {

@@ -97,7 +97,7 @@ pub(super) fn version_changes(api: &Api, ask: &Ask) -> Answer {
 }
 
 fn release_view(app: &AppName, words: &ReleaseWords) -> Value {
-    let ReleaseWords { release, name, description, unix_ms, by, refused, superseded: _ } = words;
+    let ReleaseWords { release, name, description, unix_ms, by, refused, guard_ms: _, superseded: _ } = words;
     let mut view = json!({ "app": app.as_str(), "release": release, "name": name, "description": description, "unix_ms": unix_ms, "by": by });
     if let (Some(members), Some(why)) = (view.as_object_mut(), refused) {
         members.insert("refused".to_owned(), json!(why));
@@ -152,10 +152,24 @@ fn too_often() -> Problem {
     Problem::new(409, "conflict", "others change it all the time; nothing was changed")
 }
 
+/// How long a release is to serve on trial, in milliseconds.
+fn guard_ms(api: &Api, app: &AppName, body: &Value) -> Result<Option<u64>, Problem> {
+    let Some(guard) = text(body, "guard")? else { return Ok(None) };
+    let time = super::guarded::duration(&guard);
+    let time = time.map_err(|detail| Problem::at(422, "bad_value", "/guard", detail))?;
+    if api.board.as_ref().is_none_or(|board| board.read().place.app != *app) {
+        let detail =
+            format!("no Procfile runs dynos of the app {app} here, so nobody can go back to a release of it");
+        return Err(Problem::new(409, "not_run_here", detail));
+    }
+    Ok(u64::try_from(time.as_millis()).ok())
+}
+
 pub(super) async fn post_release(api: &Api, ask: &Ask) -> Answer {
     let app = known(api, ask)?;
-    let body = ask.members(&["name", "description"])?;
+    let body = ask.members(&["name", "description", "guard"])?;
     let (name, description) = (text(&body, "name")?, text(&body, "description")?);
+    let guard_ms = guard_ms(api, &app, &body)?;
     let store = store(api)?;
     for _ in 0..TRIES_MAX {
         let kept = store.list(&numbered_prefix(RELEASES, &app), None, usize::MAX).objects;
@@ -166,6 +180,7 @@ pub(super) async fn post_release(api: &Api, ask: &Ask) -> Answer {
             description: description.clone().unwrap_or_default(),
             unix_ms: unix_ms(),
             by: ask.who.name.clone(),
+            guard_ms,
             refused: None,
             superseded: false,
         };

@@ -74,6 +74,8 @@ pub(super) enum Part {
     App(AppName),
     /// A cluster, which an app as a whole is needed for.
     Cluster(ClusterKey),
+    /// What routers that are elsewhere are told of by this key.
+    Object(String),
 }
 
 impl Part {
@@ -90,6 +92,7 @@ impl Part {
                 refused.strip_prefix("app:") == Some(app.as_str())
                     || refused.strip_prefix("tls:") == Some(&format!("{app}/{cluster}"))
             }
+            Part::Object(key) => refused.strip_prefix("object:") == Some(key),
         }
     }
 }

@@ -33,6 +33,10 @@ pub(crate) const GUARDS: &str = "guards/";
 pub(crate) const HOLDS: &str = "holds/";
 /// Where owners of hosts are.
 pub(crate) const HOSTS: &str = "hosts/";
+/// Most requests of a held app that may wait.
+pub(crate) const HOLD_MAX: u32 = 1_000_000;
+/// Longest that one of them waits, in milliseconds.
+pub(crate) const HOLD_WAIT_MAX_MS: u64 = 3_600_000;
 /// Most apps owned by the API.
 pub(crate) const APPS_MAX: usize = 100_000;
 /// Versions kept of an app.
@@ -80,6 +84,9 @@ pub(crate) struct ReleaseWords {
     pub(crate) unix_ms: u64,
     /// Who made it.
     pub(crate) by: String,
+    /// How long it serves on trial, in milliseconds; none: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) guard_ms: Option<u64>,
     /// Why its rollout ended without it. No process begins with such a release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<String>,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::words;
 use crate::address::parse_address;
 use crate::overlay::ClusterKey;
-use crate::placement::part::{Condition, Entry, Wanted};
+use crate::placement::part::{Condition, Entry, Kept, Wanted, shown};
 use crate::store::Object;
 
 /// Where they are.
@@ -28,6 +28,38 @@ pub(crate) struct PlacementsWords {
     pub(crate) ttl_ms: Option<u64>,
     /// By id.
     pub(crate) placements: BTreeMap<String, PlacementWords>,
+    /// What is kept of what the source took away; none where nobody has said so yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held: Option<HeldWords>,
+}
+
+/// What is kept though its source has it no longer, as stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeldWords {
+    /// Until when, in milliseconds since the Unix epoch.
+    pub(crate) until_unix_ms: u64,
+    /// By id.
+    pub(crate) placements: BTreeMap<String, PlacementWords>,
+}
+
+impl HeldWords {
+    /// As it is written down.
+    pub(crate) fn of(kept: &Kept) -> Self {
+        let placements = kept.endpoints.iter().map(|(id, one)| {
+            let state = if one.drain { Condition::Draining } else { Condition::Ready };
+            let words = PlacementWords {
+                address: one.address.to_string(),
+                weight: one.weight,
+                zone: one.zone().map(ToString::to_string),
+                priority: one.priority,
+                release: one.release().map(ToString::to_string),
+                state: state.word().to_owned(),
+                ttl_ms: None,
+            };
+            (id.to_string(), words)
+        });
+        Self { until_unix_ms: kept.until_ms, placements: placements.collect() }
+    }
 }
 
 /// One endpoint, as stored.
@@ -58,8 +90,8 @@ pub(crate) fn placements_key(place: &ClusterKey) -> Arc<str> {
     Arc::from(format!("{PLACEMENTS}{}/{}", place.app, place.cluster))
 }
 
-/// The cluster of a key.
-fn place(key: &str) -> Option<ClusterKey> {
+/// The cluster of a key; none when it is of something else.
+pub(crate) fn place(key: &str) -> Option<ClusterKey> {
     let (app, cluster) = key.strip_prefix(PLACEMENTS)?.split_once('/')?;
     Some(ClusterKey { app: AppName::new(app).ok()?, cluster: ClusterName::new(cluster).ok()? })
 }
@@ -67,15 +99,24 @@ fn place(key: &str) -> Option<ClusterKey> {
 impl PlacementsWords {
     /// As a source's wish. What cannot be read is left out, loudly.
     pub(crate) fn wanted(&self) -> Wanted {
-        let entries = self.placements.iter().filter_map(|(id, words)| match words.entry(id) {
-            Ok(entry) => Some((entry.endpoint.id.clone(), entry)),
-            Err(error) => {
-                tracing::error!(%id, %error, "a placement of the store cannot be read");
-                None
-            }
+        let kept = self.held.as_ref().map(|held| {
+            let endpoints = entries(&held.placements).into_iter();
+            let endpoints = endpoints.map(|(id, entry)| (id, shown(&entry))).collect();
+            Kept { until_ms: held.until_unix_ms, endpoints }
         });
-        Wanted { ttl_ms: self.ttl_ms, entries: entries.collect() }
+        Wanted { ttl_ms: self.ttl_ms, entries: entries(&self.placements), kept }
     }
+}
+
+fn entries(words: &BTreeMap<String, PlacementWords>) -> BTreeMap<EndpointId, Entry> {
+    let entries = words.iter().filter_map(|(id, words)| match words.entry(id) {
+        Ok(entry) => Some((entry.endpoint.id.clone(), entry)),
+        Err(error) => {
+            tracing::error!(%id, %error, "a placement of the store cannot be read");
+            None
+        }
+    });
+    entries.collect()
 }
 
 impl PlacementWords {
@@ -111,7 +152,7 @@ pub(crate) fn wanted(object: &Object) -> Option<Wanted> {
     }
 }
 
-/// The parts among stored objects. One that cannot be read is left out, loudly.
-pub(crate) fn parts(objects: &[Object]) -> Vec<(ClusterKey, Wanted)> {
-    objects.iter().filter_map(|object| Some((place(&object.key)?, wanted(object)?))).collect()
+/// The parts among stored objects. One that cannot be read, loudly, wants nothing that is known.
+pub(crate) fn parts(objects: &[Object]) -> Vec<(ClusterKey, Option<Wanted>)> {
+    objects.iter().filter_map(|object| Some((place(&object.key)?, wanted(object)))).collect()
 }

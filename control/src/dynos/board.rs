@@ -46,6 +46,8 @@ pub(crate) enum RolloutState {
     Starting,
     /// They are ready and placed; the router has to find them ready too.
     Shifting,
+    /// The new release serves on trial; the old one gets no new requests, and waits.
+    Guarding,
     /// The old ones get no new requests and finish what they have.
     Draining,
     /// Only the new release runs.

@@ -9,6 +9,7 @@ mod board;
 mod exec;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod guard;
 mod ledger;
 mod lines;
 mod placing;

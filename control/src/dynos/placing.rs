@@ -20,7 +20,8 @@ impl Supervisor {
     /// Whether the router is to send requests to a dyno that is ready.
     fn serves(&self, dyno: &Dyno) -> bool {
         let shifts = self.rollout.as_ref().filter(|rollout| rollout.is_shifting());
-        dyno.release.number == self.current.number
+        let waits = self.rollout.as_ref().is_some_and(|rollout| rollout.is_guarding());
+        dyno.release.number == self.current.number && !waits
             || shifts.is_some_and(|shifts| shifts.release.number == dyno.release.number)
     }
 

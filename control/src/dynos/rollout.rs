@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! Starting --all web dynos ready--> Shifting --the router finds them ready--> Draining --the old ones have ended--> Done
-//!     |                                 |
-//!     +----- too late, or it falls -----+--> Failed (the old release serves on; it was never asked to leave)
+//!     |                                 |                                        ^
+//!     |                                 +--with a guard--> Guarding --its time---+
+//!     |                                                       |
+//!     +--- too late, or it falls, or it makes things worse ---+--> Failed (the old release serves on; it was never asked to leave)
 //! ```
 //! New dynos are placed when all of them are ready and beside the old ones; those leave only when the router, which may have
 //! checks of its own, calls the new ones ready. Only web dynos are there twice: other types may be such as must not be.
@@ -14,6 +16,7 @@ use tokio::time::Instant;
 
 use super::WEB;
 use super::board::{ROLLOUTS_MAX, RolloutState, RolloutView};
+use super::guard::{Guard, Word};
 use super::placing::id;
 use super::release::{self, Release};
 use super::supervisor::{Phase, Supervisor};
@@ -31,17 +34,26 @@ pub(super) struct Rollout {
     deadline: Instant,
     /// The publish that has the new dynos, while they wait for the router's word.
     publish: Option<u64>,
+    /// The release serves on trial first.
+    guard: Option<Guard>,
+    /// How that ended.
+    verdict: Option<String>,
 }
 
 impl Rollout {
     /// The old release serves, and the new one may have dynos beside it.
     pub(super) fn is_before_the_shift(&self) -> bool {
-        matches!(self.view.state, RolloutState::Starting | RolloutState::Shifting)
+        matches!(self.view.state, RolloutState::Starting | RolloutState::Shifting | RolloutState::Guarding)
     }
 
-    /// The new dynos are to be placed beside the old ones.
+    /// The new dynos are to be placed: beside the old ones, or in their stead.
     pub(super) fn is_shifting(&self) -> bool {
-        self.view.state == RolloutState::Shifting
+        matches!(self.view.state, RolloutState::Shifting | RolloutState::Guarding)
+    }
+
+    /// The old ones are not to get new requests, and stay.
+    pub(super) fn is_guarding(&self) -> bool {
+        self.view.state == RolloutState::Guarding
     }
 }
 
@@ -161,7 +173,15 @@ impl Supervisor {
             Ok(release) => {
                 tracing::info!(release = %name, "rollout: dynos of the new release start");
                 let deadline = Instant::now() + self.duties.run.boot_timeout;
-                self.rollout = Some(Rollout { release: Rc::new(release), view, deadline, publish: None });
+                let guard = self.guard_of(number).map(Guard::new);
+                self.rollout = Some(Rollout {
+                    release: Rc::new(release),
+                    view,
+                    deadline,
+                    publish: None,
+                    guard,
+                    verdict: None,
+                });
             }
             Err(unusable) => {
                 tracing::error!(release = %name, "rollout failed: {}", unusable.words());
@@ -212,15 +232,23 @@ impl Supervisor {
                     0 => "every request of the old release was finished".to_owned(),
                     _ => format!("{late} dynos of the old release were ended with requests in flight"),
                 };
+                let words = rollout.verdict.iter().map(|verdict| format!("{verdict}; ")).chain([words]);
+                let words = words.collect();
                 self.end_rollout(RolloutState::Done, words);
             }
             return;
         }
         let step = self.judged(rollout);
-        let late = Instant::now() >= rollout.deadline;
+        let now = Instant::now();
+        let late = now >= rollout.deadline;
         let next = Rc::clone(&rollout.release);
         let boot = self.duties.run.boot_timeout;
         let publish = self.publish;
+        let guard = rollout.guard.as_ref().filter(|_| matches!(step, Step::Commit));
+        if guard.is_some_and(|guard| !guard.is_due(now)) {
+            return;
+        }
+        let looked = guard.map(|_| self.looked());
         let Some(rollout) = &mut self.rollout else { return };
         match step {
             Step::Fail(why) => self.end_rollout(RolloutState::Failed, why),
@@ -234,13 +262,29 @@ impl Supervisor {
                 rollout.view.reason = "the router looks at the new dynos".to_owned();
                 // That of the step under way, which places them.
                 rollout.publish = Some(publish + 1);
-                rollout.deadline = Instant::now() + boot;
+                rollout.deadline = now + boot;
             }
             Step::Back => {
                 rollout.view.state = RolloutState::Starting;
                 rollout.publish = None;
+                rollout.guard.iter_mut().for_each(Guard::step_back);
             }
             Step::Commit => {
+                let word = rollout.guard.as_mut().zip(looked).map(|(guard, looked)| guard.look(looked, now));
+                rollout.verdict = match word {
+                    Some(Word::Back(why)) => {
+                        return self.end_rollout(RolloutState::Failed, format!("rolled back: {why}"));
+                    }
+                    Some(Word::Wait(how)) => {
+                        rollout.view.state = RolloutState::Guarding;
+                        rollout.view.reason = how;
+                        // Its dynos may fall ill for a moment at any time of the trial.
+                        rollout.deadline = now + boot;
+                        return;
+                    }
+                    Some(Word::Keep(why)) => Some(why),
+                    None => None,
+                };
                 tracing::info!(release = %next.name, "rollout: the new release serves, the old one drains");
                 rollout.view.state = RolloutState::Draining;
                 rollout.view.reason = "the old release finishes its requests".to_owned();

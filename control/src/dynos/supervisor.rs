@@ -17,7 +17,7 @@ use ekiden_config::model::Endpoint;
 use ekiden_config::names::AppName;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::WEB;
 use super::board::{DynoCounts, RolloutView};
@@ -31,6 +31,7 @@ use super::system::free_port;
 use super::thread::Duties;
 use super::wishes::newer;
 use crate::clock::unix_ms;
+use crate::guarded::{PERIOD, Samples};
 use crate::overlay::ClusterKey;
 
 /// Time between two looks while something is under way.
@@ -146,6 +147,9 @@ pub(super) struct Supervisor {
     pub(super) seen: u64,
     /// A newer one on record.
     pub(super) latest: Option<(u64, String)>,
+    /// What ended lately, for releases that serve on trial.
+    pub(super) samples: Samples,
+    sample_at: Instant,
     pub(super) counts: DynoCounts,
     serials: u64,
     pub(super) placed: Vec<Arc<Endpoint>>,
@@ -182,6 +186,8 @@ impl Supervisor {
             refused: Vec::new(),
             seen: 0,
             latest: None,
+            samples: Samples::default(),
+            sample_at: Instant::now() + PERIOD,
             counts: DynoCounts::default(),
             serials: 0,
             placed: Vec::new(),
@@ -211,6 +217,10 @@ impl Supervisor {
                 Some((serial, event)) = self.inbox.recv() => self.take(serial, event),
                 Some(publish) = self.applies.recv() => self.published = self.published.max(publish),
                 () = sleep(TICK), if self.is_busy() => {}
+                () = sleep_until(self.sample_at) => {
+                    self.sample_at = Instant::now() + PERIOD;
+                    self.samples.note(self.duties.inspect.0.traffic().unwrap_or_default());
+                }
                 Ok(()) = orders.changed() => {}
                 Some(()) = deploys.recv() => self.record("SIGHUP").await,
                 true = newer(&mut revisions) => self.look(),

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::guard::Looked;
 use super::release;
 use super::supervisor::Supervisor;
 use crate::clock::unix_ms;
 use crate::desired::{
     FormationWords, RELEASES, ReleaseWords, formation_key, numbered_key, numbered_prefix, words, write,
 };
+use crate::guarded::is_closed;
 use crate::store::{Revision, StoreError, Txn, Write};
 
 /// Tries to find a number for a release that nobody else takes meanwhile.
@@ -84,6 +87,21 @@ impl Supervisor {
         None
     }
 
+    /// How long a release is to serve on trial.
+    pub(super) fn guard_of(&self, number: u64) -> Option<Duration> {
+        let object = self.duties.store.as_ref()?.get(&numbered_key(RELEASES, self.app(), number))?;
+        words::<ReleaseWords>(&object).ok()?.guard_ms.map(Duration::from_millis)
+    }
+
+    /// What became of the app's requests.
+    pub(super) fn looked(&self) -> Looked {
+        let now = self.duties.inspect.0.traffic().and_then(|mut apps| apps.remove(self.app()));
+        let now = now.unwrap_or_default();
+        let lately = self.samples.lately(self.app(), &now);
+        let is_closed = self.duties.store.as_ref().is_some_and(|store| is_closed(&**store, self.app()));
+        Looked { now, lately, is_closed }
+    }
+
     /// Writes to the records why releases were refused, so that the next start knows.
     pub(super) async fn record_refused(&mut self) {
         for (number, why, superseded) in std::mem::take(&mut self.refused) {
@@ -122,6 +140,7 @@ impl Supervisor {
                 description: format!("by {by}"),
                 unix_ms: unix_ms(),
                 by: "procfile".to_owned(),
+                guard_ms: None,
                 refused: None,
                 superseded: false,
             };

@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval};
 
+use super::counting::Counting;
 use super::dial::{Event, Have};
 use super::kept::{Keeper, Kept};
-use super::table::{Made, Objects, Touched, make, retouch};
+use super::table::{Made, Objects, Touched, make, retouch, reword};
 use super::wire::{Applied, Down, Object, REFUSED_MAX, Refused, SEEN_MAX, Seen, Up, line, object};
 use crate::api::{ApiSettings, Tokens};
 use crate::clock::unix_ms;
@@ -92,6 +93,8 @@ pub(crate) struct Agent {
     pub(super) unread: BTreeMap<String, String>,
     /// Endpoints that refuse connects now.
     pub(super) refusing: BTreeMap<EndpointKey, Observation>,
+    /// What control hears of traffic.
+    pub(super) counting: Counting,
     pub(super) link: LinkState,
     /// When to give back what a build has left behind: its thread has ended by then.
     pub(super) tidy_at: Option<Instant>,
@@ -162,6 +165,8 @@ impl Agent {
                         self.publisher.tidy();
                     }
                     self.tick();
+                    self.counting.sample(Instant::now());
+                    self.tell_traffic();
                     self.offer(false);
                 }
             }
@@ -199,6 +204,7 @@ impl Agent {
                 let all: Vec<(EndpointKey, Observation)> =
                     self.refusing.iter().map(|(key, seen)| (key.clone(), seen.clone())).collect();
                 self.tell_seen(all);
+                self.counting.begin();
                 self.tick();
             }
             Event::Lost(why) => {
@@ -261,7 +267,7 @@ impl Agent {
         if let Some(mut all) = fresh {
             all.shrink();
             all.reuse(&self.objects);
-            touched.words = all != *self.objects;
+            (touched.words, touched.watched) = (all != *self.objects, true);
             self.objects = Arc::new(all);
         } else if !objects.is_empty() {
             let all = Arc::make_mut(&mut self.objects);
@@ -275,8 +281,13 @@ impl Agent {
                 None => {}
                 Some(_) => drop(self.unread.insert(TABLE.to_owned(), "it cannot be built".to_owned())),
             }
-        } else if !touched.endpoints.is_empty() {
-            retouch(&mut self.made, &self.objects, &touched.endpoints);
+        } else {
+            if !touched.closed.is_empty() {
+                reword(&mut self.made, &self.objects, &touched.closed);
+            }
+            if !touched.endpoints.is_empty() {
+                retouch(&mut self.made, &self.objects, &touched.endpoints);
+            }
         }
         let first = !std::mem::replace(&mut self.whole, true);
         self.status.update(|status| (status.link.term, status.link.generation) = (term, generation));
@@ -290,6 +301,20 @@ impl Agent {
         } else {
             self.acknowledge(self.have);
             self.save();
+        }
+        if touched.watched {
+            // Somebody waits for it.
+            self.tell_traffic();
+        }
+    }
+
+    /// Tells what has ended of the apps that this control watches. One of another term has not said yet which these are.
+    fn tell_traffic(&mut self) {
+        if self.link.term != Some(self.have.term) {
+            return;
+        }
+        if let Some(traffic) = self.counting.news(&self.objects.watched) {
+            self.tell(&Up::Traffic(traffic));
         }
     }
 
@@ -576,6 +601,7 @@ mod tests {
     use ekiden_config::doors::Generation;
     use ekiden_config::model::Model;
 
+    use super::super::counting::tests::Counted;
     use super::super::kept::keeper;
     use super::*;
 
@@ -620,6 +646,7 @@ mod tests {
             incoming: Incoming::default(),
             unread: BTreeMap::new(),
             refusing: BTreeMap::new(),
+            counting: Counting::new(Arc::new(Counted::default()), Instant::now()),
             link: LinkState::new(None),
             tidy_at: None,
         };

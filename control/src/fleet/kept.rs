@@ -15,13 +15,16 @@ use ekiden_config::model::Endpoint;
 use ekiden_config::names::AppName;
 use ekiden_config::{Format, Source};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::dial::Have;
 use super::table::{Endpoints, Objects, Touched};
-use super::wire::{APPS, HOSTS, endpoint_key, endpoint_value, object};
+use super::wire::{
+    APPS, HOLDS, HOSTS, MAINTENANCE, WATCHES, endpoint_key, endpoint_value, hold_value, maintenance_value,
+    object,
+};
 use crate::clock::unix_ms;
 use crate::files;
 use crate::overlay::ClusterKey;
@@ -140,6 +143,15 @@ impl Kept {
         }
         for (host, app) in &*self.objects.hosts {
             lines.push(&Line::Object(format!("{HOSTS}{host}"), Value::from(app.as_str())))?;
+        }
+        for (app, page) in &self.objects.maintenance {
+            lines.push(&Line::Object(format!("{MAINTENANCE}{app}"), maintenance_value(page.as_deref())))?;
+        }
+        for (app, policy) in &self.objects.holds {
+            lines.push(&Line::Object(format!("{HOLDS}{app}"), hold_value(*policy)))?;
+        }
+        for app in &self.objects.watched {
+            lines.push(&Line::Object(format!("{WATCHES}{app}"), json!({})))?;
         }
         for (place, endpoint) in each(&self.objects.endpoints) {
             let key = endpoint_key(&place.app, &place.cluster, &endpoint.id);
@@ -315,8 +327,6 @@ async fn save(dir: &Path, path: &Path, value: Kept, status: &StatusCell) -> bool
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn kept() -> Kept {
@@ -326,6 +336,10 @@ mod tests {
             ("app/blog", json!({ "cluster": {} })),
             ("host/a.example", json!("shop")),
             ("endpoint/shop/web/x", json!({ "address": "127.0.0.1:1", "weight": 3, "owner": "api" })),
+            ("maintenance/shop", json!({ "page": "later" })),
+            ("maintenance/blog", json!({})),
+            ("hold/shop", json!({ "max": 3, "wait_ms": 4 })),
+            ("watch/shop", json!({})),
         ] {
             objects.take(object(key, Some(value)).unwrap(), &mut touched);
         }

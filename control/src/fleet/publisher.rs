@@ -1,7 +1,7 @@
 //! The down door towards remote routers: a Model becomes changes of objects in the ledger. And what control can say of live state
 //! when it has no router in its process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,8 +9,12 @@ use ekiden_config::diff::{Delta, diff};
 use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Publisher, Ticket, Written};
 use ekiden_config::model::{App, Cluster, Model};
 use ekiden_config::names::{AppName, ClusterName};
+use serde_json::Value;
 
-use super::wire::{APPS, Down, HOSTS, endpoint_key, endpoint_value, line, put_app};
+use super::wire::{
+    APPS, Down, HOLDS, HOSTS, MAINTENANCE, endpoint_key, endpoint_value, hold_value, line, maintenance_value,
+    put_app,
+};
 use super::{Fleet, Ledger};
 
 /// The one publisher of a control process without a data path.
@@ -130,6 +134,10 @@ fn words(ledger: &mut Ledger, old: &Written, new: &Written) {
         let put = put_app(&key, text);
         ledger.put(&key, put);
     }
+    beside(ledger, MAINTENANCE, &old.maintenance, &new.maintenance, |page| {
+        maintenance_value(page.as_deref())
+    });
+    beside(ledger, HOLDS, &old.holds, &new.holds, |policy| hold_value(*policy));
     if old.hosts == new.hosts {
         return;
     }
@@ -140,6 +148,24 @@ fn words(ledger: &mut Ledger, old: &Written, new: &Written) {
     for (host, app) in new.hosts.iter() {
         let key = format!("{HOSTS}{host}");
         let put = line(&Down::Put(key.clone(), app.as_str().into()));
+        ledger.put(&key, put);
+    }
+}
+
+/// What control says of apps beside their documents: an object for each.
+fn beside<T: PartialEq>(
+    ledger: &mut Ledger,
+    kind: &str,
+    old: &BTreeMap<AppName, T>,
+    new: &BTreeMap<AppName, T>,
+    value: impl Fn(&T) -> Value,
+) {
+    for app in old.keys().filter(|app| !new.contains_key(*app)) {
+        dropped(ledger, format!("{kind}{app}"));
+    }
+    for (app, word) in new.iter().filter(|(app, word)| old.get(*app) != Some(word)) {
+        let key = format!("{kind}{app}");
+        let put = line(&Down::Put(key.clone(), value(word)));
         ledger.put(&key, put);
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio::time::timeout;
 
 use super::agent::{Agent, AgentInlets, LinkState, machine};
+use super::counting::Counting;
 use super::dial::{ControlUrl, Dial, Have};
 use super::kept::{KeeperInlet, Kept, keeper, write_behind};
 use super::secure::{Files, Settings as Secure};
@@ -225,6 +226,7 @@ impl RemoteRouter {
             incoming: Default::default(),
             unread: Default::default(),
             refusing: Default::default(),
+            counting: Counting::new(Arc::clone(&inspect), tokio::time::Instant::now()),
             link: LinkState::new(loaded.stale),
             // What the last good table was made of.
             tidy_at: whole.then(tokio::time::Instant::now),

@@ -71,6 +71,13 @@ pub(crate) struct Member {
     linked_at_generation: u64,
 }
 
+impl Member {
+    /// The number of its newest link.
+    pub(super) fn link(&self) -> u64 {
+        self.link
+    }
+}
+
 /// Who connects.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Arrival {
@@ -139,9 +146,17 @@ pub(crate) struct Roster {
     meters: FleetMeters,
     /// When the log said last that somebody was turned away.
     said_at: Option<Instant>,
+    /// Until then routers may be back that had the term before: who is not known is waited for too.
+    unknown_until: Option<Instant>,
 }
 
 impl Roster {
+    /// A term begins that is not the first: routers serve what they had of the one before, and have not come back yet. Until the lease
+    /// of the last of them is over no ticket ends; then somebody must call [`Roster::expire`].
+    pub(super) fn begin_term(&mut self, now: Instant) {
+        self.unknown_until = Some(now + LEASE);
+    }
+
     /// A generation was published; its ticket ends when every connected router has it.
     pub(super) fn published(&mut self, generation: u64, ticket: Ticket, now: Instant) {
         self.published.push_back((generation, now));
@@ -280,11 +295,15 @@ impl Roster {
     pub(super) fn expire(&mut self, now: Instant) {
         let over = self.members.values_mut().filter(|member| member.left.is_some_and(|until| until <= now));
         over.for_each(|member| member.left = None);
+        self.unknown_until = self.unknown_until.filter(|until| *until > now);
         self.settle();
     }
 
     /// Ends the tickets that every router has come up to that is connected, or whose lease is not over.
     fn settle(&mut self) {
+        if self.unknown_until.is_some() {
+            return;
+        }
         let connected = || self.members.values().filter(|member| member.connected || member.left.is_some());
         let least = connected().map(|member| member.generation.unwrap_or(0)).min().unwrap_or(u64::MAX);
         if self.tickets.front().is_none_or(|(generation, _)| *generation > least) {
@@ -416,6 +435,30 @@ mod tests {
         assert_eq!((ended(&ticket), ended(&late)), (Some(vec![]), Some(vec![])));
         let member = roster.members().next().unwrap();
         assert_eq!((member.connected, member.last_error.as_deref()), (false, Some("cut")));
+    }
+
+    #[test]
+    fn in_a_new_term_nothing_is_taken_by_all_before_all_can_be_back() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        roster.begin_term(now);
+        let (first, second) = (Ticket::new(), Ticket::new());
+        roster.published(1, first.clone(), now);
+        assert_eq!(ended(&first), None, "nobody is there, and somebody may be");
+        // One of two is back.
+        let link = roster.arrive(arrival("a", "1"), 1, 0).unwrap();
+        roster.applied("a", link, applied(1, &[]), (now, 0));
+        roster.expire(now + LEASE - Duration::from_millis(1));
+        assert_eq!(ended(&first), None);
+        // The other one is too, in time, and has not taken it.
+        let late = roster.arrive(arrival("b", "1"), 1, 0).unwrap();
+        roster.expire(now + LEASE);
+        assert_eq!(ended(&first), None);
+        roster.applied("b", late, applied(1, &[]), (now, 0));
+        assert_eq!(ended(&first), Some(vec![]));
+        roster.published(2, second.clone(), now);
+        roster.applied("a", link, applied(2, &[]), (now, 0));
+        roster.applied("b", late, applied(2, &[]), (now, 0));
+        assert_eq!(ended(&second), Some(vec![]), "from here on it is as ever");
     }
 
     #[test]

@@ -104,6 +104,7 @@ pub(super) async fn serve(
     };
     tracing::info!(router = %name, %why, "a router is gone; it serves on with what it has");
     fleet.roster().leave(&name, link, why.clone(), (Instant::now(), unix_ms()));
+    fleet.left(link);
     let leased = fleet.clone();
     tokio::spawn(async move {
         sleep(LEASE).await;
@@ -197,8 +198,10 @@ async fn read(fleet: &Fleet, own: u64, lines: &mut Lines, (name, link): (&str, u
             Up::Applied(mut applied) => {
                 applied.refused.truncate(REFUSED_MAX + 1);
                 fleet.roster().applied(name, link, applied, (Instant::now(), unix_ms()));
+                fleet.acknowledged();
             }
             Up::Seen(seen) => fleet.roster().seen(name, link, seen),
+            Up::Traffic(traffic) => fleet.told(link, traffic),
             Up::Ping {} => {}
             Up::Bye { reason } => {
                 return format!("it ended the link: {}", reason.chars().take(512).collect::<String>());

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ekiden_config::diff::{Delta, apply, reuse};
-use ekiden_config::model::{App, Cluster, Endpoint, EndpointTags, Model};
+use ekiden_config::model::{App, Cluster, Endpoint, EndpointTags, HoldPolicy, Model};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 use ekiden_config::{Built, Diagnostic, Format, HostOwners, Input, Purpose, Source, build_for};
 
 use super::wire::{Object, REFUSED_MAX, Refused};
 use crate::overlay::ClusterKey;
+use crate::shown::{Routes, held as made_to_wait, in_maintenance};
 
 /// Endpoints by cluster, each list in the order of the ids. The Model has the same lists, so that what is kept of endpoints beside it
 /// is one pointer a cluster.
@@ -28,6 +29,12 @@ pub(super) struct Objects {
     pub(super) hosts: Arc<BTreeMap<Arc<str>, AppName>>,
     /// Endpoints of their clusters, in place of those in the documents.
     pub(super) endpoints: Endpoints,
+    /// Apps in maintenance, with what people see.
+    pub(super) maintenance: BTreeMap<AppName, Option<Arc<str>>>,
+    /// Apps whose requests wait.
+    pub(super) holds: BTreeMap<AppName, HoldPolicy>,
+    /// Apps whose traffic control wants to hear of.
+    pub(super) watched: BTreeSet<AppName>,
 }
 
 /// What a batch of changes touched.
@@ -37,6 +44,10 @@ pub(super) struct Touched {
     pub(super) words: bool,
     /// Else these endpoints.
     pub(super) endpoints: Vec<(ClusterKey, EndpointId)>,
+    /// And the maintenance or the hold of these apps.
+    pub(super) closed: BTreeSet<AppName>,
+    /// Control wants to hear of the traffic of other apps.
+    pub(super) watched: bool,
 }
 
 impl Objects {
@@ -80,6 +91,16 @@ impl Objects {
                 }
                 touched.endpoints.push((place, id));
             }
+            Object::Maintenance(app, page) => {
+                set(&mut self.maintenance, &app, page);
+                touched.closed.insert(app);
+            }
+            Object::Hold(app, policy) => {
+                set(&mut self.holds, &app, policy);
+                touched.closed.insert(app);
+            }
+            Object::Watch(app, true) => touched.watched |= self.watched.insert(app),
+            Object::Watch(app, false) => touched.watched |= self.watched.remove(&app),
         }
     }
 
@@ -140,6 +161,13 @@ fn put(list: &mut List, mut endpoint: Arc<Endpoint>) {
     match found {
         Ok(at) => own.get_mut(at).into_iter().for_each(|old| *old = Arc::clone(&endpoint)),
         Err(at) => own.insert(at, endpoint),
+    }
+}
+
+fn set<T>(all: &mut BTreeMap<AppName, T>, app: &AppName, new: Option<T>) {
+    match new {
+        Some(new) => drop(all.insert(app.clone(), new)),
+        None => drop(all.remove(app)),
     }
 }
 
@@ -219,7 +247,7 @@ pub(super) fn make(main: &Source, objects: &Objects, before: Option<&Made>) -> R
         if let (Some(old), Some(text)) = (old, objects.apps.get(&app.name)) {
             held.append(&mut left_out(old, text));
         }
-        place(app, &objects.endpoints, &held);
+        place(app, objects, &held);
     }
     if let Some(before) = before {
         model = reuse(model, &before.model);
@@ -237,9 +265,20 @@ fn left_out(old: &App, text: &str) -> Endpoints {
     gone.map(|(name, cluster)| (place(name), Arc::clone(&cluster.endpoints))).collect()
 }
 
-/// Gives the clusters of an app the endpoints that control has for them, and those that are held.
-fn place(app: &mut Arc<App>, endpoints: &Endpoints, held: &Endpoints) {
-    let mut placed = App::clone(app);
+/// The routes of an app as control has them now: closed, waiting, or as written. Who is told to come back later does not wait.
+fn shown(app: &AppName, written: &Routes, objects: &Objects) -> Routes {
+    match (objects.maintenance.get(app), objects.holds.get(app)) {
+        (Some(page), _) => in_maintenance(written, page.as_ref()),
+        (None, Some(policy)) => made_to_wait(written, *policy),
+        (None, None) => Arc::clone(written),
+    }
+}
+
+/// Gives the clusters of an app the endpoints that control has for them, and those that are held; and its routes what is said beside.
+fn place(app: &mut Arc<App>, objects: &Objects, held: &Endpoints) {
+    let endpoints = &objects.endpoints;
+    let routes = shown(&app.name, &app.routes, objects);
+    let mut placed = App { routes, ..App::clone(app) };
     for (name, cluster) in &mut placed.clusters {
         let key = ClusterKey { app: app.name.clone(), cluster: name.clone() };
         let all = held.get(&key).or_else(|| endpoints.get(&key)).cloned();
@@ -280,8 +319,27 @@ pub(super) fn retouch(made: &mut Made, objects: &Objects, touched: &[(ClusterKey
     }
 }
 
+/// The table with the maintenance and the holds of these apps as they are now; costs what they have.
+pub(super) fn reword(made: &mut Made, objects: &Objects, apps: &BTreeSet<AppName>) {
+    let mut model = Model::clone(&made.model);
+    let mut differs = false;
+    for name in apps {
+        let written = made.built.model.apps.get(name);
+        let (Some(written), Some(app)) = (written, model.apps.get_mut(name)) else { continue };
+        let routes = shown(name, &written.routes, objects);
+        if routes != app.routes {
+            *app = Arc::new(App { routes, ..App::clone(app) });
+            differs = true;
+        }
+    }
+    if differs {
+        made.model = Arc::new(model);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use ekiden_config::model::Action;
     use serde_json::{Value, json};
 
     use super::super::wire::object;
@@ -424,5 +482,37 @@ mod tests {
         assert!(Arc::ptr_eq(&routes, &made.model.apps["a"].routes));
         let anew = make(&main(MAIN), &all, None).unwrap();
         assert_eq!(anew.model, made.model, "the short way leads where the long one does");
+    }
+
+    #[test]
+    fn maintenance_and_holds_change_without_a_build() {
+        let one = app("a.example", json!({}));
+        let mut all = objects(&[("app/a", one), ("endpoint/a/web/x", endpoint(1))]);
+        let mut made = make(&main(MAIN), &all, None).unwrap();
+        let written = Arc::clone(&made.model);
+        let mut say = |key: &str, value: Option<&Value>| {
+            let mut touched = Touched::default();
+            all.take(object(key, value.cloned()).unwrap(), &mut touched);
+            assert!(!touched.words && touched.endpoints.is_empty());
+            reword(&mut made, &all, &touched.closed);
+            let anew = make(&main(MAIN), &all, Some(&made)).unwrap();
+            assert_eq!(anew.model, made.model, "the short way leads where the long one does");
+            assert_eq!(addresses(&made, "a"), ["127.0.0.1:1"]);
+            Arc::clone(&made.model)
+        };
+        let hold = json!({ "max": 2, "wait_ms": 5 });
+        let model = say("hold/a", Some(&hold));
+        assert_eq!(model.apps["a"].routes[0].hold.map(|hold| hold.max), Some(2));
+        // Who is told to come back later does not wait.
+        let model = say("maintenance/a", Some(&json!({ "page": "<p>later</p>" })));
+        let route = &model.apps["a"].routes[0];
+        let page = Some(Arc::from("<p>later</p>"));
+        assert_eq!((&route.action, route.hold), (&Action::Maintenance(page), None));
+        let model = say("maintenance/a", None);
+        assert!(model.apps["a"].routes[0].hold.is_some());
+        assert_eq!(say("hold/a", None), written);
+        // Of an app that is not there, and of no watch, nothing changes.
+        assert!(Arc::ptr_eq(&say("maintenance/b", Some(&json!({}))), &say("watch/a", Some(&json!({})))));
+        assert!(all.watched.contains("a"));
     }
 }

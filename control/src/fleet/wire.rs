@@ -1,18 +1,20 @@
 //! What control and a router say to each other: one JSON document a line, version 1. Bounded in both directions.
 //!
-//! Down: `welcome`, then `put` and `drop` of objects, then `commit`; again and again. Up: `hello`, then `applied` for commits and
-//! `seen` for endpoints. Both: `ping`, `bye`. A member that is not known is passed over, so that a later minor version may say more;
+//! Down: `welcome`, then `put` and `drop` of objects, then `commit`; again and again. Up: `hello`, then `applied` for commits,
+//! `seen` for endpoints, and `traffic` of apps that an object asks for. Both: `ping`, `bye`. A member that is not known is passed over, so that a later minor version may say more;
 //! a line that is not known ends the link.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use ekiden_config::model::{Endpoint, EndpointTags, Owner, PRIORITY_MAX};
+use ekiden_config::model::{Endpoint, EndpointTags, HoldPolicy, Owner, PRIORITY_MAX};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::address::parse_address;
+use crate::desired::{HOLD_MAX, HOLD_WAIT_MAX_MS};
 use crate::overlay::ClusterKey;
 
 /// Version of what is said.
@@ -82,6 +84,8 @@ pub(super) enum Up {
     Applied(Applied),
     /// Endpoints as they are.
     Seen(Vec<Seen>),
+    /// What has ended of apps that control watches. Not said to a control that watches none.
+    Traffic(Traffic),
     /// Nothing to say.
     Ping {},
     /// The link ends.
@@ -134,6 +138,37 @@ pub(super) struct Seen {
     pub(super) since_unix_ms: u64,
 }
 
+/// What has ended of apps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Traffic {
+    /// Upper bounds of the buckets, in microseconds.
+    pub(super) bounds_us: Vec<u64>,
+    /// Some of the apps.
+    pub(super) apps: Vec<AppCounts>,
+}
+
+/// What has ended of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AppCounts {
+    /// Its name.
+    pub(super) app: String,
+    /// Since the router has it.
+    pub(super) now: Counts,
+    /// Within the last minute or so.
+    pub(super) before: Counts,
+}
+
+/// Requests that ended; see [`ekiden_config::doors::AppTraffic`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counts {
+    /// All.
+    pub(super) requests: u64,
+    /// Those answered with 5xx.
+    pub(super) errors: u64,
+    /// By how long they took: one for each bound, and one above.
+    pub(super) buckets: Vec<u64>,
+}
+
 /// A message as its line.
 pub(super) fn line<T: Serialize>(message: &T) -> Bytes {
     // These types always have a text.
@@ -154,6 +189,12 @@ pub(super) const APPS: &str = "app/";
 pub(super) const HOSTS: &str = "host/";
 /// See [`APPS`].
 pub(super) const ENDPOINTS: &str = "endpoint/";
+/// Keys of apps in maintenance.
+pub(crate) const MAINTENANCE: &str = "maintenance/";
+/// Keys of apps whose requests wait.
+pub(crate) const HOLDS: &str = "hold/";
+/// Keys of apps whose traffic control wants to hear of.
+pub(crate) const WATCHES: &str = "watch/";
 
 /// The key of an endpoint.
 pub(super) fn endpoint_key(app: &AppName, cluster: &ClusterName, id: &EndpointId) -> String {
@@ -179,6 +220,28 @@ pub(super) fn endpoint_value(endpoint: &Endpoint) -> Value {
         members.extend(endpoint.drain.then(|| ("drain".to_owned(), json!(true))));
     }
     value
+}
+
+/// Maintenance as an object.
+pub(super) fn maintenance_value(page: Option<&str>) -> Value {
+    page.map_or_else(|| json!({}), |page| json!({ "page": page }))
+}
+
+/// A hold as an object.
+pub(super) fn hold_value(HoldPolicy { max, wait }: HoldPolicy) -> Value {
+    json!({ "max": max, "wait_ms": u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) })
+}
+
+#[derive(Deserialize)]
+struct MaintenanceWords {
+    #[serde(default)]
+    page: Option<Arc<str>>,
+}
+
+#[derive(Deserialize)]
+struct HoldWords {
+    max: u32,
+    wait_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -208,6 +271,12 @@ pub(super) enum Object {
     Host(Arc<str>, Option<AppName>),
     /// An endpoint.
     Endpoint(ClusterKey, EndpointId, Option<Arc<Endpoint>>),
+    /// An app is in maintenance, with what people see.
+    Maintenance(AppName, Option<Option<Arc<str>>>),
+    /// Requests of an app wait.
+    Hold(AppName, Option<HoldPolicy>),
+    /// Control wants to hear of the traffic of an app.
+    Watch(AppName, bool),
 }
 
 /// Takes the endpoints out of an app's document: they travel one by one, and count in place of those. So a document says nothing that
@@ -243,6 +312,9 @@ pub(super) fn object(key: &str, value: Option<Value>) -> Result<Object, String> 
             Some(_) => Err(format!("{key}: an owner is a name")),
         };
     }
+    if let Some(beside) = beside(key, value.as_ref()) {
+        return beside.map_err(|error| format!("{key}: {error}"));
+    }
     let rest = key.strip_prefix(ENDPOINTS).ok_or_else(|| format!("{key}: no such kind of object"))?;
     let mut names = rest.splitn(3, '/');
     let (app, cluster, id) = (names.next(), names.next(), names.next());
@@ -256,6 +328,37 @@ pub(super) fn object(key: &str, value: Option<Value>) -> Result<Object, String> 
         Some(value) => Some(Arc::new(endpoint(&id, &value).map_err(|error| format!("{key}: {error}"))?)),
     };
     Ok(Object::Endpoint(place, id, endpoint))
+}
+
+/// Reads what is said of an app beside its document; none when the key is of something else.
+fn beside(key: &str, value: Option<&Value>) -> Option<Result<Object, String>> {
+    type Read = fn(AppName, Option<&Value>) -> Result<Object, String>;
+    let kinds: [(&str, Read); 3] = [(MAINTENANCE, maintenance), (HOLDS, hold), (WATCHES, watch)];
+    let (name, read) = kinds.iter().find_map(|(kind, read)| Some((key.strip_prefix(kind)?, read)))?;
+    Some(AppName::new(name).map_err(|error| format!("the name {error}")).and_then(|app| read(app, value)))
+}
+
+fn watch(app: AppName, value: Option<&Value>) -> Result<Object, String> {
+    Ok(Object::Watch(app, value.is_some()))
+}
+
+fn maintenance(app: AppName, value: Option<&Value>) -> Result<Object, String> {
+    let words = value.map(MaintenanceWords::deserialize).transpose().map_err(|error| error.to_string())?;
+    Ok(Object::Maintenance(app, words.map(|words| words.page)))
+}
+
+fn hold(app: AppName, value: Option<&Value>) -> Result<Object, String> {
+    let words = value.map(HoldWords::deserialize).transpose().map_err(|error| error.to_string())?;
+    let policy = words.map(|HoldWords { max, wait_ms }| {
+        if !(1..=HOLD_MAX).contains(&max) {
+            return Err(format!("{max} requests is not from 1 to {HOLD_MAX}"));
+        }
+        if !(1..=HOLD_WAIT_MAX_MS).contains(&wait_ms) {
+            return Err(format!("a wait of {wait_ms} ms is not from 1 to {HOLD_WAIT_MAX_MS}"));
+        }
+        Ok(HoldPolicy { max, wait: Duration::from_millis(wait_ms) })
+    });
+    Ok(Object::Hold(app, policy.transpose()?))
 }
 
 fn endpoint(id: &EndpointId, value: &Value) -> Result<Endpoint, String> {
@@ -308,6 +411,17 @@ mod tests {
                 })),
                 "{\"applied\":{\"term\":7,\"generation\":3,\"table\":9,\"refused\":[{\"part\":\"app:a\",\"reason\":\"why\"}]}}\n",
             ),
+            (
+                line(&Up::Traffic(Traffic {
+                    bounds_us: vec![5],
+                    apps: vec![AppCounts {
+                        app: "a".to_owned(),
+                        now: Counts { requests: 3, errors: 1, buckets: vec![2, 1] },
+                        before: Counts::default(),
+                    }],
+                })),
+                "{\"traffic\":{\"bounds_us\":[5],\"apps\":[{\"app\":\"a\",\"now\":{\"requests\":3,\"errors\":1,\"buckets\":[2,1]},\"before\":{\"requests\":0,\"errors\":0,\"buckets\":[]}}]}}\n",
+            ),
         ];
         for (line, want) in rows {
             assert_eq!(line, want);
@@ -338,6 +452,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_apps_comes_back_as_it_went() {
+        let app = || AppName::new("a").unwrap();
+        let policy = HoldPolicy { max: 7, wait: Duration::from_millis(1_500) };
+        let page: Arc<str> = Arc::from("<p>later</p>");
+        let rows = [
+            ("maintenance/a", maintenance_value(None), Object::Maintenance(app(), Some(None))),
+            ("maintenance/a", maintenance_value(Some(&page)), Object::Maintenance(app(), Some(Some(page)))),
+            ("hold/a", hold_value(policy), Object::Hold(app(), Some(policy))),
+            ("watch/a", json!({}), Object::Watch(app(), true)),
+        ];
+        for (key, value, want) in rows {
+            assert_eq!(object(key, Some(value)), Ok(want), "{key}");
+        }
+        assert_eq!(object("maintenance/a", None), Ok(Object::Maintenance(app(), None)));
+        assert_eq!(object("hold/a", None), Ok(Object::Hold(app(), None)));
+        assert_eq!(object("watch/a", None), Ok(Object::Watch(app(), false)));
+    }
+
+    #[test]
     fn what_is_no_object_is_refused_in_words() {
         let rows = [
             ("app/a b", json!({})),
@@ -349,6 +482,14 @@ mod tests {
             ("endpoint/a/b/c", json!({ "address": "1.2.3.4:80", "weight": 0 })),
             ("endpoint/a/b/c", json!({ "address": "1.2.3.4:80", "weight": 1, "priority": 8 })),
             ("secret/a", json!({})),
+            ("maintenance/a b", json!({})),
+            ("maintenance/a", json!({ "page": 7 })),
+            ("maintenance/a", json!("later")),
+            ("hold/a", json!({ "max": 0, "wait_ms": 1 })),
+            ("hold/a", json!({ "max": 1_000_001, "wait_ms": 1 })),
+            ("hold/a", json!({ "max": 1, "wait_ms": 3_600_001 })),
+            ("hold/a", json!({ "max": 1 })),
+            ("watch/", json!({})),
         ];
         for (key, value) in rows {
             assert!(object(key, Some(value)).unwrap_err().starts_with(key), "{key}");

@@ -25,7 +25,7 @@ const SLOW_US: u64 = 100_000;
 
 /// What comes of a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Judgement {
+pub(crate) enum Judgement {
     /// The change makes things worse; in words.
     Bad(String),
     /// It does not; in words.
@@ -35,7 +35,7 @@ pub(super) enum Judgement {
 }
 
 /// Judges what ended since a change by what ended before it.
-pub(super) fn judge(before: &AppTraffic, after: &AppTraffic) -> Judgement {
+pub(crate) fn judge(before: &AppTraffic, after: &AppTraffic) -> Judgement {
     let (had, has) = (before.requests, after.requests);
     if had < ANSWERS_MIN || has < ANSWERS_MIN {
         return Judgement::TooFew(format!(

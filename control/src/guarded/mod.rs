@@ -1,11 +1,12 @@
 //! Guarded changes: an app is watched for a while after a change, and goes back to the version before by itself when its errors or
 //! its p99 rise.
 //!
-//! One task for all of them. What is watched stands in the store and outlives this process; what has ended is known of the router
+//! What becomes of requests is asked of the router in this process, or told by those that are elsewhere, over all of them.
+//! One task for all guards. What is watched stands in the store and outlives this process; what has ended is known of the router
 //! alone, so that after a restart the watch begins anew. Another change of the app ends the guard of the one before it, and one that is
 //! guarded too goes back to what that would have gone back to. Judges by [`judge`]; knows nothing of requests.
 
-mod judge;
+pub(crate) mod judge;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,12 +19,14 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::clock::unix_ms;
 use crate::desired::{
     AppWords, GUARDS, VERSIONS, VersionWords, app_key, guard_key, hold_key, maintenance_key, numbered_key,
     words, write,
 };
 use crate::dynos::InspectDoor;
 use crate::election::{Elector, Role};
+use crate::fleet::{Fleet, TooManyWatched, WATCHED_MAX};
 use crate::plane::{AppEdit, AppsChange, stopped, verdict};
 use crate::status::StatusCell;
 use crate::store::{Revision, Store, Txn};
@@ -32,11 +35,17 @@ use judge::{Judgement, judge};
 /// Time between two looks at what is watched.
 const LOOK: Duration = Duration::from_millis(500);
 /// What counts as before a change is the traffic of one to two of these.
-const PERIOD: Duration = Duration::from_secs(30);
+pub(crate) const PERIOD: Duration = Duration::from_secs(30);
 /// Longest wait for all workers to take what an app went back to.
 const TAKEN_MAX: Duration = Duration::from_secs(5);
 /// Apps whose traffic is remembered, at most; changes of others are not judged.
 const APPS_MAX: usize = 10_000;
+/// How long routers that are elsewhere tell of an app that nobody asks about any more.
+const WATCH_LEASE: Duration = Duration::from_secs(30);
+/// Longest wait for what they tell first.
+const FIRST_TOLD_MAX: Duration = Duration::from_millis(2_500);
+/// They tell every second: what they tell so long after a change is of requests that ended behind it.
+const TOLD_LATE: Duration = Duration::from_millis(2_500);
 
 /// How a guard is, as stored and told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,45 +92,116 @@ pub(crate) struct Before {
     buckets: Vec<u64>,
 }
 
+/// What is known of an app before a guarded change of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Prior {
+    /// What it goes back to; none where it was not there.
+    pub(crate) version: Option<u64>,
+    /// What ended of it lately.
+    pub(crate) before: Before,
+}
+
+/// How the apps of a change are guarded.
+#[derive(Debug, Clone)]
+pub(crate) struct GuardAsk {
+    /// How long they are watched.
+    pub(crate) time: Duration,
+    /// Until when, in milliseconds since the Unix epoch.
+    pub(crate) until_unix_ms: u64,
+    /// What is known of each.
+    pub(crate) prior: BTreeMap<AppName, Prior>,
+}
+
+impl GuardAsk {
+    /// For a change that is made now.
+    pub(crate) fn new(time: Duration, late: Duration, prior: BTreeMap<AppName, Prior>) -> Self {
+        let ms = u64::try_from((time + late).as_millis()).unwrap_or(u64::MAX);
+        Self { time, until_unix_ms: unix_ms().saturating_add(ms), prior }
+    }
+
+    /// The guard of this version of an app, for the transaction that makes the version; none where nothing is known of the app.
+    pub(crate) fn words(&self, app: &AppName, version: u64) -> Option<GuardWords> {
+        let Prior { version: back_to, before } = self.prior.get(app)?.clone();
+        Some(GuardWords {
+            state: GuardState::Watching,
+            reason: "it is looked at".to_owned(),
+            version,
+            back_to,
+            guard_ms: u64::try_from(self.time.as_millis()).unwrap_or(u64::MAX),
+            until_unix_ms: self.until_unix_ms,
+            before,
+        })
+    }
+}
+
 /// Traffic of apps, looked at from time to time.
 #[derive(Debug, Default)]
-struct Samples {
+pub(crate) struct Samples {
     older: BTreeMap<AppName, AppTraffic>,
     newer: BTreeMap<AppName, AppTraffic>,
+}
+
+impl From<AppTraffic> for Before {
+    fn from(AppTraffic { requests, errors, buckets, .. }: AppTraffic) -> Self {
+        Self { requests, errors, buckets }
+    }
+}
+
+impl Samples {
+    /// Remembers what has ended so far.
+    pub(crate) fn note(&mut self, mut now: BTreeMap<AppName, AppTraffic>) {
+        while now.len() > APPS_MAX {
+            now.pop_last();
+        }
+        self.older = std::mem::replace(&mut self.newer, now);
+    }
+
+    /// What ended of an app lately: within one to two of [`PERIOD`], when [`Samples::note`] is called that often.
+    pub(crate) fn lately(&self, app: &AppName, now: &AppTraffic) -> AppTraffic {
+        self.older.get(app).map_or_else(|| now.clone(), |older| now.since(older))
+    }
 }
 
 /// What the guard of all apps needs, and what others ask of it. Cloning shares it.
 #[derive(Debug, Clone)]
 pub(crate) struct Guards {
     inspect: InspectDoor,
+    /// Routers that are elsewhere: then they tell.
+    fleet: Option<Fleet>,
     samples: Arc<Mutex<Samples>>,
     changed: Arc<Notify>,
 }
 
 impl Guards {
     /// Nothing is watched.
-    pub(crate) fn new(inspect: InspectDoor) -> Self {
-        Self { inspect, samples: Arc::default(), changed: Arc::default() }
+    pub(crate) fn new(inspect: InspectDoor, fleet: Option<Fleet>) -> Self {
+        Self { inspect, fleet, samples: Arc::default(), changed: Arc::default() }
     }
 
-    /// Whether it is known here what becomes of requests.
+    /// Whether it can be known here what becomes of requests.
     pub(crate) fn can_judge(&self) -> bool {
-        self.inspect.0.traffic().is_some()
+        self.fleet.is_some() || self.inspect.0.traffic().is_some()
     }
 
     fn now(&self) -> BTreeMap<AppName, AppTraffic> {
-        self.inspect.0.traffic().unwrap_or_default()
+        match &self.fleet {
+            Some(fleet) => fleet.traffic(),
+            None => self.inspect.0.traffic().unwrap_or_default(),
+        }
     }
 
-    /// What ended of an app lately: asked for before a change of it.
-    pub(crate) fn before(&self, app: &AppName) -> Before {
-        let now = self.now().remove(app).unwrap_or_default();
+    /// What ended of apps lately: asked for before a change of them. Waits a moment for routers that are elsewhere; those that
+    /// have not told by then do not count.
+    pub(crate) async fn before(&self, apps: &[AppName]) -> Result<BTreeMap<AppName, Before>, TooManyWatched> {
+        if let Some(fleet) = &self.fleet {
+            fleet.watch(apps.iter(), std::time::Instant::now() + WATCH_LEASE)?;
+            let _some_are_late = timeout(FIRST_TOLD_MAX, fleet.all_told(apps)).await;
+            return Ok(apps.iter().map(|app| (app.clone(), fleet.before(app).into())).collect());
+        }
+        let mut now = self.now();
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        let AppTraffic { requests, errors, buckets, .. } = match samples.older.get(app) {
-            Some(older) => now.since(older),
-            None => now,
-        };
-        Before { requests, errors, buckets }
+        let mut one = |app: &AppName| samples.lately(app, &now.remove(app).unwrap_or_default()).into();
+        Ok(apps.iter().map(|app| (app.clone(), one(app))).collect())
     }
 
     /// There may be something new to watch.
@@ -129,14 +209,31 @@ impl Guards {
         self.changed.notify_one();
     }
 
-    fn sample(&self) {
-        let mut now = self.now();
-        while now.len() > APPS_MAX {
-            now.pop_last();
+    /// From when on what has ended is what ended behind a change that is made now.
+    pub(crate) fn late(&self) -> Duration {
+        if self.fleet.is_some() { TOLD_LATE } else { Duration::ZERO }
+    }
+
+    /// Has these apps told of for some time more.
+    fn keep<'a>(&self, apps: impl Iterator<Item = &'a AppName>) {
+        if let Some(fleet) = &self.fleet
+            && fleet.watch(apps, std::time::Instant::now() + WATCH_LEASE).is_err()
+        {
+            tracing::error!("more than {WATCHED_MAX} apps are guarded at once: some are not judged");
         }
-        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        let newer = std::mem::replace(&mut samples.newer, now);
-        samples.older = newer;
+    }
+
+    /// Whether routers are asked to tell of anything.
+    fn is_told(&self) -> bool {
+        self.fleet.as_ref().is_some_and(|fleet| fleet.prune_watches(std::time::Instant::now()))
+    }
+
+    fn sample(&self) {
+        // Routers that are elsewhere remember by themselves.
+        if self.fleet.is_none() {
+            let now = self.now();
+            self.samples.lock().unwrap_or_else(PoisonError::into_inner).note(now);
+        }
     }
 }
 
@@ -148,6 +245,8 @@ struct Watched {
     /// What had ended when the watch began.
     base: AppTraffic,
     until: Instant,
+    /// What ended before this may have been of the version before.
+    from: Instant,
     /// Its app was in maintenance or held at the last look.
     paused: bool,
     /// It should go back and cannot yet, which the log has.
@@ -178,7 +277,8 @@ impl Watcher {
             self.find(&mut watched, true);
         }
         loop {
-            let next = if watched.is_empty() { sample_at } else { sample_at.min(Instant::now() + LOOK) };
+            let is_idle = watched.is_empty() && !self.guards.is_told();
+            let next = if is_idle { sample_at } else { sample_at.min(Instant::now() + LOOK) };
             tokio::select! {
                 () = stopped(&mut stop) => return,
                 () = self.guards.changed.notified() => {
@@ -198,6 +298,10 @@ impl Watcher {
             if Instant::now() >= sample_at {
                 self.guards.sample();
                 sample_at = Instant::now() + PERIOD;
+                // Whoever made a guarded change may be gone before it could say so.
+                if self.leads() {
+                    self.find(&mut watched, false);
+                }
             }
             if !watched.is_empty() && self.leads() {
                 self.look(&mut watched).await;
@@ -232,15 +336,15 @@ impl Watcher {
                 tracing::warn!(%app, version = words.version, "this process began within the guard time of a change: it begins anew");
             }
             let base = now.get(&app).cloned().unwrap_or_default();
-            let until = Instant::now() + guard;
-            watched.insert(
-                app,
-                Watched { words, revision: object.modified, base, until, paused: false, waits: false },
-            );
+            let from = Instant::now() + self.guards.late();
+            let (until, revision) = (from + guard, object.modified);
+            watched.insert(app, Watched { words, revision, base, until, from, paused: false, waits: false });
         }
+        self.guards.keep(watched.keys());
     }
 
     async fn look(&self, watched: &mut BTreeMap<AppName, Watched>) {
+        self.guards.keep(watched.keys());
         let now = self.guards.now();
         let mut ended = Vec::new();
         for (app, one) in watched.iter_mut() {
@@ -261,10 +365,13 @@ impl Watcher {
     fn pause(&self, app: &AppName, one: &mut Watched, now: Option<&AppTraffic>) {
         let Some(store) = &self.store else { return };
         let paused = is_closed(&**store, app);
-        if paused || one.paused {
+        if paused || one.paused || Instant::now() < one.from {
             one.base = now.cloned().unwrap_or_default();
         }
         one.paused = paused;
+        if paused {
+            one.from = Instant::now() + self.guards.late();
+        }
     }
 
     /// How a guard ends, if it does.
@@ -275,7 +382,7 @@ impl Watcher {
         if !is_there || version.is_none_or(|words| words.version != one.words.version) {
             return Some((GuardState::Superseded, "another change of the app came first".to_owned()));
         }
-        if one.paused {
+        if one.paused || Instant::now() < one.from {
             return None;
         }
         let after = now.map(|now| now.since(&one.base)).unwrap_or_default();
@@ -368,6 +475,7 @@ impl Watcher {
             dry_run: false,
             by: "guard".to_owned(),
             why: format!("guard of version {}: {why}", words.version),
+            guard: None,
             reply,
         };
         self.changes.send(change).await.map_err(|_| NotBack::new("control is stopping"))?;
@@ -399,7 +507,7 @@ async fn turned(role: &mut Option<watch::Receiver<Role>>) {
 }
 
 /// Whether an app is in maintenance or held: its requests are answered here, or wait here.
-fn is_closed(store: &dyn Store, app: &AppName) -> bool {
+pub(crate) fn is_closed(store: &dyn Store, app: &AppName) -> bool {
     store.get(&maintenance_key(app)).is_some() || store.get(&hold_key(app)).is_some()
 }
 

@@ -55,7 +55,7 @@ async fn watching(dir: &std::path::Path) -> (Watcher, Arc<dyn Store>, mpsc::Rece
     };
     put(&*store, write(guard_key(&app()), &guard)).await;
     let (changes, inlet) = mpsc::channel(4);
-    let guards = Guards::new(InspectDoor(Arc::new(Failing::default())));
+    let guards = Guards::new(InspectDoor(Arc::new(Failing::default())), None);
     let status = StatusCell::default();
     (Watcher { guards, store: Some(Arc::clone(&store)), changes, status, elector: None }, store, inlet)
 }

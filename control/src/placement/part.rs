@@ -52,6 +52,17 @@ pub(crate) struct Wanted {
     pub(crate) ttl_ms: Option<u64>,
     /// By id.
     pub(crate) entries: BTreeMap<EndpointId, Entry>,
+    /// What whoever judged it keeps beside; none where that is not said.
+    pub(crate) kept: Option<Kept>,
+}
+
+/// What a source took away and is kept for now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Until when, in milliseconds since the Unix epoch.
+    pub(crate) until_ms: u64,
+    /// By id.
+    pub(crate) endpoints: BTreeMap<EndpointId, Arc<Endpoint>>,
 }
 
 /// Who was heard with a word.
@@ -105,13 +116,29 @@ pub(crate) struct Part {
 impl Part {
     /// As stored, at the start of the process: all leases begin anew.
     pub(crate) fn begin(wanted: Wanted, rules: Rules, now_ms: u64) -> Self {
-        Self::default().again(wanted, rules, now_ms)
+        let mut part = Self::default();
+        part.follow(wanted, rules, now_ms);
+        part
     }
 
-    /// As stored, read once more by a process that had it before: all leases begin anew, and what is kept of it is kept still.
-    pub(crate) fn again(mut self, wanted: Wanted, rules: Rules, now_ms: u64) -> Self {
+    /// As stored, written by whoever led then: all leases begin anew, and what is kept beside is what was written down. Where that is
+    /// not said, it is judged here. Whether what is in force differs.
+    pub(crate) fn follow(&mut self, wanted: Wanted, rules: Rules, now_ms: u64) -> bool {
+        let Some(kept) = wanted.kept.clone() else {
+            return self.take(wanted, &Heard::Everything, rules, now_ms);
+        };
+        let before = std::mem::take(&mut self.in_force);
+        // Nothing is in force that could be missed; what is kept joins it behind.
+        self.removals = Removals::default();
         self.take(wanted, &Heard::Everything, rules, now_ms);
-        self
+        let gone = kept.endpoints.into_iter().filter(|(id, _)| !self.in_force.contains_key(id));
+        let gone: BTreeMap<EndpointId, Arc<Endpoint>> = gone.filter(|_| kept.until_ms > now_ms).collect();
+        if !gone.is_empty() {
+            let count = self.in_force.len() + gone.len();
+            self.removals = Removals::holding(gone.keys().cloned().collect(), count, (now_ms, kept.until_ms));
+            self.in_force.extend(gone);
+        }
+        self.in_force != before
     }
 
     /// Takes what the source wants now; whether what is in force differs.
@@ -196,6 +223,14 @@ impl Part {
         self.removals.held().into_iter().flat_map(|held| held.gone.iter().cloned()).collect()
     }
 
+    /// What is kept of what it took away, to be written down.
+    pub(crate) fn kept(&self) -> Kept {
+        let Some(held) = self.removals.held() else { return Kept::default() };
+        let endpoints =
+            held.gone.iter().filter_map(|id| Some((id.clone(), Arc::clone(self.in_force.get(id)?))));
+        Kept { until_ms: held.until_ms, endpoints: endpoints.collect() }
+    }
+
     /// Until when they are.
     pub(crate) fn held_until_ms(&self) -> Option<u64> {
         self.removals.held().map(|held| held.until_ms)
@@ -241,7 +276,8 @@ impl Part {
     }
 }
 
-fn shown(entry: &Entry) -> Arc<Endpoint> {
+/// The endpoint as it is in force.
+pub(crate) fn shown(entry: &Entry) -> Arc<Endpoint> {
     let drain = entry.condition == Condition::Draining;
     if entry.endpoint.drain == drain {
         return Arc::clone(&entry.endpoint);

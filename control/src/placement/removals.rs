@@ -50,6 +50,17 @@ impl<K> Default for Removals<K> {
 }
 
 impl<K: Ord + Clone> Removals<K> {
+    /// As it was when somebody else judged: these wait, of so many that are in force with them, since the first and until the second
+    /// of these times.
+    pub(crate) fn holding(gone: BTreeSet<K>, in_force: usize, (since_ms, until_ms): (u64, u64)) -> Self {
+        Self {
+            window_from_ms: since_ms,
+            base: in_force,
+            lost: 0,
+            held: Some(Held { gone, since_ms, until_ms }),
+        }
+    }
+
     /// What waits.
     pub(crate) fn held(&self) -> Option<&Held<K>> {
         self.held.as_ref()

@@ -24,6 +24,7 @@ use crate::desired::{
     numbered_key, numbered_prefix, write,
 };
 use crate::fnv;
+use crate::guarded::GuardAsk;
 use crate::load::{Accepted, Around, accept};
 use crate::problem::Problem;
 use crate::sources::Sources;
@@ -45,6 +46,8 @@ pub(crate) struct AppsChange {
     pub(crate) by: String,
     /// What for, in words.
     pub(crate) why: String,
+    /// The apps are watched behind it: written with the change itself.
+    pub(crate) guard: Option<GuardAsk>,
     /// Gets the end: durable and published, or refused with nothing changed.
     pub(crate) reply: oneshot::Sender<Result<AppsDone, Problem>>,
 }
@@ -115,13 +118,14 @@ struct Job {
     store: Arc<dyn Store>,
     by: String,
     why: String,
+    guard: Option<GuardAsk>,
 }
 
 impl Plane {
     /// Judges a change and starts its build. What is refused or changes nothing is answered at once.
     pub(super) fn begin_apps(&mut self, change: AppsChange) -> Option<JoinHandle<Built>> {
-        let AppsChange { edits, adopt, dry_run, by, why, reply } = change;
-        let prepared = self.prepare(edits, adopt, by, why);
+        let AppsChange { edits, adopt, dry_run, by, why, guard, reply } = change;
+        let prepared = self.prepare(edits, adopt, by, why).map(|job| Job { guard, ..job });
         let job = match prepared {
             Ok(job) => job,
             Err(problem) => {
@@ -176,6 +180,7 @@ impl Plane {
             store,
             by,
             why,
+            guard: None,
         })
     }
 
@@ -369,6 +374,8 @@ impl Job {
         let (by, why) = (self.by.clone(), self.why.clone());
         let words = VersionWords { version, unix_ms: unix_ms(), by, why, spec: spec.clone() };
         let new = write(numbered_key(VERSIONS, &edit.app, version), &words);
+        let guard = self.guard.as_ref().and_then(|guard| guard.words(&edit.app, version));
+        writes.extend(guard.map(|words| write(guard_key(&edit.app), &words)));
         let kept = self.store.list(&numbered_prefix(VERSIONS, &edit.app), None, usize::MAX).objects;
         let (mut count, mut bytes) = (1, new.value.as_ref().map_or(0, |value| value.len()));
         writes.push(new);

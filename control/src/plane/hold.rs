@@ -1,5 +1,5 @@
 //! Apps that are held: every route that forwards gets the word of it before it is published, and its requests wait in the router.
-//! What is written stays as it is.
+//! What is written stays as it is. Routers that are elsewhere are told which apps these are: each holds the requests of its own process.
 //!
 //! The store has it: it outlives this process, and the newest word is read from there.
 
@@ -7,18 +7,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ekiden_config::model::{Action, App, HoldPolicy, Route};
+use ekiden_config::model::{App, HoldPolicy};
 use ekiden_config::names::AppName;
 
 use super::Plane;
-use super::maintenance::Routes;
 use crate::desired::{HOLDS, HoldWords, hold_key, words};
+use crate::shown::{Routes, held as made_to_wait};
 use crate::store::Object;
 
 /// A held app.
 #[derive(Debug)]
 pub(crate) struct Held {
-    policy: HoldPolicy,
+    /// How they wait.
+    pub(super) policy: HoldPolicy,
     /// Its routes as written and as published, so that what did not change stays pointer-equal.
     routes: Option<(Routes, Routes)>,
 }
@@ -72,16 +73,7 @@ impl Plane {
         {
             return Arc::clone(shown);
         }
-        let policy = held.policy;
-        let shown = app.routes.iter().map(|route| match &route.action {
-            Action::Forward(_) => {
-                let mut held = Route::clone(route);
-                held.hold = Some(policy);
-                Arc::new(held)
-            }
-            Action::Redirect(_) | Action::Fixed(_) | Action::Maintenance(_) => Arc::clone(route),
-        });
-        let shown = Arc::new(shown.collect::<Vec<_>>());
+        let shown = made_to_wait(&app.routes, held.policy);
         held.routes = Some((Arc::clone(&app.routes), Arc::clone(&shown)));
         shown
     }

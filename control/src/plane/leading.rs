@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ekiden_config::names::AppName;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
@@ -14,10 +15,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Built, Plane};
 use crate::clock::unix_ms;
 use crate::control::overlay;
-use crate::desired::{self, ApiApps, api_apps, host_owners};
-use crate::election::{Elector, Role};
+use crate::desired::{
+    self, ApiApps, FORMATIONS, GUARDS, HOLDS, MAINTENANCE, RELEASES, VERSIONS, api_apps, host_owners,
+    placements,
+};
+use crate::election::{ELECTION, Elector, Role, has_past};
 use crate::load::{Accepted, Around, Attempt, accept, attempt};
 use crate::overlay::ClusterKey;
+use crate::placement::part::Heard as Spoken;
 use crate::status::Election;
 use crate::store::{ENDPOINTS, Event, MARKS, Record, Revision, Store};
 
@@ -72,6 +77,9 @@ impl Turns {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 /// Everything of the store, built with the files.
 pub(crate) struct Followed {
     attempt: Attempt,
@@ -80,6 +88,38 @@ pub(crate) struct Followed {
     seen: Revision,
     /// The role that waits for it.
     role: Option<Role>,
+}
+
+/// What a key is about, for who follows.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// An endpoint or a mark.
+    Record,
+    /// What is pushed for a cluster.
+    Part(ClusterKey),
+    /// The maintenance or the hold of an app.
+    Word(AppName),
+    /// Nothing that a table is made of.
+    InNoTable,
+    /// It takes a build, or nobody knows what it takes.
+    Built,
+}
+
+fn kind(key: &str) -> Kind {
+    let word = [MAINTENANCE, HOLDS].iter().find_map(|kind| key.strip_prefix(kind));
+    if key.starts_with(ENDPOINTS) || key.starts_with(MARKS) {
+        return Kind::Record;
+    }
+    if let Some(place) = placements::place(key) {
+        return Kind::Part(place);
+    }
+    if let Some(app) = word.and_then(|app| AppName::new(app).ok()) {
+        return Kind::Word(app);
+    }
+    if [VERSIONS, RELEASES, FORMATIONS, GUARDS, ELECTION].iter().any(|kind| key.starts_with(kind)) {
+        return Kind::InNoTable;
+    }
+    Kind::Built
 }
 
 impl Plane {
@@ -126,28 +166,45 @@ impl Plane {
         std::mem::take(&mut self.led)
     }
 
-    /// The changes of others, if they are all of endpoints and marks.
+    /// The changes of others, if each can be taken in by itself.
     fn newer(&self) -> Option<Vec<Event>> {
         let store = self.store.as_ref()?;
         if store.revision() < self.seen {
             return None;
         }
         let events = store.events(self.seen, EVENTS_MAX).ok()?;
-        let plain = |event: &Event| event.key.starts_with(ENDPOINTS) || event.key.starts_with(MARKS);
+        let plain = |event: &Event| kind(&event.key) != Kind::Built;
         (events.len() < EVENTS_MAX && events.iter().all(plain)).then_some(events)
     }
 
     fn follow_one_by_one(&mut self, events: &[Event]) {
         let mut touched: BTreeSet<ClusterKey> = BTreeSet::new();
+        let (mut parts, mut reworded) = (BTreeSet::new(), BTreeSet::new());
         for event in events {
             self.seen = self.seen.max(event.revision);
-            let record = match &event.object {
-                Some(object) => Record::read(object).ok().flatten(),
-                None => Record::gone(&event.key),
-            };
-            let Some(record) = record else { continue };
-            self.overlay.apply(&record);
-            touched.insert(record.key().place());
+            match kind(&event.key) {
+                Kind::Record => {
+                    let record = match &event.object {
+                        Some(object) => Record::read(object).ok().flatten(),
+                        None => Record::gone(&event.key),
+                    };
+                    let Some(record) = record else { continue };
+                    self.overlay.apply(&record);
+                    touched.insert(record.key().place());
+                }
+                Kind::Part(place) => drop(parts.insert(place)),
+                Kind::Word(app) => drop(reworded.insert(app)),
+                Kind::InNoTable | Kind::Built => {}
+            }
+        }
+        for place in &parts {
+            self.take_part(place, &Spoken::Everything);
+            self.look_later_at(place);
+            self.show_part(place);
+        }
+        if !reworded.is_empty() {
+            reworded.iter().for_each(|app| self.read_words_of(app));
+            self.settle_words();
         }
         self.settle(&touched);
         self.note_store();
@@ -158,6 +215,7 @@ impl Plane {
         let store = Arc::clone(self.store.as_ref()?);
         let (file, text) = (self.options.file.clone(), self.options.text.clone());
         let before = Arc::clone(&self.accepted);
+        self.status.update(|status| status.store_reads += 1);
         Some(spawn_blocking(move || {
             let seen = store.revision();
             let all = |prefix| store.list(prefix, None, usize::MAX).objects;
@@ -199,8 +257,7 @@ impl Plane {
         let Some(store) = self.store.clone() else { return };
         self.apps = apps;
         self.overlay = overlay(&*store);
-        self.unmark.clear();
-        self.unmark_due = false;
+        self.still_lost(&*store);
         self.read_maintenance();
         self.read_holds();
         self.read_parts();
@@ -225,7 +282,7 @@ impl Plane {
         self.led |= self.leads && !leads;
         self.leads = leads;
         if let Some(fleet) = &self.fleet {
-            fleet.take(role);
+            fleet.take(role, self.store.as_deref().is_none_or(has_past));
         }
         let (term, leader, reason) = match role {
             Role::Leading { term } => (*term, None, None),

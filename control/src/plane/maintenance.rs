@@ -1,5 +1,6 @@
 //! Apps in maintenance: every action of such an app is replaced by that word before it is published, and all that a route asks
-//! of a request is left out. What is written stays as it is, and serves again when the maintenance ends.
+//! of a request is left out. What is written stays as it is, and serves again when the maintenance ends. Routers that are elsewhere
+//! are told which apps these are, and do the same.
 //!
 //! The store has it: it outlives this process, and the newest word is read from there.
 
@@ -7,12 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ekiden_config::doors::Ticket;
-use ekiden_config::model::{Action, App, HeaderEdits, Route, RoutePolicy};
+use ekiden_config::model::App;
 use ekiden_config::names::AppName;
 use tokio::sync::oneshot;
 
 use super::Plane;
 use crate::desired::{MAINTENANCE, MaintenanceWords, maintenance_key, words};
+use crate::shown::{Routes, in_maintenance};
 use crate::store::Object;
 
 /// Says that what the store has of an app's maintenance or hold may be new.
@@ -27,14 +29,11 @@ pub(crate) struct Look {
 /// An app in maintenance.
 #[derive(Debug)]
 pub(crate) struct Closed {
-    page: Option<Arc<str>>,
+    /// What people see.
+    pub(super) page: Option<Arc<str>>,
     /// Its routes as written and as published, so that what did not change stays pointer-equal.
     routes: Option<(Routes, Routes)>,
 }
-
-/// The routes of an app, as a Model has them.
-#[allow(clippy::rc_buffer, reason = "the form that they have in a Model")]
-pub(super) type Routes = Arc<Vec<Arc<Route>>>;
 
 /// Apps in maintenance, by name.
 pub(crate) type ClosedApps = BTreeMap<AppName, Closed>;
@@ -55,18 +54,6 @@ impl Plane {
     pub(super) fn read_maintenance(&mut self) {
         let Some(store) = &self.store else { return };
         let objects = store.list(MAINTENANCE, None, usize::MAX).objects;
-        if self.fleet.is_some() {
-            // Apps travel to routers as documents: what an `ekiden run` of this run directory was told is nobody's business there.
-            if !objects.is_empty() {
-                let count = objects.len();
-                tracing::warn!(
-                    count,
-                    "routers that are elsewhere are not told of maintenance: these apps serve"
-                );
-            }
-            self.closed.clear();
-            return;
-        }
         let apps = objects.iter().filter_map(|object| {
             let app = AppName::new(object.key.strip_prefix(MAINTENANCE)?).ok()?;
             Some((app, closed(object)?))
@@ -74,23 +61,40 @@ impl Plane {
         self.closed = apps.collect();
     }
 
-    /// Reads it of one app, and its hold, and publishes.
-    pub(super) fn look_at_maintenance(&mut self, look: Look) {
-        let Look { app, reply } = look;
-        let object = self.store.as_ref().and_then(|store| store.get(&maintenance_key(&app)));
-        let object = object.filter(|_| self.fleet.is_none());
+    /// Reads it of one app.
+    fn read_maintenance_of(&mut self, app: &AppName) {
+        let object = self.store.as_ref().and_then(|store| store.get(&maintenance_key(app)));
         match object.as_ref().and_then(closed) {
-            Some(new) => match self.closed.get_mut(&app) {
+            Some(new) => match self.closed.get_mut(app) {
                 // The routes that are published have it already.
                 Some(old) if old.page == new.page => {}
                 Some(_) | None => drop(self.closed.insert(app.clone(), new)),
             },
-            None => drop(self.closed.remove(&app)),
+            None => drop(self.closed.remove(app)),
         }
-        self.read_hold(&app);
-        self.settle_all();
+    }
+
+    /// Reads what the store has of an app's maintenance and hold.
+    pub(super) fn read_words_of(&mut self, app: &AppName) {
+        self.read_maintenance_of(app);
+        self.read_hold(app);
+    }
+
+    /// As [`Plane::read_words_of`], and publishes what it changes.
+    pub(super) fn look_at_maintenance(&mut self, look: Look) {
+        let Look { app, reply } = look;
+        self.read_words_of(&app);
+        self.settle_words();
         // The asker may have gone away; it is so all the same.
         let _ = reply.send(self.ticket.clone());
+    }
+
+    /// Publishes what maintenance and holds change.
+    pub(super) fn settle_words(&mut self) {
+        let reworded = self.tell_again();
+        if !self.settle_all() && reworded {
+            self.publish_always();
+        }
     }
 
     /// The routes of an app as they are published.
@@ -102,28 +106,8 @@ impl Plane {
         {
             return Arc::clone(shown);
         }
-        let shown = app.routes.iter().map(|route| Arc::new(in_maintenance(route, closed.page.clone())));
-        let shown = Arc::new(shown.collect::<Vec<_>>());
+        let shown = in_maintenance(&app.routes, closed.page.as_ref());
         closed.routes = Some((Arc::clone(&app.routes), Arc::clone(&shown)));
         shown
     }
-}
-
-/// The route with its conditions, and nothing that it does or asks.
-fn in_maintenance(route: &Route, page: Option<Arc<str>>) -> Route {
-    let policy = RoutePolicy {
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        retry: None,
-        hedge: None,
-        body_limit: None,
-        admission: None,
-        entrance: None,
-        rate_limits: None,
-        grpc_web: false,
-        caps: None,
-        hold: None,
-        ..RoutePolicy::clone(&route.policy)
-    };
-    Route { action: Action::Maintenance(page), policy: Arc::new(policy), ..route.clone() }
 }

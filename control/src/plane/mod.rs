@@ -33,7 +33,7 @@ pub(crate) use hold::HeldApps;
 pub(crate) use leading::Turns;
 pub(crate) use maintenance::{ClosedApps, Look};
 pub(crate) use mutate::{Change, IfMatch, Mutation, Put, not_durable, unwritten};
-pub(crate) use placed::push_name;
+pub(crate) use placed::{push_name, pushed_place};
 pub(crate) use publish::{View, ViewCell};
 pub(crate) use publish::{follow, verdict};
 pub(crate) use reload::{Reloaded, as_json, rendered};
@@ -115,8 +115,9 @@ pub(crate) struct Plane {
     pub(crate) ticket: Ticket,
     /// None when the run directory cannot be used: then no mutation can be made durable.
     pub(crate) store: Option<Arc<dyn Store>>,
-    /// Marks that lost their endpoint, and what is left of deleted apps: to be taken out of the store with the next write.
-    pub(crate) unmark: Vec<crate::store::Record>,
+    /// Marks that lost their endpoint, and what is left of deleted apps: to be taken out of the store with the next write, each with
+    /// the revision at which that was so; none where it is this process's view alone.
+    pub(crate) unmark: Vec<(crate::store::Record, Option<Revision>)>,
     /// That write is to begin without waiting for a change.
     pub(crate) unmark_due: bool,
     /// Apps deleted since the write under way began.

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::Plane;
 use crate::overlay::{ClusterKey, Key};
 use crate::problem::Problem;
-use crate::store::{Record, Revision, Standing, StoreError, Txn, Write, endpoint_key};
+use crate::store::{Record, Revision, Standing, Store, StoreError, Txn, Write, endpoint_key};
 
 /// Most endpoints owned by the API.
 pub(crate) const ENDPOINTS_MAX: usize = 100_000;
@@ -108,7 +108,7 @@ pub(super) struct Written {
     accepted: Vec<(oneshot::Sender<Result<Done, Problem>>, bool)>,
     records: Vec<Record>,
     /// What was taken away beside them.
-    unmark: Vec<Record>,
+    unmark: Vec<(Record, Option<Revision>)>,
     result: Result<Revision, StoreError>,
 }
 
@@ -183,7 +183,8 @@ impl Plane {
             return None;
         };
         // A key stands once in a transaction: the last word of the batch.
-        let all = self.unmark.iter().chain(&records).map(Record::write);
+        let lost = self.unmark.iter().map(|(record, _)| record);
+        let all = lost.chain(&records).map(Record::write);
         let last: BTreeMap<Arc<str>, Write> = all.map(|write| (Arc::clone(&write.key), write)).collect();
         let txn = Txn { when: Vec::new(), writes: last.into_values().collect() };
         // What is added meanwhile goes with the next one.
@@ -462,8 +463,20 @@ impl Plane {
 
     /// Has the store forget what is no longer in force, soon.
     fn take_away(&mut self, lost: Vec<Record>) {
+        // What a follower finds lost by its own files is the leader's to judge.
+        let seen = self.store.as_ref().filter(|_| self.leads).map(|store| store.revision());
         self.unmark_due |= !lost.is_empty();
-        self.unmark.extend(lost);
+        self.unmark.extend(lost.into_iter().map(|record| (record, seen)));
+    }
+
+    /// All of a store that others write to was read: what this process found lost while it led, and nobody has written since, still is.
+    pub(super) fn still_lost(&mut self, store: &dyn Store) {
+        self.unmark.retain(|(record, seen)| {
+            let object = store.get(&record.write().key);
+            seen.is_some_and(|seen| object.is_some_and(|object| object.modified <= seen))
+        });
+        self.unmark.iter().for_each(|(record, _)| self.overlay.apply(record));
+        self.unmark_due = !self.unmark.is_empty();
     }
 
     /// Takes what stands over deleted apps away. The store has most of it no more; not so what was made durable while the

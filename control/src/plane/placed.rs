@@ -4,19 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ekiden_config::names::{AppName, EndpointId};
+use ekiden_config::names::{AppName, ClusterName, EndpointId};
 
 use super::Plane;
 use crate::clock::unix_ms;
 use crate::desired::placements::{PLACEMENTS, parts, placements_key, wanted};
 use crate::overlay::ClusterKey;
 use crate::placement::dues::Dues;
-use crate::placement::part::{Heard as Spoken, Part, State};
+use crate::placement::part::{Heard as Spoken, Kept, Part, State};
 use crate::placement::removals::Rules;
 use crate::placement::{Heard, Said, Word};
 use crate::status::SourceStatus;
 
-/// Sources in the status, at most.
+/// Names in the status, at most.
 const SOURCES_MAX: usize = 1_000;
 
 /// What names of sources begin with, by their kind.
@@ -27,6 +27,16 @@ const NAMES: &str = "dns:";
 /// The name of what is pushed for a cluster.
 pub(crate) fn push_name(place: &ClusterKey) -> String {
     format!("{PUSHED}{}/{}", place.app, place.cluster)
+}
+
+/// The cluster of such a name.
+pub(crate) fn pushed_place(name: &str) -> Option<ClusterKey> {
+    let (app, cluster) = name.strip_prefix(PUSHED)?.split_once('/')?;
+    Some(ClusterKey { app: AppName::new(app).ok()?, cluster: ClusterName::new(cluster).ok()? })
+}
+
+fn placed_name(place: &ClusterKey) -> String {
+    format!("procfile:{}/{}", place.app, place.cluster)
 }
 
 impl Plane {
@@ -44,9 +54,15 @@ impl Plane {
         let stored = parts(&store.list(PLACEMENTS, None, usize::MAX).objects);
         let mut before = std::mem::take(&mut self.pushed);
         for (place, wanted) in stored {
-            let mut part = match before.remove(&place) {
-                Some(part) => part.again(wanted, rules, now_ms),
-                None => Part::begin(wanted, rules, now_ms),
+            let mut part = match (before.remove(&place), wanted) {
+                (Some(mut part), Some(wanted)) => {
+                    part.follow(wanted, rules, now_ms);
+                    part
+                }
+                (None, Some(wanted)) => Part::begin(wanted, rules, now_ms),
+                // What cannot be read takes nothing away.
+                (Some(part), None) => part,
+                (None, None) => continue,
             };
             report(&place, &mut part, now_ms);
             self.pushed.insert(place, part);
@@ -60,7 +76,7 @@ impl Plane {
     /// they touch, so that many come into one table. [`Plane::after_words`] follows.
     pub(super) fn hear(&mut self, said: Said) -> BTreeSet<ClusterKey> {
         let Said { word, reply } = said;
-        let (mut held, mut confirmed, mut touched) = (Vec::new(), false, BTreeSet::new());
+        let (mut kept, mut confirmed, mut touched) = (Kept::default(), None, BTreeSet::new());
         match word {
             Word::Dynos(place, endpoints) => {
                 self.placed.insert(place.clone(), endpoints);
@@ -75,13 +91,13 @@ impl Plane {
             }
             Word::Stored(place, spoken) => {
                 self.take_part(&place, &spoken);
-                held = self.pushed.get(&place).map(Part::held).unwrap_or_default();
+                kept = self.pushed.get(&place).map(Part::kept).unwrap_or_default();
                 self.look_later_at(&place);
                 self.show_part(&place);
             }
             Word::Confirm(source) => {
                 confirmed = self.confirm(&source);
-                if confirmed {
+                if confirmed.as_ref().is_some_and(|confirmed| !confirmed.is_empty()) {
                     self.look_later_at_all();
                     self.show_sources();
                 }
@@ -89,7 +105,7 @@ impl Plane {
         }
         if let Some(reply) = reply {
             // The source may have gone away; what it said counts all the same.
-            let _ = reply.send(Heard { ticket: self.ticket.clone(), held, confirmed });
+            let _ = reply.send(Heard { ticket: self.ticket.clone(), kept, confirmed });
         }
         touched
     }
@@ -101,42 +117,54 @@ impl Plane {
         self.show_names();
     }
 
-    fn take_part(&mut self, place: &ClusterKey, spoken: &Spoken) {
+    /// Takes in what the store has of a cluster. Who follows goes by what the leader wrote down.
+    pub(super) fn take_part(&mut self, place: &ClusterKey, spoken: &Spoken) {
         let stored = self.store.as_ref().and_then(|store| store.get(&placements_key(place)));
-        let Some(wanted) = stored.as_ref().and_then(wanted) else {
+        let Some(object) = stored else {
             // It was taken back as a whole, which is a word of its own: nothing of it is kept.
             self.pushed.remove(place);
             self.settle(&BTreeSet::from([place.clone()]));
             return;
         };
+        // What cannot be read, and that is in the log, takes nothing away.
+        let Some(wanted) = wanted(&object) else { return };
         let (rules, now_ms) = (self.rules(), unix_ms());
         let part = self.pushed.entry(place.clone()).or_default();
-        let differs = part.take(wanted, spoken, rules, now_ms);
+        let differs = if self.leads {
+            part.take(wanted, spoken, rules, now_ms)
+        } else {
+            part.follow(wanted, rules, now_ms)
+        };
         report(place, part, now_ms);
         if differs {
             self.settle(&BTreeSet::from([place.clone()]));
         }
     }
 
-    /// A person says that what a source took away is meant to be; whether anything waited for that.
-    fn confirm(&mut self, source: &str) -> bool {
+    /// A person says that what a source took away is meant to be; what waited for that. None when there is no such source.
+    fn confirm(&mut self, source: &str) -> Option<Vec<String>> {
         let now_ms = unix_ms();
         if let Some(name) = source.strip_prefix("dns:") {
-            let confirmed = self.names.confirm(name, now_ms);
-            let places = self.clusters_of.get(name).cloned().unwrap_or_default();
-            if confirmed {
-                self.save();
-                self.settle(&places);
+            let places = self.clusters_of.get(name).cloned()?;
+            let held = self.names.known().find(|(known, _)| ***known == *name).map(|(_, known)| known.held());
+            if !self.names.confirm(name, now_ms) {
+                return Some(Vec::new());
             }
-            return confirmed;
+            self.save();
+            self.settle(&places);
+            return held;
         }
-        let found = self.pushed.iter_mut().find(|(place, _)| push_name(place) == source);
-        let Some((place, part)) = found else { return false };
-        let (place, confirmed) = (place.clone(), part.confirm(now_ms));
-        if confirmed {
-            self.settle(&BTreeSet::from([place]));
+        if self.placed.keys().any(|place| placed_name(place) == source) {
+            return Some(Vec::new());
         }
-        confirmed
+        let place = pushed_place(source)?;
+        let part = self.pushed.get_mut(&place)?;
+        let held = part.held().iter().map(ToString::to_string).collect();
+        if !part.confirm(now_ms) {
+            return Some(Vec::new());
+        }
+        self.settle(&BTreeSet::from([place]));
+        Some(held)
     }
 
     /// Time has come for what is held or silent.
@@ -162,7 +190,7 @@ impl Plane {
     }
 
     /// Notes when to look again at a part of which something was heard.
-    fn look_later_at(&mut self, place: &ClusterKey) {
+    pub(super) fn look_later_at(&mut self, place: &ClusterKey) {
         let now_ms = unix_ms();
         self.dues.set(place, self.pushed.get(place).and_then(|part| part.due_ms(now_ms)));
         self.look_later();
@@ -198,7 +226,8 @@ impl Plane {
 
     /// Tells how sources are.
     pub(super) fn show_sources(&self) {
-        let parts = self.pushed.iter().take(SOURCES_MAX);
+        // All of them: what is written next of a cluster depends on how it is.
+        let parts = self.pushed.iter();
         let parts: BTreeMap<_, _> = parts.map(|(place, part)| (push_name(place), shown(part))).collect();
         self.status.update(|status| status.sources = parts);
         self.show_names();
@@ -206,19 +235,12 @@ impl Plane {
     }
 
     /// The same of one that was pushed.
-    fn show_part(&self, place: &ClusterKey) {
+    pub(super) fn show_part(&self, place: &ClusterKey) {
         let (name, part) = (push_name(place), self.pushed.get(place).map(shown));
         self.status.update(|status| {
             let sources = &mut status.sources;
             let Some(part) = part else { return drop(sources.remove(&name)) };
-            // Of more than are shown the others are known to the loop.
-            let is_room = || {
-                sources.range(PUSHED.to_owned()..).take_while(|(name, _)| name.starts_with(PUSHED)).count()
-                    < SOURCES_MAX
-            };
-            if sources.contains_key(&name) || is_room() {
-                sources.insert(name, part);
-            }
+            sources.insert(name, part);
         });
     }
 
@@ -248,7 +270,7 @@ impl Plane {
                     endpoints: endpoints.len(),
                     ..SourceStatus::default()
                 };
-                status.sources.insert(format!("procfile:{}/{}", place.app, place.cluster), shown);
+                status.sources.insert(placed_name(place), shown);
             }
         });
     }

@@ -256,7 +256,25 @@ impl Plane {
             words.extend(document.map(|document| (name.clone(), Arc::from(document.to_string()))));
         }
         self.words = words;
-        self.publisher.written(Written { apps: self.words.clone(), hosts: accepted.built.hosts.clone() })
+        self.tell_again()
+    }
+
+    /// As [`Plane::tell_words`], where the apps are those it was told and what is said beside may be new.
+    pub(super) fn tell_again(&mut self) -> bool {
+        if !self.publisher.wants_words() {
+            return false;
+        }
+        let built = &self.accepted.built;
+        let is_there = |app: &AppName| built.model.apps.contains_key(app);
+        let closed = self.closed.iter().filter(|(app, _)| is_there(app));
+        let held = self.held.iter().filter(|(app, _)| is_there(app));
+        let written = Written {
+            apps: self.words.clone(),
+            hosts: built.hosts.clone(),
+            maintenance: closed.map(|(app, closed)| (app.clone(), closed.page.clone())).collect(),
+            holds: held.map(|(app, held)| (app.clone(), held.policy)).collect(),
+        };
+        self.publisher.written(written)
     }
 
     /// Hands what is in force to the writer of the last good table.

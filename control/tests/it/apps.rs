@@ -1,8 +1,9 @@
 //! Apps by API: made, changed, refused, owned, versioned, and there again after a restart.
 
+use ekiden_config::doors::Refusal;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Reply, Running, SMALL, endpoints};
+use crate::bench::{Bench, Mode, Reply, Running, SMALL, endpoints};
 
 /// An app with one route on a host and one endpoint.
 fn spec(host: &str, port: u16) -> Value {
@@ -504,4 +505,33 @@ fn dynos_are_placed_start_serve_drain_and_are_gone() {
         assert_eq!(refused.body["pointer"], pointer, "{name} {body}");
     }
     assert_eq!(running.ask("PUT", "/v1/apps/none/dynos/web.1", worker).code(), "unknown_app");
+}
+
+#[test]
+fn a_guarded_change_and_its_guard_are_one_transaction() {
+    let bench = Bench::new(SMALL);
+    let running = bench.start();
+    assert_eq!(put(&running, "shop", &spec("shop.example", 14000)).status, 201);
+    // The router does not take the change, so that the asker hears of a failure: it stands all the same, and so does its guard.
+    let refusal = Refusal { part: "app:shop".to_owned(), reason: "no".to_owned() };
+    running.router.set(Mode::Refuse(vec![refusal]));
+    let apply = |guard: &str, port: u16| {
+        running.ask("POST", &format!("/v1/apply?app=shop{guard}"), &spec("shop.example", port).to_string())
+    };
+    assert_eq!(apply("&guard=1h", 14001).code(), "not_applied");
+    let guard = || running.ask("GET", "/v1/apps/shop/guard", "").body;
+    let words = |guard: &Value| (guard["state"].clone(), guard["version"].clone(), guard["back_to"].clone());
+    assert_eq!(words(&guard()), (json!("watching"), json!(2), json!(1)));
+    running.router.set(Mode::Apply);
+    let answer = apply("&guard=30m", 14002);
+    assert_eq!(answer.body["guard"]["until_unix_ms"], guard()["until_unix_ms"], "{answer:?}");
+    assert_eq!(
+        words(&guard()),
+        (json!("watching"), json!(3), json!(1)),
+        "the second was not found good either"
+    );
+    // In maintenance the router itself answers: that is nothing to judge a change by.
+    assert_eq!(running.ask("PUT", "/v1/apps/shop/maintenance", "{}").status, 200);
+    assert_eq!(apply("&guard=30m", 14003).status, 200);
+    assert_eq!(guard()["version"], 4);
 }

@@ -1,7 +1,7 @@
 //! A bench: a directory with a configuration, control running on it, and a router that only writes down what it is
 //! given. No sleeps: waiting is on condition variables or on [`until`], which has a deadline.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ekiden_config::doors::{EndpointStatus, Generation, Inspect, Publisher, Refusal, Ticket, Verdict};
+use ekiden_config::doors::{
+    AppTraffic, EndpointStatus, Generation, Inspect, Publisher, Refusal, Ticket, Verdict,
+};
 use ekiden_config::model::{Address, Model};
 use ekiden_config::names::{AppName, ClusterName};
 use ekiden_control::{
@@ -115,6 +117,11 @@ impl Inspect for Router {
             in_flight: 0,
         });
         Some(status.collect())
+    }
+
+    /// Nothing has ended yet.
+    fn traffic(&self) -> Option<BTreeMap<AppName, AppTraffic>> {
+        Some(BTreeMap::new())
     }
 }
 

@@ -38,7 +38,8 @@ fn followed(arguments: &Deploy) -> Result<Value, Failed> {
         Err(failed) => return Err(failed),
         Ok(_) => {}
     }
-    let body = json!({ "name": arguments.name, "description": arguments.description });
+    let body =
+        json!({ "name": arguments.name, "description": arguments.description, "guard": arguments.guard });
     let release = ask(server, json_of("POST", format!("/v1/apps/{app}/releases"), &body))?;
     let (number, name) = (&release["release"], word(&release, "name"));
     let mut told = String::new();

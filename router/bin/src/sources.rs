@@ -14,11 +14,14 @@ use crate::fleet::meter;
 /// States of a source, as a metric has them.
 const STATES: [&str; 4] = ["live", "silent", "failing", "held"];
 
-/// Metrics of sources. Names are those of the configuration, and as many as the status has.
+/// Sources that have metrics, at most; the others are in the API.
+const METERED_MAX: usize = 1_000;
+
+/// Metrics of sources. Names are those of the configuration, and bounded.
 pub(crate) fn meters(sources: &BTreeMap<String, SourceStatus>) -> Vec<Meter> {
     let mut all = Vec::new();
     let level = |name, help, value: usize| meter(name, help, Reading::Level(value as f64));
-    for (name, source) in sources {
+    for (name, source) in sources.iter().take(METERED_MAX) {
         let labelled = |meter: Meter| Meter { labels: vec![("source", name.clone())], ..meter };
         let endpoints = "Endpoints or records of a source of placements that are in force.";
         all.push(labelled(level("ekiden_source_endpoints", endpoints, source.endpoints)));

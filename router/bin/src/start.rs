@@ -158,14 +158,16 @@ pub(crate) fn told(reader: &StatusReader, last_ok: &AtomicU64) -> ControlStatus 
         more: {
             let mut more = sources::meters(&status.sources);
             more.extend(guarded::meters(&status.guards));
-            more.extend(status.election.iter().flat_map(election_meters));
+            more.extend(
+                status.election.iter().flat_map(|election| election_meters(election, status.store_reads)),
+            );
             more
         },
     }
 }
 
 /// Metrics of a control that shares its store.
-fn election_meters(election: &Election) -> Vec<Meter> {
+fn election_meters(election: &Election, store_reads: u64) -> Vec<Meter> {
     let meter = |name, help, value| Meter { name, help, labels: Vec::new(), value: Reading::Level(value) };
     vec![
         meter(
@@ -178,6 +180,14 @@ fn election_meters(election: &Election) -> Vec<Meter> {
             "Term under which this process leads; 0 while it does not.",
             election.term as f64,
         ),
+        Meter {
+            value: Reading::Count(store_reads),
+            ..meter(
+                "ekiden_control_store_reads_total",
+                "Times that all of the shared store was read and built; most changes of others are taken in one by one.",
+                0.0,
+            )
+        },
     ]
 }
 

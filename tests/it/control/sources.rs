@@ -27,6 +27,11 @@ fn whole(origins: &[Stamped], ttl_ms: Option<u64>) -> String {
     json!({ "ttl_ms": ttl_ms, "placements": all }).to_string()
 }
 
+/// Whether a change is recorded; the workers may be late on a slow machine.
+fn is_taken(answer: &ekiden_tests::Response) -> bool {
+    matches!(answer.status, 200 | 202)
+}
+
 fn source(router: &Ekiden, name: &str) -> Value {
     let all = router.control("GET", "/v1/sources", "").json();
     let found = all["sources"].as_array().unwrap().iter().find(|one| one["name"] == name);
@@ -82,6 +87,53 @@ fn what_is_pushed_serves_and_what_disappears_at_once_is_held_until_it_is_confirm
     assert_eq!(who(&router, "/", 20), ["a"]);
     assert_eq!(router.control("DELETE", PUSHED, "").status, 200);
     assert_eq!(router.get("/").code(), "no_endpoints");
+}
+
+#[test]
+fn what_is_held_is_held_by_the_next_process_too_and_what_was_confirmed_is_gone_there() {
+    let origins = origins();
+    let router = Ekiden::start(empty());
+    assert!(is_taken(&router.control("PUT", PUSHED, &whole(&origins, None))));
+    let lost = router.control("PUT", PUSHED, &whole(&origins[..1], None)).json();
+    assert_eq!(lost["held"], json!(["b", "c", "d"]), "{lost}");
+    let until = source(&router, "push:default/web")["held_until_unix_ms"].clone();
+    assert_eq!(lost["held_until_unix_ms"], until);
+    let router = Ekiden::start_with(router.kill(), Run { keep_file: true, ..Run::default() });
+    assert_eq!(who(&router, "/", 60), NAMES, "a restart takes away what was held");
+    let held = source(&router, "push:default/web");
+    assert_eq!((&held["state"], &held["held_until_unix_ms"]), (&json!("held"), &until), "{held}");
+    // It says so again; they are held on, also over another restart.
+    let again = router.control("PUT", PUSHED, &whole(&origins[..1], None)).json();
+    assert_eq!((&again["held"], &again["changed"]), (&json!(["b", "c", "d"]), &json!(false)), "{again}");
+    let router = Ekiden::start_with(router.kill(), Run { keep_file: true, ..Run::default() });
+    assert_eq!(ekiden(&router, &["confirm", "push:default/web"]).1, "b is gone\nc is gone\nd is gone\n");
+    until_true("them to be gone", || who(&router, "/", 20) == ["a"]);
+    let router = Ekiden::start_with(router.kill(), Run { keep_file: true, ..Run::default() });
+    assert_eq!(who(&router, "/", 20), ["a"], "what was confirmed comes back");
+    // Named again, they are there again.
+    assert_eq!(router.control("PUT", PUSHED, &whole(&origins, None)).json()["held"], json!([]));
+    until_true("them to be back", || who(&router, "/", 60) == NAMES);
+}
+
+#[test]
+fn what_is_held_in_the_last_of_many_clusters_can_be_confirmed() {
+    const CLUSTERS: usize = 1_002;
+    let origin = Stamped::start("served");
+    let mut text = String::from("[[route]]\ncluster = \"c0000\"\n");
+    (0..CLUSTERS).for_each(|at| text.push_str(&format!("[cluster.c{at:04}]\nendpoints = []\n")));
+    let router = Ekiden::start(Setup::new(text));
+    let path = |at: usize| format!("/v1/apps/default/clusters/c{at:04}/placements");
+    let all = |count: usize| {
+        let one = |id: usize| json!({ "id": id.to_string(), "address": origin.address.to_string() });
+        json!({ "placements": (0..count).map(one).collect::<Vec<_>>() }).to_string()
+    };
+    (0..CLUSTERS).for_each(|at| assert!(is_taken(&router.control("PUT", &path(at), &all(4)))));
+    let last = format!("push:default/c{:04}", CLUSTERS - 1);
+    let lost = router.control("PUT", &path(CLUSTERS - 1), &all(1)).json();
+    assert_eq!(lost["held"], json!(["1", "2", "3"]), "{lost}");
+    let one = router.control("GET", &path(CLUSTERS - 1), "").json();
+    assert_eq!((&one["state"], &one["held"]), (&json!("held"), &json!(["1", "2", "3"])), "{one}");
+    assert_eq!(ekiden(&router, &["confirm", &last]).1, "1 is gone\n2 is gone\n3 is gone\n");
 }
 
 #[test]

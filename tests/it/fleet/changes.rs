@@ -1,12 +1,9 @@
 //! A change of control reaches every router, as much of it as is new to each; what a router cannot take is named.
 
-use std::fs;
-use std::process::Command;
-
-use ekiden_tests::{Background, Stamped, binary, free_port, until};
+use ekiden_tests::{Stamped, until};
 use serde_json::json;
 
-use super::{Cable, ControlHome, Node, RouterHome, app, connected, local, wait_router};
+use super::{Cable, ControlHome, RouterHome, app, connected, wait_router};
 
 #[test]
 fn a_change_reaches_both_routers_and_the_answer_says_so() {
@@ -139,30 +136,4 @@ fn an_app_that_names_what_a_router_lacks_is_refused_there_and_named_in_the_view(
     poor.write(&format!("[fleet]\nname = \"poor\"\n{users}"));
     poor.wait_says("shop.example", "401");
     wait_router(&control, "poor", "whole", |one| one["refused"] == json!([]));
-}
-
-#[test]
-fn maintenance_of_another_time_is_not_told_of() {
-    let origin = Stamped::start("served");
-    let home = ControlHome::new();
-    home.app("shop", &app("shop.example", origin.address, ""));
-    // An `ekiden run` of the same run directory was told of it.
-    let file = home.dir.path().join("run.toml");
-    fs::write(&file, format!("apps = \"apps\"\n[listener.edge]\naddress = \"{}\"\n", local(free_port())))
-        .unwrap();
-    let telemetry = local(free_port());
-    let mut command = Command::new(binary());
-    command.arg("run").arg(&file).args(["--workers", "1", "--control", &home.api.to_string(), "--telemetry"]);
-    command.arg(telemetry.to_string()).arg("--run-dir").arg(home.dir.path().join("run"));
-    let mut run = Node { process: Background::start(&mut command), api: home.api, telemetry }.wait_ready();
-    assert_eq!(run.ask("PUT", "/v1/apps/shop/maintenance", "{}").status, 200);
-    assert_eq!(run.get("/v1/apps/shop/maintenance")["on"], true);
-    run.process.signal(libc::SIGTERM);
-    assert!(run.process.wait().success());
-    let control = home.start();
-    control.process.wait_error("are not told of maintenance");
-    assert_eq!(control.get("/v1/apps/shop/maintenance")["on"], false);
-    let edge = RouterHome::new("edge");
-    let _router = edge.start(&home.url());
-    edge.wait_says("shop.example", "served");
 }

@@ -16,6 +16,9 @@ const HOST: &str = "a";
 /// A lease that is short for tests of its end.
 const SHORT: &str = "lease = \"4s\"\n";
 
+/// One that does not end, on however slow a machine: who leads hands over when it ends.
+const LONG: &str = "lease = \"60s\"\n";
+
 /// What a control says of who leads.
 fn election(node: &Node) -> Value {
     node.get("/v1/status")["election"].clone()
@@ -199,6 +202,143 @@ fn a_leader_that_was_stopped_and_goes_on_changes_nothing() {
     assert!(leads(&second), "its term goes on");
     assert_eq!(router.metric("ekiden_link_term"), after);
     assert_eq!(second.metric("ekiden_control_term"), after);
+}
+
+/// `ekiden run` on this etcd: both planes in one process.
+struct Both {
+    dir: tempfile::TempDir,
+    listener: std::net::SocketAddr,
+    node: Node,
+}
+
+impl Both {
+    fn start(etcd: &Etcd, name: &str, apps: &str) -> Self {
+        let dir = tempfile::TempDir::new().unwrap();
+        let (listener, api, telemetry) = (local(free_port()), local(free_port()), local(free_port()));
+        let file = dir.path().join("ekiden.toml");
+        let text = format!(
+            "drain_grace = \"0s\"\n[access_log]\nto = \"off\"\n[listener.edge]\naddress = \"{listener}\"\n{apps}{}",
+            etcd.table(&format!("name = \"{name}\"\n{LONG}"))
+        );
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(binary());
+        command.arg("run").arg(&file).args(["--workers", "1", "--control", &api.to_string(), "--telemetry"]);
+        command.arg(telemetry.to_string()).arg("--run-dir").arg(dir.path().join("run"));
+        let node = Node { process: Background::start(&mut command), api, telemetry }.wait_ready();
+        Self { dir, listener, node }
+    }
+
+    /// Who answers: the texts of so many answers, or their statuses.
+    fn who(&self) -> std::collections::BTreeSet<String> {
+        let mut client = Client::connect(self.listener);
+        let answers = (0..40).map(|_| {
+            let answer = client.get(HOST, "/");
+            if answer.status == 200 { answer.text() } else { answer.status.to_string() }
+        });
+        answers.collect()
+    }
+
+    fn wait_who(&self, wanted: &[&str]) {
+        in_time(&format!("answers of {wanted:?}"), || {
+            self.who().iter().map(String::as_str).eq(wanted.iter().copied()).then_some(())
+        });
+    }
+
+    fn store_reads(&self) -> f64 {
+        self.node.metric("ekiden_control_store_reads_total")
+    }
+}
+
+#[test]
+fn who_follows_takes_in_what_the_leader_is_told_one_by_one_and_holds_what_it_holds() {
+    let origins = ["a", "b", "c", "d"].map(Stamped::start);
+    let etcd = Etcd::start(1);
+    let apps = format!("[cluster.web]\nendpoints = []\n[[route]]\nhost = \"{HOST}\"\ncluster = \"web\"\n");
+    let (one, two) = (Both::start(&etcd, "one", &apps), Both::start(&etcd, "two", &apps));
+    let first = leader(&[&one.node, &two.node]).api;
+    let (first, second) = if first == one.node.api { (one, two) } else { (two, one) };
+    let placements = "/v1/apps/default/clusters/web/placements";
+    let push = |node: &Node, count: usize| {
+        let all = origins.iter().zip(["a", "b", "c", "d"]).take(count);
+        let all = all.map(|(origin, id)| json!({ "id": id, "address": origin.address.to_string() }));
+        let body = json!({ "placements": all.collect::<Vec<_>>() }).to_string();
+        let answer = node.ask("PUT", placements, &body);
+        assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+        answer.json()
+    };
+    // The first of them may still be on its way when the process reads all for the first time.
+    push(&first.node, 1);
+    second.wait_who(&["a"]);
+    let reads = second.store_reads();
+    push(&first.node, 4);
+    second.wait_who(&["a", "b", "c", "d"]);
+    for (path, body) in [("maintenance", "{}"), ("hold", "{\"wait_ms\": 1}")] {
+        let path = format!("/v1/apps/default/{path}");
+        assert!(matches!(first.node.ask("PUT", &path, body).status, 200 | 202));
+        second.wait_who(&["503"]);
+        assert!(matches!(first.node.ask("DELETE", &path, "").status, 200 | 202));
+        second.wait_who(&["a", "b", "c", "d"]);
+    }
+    assert_eq!(first.node.ask("POST", "/v1/apps/default/releases", "{}").status, 201);
+    // What the leader holds is held there too.
+    assert_eq!(push(&first.node, 1)["held"], json!(["b", "c", "d"]));
+    let source = |both: &Both| both.node.get("/v1/sources")["sources"][0].clone();
+    in_time("the hold", || (source(&second)["state"] == "held").then_some(()));
+    assert_eq!(source(&second)["held"], source(&first)["held"]);
+    assert_eq!(source(&second)["held_until_unix_ms"], source(&first)["held_until_unix_ms"]);
+    second.wait_who(&["a", "b", "c", "d"]);
+    assert_eq!(second.store_reads(), reads, "everything was read for it");
+
+    // It takes over, and goes on with it; so does one that starts then.
+    let mut first = first;
+    first.node.process.signal(libc::SIGTERM);
+    assert!(first.node.process.wait().success());
+    in_time("the other one", || leads(&second.node).then_some(()));
+    assert_eq!(source(&second)["held"], json!(["b", "c", "d"]));
+    second.wait_who(&["a", "b", "c", "d"]);
+    let third = Both::start(&etcd, "three", &apps);
+    third.wait_who(&["a", "b", "c", "d"]);
+    let confirm = json!({ "source": "push:default/web" }).to_string();
+    let answer = second.node.ask("POST", "/v1/sources/confirm", &confirm);
+    assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+    second.wait_who(&["a"]);
+    third.wait_who(&["a"]);
+    // What cannot be read takes nothing away, here `{"placements":7}` at `/ekiden/objects/placements/default/web`.
+    let key = "L2VraWRlbi9vYmplY3RzL3BsYWNlbWVudHMvZGVmYXVsdC93ZWI=";
+    etcd.ask(0, "/v3/kv/put", &json!({ "key": key, "value": "eyJwbGFjZW1lbnRzIjo3fQ==" })).unwrap();
+    third.node.process.wait_error("placements of the store cannot be read");
+    third.wait_who(&["a"]);
+    drop(first.dir);
+}
+
+#[test]
+fn in_a_new_term_a_change_is_pending_until_every_router_can_be_back() {
+    let (old, new) = (Stamped::start("old"), Stamped::start("new"));
+    let etcd = Etcd::start(1);
+    let homes = ["one", "two"].map(|name| home(&etcd.table(LONG), name, old.address));
+    let [one, two] = [homes[0].start(), homes[1].start()];
+    let first = leader(&[&one, &two]).api;
+    let (mut first, second) = if first == one.api { (one, two) } else { (two, one) };
+    // A router that knows only the one that dies: it serves on, and the next leader has never heard of it.
+    let url = if first.api == homes[0].api { homes[0].url() } else { homes[1].url() };
+    let edge = RouterHome::new("edge");
+    let _router = edge.start(&url);
+    assert_eq!(edge.says(HOST), "old");
+    // Before the first term of all there was nobody.
+    in_time("a change", || {
+        (first.ask("PUT", &endpoint_path("before"), &body(old.address)).status == 200).then_some(())
+    });
+    first.process.signal(libc::SIGTERM);
+    assert!(first.process.wait().success());
+    in_time("the other one", || leads(&second).then_some(()));
+    let answer = second.ask("PUT", &endpoint_path("after"), &body(new.address));
+    assert_eq!((answer.status, answer.json()["pending"].clone()), (202, json!(true)), "{answer:?}");
+    assert!(!(0..20).any(|_| edge.says(HOST) == "new"), "who was not told has it not");
+    // Not for ever: who is silent for so long counts as drained.
+    in_time("the end of the wait", || {
+        let answer = second.ask("PUT", &endpoint_path("late"), &body(new.address));
+        (answer.status == 200).then_some(())
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod etcd;
 mod identity;
 mod lost;
 mod readme;
+mod words;
 
 use std::fs;
 use std::io::{Read, Write};

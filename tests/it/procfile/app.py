@@ -26,7 +26,7 @@ class Handler(BaseHTTPRequestHandler):
             body = "\n".join(f"{key}={value}" for key, value in os.environ.items())
         if self.path == "/fds":
             body = "\n".join(given)
-        status = 200
+        status = 500 if os.environ.get("BROKEN") else 200
         if self.path == "/up" and os.path.exists("redirect"):
             status = 301
         self.send_response(status)

@@ -99,6 +99,76 @@ fn a_release_that_does_not_come_up_is_refused_and_explained() {
     assert_eq!(place.get("/").unwrap(), "web.1 v4");
 }
 
+/// Statuses of so many requests.
+fn statuses(place: &Place, count: usize) -> Vec<u16> {
+    let mut client = Client::connect(place.address());
+    client.patience(PATIENCE);
+    (0..count).map(|_| client.get("a", "/").status).collect()
+}
+
+#[test]
+fn a_guarded_release_that_brings_errors_goes_back_to_dynos_that_never_ended() {
+    let place = Place::new("web: exec python3 app.py\n");
+    let router = place.run(&["-m", "web=2"]);
+    // No request before that: answers that there is nothing yet would be errors of before.
+    patiently("the listener", || std::net::TcpStream::connect(place.address()).ok());
+    patiently("control", || (place.ask(&["get", "apps/default/dynos"]).code == 0).then_some(()));
+    let before = place.settled(&[("web.1", "v1"), ("web.2", "v1")]);
+    place.serves();
+    assert!(statuses(&place, 120).iter().all(|status| *status == 200));
+
+    place.write(".env", "BROKEN=1\n");
+    let mut deploy = Background::start(&mut place.ekiden(&["deploy", "--guard", "1h"]));
+    let wanted = "v2: guarding: the new release serves on trial";
+    patiently("the trial", || deploy.out().contains(wanted).then_some(()));
+    // What is wrong in it is seen by those who ask.
+    patiently("the verdict", || {
+        statuses(&place, 10);
+        deploy.ended()
+    });
+    let said = place.end_of(&mut deploy);
+    assert_eq!(said.code, 10, "{} {}", said.out, said.errors);
+    assert!(said.out.contains("v2: failed: rolled back: errors: "), "{}", said.out);
+    assert!(statuses(&place, 20).iter().all(|status| *status == 200), "the old release serves");
+    assert_eq!(place.settled(&[("web.1", "v1"), ("web.2", "v1")]), before, "the very same processes");
+    router.wait_error("rollout ended, the release before it serves on: rolled back: errors");
+
+    // A good one stays; and one of which nobody asks anything is not judged.
+    place.write(".env", "");
+    let said = place.ask(&["deploy", "--guard", "2s"]);
+    assert_eq!(said.code, 0, "{} {}", said.out, said.errors);
+    assert!(said.out.contains("v3: done: not judged: "), "{}", said.out);
+    place.settled(&[("web.1", "v3"), ("web.2", "v3")]);
+    let said = place.ask(&["deploy", "--guard", "7"]);
+    assert_ne!(said.code, 0);
+    assert!(said.errors.contains("is no guard time"), "{}", said.errors);
+}
+
+#[test]
+fn a_guarded_release_takes_over_and_hands_back_without_a_lost_request() {
+    let place = Place::new("web: exec python3 app.py\n");
+    let _router = place.run(&["-m", "web=2"]);
+    place.serves();
+    place.settled(&[("web.1", "v1"), ("web.2", "v1")]);
+    let kept = Load::start(place.address(), 4, KEPT, Refused::Fails);
+    kept.serve_more(50);
+    let mut deploy = Background::start(&mut place.ekiden(&["deploy", "--guard", "1h"]));
+    patiently("the trial", || deploy.out().contains("v2: guarding: ").then_some(()));
+    // It alone: the old one waits.
+    let is_new = || place.get("/").is_some_and(|text| text.ends_with(" v2"));
+    patiently("the new release", || (0..30).all(|_| is_new()).then_some(()));
+    kept.serve_more(50);
+    // A newer one comes first: the old one serves again while that starts, and then that does.
+    let said = place.ask(&["deploy"]);
+    assert_eq!(said.code, 0, "{} {}", said.out, said.errors);
+    let said = place.end_of(&mut deploy);
+    assert!(said.code == 10 && said.out.contains("v2: superseded: v3 came first"), "{}", said.out);
+    kept.serve_more(50);
+    place.settled(&[("web.1", "v3"), ("web.2", "v3")]);
+    let tally = kept.stop();
+    assert!(tally.failed.is_empty(), "{} served, and failed: {:?}", tally.served, tally.failed);
+}
+
 /// A request that the app holds until there is a file `go`; sent, and seen by the app. One that nobody may send again.
 fn waiting(place: &Place) -> JoinHandle<Result<Response, Lost>> {
     let address = place.address();

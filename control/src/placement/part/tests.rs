@@ -23,11 +23,13 @@ fn entry(id: &str, condition: Condition, ttl_ms: Option<u64>) -> (EndpointId, En
 }
 
 fn ready(ids: &[&str]) -> Wanted {
-    Wanted { ttl_ms: None, entries: ids.iter().map(|id| entry(id, Condition::Ready, None)).collect() }
+    let entries = ids.iter().map(|id| entry(id, Condition::Ready, None)).collect();
+    Wanted { entries, ..Wanted::default() }
 }
 
 fn leased(ids: &[&str], ttl_ms: u64) -> Wanted {
-    Wanted { ttl_ms: None, entries: ids.iter().map(|id| entry(id, Condition::Ready, Some(ttl_ms))).collect() }
+    let entries = ids.iter().map(|id| entry(id, Condition::Ready, Some(ttl_ms))).collect();
+    Wanted { entries, ..Wanted::default() }
 }
 
 fn one(id: &str) -> Heard {
@@ -44,7 +46,7 @@ fn served(part: &Part) -> Vec<String> {
 fn conditions_say_what_is_served() {
     let all = [("a", Condition::Starting), ("b", Condition::Ready), ("c", Condition::Draining)];
     let entries = all.map(|(id, condition)| entry(id, condition, None)).into_iter().collect();
-    let part = Part::begin(Wanted { ttl_ms: None, entries }, RULES, NOW);
+    let part = Part::begin(Wanted { entries, ..Wanted::default() }, RULES, NOW);
     assert_eq!(served(&part), ["b", "c drains"]);
 }
 
@@ -148,13 +150,42 @@ fn what_is_read_once_more_keeps_what_was_kept() {
     let mut part = Part::begin(ready(&ids), RULES, NOW);
     part.take(Wanted::default(), &Heard::Everything, RULES, NOW + 1);
     assert_eq!((served(&part).len(), part.held().len()), (4, 4));
-    // Another role, or a write of others: everything is read.
+    // Another role, or a write of others, that says nothing of what is kept: it is judged here.
     let until_ms = part.held_until_ms();
-    let part = part.again(Wanted::default(), RULES, NOW + 2);
+    part.follow(Wanted::default(), RULES, NOW + 2);
     assert_eq!((served(&part).len(), part.held_until_ms()), (4, until_ms), "its time goes on");
-    // A follower hears of it by reading alone.
-    let part = Part::begin(ready(&ids), RULES, NOW).again(Wanted::default(), RULES, NOW + 1);
+    let mut part = Part::begin(ready(&ids), RULES, NOW);
+    part.follow(Wanted::default(), RULES, NOW + 1);
     assert_eq!((served(&part).len(), part.state(NOW + 1)), (4, State::Held));
-    let part = part.again(Wanted::default(), RULES, NOW + 1 + RULES.hold_ms);
+    part.follow(Wanted::default(), RULES, NOW + 1 + RULES.hold_ms);
     assert!(served(&part).is_empty(), "not for ever");
+}
+
+#[test]
+fn what_is_written_down_as_kept_is_kept_by_whoever_reads_it() {
+    let mut leader = Part::begin(ready(&["a", "b", "c", "d"]), RULES, NOW);
+    leader.take(ready(&["d"]), &Heard::Everything, RULES, NOW + 1);
+    let until_ms = leader.held_until_ms().unwrap();
+    let stored = || Wanted { kept: Some(leader.kept()), ..ready(&["d"]) };
+    // The next process, and one that follows and had judged by itself, or has never heard of them.
+    for mut part in [Part::default(), Part::begin(ready(&["d", "x"]), RULES, NOW), leader.clone()] {
+        part.follow(stored(), RULES, NOW + 2);
+        assert_eq!(served(&part), ["a", "b", "c", "d"]);
+        assert_eq!((part.kept(), part.state(NOW + 2)), (leader.kept(), State::Held));
+        assert_eq!(part.due_ms(NOW + 2), Some(until_ms));
+        assert!(!part.follow(stored(), RULES, NOW + 3), "nothing is new");
+        // It goes on as it would have there: until its time is over, or the endpoint is named again.
+        let mut named = part.clone();
+        named.take(ready(&["a", "b", "c", "d"]), &Heard::Everything, RULES, NOW + 4);
+        assert_eq!((named.kept(), named.state(NOW + 4)), (Kept::default(), State::Live));
+        assert!(part.settle(RULES, until_ms));
+        assert_eq!(served(&part), ["d"]);
+    }
+    let mut late = Part::default();
+    late.follow(stored(), RULES, until_ms);
+    assert_eq!((served(&late), late.state(until_ms)), (vec!["d".to_owned()], State::Live));
+    // Confirmed there: who had kept them lets go.
+    let mut follower = Part::begin(ready(&["a", "b", "c", "d"]), RULES, NOW);
+    follower.follow(Wanted { kept: Some(Kept::default()), ..ready(&["d"]) }, RULES, NOW + 1);
+    assert_eq!((served(&follower), follower.state(NOW + 1)), (vec!["d".to_owned()], State::Live));
 }

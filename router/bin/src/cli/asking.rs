@@ -169,6 +169,7 @@ pub(super) const DEPLOY_EXAMPLES: &str = "\
 Examples:
   ekiden deploy
   ekiden deploy --description \"new cart\" && echo it serves
+  ekiden deploy --guard 5m               goes back by itself, and exits with 10, when errors or the p99 rise
 
 Reads the Procfile and .env again, starts dynos of them, waits until they are ready, has them take over, and lets the old
 ones finish. Exits with 0 when the new release serves, with 10 when the old one serves on.";
@@ -185,6 +186,9 @@ pub(crate) struct Deploy {
     /// What is in it
     #[arg(long)]
     pub description: Option<String>,
+    /// Have it serve on trial so long, such as 60s or 5m, with the old dynos kept ready to take over again
+    #[arg(long, value_name = "TIME")]
+    pub guard: Option<String>,
     #[command(flatten)]
     pub server: Server,
 }
