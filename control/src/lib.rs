@@ -31,6 +31,7 @@ mod fleet;
 mod fnv;
 mod guarded;
 mod last_good;
+mod lasting;
 mod load;
 mod observed;
 mod overlay;
@@ -43,6 +44,7 @@ mod settings;
 mod sources;
 mod status;
 mod store;
+mod tenure;
 mod watch;
 mod watchdog;
 

@@ -56,7 +56,10 @@ use crate::placement::Said;
 use crate::plane::{AppsChange, Look, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
 use crate::store::Store;
+use crate::tenure::Tenure;
 pub(crate) use audit::Audit;
+pub(crate) use listen::Sockets;
+pub(crate) use placements::{MEMBERS as PLACEMENT_MEMBERS, placement};
 use bounds::Rates;
 use guard::Reach;
 use idempotency::Idempotency;
@@ -142,6 +145,8 @@ pub(crate) struct Api {
     pub(crate) fleet: Option<Fleet>,
     /// Says who leads, where the store is shared.
     pub(crate) elector: Option<Arc<dyn Elector>>,
+    /// Where it is served, and in which term.
+    pub(crate) socket: (Sockets, Tenure),
     /// How often one may ask.
     pub(crate) rates: Rates,
     /// What was answered to requests with a key.
@@ -178,6 +183,8 @@ pub(crate) struct Doors {
     pub(crate) fleet: Option<Fleet>,
     /// Says who leads, where the store is shared.
     pub(crate) elector: Option<Arc<dyn Elector>>,
+    /// Where it is served, and in which term.
+    pub(crate) socket: (Sockets, Tenure),
 }
 
 impl Api {
@@ -197,6 +204,7 @@ impl Api {
             stopped,
             fleet,
             elector,
+            socket,
         } = doors;
         Self {
             mutations,
@@ -213,6 +221,7 @@ impl Api {
             stopped,
             fleet,
             elector,
+            socket,
             audit: Audit::start(run_dir),
             rates: Rates::default(),
             idempotency: Idempotency::default(),
@@ -251,7 +260,7 @@ pub(crate) async fn serve(
         };
         let listening = match &wanted {
             None => Ok(None),
-            Some(address) => Listening::bind(address).map(Some),
+            Some(address) => Listening::take(address, &api.socket.0, &api.socket.1).map(Some),
         };
         match listening {
             Ok(None) => tell(None, None),
@@ -298,6 +307,8 @@ async fn accept(
             (permit, listening.accept().await)
         };
         let (permit, stream) = tokio::select! {
+            // Once it is told to stop, connections are another one's.
+            biased;
             () = stopped(stop) => break,
             changed = settings.changed() => {
                 if changed.is_err() || settings.borrow().wanted != here {

@@ -11,6 +11,7 @@ use crate::clock::unix_ms;
 use crate::desired::placements::{PLACEMENTS, parts, placements_key, wanted};
 use crate::overlay::ClusterKey;
 use crate::placement::part::{Heard as Spoken, Part, State};
+use crate::placement::discovered::is_keys;
 use crate::placement::removals::Rules;
 use crate::placement::{Heard, Said, Word};
 use crate::status::SourceStatus;
@@ -59,6 +60,7 @@ impl Plane {
                 self.settle(&BTreeSet::from([place]));
             }
             Word::Records(told) => touched = self.absorb(told),
+            Word::Keys(followed) => touched = self.absorb_keys(followed),
             Word::Stored(place, spoken) => {
                 self.take_part(&place, &spoken);
                 held = self.pushed.get(&place).map(Part::held).unwrap_or_default();
@@ -109,6 +111,9 @@ impl Plane {
             }
             return confirmed;
         }
+        if is_keys(source) {
+            return self.confirm_keys(source);
+        }
         let found = self.pushed.iter_mut().find(|(place, _)| push_name(place) == source);
         let Some((place, part)) = found else { return false };
         let (place, confirmed) = (place.clone(), part.confirm(now_ms));
@@ -132,6 +137,7 @@ impl Plane {
             tracing::warn!(source = %format!("dns:{name}"), "the time of what was held is over: it goes");
             touched.extend(self.clusters_of.get(&name).into_iter().flatten().cloned());
         }
+        touched.extend(self.release_keys(rules, now_ms));
         if !touched.is_empty() {
             self.save();
         }
@@ -144,7 +150,7 @@ impl Plane {
     fn look_later(&mut self) {
         let now_ms = unix_ms();
         let parts = self.pushed.values().filter_map(|part| part.due_ms(now_ms));
-        self.due_ms = parts.chain(self.names.due_ms()).min();
+        self.due_ms = parts.chain(self.names.due_ms()).chain(self.discovered.due_ms()).min();
     }
 
     /// What apps that are gone had pushed is gone too.
@@ -177,6 +183,8 @@ impl Plane {
         for (name, known) in names.take(SOURCES_MAX) {
             sources.insert(format!("dns:{name}"), known.status());
         }
+        let keys = self.discovered.statuses().take(SOURCES_MAX);
+        sources.extend(keys.map(|(name, status)| (name.to_string(), status)));
         for (place, endpoints) in &self.placed {
             sources.insert(
                 format!("procfile:{}/{}", place.app, place.cluster),

@@ -12,6 +12,7 @@ mod readme;
 mod schema;
 mod sources;
 mod start;
+pub(crate) mod stuck;
 mod telemetry;
 
 use ekiden_tests::{Ekiden, Response, Served, Setup, Stamped, web};

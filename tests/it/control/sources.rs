@@ -229,6 +229,21 @@ fn a_service_of_a_real_name_server_says_ports_weights_and_priorities() {
     let seen = router.control("GET", &Ekiden::endpoint_path("web", &id), "").json();
     assert_eq!((&seen["weight"], &seen["owner"]), (&json!(50), &json!("source")), "{seen}");
 
+    // Those of the next priority are a group of their own: they get what the first one cannot take.
+    let standby = Ekiden::endpoint_path("web", &format!("_http._tcp.web.test%2F127.0.0.4:{}", ports[3]));
+    let priority = |path: &str| router.control("GET", path, "").json()["priority"].clone();
+    assert_eq!((priority(&standby), seen["priority"].clone()), (json!(1), json!(0)));
+    let mark = |at: usize, drain: bool| {
+        let id = format!("_http._tcp.web.test%2F127.0.0.{}:{}", at + 1, ports[at]);
+        let body = json!({ "drain": drain }).to_string();
+        let answer = router.control("PUT", &Ekiden::endpoint_path("web", &id), &body);
+        assert!(answer.status < 300, "{answer:?}");
+    };
+    (0..3).for_each(|at| mark(at, true));
+    until_true("the standby", || who(&router, "/", 20) == ["d"]);
+    (0..3).for_each(|at| mark(at, false));
+    until_true("the first group", || who(&router, "/", 60) == ["a", "b", "c"]);
+
     // The server is gone: everything stays.
     let name = "dns:srv:_http._tcp.web.test";
     drop(names);
