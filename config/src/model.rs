@@ -32,7 +32,7 @@ pub use entrance::{
 };
 pub use etcd::{Discovery, Etcd, EtcdMember};
 pub use faults::{FaultAbort, FaultDelay, FaultPolicy};
-pub use fleet::Fleet;
+pub use fleet::{Fleet, Subscription};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, RouteLimits};
 pub use mirror::MirrorPolicy;
 pub use overload::{AppCaps, HoldPolicy, OverloadPolicy, Priority, SlotPolicy};

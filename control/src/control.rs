@@ -22,7 +22,7 @@ use crate::dns::asking::{Asking, Told};
 use crate::dns::system::SystemResolve;
 use crate::dynos::{self, Board, Duties, DynoCounts};
 use crate::election::{Alone, Elector, Leader, begin_term};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Subscriptions};
 use crate::fleet::publisher::{FleetInspect, FleetPublisher};
 use crate::fleet::roster::FleetMeters;
 use crate::fleet::server::{self as fleet, Link};
@@ -308,15 +308,16 @@ async fn towards_routers(loaded: &Loaded, state: &State) -> Result<Below, StartE
     let mut link = Link::new(&built.process.fleet, &built.model.trust, loaded.base_dir());
     link.check()
         .map_err(|why| StartError::Link(format!("the certificates of [fleet] cannot be used: {why}")))?;
+    let subscriptions = Subscriptions::new(&built.process.fleet.subscriptions);
     let fleet = match &state.elector {
         // Nobody is let in before control's loop has taken the role on.
-        Some(elector) => Fleet::new(Arc::clone(elector)),
+        Some(elector) => Fleet::new(Arc::clone(elector), subscriptions),
         None => {
             let term = begin_term(store, unix_ms()).await.map_err(|error| {
                 StartError::RunDir(format!("the term of this control cannot be written down: {error}"))
             })?;
             let alone: Arc<dyn Elector> = Arc::new(Alone::new(term));
-            let fleet = Fleet::new(Arc::clone(&alone));
+            let fleet = Fleet::new(Arc::clone(&alone), subscriptions);
             fleet.take(&alone.role().borrow());
             fleet
         }

@@ -1300,6 +1300,16 @@ tables! {
         name: Spanned<String> = "the name of the machine" in 1, NAME;
         /// A plain link may leave the machine: everybody on the way can read and change what is sent.
         insecure: bool = "false";
+        /// Control: which routers get which apps; with any, a router that none names is not let in. Needs `identity` and `ca`.
+        subscription: Vec<RawSubscription> = "all routers get all apps" in 1, 10_000;
+    }
+
+    /// Apps for some routers: their documents, endpoints and hosts, and nothing of others. Needs a restart.
+    RawSubscription as "[[fleet.subscription]]" {
+        /// Names of certificates (DNS or URI); one that ends in `*` stands for all that begin so.
+        routers: Vec<Spanned<String>> = "required" in 1, 10_000;
+        /// Names of apps, or `"*"` for all. A router that several name gets the apps of all of them.
+        apps: Vec<Spanned<String>> = "required" in 1, 10_000;
     }
 
     /// Where control keeps what was asked of it, when several processes share it. Not with a Procfile. Needs a restart.

@@ -157,6 +157,7 @@ fn process_settings() {
         ("[fleet]\nca = \"us\"\n[ca.us]\nfile = \"ca.pem\"", &[("missing_key", 3, 1)]),
         ("[fleet]\nrouters = [\"a b\"]", &[("missing_key", 4, 13), ("bad_san", 4, 13)]),
         ("[fleet]\nrouters = [\"a.b\"]", &[("missing_key", 4, 13)]),
+        ("[[fleet.subscription]]\nrouters = [\"a\"]\napps = [\"*\"]", &[("missing_key", 3, 1)]),
         ("[fleet]\nname = \"a b\"", &[("bad_name", 4, 9)]),
         ("[fleet]\nserver_name = \"a b\"", &[("bad_host", 4, 16)]),
         ("[discovery.a]\nuser = \"u\"", &[("missing_key", 3, 1), ("missing_key", 3, 1)]),

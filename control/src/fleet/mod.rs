@@ -2,7 +2,7 @@
 //! objects; what comes of it comes back the same way (DESIGN section 4).
 //!
 //! Control's side: [`publisher`] turns Models into objects, [`ledger`] keeps them by generation, [`server`] and [`session`] bring
-//! them to routers, [`roster`] knows which router has what. The router's side: [`dial`] keeps the link, [`agent`] applies what
+//! them to routers, as far as [`subscription`] lets them, [`roster`] knows which router has what. The router's side: [`dial`] keeps the link, [`agent`] applies what
 //! comes, [`table`] makes a Model of it, [`kept`] is the last good table. Both: [`wire`] is what is said, [`pipe`] how it goes over
 //! HTTP/2, [`secure`] who is believed.
 
@@ -17,6 +17,7 @@ pub(crate) mod roster;
 pub(crate) mod secure;
 pub(crate) mod server;
 mod session;
+mod subscription;
 mod table;
 mod wire;
 
@@ -28,6 +29,7 @@ pub(crate) use agent::machine;
 pub(crate) use ledger::Ledger;
 use roster::FleetMeters;
 pub(crate) use roster::Roster;
+pub(crate) use subscription::{Share, Subscriptions};
 
 use crate::election::{Elector, Role};
 
@@ -44,6 +46,8 @@ struct Shared {
     roster: Mutex<Roster>,
     /// The newest generation.
     newest: watch::Sender<u64>,
+    /// Which apps each router gets.
+    subscriptions: Subscriptions,
 }
 
 /// Whether routers are served.
@@ -57,13 +61,14 @@ pub(super) enum Turn {
 
 impl Fleet {
     /// A fleet without routers, at generation 0, that nobody is let into yet.
-    pub(crate) fn new(elector: Arc<dyn Elector>) -> Self {
+    pub(crate) fn new(elector: Arc<dyn Elector>, subscriptions: Subscriptions) -> Self {
         Self(Arc::new(Shared {
             turn: watch::Sender::new(Turn::Follows("this control has only just started".to_owned())),
             elector,
             ledger: Mutex::default(),
             roster: Mutex::default(),
             newest: watch::Sender::new(0),
+            subscriptions,
         }))
     }
 
