@@ -22,10 +22,10 @@ use crate::dns::asking::{Asking, Told};
 use crate::dns::system::SystemResolve;
 use crate::dynos::{self, Board, Duties, DynoCounts};
 use crate::election::{Alone, Elector, Leader, begin_term};
-use crate::fleet::{Fleet, Subscriptions};
 use crate::fleet::publisher::{FleetInspect, FleetPublisher};
 use crate::fleet::roster::FleetMeters;
 use crate::fleet::server::{self as fleet, Link};
+use crate::fleet::{Fleet, Subscriptions};
 use crate::last_good::write_behind;
 use crate::lasting::{Lasting, Runs};
 use crate::load::Loaded;
@@ -183,7 +183,9 @@ impl Control {
         let status = StatusCell::default();
         let mut loaded = loaded;
         for (name, places) in discoveries(&loaded) {
-            places.check().map_err(|why| StartError::Link(format!("[discovery.{name}] cannot be used: {why}")))?;
+            places
+                .check()
+                .map_err(|why| StartError::Link(format!("[discovery.{name}] cannot be used: {why}")))?;
         }
         let state = State::open(&loaded, &status)?;
         if let Some(store) = &state.store {
@@ -592,30 +594,12 @@ impl Start {
     }
 
     async fn serve(self) {
-        let Start {
-            loaded,
-            state,
-            publisher,
-            inspect,
-            observations,
-            fleet,
-            resolve,
-            status,
-            reloads: reload_outlet,
-            reload_inlet: reloads,
-            stopped,
-            first,
-            placed,
-            placed_before,
-            board,
-            pulse,
-            tenure,
-            sockets,
-        } = self;
+        // The other fields are taken where they are used.
+        let Start { loaded, state, status, stopped, tenure, .. } = self;
         let State { run_dir, store, elector, overlay, seen } = state;
         let (told_outlet, told) = mpsc::channel::<Told>(ANSWERS_MAX);
         let (keys_outlet, keys) = mpsc::channel::<Followed>(ANSWERS_MAX);
-        let (push_outlet, mut said) = follow_sources(told, keys, placed);
+        let (push_outlet, mut said) = follow_sources(told, keys, self.placed);
         let (mutation_outlet, mutations) = mpsc::channel(MUTATIONS_MAX);
         let (change_outlet, changes) = mpsc::channel(CHANGES_MAX);
         let (look_outlet, looks) = mpsc::channel(LOOKS_MAX);
@@ -623,14 +607,15 @@ impl Start {
         let (bound_outlet, bound) = watch::channel(None);
         let view = ViewCell::new();
         let (look, file) = (loaded.look.clone(), loaded.options.file.clone());
-        let (fleet, link) = fleet.unzip();
+        let (fleet, link) = self.fleet.unzip();
         let (outlets, tasks) = outlets(&loaded);
-        let asking = Asking::new(resolve, told_outlet);
+        let asking = Asking::new(self.resolve, told_outlet);
         let discovering = Discovering::new(discoveries(&loaded), keys_outlet);
         let api_store = store.clone();
-        let mut plane = plane(loaded, store, (overlay, seen), publisher, (asking, discovering), outlets, (&status, &view));
-        plane.placed = placed_before;
-        let turns = go_by(&mut plane, elector.clone(), fleet.clone(), pulse);
+        let who = (asking, discovering);
+        let mut plane = plane(loaded, store, (overlay, seen), self.publisher, who, outlets, (&status, &view));
+        plane.placed = self.placed_before;
+        let turns = go_by(&mut plane, elector.clone(), fleet.clone(), self.pulse);
         let ticket = plane.open(&mut said).await;
         let mut tried = bound.clone();
         let doors = Doors {
@@ -638,33 +623,34 @@ impl Start {
             changes: change_outlet,
             looks: look_outlet,
             said: push_outlet,
-            reloads: reload_outlet,
+            reloads: self.reloads,
             view,
-            inspect,
+            inspect: self.inspect,
             status: status.clone(),
             store: api_store,
-            board,
+            board: self.board,
             stopped: stopped.clone(),
             fleet: fleet.clone(),
             elector,
-            socket: (sockets, tenure.clone()),
+            socket: (self.sockets, tenure.clone()),
         };
         let api = Arc::new(Api::new(doors, run_dir.as_ref().map(RunDir::path)));
         tokio::spawn(watch(file, tasks.apps_dir, look, changed_outlet));
         tokio::spawn(follow(tasks.tickets, status.clone()));
-        tokio::spawn(heed(observations, status.clone(), stopped.clone()));
+        tokio::spawn(heed(self.observations, status.clone(), stopped.clone()));
         tokio::spawn(api.watcher().run(stopped.clone()));
         let server = tokio::spawn(api::serve(api, tasks.api, bound_outlet, stopped.clone()));
         // Whoever hears that this process serves may ask the API at once: it is bound by then, or loudly is not.
         let _ = tried.changed().await;
         let links = open_links(fleet.zip(link), &stopped).await;
         // The starter waits for this; if it does not any more, the stop flag is on its way.
-        let _ = first.send(ticket);
+        let _ = self.first.send(ticket);
         let writer = run_dir.as_ref().map(|run_dir| {
             let by = (status.clone(), tenure.clone());
             tokio::spawn(write_behind(run_dir.path().to_owned(), tasks.last_good, by))
         });
         let (stop_loop, stop) = watch::channel(false);
+        let reloads = self.reload_inlet;
         let inlets = Inlets { mutations, changes, reloads, looks, said, changed, turns, tenure, stop, bound };
         let looping = tokio::spawn(looped(plane, inlets, Running(status)));
         // The loop goes on while the server answers its last requests. Panics of tasks end those tasks only.

@@ -120,7 +120,8 @@ impl Lasting {
         if let Some(store) = &state.store {
             loaded.refresh(&**store);
         }
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
         let (run, _) =
             self.launch(tenure, (loaded, state), None, runtime).map_err(|error| error.to_string())?;
         Ok(run)
@@ -215,7 +216,9 @@ impl Runs {
     fn replace(&self, run: &mut Run, stuck: &mut Vec<JoinHandle<()>>) -> Result<Pulse, String> {
         stuck.retain(|thread| !thread.is_finished());
         if stuck.len() >= STUCK_MAX {
-            return Err(format!("{STUCK_MAX} threads of control are stuck; restart the process when it suits"));
+            return Err(format!(
+                "{STUCK_MAX} threads of control are stuck; restart the process when it suits"
+            ));
         }
         if let Some(store) = &run.above.store
             && !store.close()

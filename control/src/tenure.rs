@@ -34,8 +34,7 @@ pub(crate) struct Tenure {
 impl Default for Tenure {
     /// The first term, of a process of its own.
     fn default() -> Self {
-        let reign =
-            Reign { current: AtomicU64::new(FIRST), doing: Mutex::new(()), writing: Mutex::new(()) };
+        let reign = Reign { current: AtomicU64::new(FIRST), doing: Mutex::new(()), writing: Mutex::new(()) };
         Self { mine: FIRST, reign: Arc::new(reign) }
     }
 }

@@ -106,9 +106,11 @@ mod tests {
     fn who_is_silent_is_told_of_and_who_ends_is_not() {
         let (tell, told) = channel();
         let every = Duration::from_millis(1);
-        let ends = |tell: Sender<()>| move || {
-            tell.send(()).unwrap();
-            After::Done
+        let ends = |tell: Sender<()>| {
+            move || {
+                tell.send(()).unwrap();
+                After::Done
+            }
         };
         let dog = watch_over(Pulse::default(), (every, 3), ends(tell)).unwrap();
         told.recv().unwrap();

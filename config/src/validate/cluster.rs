@@ -104,12 +104,7 @@ struct Places {
     seen: BTreeMap<String, Span>,
 }
 
-fn endpoint(
-    scope: &mut Scope<'_, '_>,
-    app: &AppName,
-    written: &TextOr<RawEndpoint>,
-    places: &mut Places,
-) {
+fn endpoint(scope: &mut Scope<'_, '_>, app: &AppName, written: &TextOr<RawEndpoint>, places: &mut Places) {
     match written {
         TextOr::Text(text) => place(scope, app, (text, None), places),
         TextOr::Long(raw) => {
@@ -140,11 +135,11 @@ fn place(
         }
         Some(Target::Name { name, port }) => dns(scope, text, raw, (name, port), places),
         Some(Target::Service { name }) => service(scope, text, raw, name, places),
-        Some(Target::Keys { name }) => {
-            if knows(scope, app, text, &name) {
-                service(scope, text, raw, name, places);
-            }
+        Some(Target::Keys { name }) if knows(scope, app, text, &name) => {
+            service(scope, text, raw, name, places)
         }
+        // It was said why not.
+        Some(Target::Keys { .. }) => {}
     }
 }
 

@@ -105,8 +105,7 @@ impl Who<'_> {
             self.judge(scope, text, &one);
             members.push(one);
         }
-        let ca =
-            self.ca.and_then(|text| entry(scope, text, ("CA", "unknown_ca"), world.authorities.keys()));
+        let ca = self.ca.and_then(|text| entry(scope, text, ("CA", "unknown_ca"), world.authorities.keys()));
         let identity = self
             .identity
             .and_then(|text| entry(scope, text, ("identity", "unknown_identity"), world.identities.keys()));

@@ -58,12 +58,12 @@ use crate::status::StatusCell;
 use crate::store::Store;
 use crate::tenure::Tenure;
 pub(crate) use audit::Audit;
-pub(crate) use listen::Sockets;
-pub(crate) use placements::{MEMBERS as PLACEMENT_MEMBERS, placement};
 use bounds::Rates;
 use guard::Reach;
 use idempotency::Idempotency;
+pub(crate) use listen::Sockets;
 use listen::{Accepting, Listening};
+pub(crate) use placements::{MEMBERS as PLACEMENT_MEMBERS, placement};
 pub(crate) use who::Tokens;
 
 /// Most connections at once; further ones wait to be accepted.

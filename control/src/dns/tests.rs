@@ -183,7 +183,8 @@ fn records_of_a_service_are_endpoints_with_ports_weights_and_groups_of_their_own
     assert_eq!(served(all, false), rows[..2], "where keys decide there are no standbys");
     assert_eq!(served(vec![backup], true), ["_http._tcp.web.test/10.0.0.3:80 10.0.0.3:80 9 c.test 0"]);
     let many = (0..10).map(|at| service(at, 1, "t.test", &format!("10.0.1.{at}:80"))).collect();
-    let groups: Vec<String> = served(many, true).iter().map(|row| row.rsplit(' ').next().unwrap().into()).collect();
+    let groups: Vec<String> =
+        served(many, true).iter().map(|row| row.rsplit(' ').next().unwrap().into()).collect();
     assert_eq!(groups.concat(), "0123456777", "the last group takes in what is left");
     let heavy = [
         (1, 65_535, "a.test", "10.0.0.1:1"),

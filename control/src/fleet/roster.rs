@@ -356,7 +356,9 @@ impl Roster {
     /// How far a generation has come, among those that it concerns.
     pub(crate) fn spread(&self, generation: u64) -> Spread {
         let published = self.published.iter().rev().find(|(published, ..)| *published <= generation);
-        let apps = published.filter(|(published, ..)| *published == generation).and_then(|(_, apps, _)| apps.clone());
+        let apps = published
+            .filter(|(published, ..)| *published == generation)
+            .and_then(|(_, apps, _)| apps.clone());
         let mut spread = Spread::default();
         for member in self.members.values().filter(|member| member.connected && member.is_concerned(&apps)) {
             spread.of += 1;

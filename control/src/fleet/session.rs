@@ -53,20 +53,8 @@ pub(super) async fn serve(
     }
     let mut turn = fleet.turn();
     let now = turn.borrow_and_update().clone();
-    let own = match now {
-        Turn::Leads(own) => own,
-        Turn::Follows(why) => return Err(refuse(&mut sink, why).await),
-    };
-    if term > own {
-        let why = format!("it has had term {term}, and this control is of term {own}");
-        return Err(refuse(&mut sink, why).await);
-    }
-    let name = peer.identity.clone().unwrap_or(router);
-    if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
-        return Err(refuse(&mut sink, "its name is none".to_owned()).await);
-    }
-    let share = match fleet.0.subscriptions.share(peer.identity.as_deref()) {
-        Ok(share) => share,
+    let (own, name, share) = match admitted(fleet, now, (term, router), &peer) {
+        Ok(admitted) => admitted,
         Err(why) => return Err(refuse(&mut sink, why).await),
     };
     let cut = |text: String| text.chars().take(NAME_MAX).collect::<String>();
@@ -98,8 +86,10 @@ pub(super) async fn serve(
     drop(stranger);
     tracing::info!(router = %name, snapshot, generation, "a router is connected");
     let from = if snapshot { 0 } else { generation };
-    let (sender, reader) =
-        (send(fleet, own, &mut sink, (from, begun), (snapshot, share)), read(fleet, own, &mut lines, (&name, link)));
+    let (sender, reader) = (
+        send(fleet, own, &mut sink, (from, begun), (snapshot, share)),
+        read(fleet, own, &mut lines, (&name, link)),
+    );
     let why = tokio::select! {
         why = sender => why,
         why = reader => why,
@@ -116,6 +106,29 @@ pub(super) async fn serve(
     });
     farewell(&mut sink, why).await;
     Ok(())
+}
+
+/// Whether a router is let in that has had a term and says a name: the own term, the name that counts and what it gets. The error says why
+/// it is not.
+fn admitted(
+    fleet: &Fleet,
+    turn: Turn,
+    (term, said): (u64, String),
+    peer: &Peer,
+) -> Result<(u64, String, Share), String> {
+    let own = match turn {
+        Turn::Leads(own) => own,
+        Turn::Follows(why) => return Err(why),
+    };
+    if term > own {
+        return Err(format!("it has had term {term}, and this control is of term {own}"));
+    }
+    let name = peer.identity.clone().unwrap_or(said);
+    if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+        return Err("its name is none".to_owned());
+    }
+    let share = fleet.0.subscriptions.share(peer.identity.as_deref())?;
+    Ok((own, name, share))
 }
 
 async fn refuse(sink: &mut Sink, why: String) -> String {

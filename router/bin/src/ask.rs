@@ -270,7 +270,8 @@ pub(crate) fn get(arguments: &Get) -> ExitCode {
 fn routers_text(view: &Value) -> String {
     let mut lines = vec![["ROUTER", "LINK", "GENERATION", "APPS", "REFUSES"].map(str::to_owned)];
     for router in view["routers"].as_array().into_iter().flatten() {
-        let apps = router["apps"].as_array().map(|apps| apps.iter().filter_map(Value::as_str).collect::<Vec<_>>());
+        let apps =
+            router["apps"].as_array().map(|apps| apps.iter().filter_map(Value::as_str).collect::<Vec<_>>());
         let refused = router["refused"].as_array().into_iter().flatten();
         let refused: Vec<String> =
             refused.map(|one| format!("{} ({})", word(one, "part"), word(one, "reason"))).collect();

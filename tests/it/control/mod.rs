@@ -7,6 +7,7 @@ mod dns;
 mod files;
 mod guarded;
 mod hold;
+mod keys;
 mod maintenance;
 mod readme;
 mod schema;

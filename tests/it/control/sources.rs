@@ -27,13 +27,13 @@ fn whole(origins: &[Stamped], ttl_ms: Option<u64>) -> String {
     json!({ "ttl_ms": ttl_ms, "placements": all }).to_string()
 }
 
-fn source(router: &Ekiden, name: &str) -> Value {
+pub(super) fn source(router: &Ekiden, name: &str) -> Value {
     let all = router.control("GET", "/v1/sources", "").json();
     let found = all["sources"].as_array().unwrap().iter().find(|one| one["name"] == name);
     found.cloned().unwrap_or(Value::Null)
 }
 
-fn ekiden(router: &Ekiden, arguments: &[&str]) -> (Option<i32>, String) {
+pub(super) fn ekiden(router: &Ekiden, arguments: &[&str]) -> (Option<i32>, String) {
     let control = router.control.to_string();
     let output = finished(Command::new(binary()).args(arguments).args(["--control", &control]));
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())

@@ -92,7 +92,11 @@ fn a_stuck_loop_is_replaced_and_what_it_does_later_is_refused() {
     load.serve_more(100);
     assert!(new.requests() > before, "the table of the void term is in force");
     assert_eq!(ask(&router, "DELETE", &path, "").status, 200);
-    assert_eq!(ask(&router, "GET", "/v1/status", "").json()["running"], true, "the old one says that it has ended");
+    assert_eq!(
+        ask(&router, "GET", "/v1/status", "").json()["running"],
+        true,
+        "the old one says that it has ended"
+    );
     let tally = load.stop();
     assert_eq!(tally.failed, Vec::<String>::new(), "of {}", tally.served);
 
