@@ -7,6 +7,7 @@ pub mod estimate;
 mod evidence;
 pub mod load;
 mod registry;
+pub mod seat;
 mod slots;
 
 pub use evidence::EvidenceSeen;
@@ -209,6 +210,11 @@ impl EndpointCell {
             _ if flags & WARMING != 0 => State::Warming,
             _ => State::Ready,
         }
+    }
+
+    /// Requests that have to go well in a row before they end its ejection. Locks: not for workers.
+    pub fn trial_requests(&self) -> u32 {
+        self.story().trial_requests()
     }
 
     /// Whether it is set aside by evidence.

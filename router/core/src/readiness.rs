@@ -37,6 +37,12 @@ pub const TRIAL_EVERY_MS: u64 = 250;
 /// An ejection lasts this long before a check is believed that saw nothing wrong, in milliseconds: the check that is made at
 /// once is for what it may find, the next one counts.
 const SHORTEST_MS: u64 = 200;
+/// Checks that pass are not believed for this long after a request failed there, in milliseconds: the request knows better.
+const DISTRUST_MS: u64 = 2_000;
+/// Requests of clients that have to go well in a row before an ejected endpoint is let in by them; one more for each time
+/// that it failed again after its return, up to so many.
+const TRIAL_REQUESTS: u32 = 3;
+const TRIAL_REQUESTS_MAX: u32 = 10;
 /// Most doublings of the shortest ejection.
 const LEVEL_MAX: u8 = 20;
 /// A full share of [`Readiness::ramp`].
@@ -141,6 +147,7 @@ impl Readiness {
             Event::Checked(health, reason) => self.checked(health, reason),
             Event::Eject(reason) => self.eject(reason),
             Event::Trial(answer) => self.trial(answer),
+            Event::Tried(well) => self.tried(well),
             Event::Lift(reason) => {
                 if self.ejection.take().is_some() {
                     self.became_ready(reason.to_owned());
@@ -216,12 +223,32 @@ impl Readiness {
         if ejection.seen.is_none() && lasted_ms < ejection.hold_ms {
             return;
         }
-        self.level = if ejection.seen.is_some() { 0 } else { (self.level + 1).min(LEVEL_MAX) };
+        let level = if ejection.seen.is_some() { 0 } else { self.level + 1 };
+        self.let_in(level, "a check");
+    }
+
+    /// Requests speak for themselves: what goes well ends the hold, which only stands in for it; what fails prolongs it.
+    fn tried(&mut self, well: bool) {
+        let Some(ejection) = &mut self.ejection else { return };
+        if well {
+            return self.let_in(self.level + 1, "requests");
+        }
+        let distrusted = (self.now - ejection.since).saturating_add(DISTRUST_MS).min(self.max_ms);
+        ejection.hold_ms = ejection.hold_ms.max(distrusted);
+    }
+
+    fn let_in(&mut self, level: u8, by: &str) {
+        let Some(ejection) = self.ejection.take() else { return };
+        self.level = level.min(LEVEL_MAX);
         self.last = (self.now, ejection.hold_ms);
-        let seconds = lasted_ms as f64 / 1e3;
-        let reason = format!("a check passed after {seconds:.1} s of ejection");
-        self.ejection = None;
+        let seconds = (self.now - ejection.since) as f64 / 1e3;
+        let reason = format!("{by} passed after {seconds:.1} s of ejection");
         self.ramp = Some(Box::new(Ramp { since: self.now, span_ms: RAMP_MS, is_trial: true, reason }));
+    }
+
+    /// Requests in a row that have to go well before [`Event::Tried`] may say that they did: 3 to 10.
+    pub fn trial_requests(&self) -> u32 {
+        (TRIAL_REQUESTS + u32::from(self.level)).min(TRIAL_REQUESTS_MAX)
     }
 
     /// The state: control's word before the checks', the checks' before evidence.

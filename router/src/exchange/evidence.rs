@@ -105,6 +105,7 @@ fn answered_perhaps_badly(worker: &Worker, cluster: &ClusterTable, ws: &Workspac
     };
     match kind {
         Some(kind) => {
+            home.cell.note_failed_status(ws.response.status);
             let unix_us = worker.clock.unix_us_now();
             let wait = if home.cell.is_timed() { retry_after(&ws.response.head, unix_us) } else { None };
             tell(worker, &home.cell, Some(kind), wait);

@@ -9,6 +9,7 @@ mod deadline;
 mod hedge;
 mod slots;
 mod switch;
+mod trial;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -331,6 +332,7 @@ impl<'a> Forward<'a> {
             Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent, now_us: worker.clock.turn().us() };
         let pick = match self.cluster.shards() {
             None => match self.cluster.marks() {
+                None if let Some(index) = trial::pick(self, ws) => Pick::Endpoint(index),
                 None => self.cluster.pick(attempt, &mut || worker.random()),
                 Some(marks) => affinity::pick(worker, &self.cluster, marks, ws),
             },

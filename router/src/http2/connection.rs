@@ -26,8 +26,8 @@ use crate::worker::{ListenerRef, Worker};
 
 /// Request bytes of one stream that a client may send ahead of the endpoint.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// Request bytes of all streams of a connection that a client may send ahead.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Request bytes of all streams of a connection that a client may send ahead, once it has made a request; 64 KiB before.
+pub(super) const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Largest frame taken; the smallest bound there is, so that one stream cannot keep the others waiting.
 const FRAME_MAX: u32 = 16 << 10;
 /// Size of the table of known fields, in bytes: the protocol's own.
@@ -91,7 +91,6 @@ fn builder(limits: &HttpLimits) -> server::Builder {
         .max_header_list_size(limits.head)
         .header_table_size(HEADER_TABLE)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_MAX)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(RESET_KNOWN)

@@ -15,7 +15,7 @@ use ekiden_core::frame_budget::Budget;
 use h2::{Reason, server};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::http2::connection::{Accepted, milliseconds};
+use crate::http2::connection::{Accepted, CONNECTION_WINDOW, milliseconds};
 use crate::http2::follower::{Fault, Follower, Notes};
 use crate::http2::streams::{self, Streams};
 
@@ -39,6 +39,9 @@ pub struct Driver<'a, S> {
     /// The last GOAWAY has been sent: until when it may take to be written.
     over_ms: Option<u64>,
     end_counted: bool,
+    /// The connection has its whole window. Told with the first request: between its settings and their acknowledgement a client
+    /// need not expect anything else, and a silent one needs none.
+    is_widened: bool,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
@@ -62,6 +65,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
             told_leaving: false,
             over_ms: None,
             end_counted: false,
+            is_widened: false,
         }
     }
 
@@ -76,6 +80,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
             }
             match next {
                 Poll::Ready(Some(Ok(taken))) => {
+                    if !std::mem::replace(&mut self.is_widened, true) {
+                        self.codec.set_target_window_size(CONNECTION_WINDOW);
+                    }
                     streams::start(&self.accepted, &self.streams, &self.notes, taken)
                 }
                 Poll::Ready(Some(Err(error))) => {

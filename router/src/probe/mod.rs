@@ -28,6 +28,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod tries;
 
 pub use fake::FakeProbe;
 pub use grpc::GrpcProbe;

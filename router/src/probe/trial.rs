@@ -1,5 +1,6 @@
 //! Tries an ejected endpoint until it is let in again: the probe of its cluster, else a connect, at once and then every
-//! 250 ms. What a pass means is core's `readiness`. No client request is used for it.
+//! 250 ms; and while such checks pass, requests of clients where that does no harm (`tries`). What a pass means is core's
+//! `readiness`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use ekiden_core::readiness::{Event, RAMP_MS, TRIAL_EVERY_MS};
 use tokio::time::Instant;
 
 use super::shared::Shared;
+use super::tries::Tries;
 use super::{Probe, Verdict, ramp};
 
 /// Longest wait for a connect, where the cluster has no probe that says another.
@@ -17,8 +19,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs until the endpoint is not ejected any more and has its full share again.
 pub(super) async fn run(shared: Arc<Shared>, cell: Arc<EndpointCell>) {
-    let mut next = Instant::now();
+    let mut tries = Tries::new(&shared, &cell);
+    let (mut next, mut well) = (Instant::now(), false);
     while cell.is_ejected() && !cell.is_gone() {
+        let look = if well { tries.look() } else { None };
+        if !cell.is_ejected() {
+            break;
+        }
+        if let Some(look) = look.filter(|look| *look < next) {
+            tokio::time::sleep_until(look).await;
+            continue;
+        }
         tokio::time::sleep_until(next).await;
         next = Instant::now() + Duration::from_millis(TRIAL_EVERY_MS);
         let Some(verdict) = check(&shared, &cell).await else { break };
@@ -26,6 +37,10 @@ pub(super) async fn run(shared: Arc<Shared>, cell: Arc<EndpointCell>) {
             Ok(()) => Ok(()),
             Err(why) => Err(why.as_str()),
         };
+        well = verdict.is_ok();
+        if !well {
+            tries.withdraw();
+        }
         if let Some(change) = cell.on(Event::Trial(answer), shared.clock.now().unix_ms) {
             shared.changed(&cell, &change);
         }
@@ -36,6 +51,7 @@ pub(super) async fn run(shared: Arc<Shared>, cell: Arc<EndpointCell>) {
             }
         }
     }
+    drop(tries);
     // It may have ended for another reason: the endpoint was removed, or ejection switched off.
     shared.observe(&cell);
     ramp::run(shared, cell, Duration::from_millis(RAMP_MS)).await;

@@ -33,12 +33,17 @@ pub(super) fn families(max: usize, table: &Table) -> Vec<Family> {
     let mut returns = Family::counters(
         max,
         "ekiden_cluster_ejection_returns_total",
-        "Ejections that ended because a check passed.",
+        "Ejections that ended because a check passed, or requests did.",
     );
     let mut withheld = Family::counters(
         max,
         "ekiden_cluster_ejections_withheld_total",
         "Endpoints not ejected because of a bound: the last ready one, or max_percent.",
+    );
+    let mut tries = Family::counters(
+        max,
+        "ekiden_cluster_ejection_tries_total",
+        "Requests of clients, all of them such as can be sent again, that tried an ejected endpoint, by result.",
     );
     for cluster in table.all_clusters() {
         let place @ [app, name] = labels(cluster);
@@ -61,10 +66,12 @@ pub(super) fn families(max: usize, table: &Table) -> Vec<Family> {
             ejections.count(&[app, name, ("cause", cause)], counter.value());
         }
         returns.count(&place, counts.ended.value());
+        tries.count(&[app, name, ("result", "passed")], counts.tried_well.value());
+        tries.count(&[app, name, ("result", "failed")], counts.tried_badly.value());
         withheld.count(&[app, name, ("bound", "last")], counts.withheld_last.value());
         withheld.count(&[app, name, ("bound", "max_percent")], counts.withheld_max.value());
     }
-    vec![state, share, latency, panic, ejections, returns, withheld, load_probes(max, table)]
+    vec![state, share, latency, panic, ejections, returns, tries, withheld, load_probes(max, table)]
 }
 
 /// Questions for the load of endpoints, of clusters that ask.

@@ -62,6 +62,70 @@ fn an_endpoint_that_answers_503_for_a_while_is_not_seen_by_clients() {
     assert!(router.metric("ekiden_cluster_resends_total", &["status"]) >= 3.0);
 }
 
+/// Its connects work all the time: only requests can tell when it is well again, and those that may be sent again do.
+#[test]
+fn an_endpoint_that_answers_well_again_does_not_wait_for_its_hold() {
+    let all = [Flapper::start(), Flapper::start(), Flapper::start()];
+    // From the second ejection on it is held for an hour.
+    let cluster = "balance = \"round_robin\"\nejection = { base = \"1h\", max = \"1h\" }";
+    let router = serve(&all.each_ref(), cluster, "retry = { on = [503], attempts = 3 }");
+    let load = Load::start(router.address(), 4, GETS, Refused::Fails);
+    for round in 1..=3 {
+        all[0].set_status(503);
+        until_true("so many ejections", || ejections(&router) >= f64::from(round));
+        wait_state(&router, &all[0], "ejected");
+        let tried = || router.metric("ekiden_cluster_ejection_tries_total", &["failed"]);
+        let (before, served) = (tried(), all[0].requests());
+        until_true("requests to try it", || round == 1 || tried() >= before + 2.0);
+        let (tries, served) = (tried() - before + 1.0, all[0].requests() - served);
+        assert!(round == 1 || served as f64 <= tries + 8.0, "{served} requests for {tries} tries");
+        all[0].set_status(200);
+        wait_state(&router, &all[0], "ready");
+        let before = all[0].requests();
+        load.serve_more(100);
+        until_true("its share", || all[0].requests() > before + 20);
+    }
+    let reason = seen(&router, &all[0])["reason"].to_string();
+    assert!(reason.contains("requests passed"), "{reason}");
+    assert_eq!(load.stop().failed, Vec::<String>::new());
+    assert!(router.metric("ekiden_cluster_ejection_tries_total", &["passed"]) >= 6.0);
+}
+
+/// What cannot be sent again, or is not to be after such a status, never tries it.
+#[test]
+fn requests_that_a_client_would_see_fail_try_nothing() {
+    const POSTS: &[&str] = &["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"];
+    for (requests, retry) in [
+        (POSTS, "retry = { on = [503], attempts = 3 }"),
+        (GETS, "retry = { on = [\"connect\", 502], attempts = 3 }"),
+        (GETS, ""),
+    ] {
+        let all = [Flapper::start(), Flapper::start()];
+        let cluster = "balance = \"round_robin\"\nejection = { base = \"1h\", max = \"1h\" }\n\
+             probe = { path = \"/healthz\", interval = \"1h\" }";
+        let router = serve(&all.each_ref(), cluster, retry);
+        for round in 1..=2 {
+            all[0].set_status(503);
+            until_true("so many ejections", || {
+                router.get("/");
+                ejections(&router) >= f64::from(round)
+            });
+            all[0].set_status(200);
+            // The first ejection has no hold; the second one has it for an hour.
+            if round == 1 {
+                wait_state(&router, &all[0], "ready");
+            }
+        }
+        all[0].set_status(503);
+        let (checks, served) = (all[0].checks(), all[0].requests());
+        let load = Load::start(router.address(), 2, requests, Refused::Fails);
+        until_true("checks that pass", || all[0].checks() >= checks + 3);
+        load.serve_more(50);
+        assert_eq!(load.stop().failed, Vec::<String>::new(), "{retry}");
+        assert_eq!((all[0].requests(), state(&router, &all[0])), (served, "ejected".to_owned()), "{retry}");
+    }
+}
+
 #[test]
 fn one_of_two_is_ejected_and_the_other_serves_everything() {
     let all = [Flapper::start(), Flapper::start()];

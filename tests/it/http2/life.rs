@@ -34,6 +34,22 @@ fn slow() -> Vec<u8> {
     ])
 }
 
+/// Clients that are written down frame by frame, as those of other proxies' tests, expect this order.
+#[test]
+fn the_whole_window_comes_with_the_first_request() {
+    let origin = Origin::hello("hi");
+    let router = serve(&origin);
+    let mut client = Frames::connect(router.setup().address());
+    let (settings, acknowledged) = (client.receive().unwrap(), client.receive().unwrap());
+    assert_eq!((settings.kind, settings.flags), (kind::SETTINGS, 0));
+    assert_eq!((acknowledged.kind, acknowledged.flags), (kind::SETTINGS, END), "and nothing between");
+    client.send(kind::HEADERS, END | END_HEADERS, 1, &get(&[]));
+    let told = client.until(kind::HEADERS);
+    let wider =
+        told.iter().find(|frame| frame.kind == kind::WINDOW_UPDATE).map(|frame| frame.payload.clone());
+    assert_eq!(wider, Some(((1 << 20) - 65_535_u32).to_be_bytes().to_vec()));
+}
+
 #[test]
 fn an_idle_connection_is_told_and_closed() {
     let origin = Origin::hello("hi");

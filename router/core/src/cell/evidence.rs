@@ -3,7 +3,7 @@
 //!
 //! An endpoint that serves and is not looked at costs one load per request. Does not judge (see `ejection`).
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use ekiden_config::model::EjectionPolicy;
 
@@ -14,8 +14,10 @@ use crate::evidence::Evidence;
 const WATCHED: u32 = 1 << 31;
 /// Bit of [`Counts::run`]: the picker goes by latency.
 const TIMED: u32 = 1 << 30;
+/// Bit of [`Counts::run`]: requests of clients try it while it is ejected, and their successes count.
+const TRIED: u32 = 1 << 29;
 /// The rest of it: failures since the last success.
-const STREAK: u32 = TIMED - 1;
+const STREAK: u32 = TRIED - 1;
 /// A streak is not counted beyond; far from the bit even if every worker of a machine adds one at a time.
 const STREAK_MAX: u32 = 1 << 24;
 /// Bits of [`Counts::news`]: there is something to judge; the streak was long enough.
@@ -34,6 +36,8 @@ pub(super) struct Counts {
     trip_at: AtomicU32,
     news: AtomicU8,
     last: AtomicU8,
+    /// The status of the last response that was a failure.
+    status: AtomicU16,
     good: AtomicU64,
     bad: AtomicU64,
 }
@@ -45,6 +49,7 @@ impl Default for Counts {
             trip_at: AtomicU32::new(0),
             news: AtomicU8::new(0),
             last: AtomicU8::new(0),
+            status: AtomicU16::new(0),
             good: AtomicU64::new(0),
             bad: AtomicU64::new(0),
         };
@@ -123,7 +128,7 @@ impl EndpointCell {
 
     #[cold]
     fn end_streak(&self, run: u32) {
-        if run & WATCHED != 0 {
+        if run & (WATCHED | TRIED) != 0 {
             self.evidence.good.fetch_add(1, Ordering::Relaxed);
         }
         if run & STREAK != 0 {
@@ -151,6 +156,25 @@ impl EndpointCell {
         let news = if streak >= trip_at { NEWS | TRIPPED } else { NEWS };
         // Releases the counts above to the judge, which takes the news first.
         counts.news.fetch_or(news, Ordering::AcqRel) & NEWS == 0
+    }
+
+    /// Notes the status of a response that is a failure, before it is counted as one.
+    pub fn note_failed_status(&self, status: u16) {
+        self.evidence.status.store(status, Ordering::Relaxed);
+    }
+
+    /// The status of the last response that was a failure; 0 when there was none.
+    pub fn failed_status(&self) -> u16 {
+        self.evidence.status.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests of clients try it while it is ejected, so that successes count. Called by the probe thread.
+    pub fn try_by_requests(&self, on: bool) {
+        if on {
+            self.evidence.run.fetch_or(TRIED, Ordering::Relaxed);
+        } else {
+            self.evidence.run.fetch_and(!TRIED, Ordering::Relaxed);
+        }
     }
 
     /// The judge was not reached: the next failure tells it.
@@ -208,6 +232,21 @@ mod tests {
         cell.note_served();
         assert!(cell.take_news(), "a streak that has ended since is still one");
         assert!(!cell.take_news(), "and is taken once");
+    }
+
+    #[test]
+    fn successes_count_while_requests_try_it() {
+        let cell = cell(Health::Ready);
+        cell.try_by_requests(true);
+        cell.watch(true);
+        cell.watch(false);
+        cell.note_served();
+        assert_eq!(cell.evidence().good, 1, "whoever else looks or not");
+        cell.try_by_requests(false);
+        cell.note_served();
+        assert_eq!((cell.evidence().good, cell.is_quiet()), (1, true));
+        cell.note_failed_status(503);
+        assert_eq!(cell.failed_status(), 503);
     }
 
     #[test]

@@ -157,6 +157,48 @@ fn only_what_passes_checks_and_fails_requests_is_held_longer_and_longer() {
 }
 
 #[test]
+fn requests_that_try_it_know_better_than_checks() {
+    let (mut one, mut now) = (machine(), 1_000_000);
+    for _ in 0..6 {
+        lasts(&mut one, &mut now, 0);
+    }
+    one.on(EJECT, now);
+    assert_eq!(
+        (one.hold_ms(), one.trial_requests()),
+        (Some(32_000), 9),
+        "as often as it came back for nothing"
+    );
+    let change = one.on(Event::Tried(true), now + 300).unwrap();
+    assert_eq!(
+        change.reason, "requests passed after 0.3 s of ejection; 10 % of its share",
+        "the hold only stands in for them"
+    );
+    assert!(one.is_on_trial());
+
+    let mut one = machine();
+    assert_eq!(one.trial_requests(), 3);
+    one.on(EJECT, 0);
+    for at in [100, 600, 1_100] {
+        assert_eq!(
+            (one.on(Event::Tried(false), at), one.on(PASS, at + 300)),
+            (None, None),
+            "a check does not see it"
+        );
+    }
+    assert_eq!(one.on(PASS, 3_099), None);
+    assert_eq!(
+        one.on(PASS, 3_100).map(|change| change.to),
+        Some(State::Warming),
+        "two seconds after the last failure"
+    );
+    one.on(EJECT, 4_000);
+    for at in (4_000..70_000).step_by(500) {
+        one.on(Event::Tried(false), at);
+    }
+    assert_eq!(one.hold_ms(), Some(60_000), "never longer than the longest");
+}
+
+#[test]
 fn a_new_endpoint_begins_slowly_where_that_is_asked_for() {
     let policy = ReadinessPolicy { slow_start: Duration::from_secs(10), ..ReadinessPolicy::default() };
     let mut one = machine();
@@ -187,6 +229,8 @@ fn events() -> impl Strategy<Value = Event<'static>> {
         8 => Just(EJECT),
         8 => Just(PASS),
         4 => Just(FAIL),
+        4 => Just(Event::Tried(true)),
+        4 => Just(Event::Tried(false)),
         1 => Just(Event::Lift("ejection was switched off")),
         8 => Just(Event::Time),
     ]
@@ -238,14 +282,14 @@ proptest! {
             prop_assert!(one.since() <= now && !one.reason().is_empty());
             prop_assert_eq!(one.is_warming(), one.ramp() < FULL_SHARE || one.ramp.is_some());
             prop_assert!(!(one.is_warming() && one.is_ejected()), "ejected and coming back at once");
-            // Only evidence ejects, and only a check, or switching it off, ends that.
+            // Only evidence ejects, and only a check, requests, or switching it off, ends that.
             if one.is_ejected() && !before.is_ejected() {
                 prop_assert_eq!(event, EJECT);
                 ejected_at = Some(now);
             }
             if before.is_ejected() && !one.is_ejected() {
-                prop_assert!(event == PASS || matches!(event, Event::Lift(_)));
-                prop_assert!(event != PASS || one.is_on_trial());
+                prop_assert!(event == PASS || matches!(event, Event::Tried(true) | Event::Lift(_)));
+                prop_assert!(matches!(event, Event::Lift(_)) || one.is_on_trial());
                 ejected_at = None;
             }
             prop_assert_eq!(one.is_ejected(), ejected_at.is_some());

@@ -62,6 +62,9 @@ pub enum Event<'a> {
     Eject(&'a str),
     /// A check of an ejected endpoint was answered.
     Trial(Result<(), &'a str>),
+    /// Requests of clients tried an ejected endpoint: as many in a row as [`super::Readiness::trial_requests`] asks for went
+    /// well, or one failed.
+    Tried(bool),
     /// The ejection ends whatever the checks say.
     Lift(&'a str),
     /// Time passed.

@@ -8,6 +8,7 @@ use ekiden_config::names::{AppName, ClusterName, RouteName};
 
 use super::tls::TlsShard;
 use super::{Counter, Gauge, Histogram};
+use crate::cell::seat::Seat;
 use crate::evidence::Evidence;
 use crate::frame_budget::Budget;
 use crate::grpc::GrpcStatus;
@@ -555,6 +556,8 @@ pub struct ClusterCell {
     pub ejections: Ejections,
     /// Questions for the load of its endpoints; written by the probe thread alone.
     pub load_probes: LoadProbeCounts,
+    /// The ejected endpoint that a request shall try.
+    pub seat: Seat,
     /// The line for slots of its endpoints.
     pub gate: Gate,
     /// What its retry budget has counted.
@@ -592,6 +595,10 @@ pub struct Ejections {
     pub withheld_max: Counter,
     /// Ejections that ended.
     pub ended: Counter,
+    /// Requests of clients that tried an ejected endpoint, and went well.
+    pub tried_well: Counter,
+    /// Those that failed there.
+    pub tried_badly: Counter,
 }
 
 /// What became of questions for the load of endpoints. One writer: the probe thread.
@@ -613,6 +620,7 @@ impl ClusterCell {
             readiness: AtomicU64::new(0),
             ejections: Ejections::default(),
             load_probes: LoadProbeCounts::default(),
+            seat: Seat::default(),
             gate: Gate::default(),
             budget: BudgetCell::default(),
             breaker: BreakerCell::default(),
