@@ -84,8 +84,8 @@ pub(crate) struct Unsaved {
     pub(crate) accepted: Arc<Accepted>,
     /// What DNS knows.
     pub(crate) names: Names,
-    /// What keys of etcds say.
-    pub(crate) discovered: Discovered,
+    /// Values of keys of etcds, by what clusters call them.
+    pub(crate) keys: BTreeMap<Arc<str>, Values>,
 }
 
 fn text_of(source: &Source) -> Text {
@@ -110,7 +110,7 @@ fn source_of(text: &Text) -> Option<Source> {
 impl LastGood {
     /// From what is in force.
     fn new(unsaved: &Unsaved) -> Self {
-        let Unsaved { path, accepted, names, discovered } = unsaved;
+        let Unsaved { path, accepted, names, keys } = unsaved;
         let (sources, hosts) = (&accepted.sources, &accepted.built.hosts);
         let known = names.known().filter(|(_, known)| !known.addresses.is_empty());
         let services = names.known().filter(|(_, known)| !known.services.is_empty());
@@ -130,7 +130,7 @@ impl LastGood {
             dns: known.map(|(name, known)| (name.to_string(), known.addresses.clone())).collect(),
             services: services.map(|(name, known)| (name.to_string(), known.services.clone())).collect(),
             chosen: chosen.collect(),
-            keys: discovered.keys().map(|(name, keys)| (Arc::clone(name), Arc::clone(keys))).collect(),
+            keys: keys.clone(),
         }
     }
 

@@ -245,6 +245,11 @@ impl Roster {
         Ok(self.links)
     }
 
+    /// Whether a router of the name was here before, under the term of this control.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
     /// A router was not let in; whether the log should say so, which strangers could fill otherwise.
     pub(super) fn turned_away(&mut self, now: Instant) -> bool {
         self.meters.turned_away += 1;
@@ -330,6 +335,10 @@ impl Roster {
         let there = || members.values().filter(|member| member.connected || member.left.is_some());
         // The least of all: below it every ticket has ended, whomever it concerns.
         let least = there().map(|member| member.generation.unwrap_or(0)).min().unwrap_or(u64::MAX);
+        // Where everybody gets everything, the oldest tells of all.
+        if tickets.front().is_none_or(|(generation, apps, _)| *generation > least && apps.is_none()) {
+            return;
+        }
         let has = |generation: u64, apps: &Apps| {
             generation <= least
                 || (apps.is_some()

@@ -58,10 +58,12 @@ pub(super) async fn serve(
         Err(why) => return Err(refuse(&mut sink, why).await),
     };
     let cut = |text: String| text.chars().take(NAME_MAX).collect::<String>();
+    // What it has may be of another name's share.
+    let anew = !fleet.0.subscriptions.is_empty() && !fleet.roster().knows(&name);
     // Looked at under one lock: marks that are forgotten from here on are noticed.
     let (newest, snapshot, begun) = {
         let ledger = fleet.ledger();
-        let snapshot = term < own || !ledger.can_resume(generation);
+        let snapshot = anew || term < own || !ledger.can_resume(generation);
         (ledger.generation(), snapshot, if snapshot { ledger.forgotten() } else { generation })
     };
     // Held to the end of the link.

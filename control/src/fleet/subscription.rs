@@ -26,7 +26,7 @@ impl Share {
     pub(super) fn has(&self, key: &str) -> bool {
         match self {
             Share::All => true,
-            Share::Apps(apps) => app_of(key).is_some_and(|app| apps.iter().any(|one| one.as_str() == app)),
+            Share::Apps(apps) => app_of(key).is_some_and(|app| apps.contains(app)),
         }
     }
 

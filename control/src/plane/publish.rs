@@ -266,7 +266,7 @@ impl Plane {
             path: rundir::absolute(&self.options.file),
             accepted: Arc::clone(&self.accepted),
             names: self.names.clone(),
-            discovered: self.discovered.clone(),
+            keys: self.discovered.keys().map(|(name, keys)| (Arc::clone(name), Arc::clone(keys))).collect(),
         };
         self.outlets.last_good.send_replace(Some(unsaved));
     }

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use ekiden_tests::{Ekiden, Load, MIXED, Refused, Response, Served, Setup, Stamped, in_time, web};
+use ekiden_tests::{Ekiden, Etcd, Load, MIXED, Refused, Response, Served, Setup, Stamped, in_time, web};
 
 const TOKEN: &str = "a-token-of-some-length";
 const CONTROL: &str = "[control]\ntoken_file = \"token\"\nstuck_after = \"5s\"\n";
@@ -105,4 +105,39 @@ fn a_stuck_loop_is_replaced_and_what_it_does_later_is_refused() {
     let setup = router.kill();
     let router = Ekiden::start(setup);
     assert_eq!(ask(&router, "GET", &path, "").status, 200);
+}
+
+#[test]
+fn one_that_leads_on_an_etcd_gives_its_lease_back_and_leads_anew() {
+    let (old, new) = (Stamped::start("old"), Stamped::start("new"));
+    let etcd = Etcd::start(1);
+    let text = format!("{}{CONTROL}{}", etcd.table(""), web(&[old.address], "", ""));
+    let setup = Setup::new(text).top("drain_grace = \"0s\"");
+    let token = setup.dir().join("token");
+    write(&token, TOKEN);
+    let router = Ekiden::start(setup);
+    let put = format!("{{\"address\":\"{}\"}}", new.address);
+    let change = |id: &str| {
+        let path = Ekiden::endpoint_path("web", id);
+        in_time("a change", || (ask(&router, "PUT", &path, &put).status == 200).then_some(()));
+    };
+    change("one");
+    let term = router.metric("ekiden_control_term", &[]);
+    block(&token);
+    router.signal(libc::SIGHUP);
+    router.wait_error("control's loop is stuck");
+    write(&token, TOKEN);
+    router.wait_error("a fresh control runtime runs");
+    change("two");
+    in_time("a higher term", || (router.metric("ekiden_control_term", &[]) > term).then_some(()));
+    unblock(&token, TOKEN);
+    change("three");
+    for id in ["one", "two", "three"] {
+        assert_eq!(ask(&router, "GET", &Ekiden::endpoint_path("web", id), "").status, 200, "{id}");
+    }
+    let before = new.requests();
+    in_time("requests at the new endpoints", || {
+        assert_eq!(router.get("/").status, 200);
+        (new.requests() > before).then_some(())
+    });
 }

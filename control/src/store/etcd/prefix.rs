@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::gateway::{Failure, Gateway, Places, Watching};
 use super::words::{Happened, Num, Range, Watched, b64, end_of};
@@ -43,14 +43,10 @@ pub(crate) struct Prefix {
     watching: Option<Watching>,
     /// Looks in a row that found something else than the watch had told.
     behind: u8,
+    /// When the next look is due.
+    look_at: tokio::time::Instant,
     /// It was told that nobody can be asked.
     failing: bool,
-}
-
-/// What happened while it was listened to.
-enum Came {
-    Watched(Result<Watched, String>),
-    Looked(Result<Range, Failure>),
 }
 
 impl Prefix {
@@ -65,6 +61,7 @@ impl Prefix {
             whole: false,
             watching: None,
             behind: 0,
+            look_at: tokio::time::Instant::now() + LOOK_EVERY,
             failing: false,
         }
     }
@@ -93,40 +90,35 @@ impl Prefix {
                     }
                 },
             };
-            let came = tokio::select! {
-                watched = watching.next() => Came::Watched(watched),
-                looked = async {
-                    sleep(LOOK_EVERY).await;
-                    self.look().await
-                } => Came::Looked(looked),
+            let watched = tokio::select! {
+                watched = watching.next() => Some(watched),
+                () = sleep_until(self.look_at) => None,
             };
-            match came {
-                Came::Watched(watched) => {
-                    let mut changed = self.take(watched, Some(watching));
-                    let until = Instant::now() + TOGETHER;
-                    while let (true, Some(mut watching)) = (self.whole, self.watching.take()) {
-                        let left = until.saturating_duration_since(Instant::now());
-                        let Ok(watched) = timeout(left, watching.next()).await else {
-                            self.watching = Some(watching);
-                            break;
-                        };
-                        changed |= self.take(watched, Some(watching));
-                    }
-                    if changed && self.whole {
-                        return Ok(self.told());
-                    }
+            let Some(watched) = watched else {
+                self.watching = Some(watching);
+                let looked = self.look().await;
+                self.look_at = tokio::time::Instant::now() + LOOK_EVERY;
+                match looked {
+                    Ok(range) => self.compare(&range),
+                    Err(error) => return Err(self.failed(error).await),
                 }
-                Came::Looked(Ok(range)) => {
+                if self.failing {
+                    return Ok(self.told());
+                }
+                continue;
+            };
+            let mut changed = self.take(watched, watching);
+            let until = Instant::now() + TOGETHER;
+            while let (true, Some(mut watching)) = (self.whole, self.watching.take()) {
+                let left = until.saturating_duration_since(Instant::now());
+                let Ok(watched) = timeout(left, watching.next()).await else {
                     self.watching = Some(watching);
-                    self.compare(&range);
-                    if self.failing {
-                        return Ok(self.told());
-                    }
-                }
-                Came::Looked(Err(error)) => {
-                    self.watching = Some(watching);
-                    return Err(self.failed(error).await);
-                }
+                    break;
+                };
+                changed |= self.take(watched, watching);
+            }
+            if changed && self.whole {
+                return Ok(self.told());
             }
         }
     }
@@ -184,7 +176,7 @@ impl Prefix {
     }
 
     /// Takes in what a watch says, and keeps the watch when it goes on; whether anything differs.
-    fn take(&mut self, watched: Result<Watched, String>, watching: Option<Watching>) -> bool {
+    fn take(&mut self, watched: Result<Watched, String>, watching: Watching) -> bool {
         let Watched { canceled, compact_revision: Num(compacted), cancel_reason, events } = match watched {
             Ok(watched) => watched,
             Err(why) => {
@@ -203,7 +195,7 @@ impl Prefix {
             self.gateway.next();
             return false;
         }
-        self.watching = watching;
+        self.watching = Some(watching);
         self.behind = 0;
         let (before, mut changed) = (self.revision, false);
         for Happened { kind, kv } in events {
