@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ekiden_config::model::{LimitFields, LimitUnit, Listener};
 use ekiden_core::outcome::Cause;
-use ekiden_core::policy::limit::{Asked, Hold, Limiter, Refusal, Take, Takes, Turn, take};
+use ekiden_core::policy::limit::{Asked, Hold, Limiter, Limiters, Refusal, Take, Takes, Turn, take};
 
 use crate::exchange::Workspace;
 use crate::exchange::request_out::client_address;
@@ -59,7 +59,7 @@ impl<'a> Met<'a> {
 /// # Errors
 /// [`Cause::RateLimited`], and the workspace says which limit and until when. What `takes` held has been given back.
 pub fn enforce<'t>(
-    limits: &'t [Limiter],
+    limits: &'t Limiters,
     met: Met<'_>,
     ws: &mut Workspace,
     takes: &mut Takes<'t>,
@@ -71,22 +71,27 @@ pub fn enforce<'t>(
         Some(peer) if met.listener.trust.is_empty() => Some(peer),
         peer => client_address(met.listener, &request.head, peer),
     };
-    let asked = Asked {
+    let mut asked = Asked {
         client,
         host: &request.host,
-        method: request.method(),
+        method: "",
         path: &ws.path,
-        query: request.query().unwrap_or(""),
+        query: "",
         fields: &request.head,
-        api_key: ws.entrance.key_id(),
-        client_cert: client_cert(ws.session.as_deref()),
+        api_key: None,
+        client_cert: None,
     };
+    if !limits.is_plain() {
+        asked.method = request.method();
+        asked.query = request.query().unwrap_or("");
+        asked.api_key = ws.entrance.key_id();
+        asked.client_cert = client_cert(ws.session.as_deref());
+    }
     let turn = Turn { worker: worker.id, now_ns: worker.clock.turn_ns() };
-    let taken = take(limits, &asked, turn, takes);
-    for limit in limits {
-        if let Some(name) = &limit.words.cost.response {
-            ws.limits.costs.push(Arc::clone(name));
-        }
+    let taken = take(limits.list(), &asked, turn, takes);
+    if limits.says_cost() {
+        let names = limits.list().iter().filter_map(|limit| limit.words.cost.response.clone());
+        ws.limits.costs.extend(names);
     }
     match taken {
         Ok(None) => Ok(()),

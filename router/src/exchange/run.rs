@@ -364,11 +364,11 @@ fn decide<D: Downstream>(
     let mut unheld = Unheld::default();
     let decision = find_way(table, connection, ws, settings, &mut unheld.0);
     let takes = &mut unheld.0;
-    if !takes.is_empty() {
+    if takes.iter().any(|take| take.limiter.keeps()) {
         ws.limits.hold(takes);
         ws.limits.show(takes, connection.worker.clock.turn_ns());
-        takes.clear();
     }
+    takes.clear();
     decision
 }
 
@@ -411,7 +411,7 @@ fn find_way<'t, D: Downstream>(
     }
     if let Some(limits) = &settings.limits
         && let met = Met::new(connection, listener, limits.asks_client())
-        && let Err(cause) = enforce(limits.list(), met, ws, takes)
+        && let Err(cause) = enforce(limits, met, ws, takes)
     {
         return Decision::Refuse(cause, None);
     }
@@ -539,9 +539,9 @@ fn let_in<'t, D: Downstream>(
         Some(limits) => {
             let met = Met::new(connection, listener, limits.asks_client());
             if let Some(app) = &limits.app {
-                enforce(app.list(), met, ws, takes)?;
+                enforce(app, met, ws, takes)?;
             }
-            enforce(limits.route.list(), met, ws, takes)
+            enforce(&limits.route, met, ws, takes)
         }
         None => Ok(()),
     }

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use ekiden_config::model::{Limit, LimitUnit};
+use ekiden_config::model::{Limit, LimitFields, LimitUnit};
 use smallvec::SmallVec;
 
 use self::accounts::{Accounts, Pace};
@@ -83,6 +83,9 @@ pub struct Limiter {
     pace: Pace,
     key: Key,
     except: Option<NetSet>,
+    /// Nothing but the client's address is asked of a request, and nothing but the limit's own accounts: what most limits are.
+    is_plain: bool,
+    keeps: bool,
 }
 
 /// What a request took from one limit.
@@ -192,14 +195,24 @@ impl Limiter {
         // Requests at a time need none of them.
         let own_keys = if words.unit == LimitUnit::AtATime { 1 } else { keys };
         let accounts = kept.map_or_else(|| Arc::new(Accounts::new(own_keys)), |old| old.accounts.clone());
+        let shared = match kept {
+            Some(old) => old.shared.clone(),
+            None => SharedLimit::new(words, place, &accounts).map(Arc::new),
+        };
+        let is_at_a_time = words.unit == LimitUnit::AtATime;
+        let key = Key::new(&words.key, words.missing, maker.seed);
+        let is_fixed = words.cost.header.is_none() && words.cost.methods.is_empty();
         Self {
-            shared: match kept {
-                Some(old) => old.shared.clone(),
-                None => SharedLimit::new(words, place, &accounts).map(Arc::new),
-            },
+            is_plain: is_fixed
+                && !is_at_a_time
+                && shared.is_none()
+                && words.except.is_empty()
+                && key.is_of_client(),
+            keeps: is_at_a_time || words.cost.response.is_some() || words.fields == LimitFields::Always,
+            shared,
             places: match kept {
                 Some(old) => old.places.clone(),
-                None => (words.unit == LimitUnit::AtATime).then(|| Arc::new(Places::new(keys))),
+                None => is_at_a_time.then(|| Arc::new(Places::new(keys))),
             },
             counts: old.map_or_else(
                 || Arc::new(LimitCounts::new(place.clone(), maker.workers)),
@@ -207,7 +220,7 @@ impl Limiter {
             ),
             accounts,
             pace: Pace::new(&words.rate),
-            key: Key::new(&words.key, words.missing, maker.seed),
+            key,
             except: NetSet::of(words.except.iter().map(|net| (net.network(), net.broadcast()))),
             words: words.clone(),
         }
@@ -231,6 +244,9 @@ impl Limiter {
     /// Takes what a request costs. `None` when it is not counted.
     #[inline]
     fn take(&self, asked: &Asked<'_>, now_ns: u64) -> Result<Option<Take<'_>>, Refusal<'_>> {
+        if self.is_plain {
+            return self.take_of_client(asked.client, now_ns);
+        }
         if let Some(nets) = &self.except
             && asked.client.is_some_and(|client| nets.has(client))
         {
@@ -245,6 +261,23 @@ impl Limiter {
             Ok(taken) => Ok(Some(Take { limiter: self, key, taken: Taken::Units(taken) })),
             Err(refused) => Err(Refusal { limiter: self, refused }),
         }
+    }
+
+    /// The same where only the client matters.
+    #[inline]
+    fn take_of_client(&self, client: Option<IpAddr>, now_ns: u64) -> Result<Option<Take<'_>>, Refusal<'_>> {
+        let Some(cost) = NonZeroU32::new(self.words.cost.otherwise) else { return Ok(None) };
+        let Some(key) = self.key.hash_of_client(client) else { return Ok(None) };
+        match self.accounts.take(key, cost, &self.pace, now_ns) {
+            Ok(taken) => Ok(Some(Take { limiter: self, key, taken: Taken::Units(taken) })),
+            Err(refused) => Err(Refusal { limiter: self, refused }),
+        }
+    }
+
+    /// Whether a request keeps something of it to its end, or its response says something of it.
+    #[inline]
+    pub fn keeps(&self) -> bool {
+        self.keeps
     }
 
     /// The same where routers share the limit, or requests at a time are counted. Apart, so that the others stay small.
@@ -395,6 +428,8 @@ impl Drop for Unheld<'_> {
 pub struct Limiters {
     list: Vec<Limiter>,
     asks_client: bool,
+    is_plain: bool,
+    says_cost: bool,
 }
 
 impl Limiters {
@@ -403,7 +438,12 @@ impl Limiters {
         let find = |name: &Arc<str>| old?.list.iter().find(|old| old.words.name == *name);
         let list: Vec<Limiter> =
             words.iter().map(|words| Limiter::new(words, place, find(&words.name), maker)).collect();
-        Self { asks_client: list.iter().any(Limiter::asks_client), list }
+        Self {
+            asks_client: list.iter().any(Limiter::asks_client),
+            is_plain: list.iter().all(|limiter| limiter.is_plain),
+            says_cost: list.iter().any(|limiter| limiter.words.cost.response.is_some()),
+            list,
+        }
     }
 
     /// The limits.
@@ -414,6 +454,16 @@ impl Limiters {
     /// Whether the client's address matters.
     pub fn asks_client(&self) -> bool {
         self.asks_client
+    }
+
+    /// Whether nothing but the client's address is asked of a request.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Whether responses may say what their request cost.
+    pub fn says_cost(&self) -> bool {
+        self.says_cost
     }
 }
 

@@ -5,6 +5,7 @@
 //! secret. So nobody can choose keys that meet in one set or pass for another's. Copies nothing and allocates nothing.
 
 use std::hash::{DefaultHasher, Hasher};
+use std::net::IpAddr;
 
 use ekiden_config::model::{KeyPart, MissingKey};
 
@@ -13,6 +14,8 @@ use super::groups::GroupNets;
 use crate::connection_limits::{self, fold};
 use crate::policy::text;
 
+/// Another odd word for the second factor.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Stands for a part that is not there.
 const ABSENT: u64 = u64::MAX;
 
@@ -60,9 +63,29 @@ impl Key {
                 None if self.missing == MissingKey::Skip => return None,
                 None => ABSENT,
             };
-            joined = fold(joined ^ number, two ^ 0x9e37_79b9_7f4a_7c15);
+            joined = fold(joined ^ number, two ^ GOLDEN);
         }
         Some(joined)
+    }
+
+    /// Whether the client's address is all that it is made of, or it is made of nothing.
+    pub(super) fn is_of_client(&self) -> bool {
+        matches!(self.parts.as_slice(), [] | [Part::Plain(KeyPart::Client)])
+    }
+
+    /// The same hash where [`Key::is_of_client`] says so.
+    #[inline]
+    pub(super) fn hash_of_client(&self, client: Option<IpAddr>) -> Option<u64> {
+        let [one, two] = self.seed;
+        if self.parts.is_empty() {
+            return Some(one);
+        }
+        let number = match client {
+            Some(client) => connection_limits::hash(self.seed, 0, client),
+            None if self.missing == MissingKey::Skip => return None,
+            None => ABSENT,
+        };
+        Some(fold(one ^ number, two ^ GOLDEN))
     }
 
     #[inline]

@@ -25,7 +25,7 @@ fn hash(key: &Key, text: &str, fields: &[(&'static str, &str)]) -> Option<u64> {
     let (client, target) = text.split_once(' ').unwrap();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let head = Head(fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect());
-    key.hash(&Asked {
+    let asked = Asked {
         client: client.parse().ok(),
         host: "a",
         method: "GET",
@@ -34,7 +34,16 @@ fn hash(key: &Key, text: &str, fields: &[(&'static str, &str)]) -> Option<u64> {
         fields: &head,
         api_key: None,
         client_cert: None,
-    })
+    };
+    let found = key.hash(&asked);
+    if key.is_of_client() {
+        assert_eq!(
+            key.hash_of_client(asked.client),
+            found,
+            "{text}: a limit may stop being plain with its next table"
+        );
+    }
+    found
 }
 
 fn key(parts: &[KeyPart]) -> Key {
