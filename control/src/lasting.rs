@@ -10,7 +10,7 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -233,11 +233,19 @@ impl Runs {
 
     /// Ends the one that runs. One that does not end in time is left to the end of the process.
     pub(crate) fn end(&self) {
-        let mut now = self.now();
+        let until = Instant::now() + END_MAX;
+        let mut now = loop {
+            match self.now.try_lock() {
+                Ok(now) => break now,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                // A fresh one is being begun, which a disk may hold up.
+                Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOOK),
+                Err(TryLockError::WouldBlock) => return,
+            }
+        };
         now.ending = true;
         let Some(run) = now.run.take() else { return };
         run.stop.send_replace(true);
-        let until = Instant::now() + END_MAX;
         while !run.thread.is_finished() && Instant::now() < until {
             thread::sleep(LOOK);
         }

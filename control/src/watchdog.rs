@@ -7,11 +7,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// Time between two looks.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest wait for the end of its thread.
+const ENDING_MAX: Duration = Duration::from_secs(2);
 
 /// What a loop says that it lives by. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -34,10 +37,21 @@ impl Pulse {
     }
 }
 
-/// Dropping it ends the watching.
+/// Dropping it ends the watching, and waits a while for whoever is being told.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
-    _running: Sender<()>,
+    running: Option<Sender<()>>,
+    thread: JoinHandle<()>,
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.running = None;
+        let until = Instant::now() + ENDING_MAX;
+        while !self.thread.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 /// What was seen so far.
@@ -69,7 +83,7 @@ pub(crate) fn watch_over(
     mut stuck: impl FnMut() -> After + Send + 'static,
 ) -> io::Result<Watchdog> {
     let (running, ended) = channel::<()>();
-    thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+    let thread = thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
         let pause = || matches!(ended.recv_timeout(every), Err(RecvTimeoutError::Timeout));
         let mut pulse = pulse;
         loop {
@@ -88,7 +102,7 @@ pub(crate) fn watch_over(
             };
         }
     })?;
-    Ok(Watchdog { _running: running })
+    Ok(Watchdog { running: Some(running), thread })
 }
 
 #[cfg(test)]

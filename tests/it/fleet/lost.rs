@@ -166,10 +166,14 @@ fn control_and_etcd_gone_for_long_under_load_fail_no_request_and_come_back_by_th
     homes[1].wait_says(ANY, "served");
     let both = new.requests();
     let long = seconds("EKIDEN_LOST_SECONDS", 6);
-    while gone.elapsed() < long {
+    loop {
         load.serve_more(100);
+        if gone.elapsed() >= long {
+            break;
+        }
     }
-    assert!(new.requests() > both, "an endpoint of the store is lost with it");
+    // Drawn by chance: among so many it is drawn soon.
+    in_time("requests at the endpoint of the store", || (new.requests() > both).then_some(()));
     for router in [&first, &second] {
         let (status, text) = router.readyz();
         assert_eq!(status, 200, "{text}");

@@ -80,9 +80,10 @@ impl Prefix {
                 None => match self.begin().await {
                     Ok(watching) => watching,
                     Err(why) => {
-                        // One member may be gone: whether all are, a look says.
-                        if let Err(error) = self.look().await {
-                            return Err(self.failed(error).await);
+                        // One member may be gone: whether all are, a look says. Where nobody lets it watch, looking has to do.
+                        match self.look().await {
+                            Ok(range) => self.compare(&range),
+                            Err(error) => return Err(self.failed(error).await),
                         }
                         tracing::debug!(%why, "following keys of etcd goes on at another member");
                         sleep(PAUSE).await;
