@@ -213,8 +213,8 @@ fn knows(scope: &mut Scope<'_, '_>, app: &AppName, text: &Spanned<String>, name:
         Some((_, apps)) if world.may_use(app, apps) => true,
         Some(_) => {
             let message = format!("the app `{app}` may not use `[discovery.{named}]`");
-            let help = "list the app in `apps` there";
-            scope.report.error_help(text.span, "not_for_this_app", message, help);
+            let help = format!("add \"{app}\" to `apps` of [discovery.{named}] in the process file");
+            scope.report.error_help(text.span, "discovery_denied", message, &help);
             false
         }
         None => {
