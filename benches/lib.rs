@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_config::model::{
-    Action, Address, App, Balance, Cluster, ClusterPolicy, ConnectionLimits, Endpoint, Forward, HeaderEdits,
-    HostMatch, HttpLimits, Listener, LoosePath, Model, Owner, PathMatch, Place, Role, Route, ShardPolicy,
-    SplitKey, Timeouts, WeightedCluster,
+    Action, Address, App, Balance, Cluster, ClusterPolicy, ConnectionLimits, Endpoint, EndpointTags, Forward,
+    HeaderEdits, HostMatch, HttpLimits, Listener, LoosePath, Model, Owner, PathMatch, Place, Role, Route,
+    RoutePolicy, ShardPolicy, SplitKey, Timeouts, WeightedCluster,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
 use ekiden_core::cell::CellRegistry;
@@ -120,14 +120,8 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
     let methods = if on_host % 5 == 4 { vec![Arc::from("GET"), Arc::from("POST")] } else { Vec::new() };
     Route {
         name: RouteName::new(&format!("route-{}", at + 1)).expect("a name"),
-        listeners: None,
         host: HostMatch::Exact(Arc::from(format!("app-{host}.example.com"))),
         path: PathMatch::Prefix(Arc::from(path)),
-        methods,
-        headers: Vec::new(),
-        query: Vec::new(),
-        cookies: Vec::new(),
-        client_cert: Vec::new(),
         action: Action::Forward(Forward {
             clusters: vec![WeightedCluster { cluster: cluster_name(cluster), weight: 1 }],
             split: SplitKey::Client,
@@ -135,25 +129,33 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
             prefix_rewrite: None,
             host_rewrite: None,
         }),
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        timeouts: Timeouts::default(),
-        attempts: 3,
-        retry: None,
-        hedge: None,
-        mirror: None,
-        faults: None,
-        loose_path: LoosePath::Refuse,
-        body_limit: None,
-        admission: None,
-        rate_limits: None,
-        upgrades: Default::default(),
-        connect: Vec::new(),
-        grpc_web: false,
-        priority: Default::default(),
-        entrance: None,
-        caps: None,
-        hold: None,
+        policy: Arc::new(RoutePolicy {
+            listeners: None,
+            methods,
+            headers: Vec::new(),
+            query: Vec::new(),
+            cookies: Vec::new(),
+            client_cert: Vec::new(),
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            timeouts: Timeouts::default(),
+            attempts: 3,
+            retry: None,
+            hedge: None,
+            mirror: None,
+            faults: None,
+            loose_path: LoosePath::Refuse,
+            body_limit: None,
+            admission: None,
+            rate_limits: None,
+            upgrades: Default::default(),
+            connect: Vec::new(),
+            grpc_web: false,
+            priority: Default::default(),
+            entrance: None,
+            caps: None,
+            hold: None,
+        }),
     }
 }
 
@@ -174,7 +176,10 @@ pub fn zoned_table(endpoints: usize, balance: Balance) -> ClusterTable {
     cluster.policy = Arc::new(ClusterPolicy { balance, ..(*cluster.policy).clone() });
     let zoned = cluster.endpoints.iter().enumerate().map(|(number, endpoint)| {
         let zone = if number % 3 == 0 { "own" } else { "other" };
-        Arc::new(Endpoint { zone: Some(zone.into()), ..(**endpoint).clone() })
+        Arc::new(Endpoint {
+            tags: EndpointTags { zone: Some(zone.into()), ..EndpointTags::default() }.shared(),
+            ..(**endpoint).clone()
+        })
     });
     cluster.endpoints = Arc::new(zoned.collect());
     let mut registry = CellRegistry::new(1);
@@ -190,11 +195,9 @@ fn cluster(shape: &Shape, app: usize, at: usize) -> Cluster {
             id: EndpointId::new(&format!("endpoint-{number:06}")).expect("an id"),
             address: Address::Tcp(([10, 0, 0, 1], u16::try_from(port).unwrap_or(1024)).into()),
             weight: 1,
-            zone: None,
             priority: 0,
             drain: false,
-            release: None,
-            dns_name: None,
+            tags: None,
             owner: Owner::File,
         })
     };

@@ -48,6 +48,9 @@ pub trait Publisher: Send {
     fn written(&mut self, _words: Written) -> bool {
         false
     }
+
+    /// Much was freed in this thread, or by one that has ended: it may go back to the system. Takes milliseconds at most.
+    fn tidy(&self) {}
 }
 
 /// What the apps of a Model were made of.

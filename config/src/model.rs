@@ -52,6 +52,7 @@ pub use upgrade::Upgrades;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -232,16 +233,41 @@ pub struct App {
 }
 
 /// A rule: a condition and what to do.
+///
+/// What most routes of an app have alike is its policy, which they share; it is read through the route itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// Name for logs and metrics: as written, else `route-N` by position in its file (from 1).
     pub name: RouteName,
-    /// Listeners it applies to; none means every listener of role edge. Already merged with the app's own setting.
-    pub listeners: Option<Vec<ListenerName>>,
     /// The host condition.
     pub host: HostMatch,
     /// The path condition.
     pub path: PathMatch,
+    /// What to do with a request that matches.
+    pub action: Action,
+    /// Everything else.
+    pub policy: Arc<RoutePolicy>,
+}
+
+impl Deref for Route {
+    type Target = RoutePolicy;
+
+    fn deref(&self) -> &RoutePolicy {
+        &self.policy
+    }
+}
+
+impl DerefMut for Route {
+    fn deref_mut(&mut self) -> &mut RoutePolicy {
+        Arc::make_mut(&mut self.policy)
+    }
+}
+
+/// What a route has beside its name, host, path and action.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoutePolicy {
+    /// Listeners it applies to; none means every listener of role edge. Already merged with the app's own setting.
+    pub listeners: Option<Vec<ListenerName>>,
     /// Methods accepted, as written (case-sensitive tokens); empty means all.
     pub methods: Vec<Arc<str>>,
     /// Header conditions; all must hold.
@@ -252,8 +278,6 @@ pub struct Route {
     pub cookies: Vec<ValueCondition>,
     /// Conditions on the client's certificate; all must hold.
     pub client_cert: Vec<CertCondition>,
-    /// What to do with a request that matches.
-    pub action: Action,
     /// Edits of the request head before it is sent upstream.
     pub request_headers: HeaderEdits,
     /// Edits of the response head before it is sent downstream.
@@ -667,20 +691,63 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// Where to connect. Two endpoints may share an address.
     pub address: Address,
-    /// The DNS name that the address was resolved from, lower case, without final dot: what TLS asks for by default.
-    pub dns_name: Option<Arc<str>>,
+    /// Texts that it may have beside; none when it has none of them.
+    pub tags: Option<Arc<EndpointTags>>,
     /// Relative share. 1..=1000, default 1.
     pub weight: u16,
-    /// Failure domain, free text.
-    pub zone: Option<Arc<str>>,
     /// The group it belongs to: the next one gets what the healthy part of those before cannot take. 0..=7, default 0.
     pub priority: u8,
     /// Gets no new picks, keeps what it has.
     pub drain: bool,
-    /// Opaque release tag; part of the incarnation.
-    pub release: Option<Arc<str>>,
     /// Who wrote it.
     pub owner: Owner,
+}
+
+// There may be a million.
+const _: () = assert!(size_of::<Endpoint>() <= 64);
+
+/// Texts of an endpoint. Most endpoints of a cluster have the same, and then share them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointTags {
+    /// The DNS name that the address was resolved from, lower case, without final dot: what TLS asks for by default.
+    pub dns_name: Option<Arc<str>>,
+    /// Failure domain, free text.
+    pub zone: Option<Arc<str>>,
+    /// Opaque release tag; part of the incarnation.
+    pub release: Option<Arc<str>>,
+}
+
+impl EndpointTags {
+    /// As an endpoint has them: none when there is no text.
+    pub fn shared(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
+
+    /// Those of a neighbour, where they are the same.
+    pub fn reuse(tags: &mut Option<Arc<Self>>, beside: Option<&Endpoint>) {
+        if let Some(known) =
+            beside.and_then(|one| one.tags.as_ref()).filter(|known| tags.as_ref() == Some(known))
+        {
+            *tags = Some(Arc::clone(known));
+        }
+    }
+}
+
+impl Endpoint {
+    /// The DNS name that the address was resolved from.
+    pub fn dns_name(&self) -> Option<&Arc<str>> {
+        self.tags.as_ref()?.dns_name.as_ref()
+    }
+
+    /// Failure domain.
+    pub fn zone(&self) -> Option<&Arc<str>> {
+        self.tags.as_ref()?.zone.as_ref()
+    }
+
+    /// Release tag.
+    pub fn release(&self) -> Option<&Arc<str>> {
+        self.tags.as_ref()?.release.as_ref()
+    }
 }
 
 /// Who owns an endpoint; only its owner may change it (drain excepted).

@@ -772,6 +772,7 @@ fn plane(
         placed: Default::default(),
         pushed: Default::default(),
         held: Default::default(),
+        dues: Default::default(),
         due_ms: None,
         closed: Default::default(),
         asking,

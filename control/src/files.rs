@@ -7,7 +7,12 @@ use std::path::{Path, PathBuf};
 
 /// Writes a file of mode 0600 beside `path`, syncs it, renames it over `path` and syncs the directory. Blocking.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    Fresh::write(path, bytes)?.put()?;
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// As [`replace`], for what is too large to be in memory as a whole: `fill` writes it piece by piece. Blocking.
+pub(crate) fn replace_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    Fresh::fill(path, fill)?.put()?;
     sync_dir(path)
 }
 
@@ -22,12 +27,16 @@ pub(crate) struct Fresh<'p> {
 impl<'p> Fresh<'p> {
     /// Writes the new version; the file itself is as it was. Blocking.
     pub(crate) fn write(path: &'p Path, bytes: &[u8]) -> io::Result<Self> {
+        Self::fill(path, |file| file.write_all(bytes))
+    }
+
+    fn fill(path: &'p Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<Self> {
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".new");
         let beside = path.with_file_name(name);
         // What a killed process left behind.
         let _ = fs::remove_file(&beside);
-        let written = write_synced(&beside, bytes);
+        let written = write_synced(&beside, fill);
         if written.is_err() {
             // Best effort: a half-written file on a full disk only makes matters worse.
             let _ = fs::remove_file(&beside);
@@ -47,9 +56,9 @@ impl<'p> Fresh<'p> {
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
+fn write_synced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
     let mut file = OpenOptions::new().create_new(true).append(true).read(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
+    fill(&mut file)?;
     file.sync_all()?;
     Ok(file)
 }

@@ -64,11 +64,9 @@ mod tests {
                 id: EndpointId::new("a").unwrap(),
                 address: parse_address(to).unwrap(),
                 weight: 1,
-                zone: None,
                 priority: 0,
                 drain: false,
-                dns_name: None,
-                release: None,
+                tags: None,
                 owner: Owner::Api,
             };
             assert_eq!(own.holds(&endpoint), want, "{own:?} {to}");

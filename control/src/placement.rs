@@ -7,6 +7,7 @@
 
 pub(crate) mod discovered;
 pub(crate) mod discovering;
+pub(crate) mod dues;
 pub(crate) mod part;
 pub(crate) mod removals;
 

@@ -338,7 +338,7 @@ fn start_prober(shared: &Arc<Shared>, hot: Arc<HotBoard>) -> io::Result<Prober> 
 
 /// How an endpoint is connected to for a check: as the table in force says.
 fn target(shared: &Shared, incarnation: &Incarnation) -> Result<Target, String> {
-    let Incarnation { app, cluster, address, dns_name, .. } = incarnation;
+    let ((app, cluster), address) = (incarnation.place(), incarnation.address());
     let table = shared.table.load();
     let policy = table.cluster_named(app, cluster).map(|table| &table.cluster.policy);
     let protocol = policy.map(|policy| policy.protocol).unwrap_or_default();
@@ -346,7 +346,7 @@ fn target(shared: &Shared, incarnation: &Incarnation) -> Result<Target, String> 
         return Ok(Target { address: address.clone(), secure: None, protocol });
     }
     let place = (app.clone(), cluster.clone());
-    let secure = shared.trusts.of(&place, address, dns_name.as_deref());
+    let secure = shared.trusts.of(&place, address, incarnation.dns_name());
     let secure = secure.ok_or_else(|| Cause::TlsUnavailable.at(Phase::Connect).words().to_owned())?;
     Ok(Target { address: address.clone(), secure: Some(secure), protocol })
 }

@@ -18,6 +18,7 @@ use ekiden_core::stats::{Histogram, HistogramSnapshot};
 use ekiden_core::table::{Compiler, Table};
 
 use crate::listen::{Inherited, Socket, listen};
+use crate::memory;
 use crate::shared::Shared;
 use crate::worker::mailbox::Message;
 
@@ -45,6 +46,10 @@ impl Publisher for Swap {
         }
         ticket
     }
+
+    fn tidy(&self) {
+        memory::give_back();
+    }
 }
 
 /// What the last swaps were like; read by telemetry.
@@ -61,6 +66,9 @@ pub struct SwapStatus {
     /// Workers that are late with the newest generation.
     pub late: Vec<usize>,
 }
+
+/// Endpoints of clusters that were made anew from which on memory is worth giving back.
+const UNTIDY: usize = 10_000;
 
 /// Called with each new table once it is in force. Must not block.
 pub type OnTable = Box<dyn Fn(&Arc<Table>) + Send>;
@@ -86,6 +94,8 @@ pub struct Swapper {
     status: Arc<Mutex<SwapStatus>>,
     applies: Histogram,
     waiting: Vec<Waiting>,
+    /// The last table was so much work that what it left behind is worth giving back.
+    is_untidy: bool,
 }
 
 impl Swapper {
@@ -110,6 +120,7 @@ impl Swapper {
             status: Arc::default(),
             applies: Histogram::new(),
             waiting: Vec::new(),
+            is_untidy: false,
         };
         (swapper, Swap { publishes }, Publishes(inbox))
     }
@@ -147,6 +158,10 @@ impl Swapper {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.settle();
+            if std::mem::take(&mut self.is_untidy) {
+                memory::let_go();
+                self.shared.trim_heap();
+            }
         }
     }
 
@@ -176,11 +191,14 @@ impl Swapper {
             cell.mark_gone();
         }
         compiled.released.iter().for_each(|gate| gate.open());
+        let mut touched = compiled.removed.len();
         compiled.table.changed_clusters(&before, |_, after| {
             if let Some(cluster) = after {
                 cluster.catch_up();
+                touched += cluster.endpoints.len();
             }
         });
+        self.is_untidy = touched >= UNTIDY;
         for ticket in &tickets {
             ticket.assign(generation);
         }

@@ -68,6 +68,7 @@ const UNSAFE: &[&str] = &[
     "tests/harness/process.rs",
     "tests/harness/live.rs",
     "tests/alloc/main.rs",
+    "benches/memory.rs",
 ];
 
 /// What stands at the top.

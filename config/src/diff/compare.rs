@@ -1,5 +1,6 @@
 //! Finds the deltas between two Models, and carries pointers over between equal ones.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,16 +20,43 @@ pub fn diff(a: &Model, b: &Model) -> Vec<Delta> {
     if !same(&a.trust, &b.trust) {
         deltas.push(Delta::PutTrust(Arc::clone(&b.trust)));
     }
-    let gone = a.apps.keys().filter(|name| !b.apps.contains_key(*name));
-    deltas.extend(gone.map(|name| Delta::RemoveApp(name.clone())));
-    for (name, app) in &b.apps {
-        match a.apps.get(name) {
-            None => deltas.push(Delta::PutApp(Arc::clone(app))),
-            Some(old) if Arc::ptr_eq(old, app) => {}
-            Some(old) => diff_app(old, app, &mut deltas),
+    let changed = changed_apps(a, b);
+    let gone = changed.iter().filter(|(_, is)| is.is_none()).filter_map(|(was, _)| *was);
+    deltas.extend(gone.map(|app| Delta::RemoveApp(app.name.clone())));
+    for (was, is) in changed {
+        match (was, is) {
+            (Some(old), Some(app)) => diff_app(old, app, &mut deltas),
+            (None, Some(app)) => deltas.push(Delta::PutApp(Arc::clone(app))),
+            (_, None) => {}
         }
     }
     deltas
+}
+
+/// An app as it was in one Model and as it is in the next; one of the two is always there.
+pub type ChangedApp<'m> = (Option<&'m Arc<App>>, Option<&'m Arc<App>>);
+
+/// The apps that are not the same object in two Models, in the order of their names. One walk over both; an app that is the same
+/// costs a comparison of pointers, and not of names.
+pub fn changed_apps<'m>(before: &'m Model, after: &'m Model) -> Vec<ChangedApp<'m>> {
+    let mut changed = Vec::new();
+    let (mut old, mut new) = (before.apps.values().peekable(), after.apps.values().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return changed,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(was), Some(is)) if Arc::ptr_eq(was, is) => {
+                old.next();
+                new.next();
+                continue;
+            }
+            (Some(was), Some(is)) => was.name.cmp(&is.name),
+        };
+        let was = if order.is_le() { old.next() } else { None };
+        let is = if order.is_ge() { new.next() } else { None };
+        changed.push((was, is));
+    }
 }
 
 fn diff_app(old: &App, new: &App, deltas: &mut Vec<Delta>) {

@@ -18,7 +18,7 @@ mod summary;
 mod tests;
 
 pub use apply::{ApplyError, apply};
-pub use compare::{diff, reuse};
+pub use compare::{ChangedApp, changed_apps, diff, reuse};
 pub use summary::summary;
 
 /// One step from a Model to another.

@@ -6,7 +6,8 @@ pub(crate) mod claims;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,22 +17,37 @@ use crate::names::{AppName, NameError};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct HostOwners {
-    owners: BTreeMap<String, AppName>,
+    owners: BTreeMap<Arc<str>, AppName>,
+}
+
+impl FromIterator<(Arc<str>, AppName)> for HostOwners {
+    /// The last owner of a host counts.
+    fn from_iter<T: IntoIterator<Item = (Arc<str>, AppName)>>(all: T) -> Self {
+        Self { owners: all.into_iter().collect() }
+    }
 }
 
 impl TryFrom<BTreeMap<String, String>> for HostOwners {
     type Error = NameError;
 
     fn try_from(map: BTreeMap<String, String>) -> Result<Self, NameError> {
-        let owners =
-            map.into_iter().map(|(host, app)| Ok((host, AppName::new(&app)?))).collect::<Result<_, _>>()?;
-        Ok(Self { owners })
+        // One text for all hosts of an app.
+        let mut known: BTreeSet<AppName> = BTreeSet::new();
+        let mut name = |text: &str| -> Result<AppName, NameError> {
+            if let Some(known) = known.get(text) {
+                return Ok(known.clone());
+            }
+            let name = AppName::new(text)?;
+            known.insert(name.clone());
+            Ok(name)
+        };
+        map.into_iter().map(|(host, app)| Ok((Arc::from(host), name(&app)?))).collect()
     }
 }
 
 impl From<HostOwners> for BTreeMap<String, String> {
     fn from(hosts: HostOwners) -> Self {
-        hosts.owners.into_iter().map(|(host, app)| (host, app.as_str().to_owned())).collect()
+        hosts.owners.into_iter().map(|(host, app)| (host.to_string(), app.as_str().to_owned())).collect()
     }
 }
 
@@ -46,7 +62,7 @@ impl HostOwners {
         }
         let mut rest = host.strip_prefix("*.").unwrap_or(host);
         while let Some((_, suffix)) = rest.split_once('.') {
-            if let Some(owner) = self.owners.get(&format!("*.{suffix}")) {
+            if let Some(owner) = self.owners.get(format!("*.{suffix}").as_str()) {
                 return Some(owner);
             }
             rest = suffix;
@@ -56,7 +72,7 @@ impl HostOwners {
 
     /// All records, by host.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &AppName)> {
-        self.owners.iter().map(|(host, app)| (host.as_str(), app))
+        self.owners.iter().map(|(host, app)| (&**host, app))
     }
 
     /// Number of records.
@@ -76,6 +92,8 @@ impl HostOwners {
 
     /// Records an owner where nobody is recorded.
     pub(crate) fn claim(&mut self, host: &str, app: &AppName) {
-        self.owners.entry(host.to_owned()).or_insert_with(|| app.clone());
+        if !self.owners.contains_key(host) {
+            self.owners.insert(Arc::from(host), app.clone());
+        }
     }
 }

@@ -129,11 +129,11 @@ fn forward(
     let prefix_rewrite = prefix.and_then(|text| new_prefix(scope, text, around));
     let host = rewrite.and_then(|rewrite| rewrite.host.as_ref());
     let host_rewrite = host.and_then(|text| scope.accept(text.span, host::authority(&text.value)));
-    let salt = raw.salt.as_ref().map_or(around.name.as_str(), |salt| &salt.value);
+    let salt = raw.salt.as_ref().map(|salt| Arc::from(salt.value.as_str()));
     Some(Action::Forward(Forward {
         clusters: clusters?,
         split: split?,
-        salt: Arc::from(salt),
+        salt: salt.unwrap_or_else(|| around.name.text()),
         prefix_rewrite,
         host_rewrite,
     }))

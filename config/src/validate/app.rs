@@ -92,6 +92,7 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
         caps,
         clusters: known,
         names,
+        policies: Vec::new(),
         seen,
     };
     let mut routes = Vec::with_capacity(parts.routes.len());
@@ -110,6 +111,7 @@ pub(crate) fn app(name: AppName, parts: &AppParts<'_>, world: &World, report: &m
             places.push(raw.host.as_ref().map_or(raw.span, |host| host.span));
         }
     }
+    routes.shrink_to_fit();
     let share_hosts_with = Arc::new(share(&mut scope, &name, parts));
     CheckedApp { app: App { name, routes: Arc::new(routes), clusters, share_hosts_with }, places }
 }
@@ -128,7 +130,12 @@ fn clusters(
     for (key, raw) in parts.clusters.iter().flat_map(|map| &map.0) {
         let Some(name) = scope.name(key, ClusterName::new) else { continue };
         known.insert(name.clone());
-        if let Some(cluster) = cluster::cluster(scope, app, key, name.clone(), raw) {
+        if let Some(mut cluster) = cluster::cluster(scope, app, key, name.clone(), raw) {
+            // Most clusters of an app have the same policy.
+            let last: Option<&Arc<crate::model::Cluster>> = clusters.values().next_back();
+            if let Some(last) = last.filter(|last| last.policy == cluster.policy) {
+                cluster.policy = Arc::clone(&last.policy);
+            }
             clusters.insert(name, Arc::new(cluster));
         }
     }

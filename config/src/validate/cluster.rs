@@ -8,8 +8,8 @@ use super::{
 };
 use crate::address::{self, Target};
 use crate::model::{
-    Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, Owner, ProbeKind, ProbePolicy, Protocol,
-    ProxyVersion,
+    Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, EndpointTags, Owner, ProbeKind,
+    ProbePolicy, Protocol, ProxyVersion,
 };
 use crate::names::{AppName, ClusterName, EndpointId, TrustName};
 use crate::raw::{FlagOr, RawCluster, RawEndpoint, RawProbe, Spanned, Status, TextOr, shown};
@@ -33,8 +33,9 @@ pub(super) fn cluster(
     let protocol = raw.protocol.as_ref().map(|word| word.value.0).unwrap_or_default();
     let around = (raw.send_proxy.map(|word| word.0), protocol);
     let probe = raw.probe.as_ref().map(|written| probe(scope, written, around));
-    if raw.clean && places.endpoints.is_empty() && places.names.is_empty() && scope.report.errors() == before
-    {
+    // A router hears of endpoints apart from the words of their cluster.
+    let is_empty = places.endpoints.is_empty() && places.names.is_empty() && !scope.world.is_router();
+    if raw.clean && is_empty && scope.report.errors() == before {
         let message = format!("the cluster `{name}` has no endpoints");
         let help = "every request to it is answered with 503 until the API adds one";
         scope.report.warning(key.span, "empty_cluster", message, help);
@@ -162,15 +163,17 @@ fn fixed(
         return;
     }
     let release = raw.and_then(|raw| raw.release.as_ref());
+    let zone = zone(scope, raw);
+    let release = release.and_then(|text| free_text(scope, text));
+    let mut tags = EndpointTags { dns_name: None, zone, release }.shared();
+    EndpointTags::reuse(&mut tags, places.endpoints.values().next_back());
     let endpoint = Endpoint {
         id: id.clone(),
         address,
+        tags,
         weight: weight(raw),
-        zone: zone(scope, raw),
         priority: priority(raw),
         drain: raw.and_then(|raw| raw.drain).unwrap_or(false),
-        dns_name: None,
-        release: release.and_then(|text| free_text(scope, text)),
         owner: Owner::File,
     };
     places.endpoints.insert(id, endpoint);

@@ -1,6 +1,6 @@
 //! Conditions of a route on path, methods and named values.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::Method;
 
@@ -8,13 +8,16 @@ use super::{Fault, Scope, field, path, pattern};
 use crate::model::{PathMatch, ValueCondition, ValueTest};
 use crate::raw::{Map, RawPath, RawTest, Spanned, TextOr, shown};
 
+/// The path of routes that name none: one text for all of them.
+static ROOT: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("/"));
+
 /// Methods that people write in lower case by mistake.
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
 
 /// Reads a path condition; absent means everything.
 pub(super) fn path_match(scope: &mut Scope<'_, '_>, raw: Option<&TextOr<RawPath>>) -> Option<PathMatch> {
     let raw = match raw {
-        None => return Some(PathMatch::Prefix(Arc::from("/"))),
+        None => return Some(PathMatch::Prefix(Arc::clone(&ROOT))),
         Some(TextOr::Text(text)) => {
             return scope.accept(text.span, path::prefix(&text.value)).map(PathMatch::Prefix);
         }

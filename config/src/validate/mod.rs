@@ -106,6 +106,11 @@ impl World {
         self.planes == Planes::Control
     }
 
+    /// Apps come from control, and their endpoints apart from them.
+    fn is_router(&self) -> bool {
+        self.planes == Planes::Router
+    }
+
     /// Whether an app is the process file's own, and may hold paths of this machine.
     fn may_hold_paths(&self, app: &AppName) -> bool {
         self.planes == Planes::Both && *app == AppName::default_app()

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::{
     Admission, AppCaps, Entrance, HostMatch, LoosePath, PathMatch, Priority, Role, Route, RouteLimits,
-    Timeouts,
+    RoutePolicy, Timeouts,
 };
 use crate::names::{AppName, ClusterName, ListenerName, RouteName};
 use crate::raw::RawRoute;
@@ -41,8 +41,28 @@ pub(super) struct Shared {
     pub(super) clusters: BTreeSet<ClusterName>,
     /// Names used so far, with their places.
     pub(super) names: BTreeMap<RouteName, Span>,
+    /// Policies of the last routes.
+    pub(super) policies: Vec<Arc<RoutePolicy>>,
     /// Conditions seen so far, with their places.
     pub(super) seen: BTreeMap<String, Span>,
+}
+
+/// Policies of routes before that are compared with the next one's; most routes of an app have the same.
+const POLICIES: usize = 4;
+
+impl Shared {
+    /// The policy, as another route has it already where there is one.
+    fn policy(&mut self, policy: RoutePolicy) -> Arc<RoutePolicy> {
+        if let Some(known) = self.policies.iter().find(|known| ***known == policy) {
+            return Arc::clone(known);
+        }
+        let policy = Arc::new(policy);
+        if self.policies.len() == POLICIES {
+            self.policies.remove(0);
+        }
+        self.policies.push(Arc::clone(&policy));
+        policy
+    }
 }
 
 /// Reads one route. `position` counts from 1.
@@ -89,34 +109,36 @@ pub(super) fn route(
     }
     let route = Route {
         name,
-        listeners,
         host: host?,
         path: path?,
-        methods,
-        headers,
-        query,
-        cookies,
-        client_cert,
         action: action?,
-        request_headers,
-        response_headers,
-        timeouts,
-        attempts: raw.attempts.and_then(|attempts| u8::try_from(attempts).ok()).unwrap_or(3),
-        retry,
-        hedge: resilience::hedge(raw.hedge.as_ref()),
-        mirror,
-        faults,
-        loose_path: raw.loose_path.map_or(LoosePath::default(), |word| word.0),
-        body_limit: raw.body_limit.map(|limit| limit.0).or(shared.body_limit),
-        admission,
-        entrance,
-        rate_limits,
-        upgrades,
-        connect,
-        grpc_web: raw.grpc_web.as_ref().is_some_and(|flag| flag.value),
-        priority: raw.priority.map_or(Priority::default(), |word| word.0),
-        caps: shared.caps,
-        hold: None,
+        policy: shared.policy(RoutePolicy {
+            listeners,
+            methods,
+            headers,
+            query,
+            cookies,
+            client_cert,
+            request_headers,
+            response_headers,
+            timeouts,
+            attempts: raw.attempts.and_then(|attempts| u8::try_from(attempts).ok()).unwrap_or(3),
+            retry,
+            hedge: resilience::hedge(raw.hedge.as_ref()),
+            mirror,
+            faults,
+            loose_path: raw.loose_path.map_or(LoosePath::default(), |word| word.0),
+            body_limit: raw.body_limit.map(|limit| limit.0).or(shared.body_limit),
+            admission,
+            entrance,
+            rate_limits,
+            upgrades,
+            connect,
+            grpc_web: raw.grpc_web.as_ref().is_some_and(|flag| flag.value),
+            priority: raw.priority.map_or(Priority::default(), |word| word.0),
+            caps: shared.caps,
+            hold: None,
+        }),
     };
     warn(scope, raw, &route, shared);
     Some(route)

@@ -292,7 +292,7 @@ fn endpoint_view(endpoint: &Endpoint, live: Option<&EndpointStatus>, in_api: boo
         "id": endpoint.id.as_str(),
         "address": endpoint.address.to_string(),
         "weight": endpoint.weight,
-        "zone": endpoint.zone.as_deref(),
+        "zone": endpoint.zone(),
         "priority": endpoint.priority,
         "drain": endpoint.drain,
         "owner": owner,

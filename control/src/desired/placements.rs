@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ekiden_config::model::{Endpoint, Owner, PRIORITY_MAX};
+use ekiden_config::model::{Endpoint, EndpointTags, Owner, PRIORITY_MAX};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 use serde::{Deserialize, Serialize};
 
@@ -86,12 +86,15 @@ impl PlacementWords {
         let endpoint = Endpoint {
             id: EndpointId::new(id).map_err(|error| error.to_string())?,
             address: parse_address(&self.address)?,
+            tags: EndpointTags {
+                dns_name: None,
+                zone: self.zone.as_deref().map(Arc::from),
+                release: self.release.as_deref().map(Arc::from),
+            }
+            .shared(),
             weight: self.weight,
-            zone: self.zone.as_deref().map(Arc::from),
             priority: self.priority.min(PRIORITY_MAX),
             drain: false,
-            dns_name: None,
-            release: self.release.as_deref().map(Arc::from),
             owner: Owner::Source,
         };
         Ok(Entry { endpoint: Arc::new(endpoint), condition: *condition, ttl_ms: self.ttl_ms })

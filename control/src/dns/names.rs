@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_config::address::SERVICE;
-use ekiden_config::model::{Address, DnsEndpoint, Endpoint, Owner};
+use ekiden_config::model::{Address, DnsEndpoint, Endpoint, EndpointTags, Owner};
 use ekiden_config::names::{EndpointId, NAME_MAX};
 
 use super::{Answer, RECORDS_MAX, ResolveError, Service};
@@ -329,8 +329,8 @@ fn of_priority<'a>(
             weight => (weight * WEIGHT_MAX / most).max(1),
         };
         let one = endpoint(record_id(plain, service.address)?, service.address, name);
-        let dns_name = Some(Arc::clone(&service.target));
-        Some(Endpoint { weight: u16::try_from(weight).unwrap_or(1), dns_name, ..Endpoint::clone(&one) })
+        let tags = tags(&service.target, name);
+        Some(Endpoint { weight: u16::try_from(weight).unwrap_or(1), tags, ..Endpoint::clone(&one) })
     })
 }
 
@@ -338,14 +338,16 @@ fn endpoint(id: EndpointId, address: SocketAddr, name: &DnsEndpoint) -> Arc<Endp
     Arc::new(Endpoint {
         id,
         address: Address::Tcp(address),
+        tags: tags(&name.name, name),
         weight: name.weight,
-        zone: name.zone.clone(),
         priority: name.priority,
         drain: false,
-        dns_name: Some(Arc::clone(&name.name)),
-        release: None,
         owner: Owner::Source,
     })
+}
+
+fn tags(dns_name: &Arc<str>, name: &DnsEndpoint) -> Option<Arc<EndpointTags>> {
+    EndpointTags { dns_name: Some(Arc::clone(dns_name)), zone: name.zone.clone(), release: None }.shared()
 }
 
 /// `NAME/ADDRESS`; a name too long for an id is cut and marked with its hash, so that two of them stay apart.

@@ -159,7 +159,7 @@ fn records_of_a_service_are_endpoints_with_ports_weights_and_groups_of_their_own
         let endpoints = names.expand(&place(), std::slice::from_ref(&web), groups);
         let one = |one: &Arc<Endpoint>| {
             let (weight, group) = (one.weight, one.priority);
-            format!("{} {} {weight} {} {group}", one.id, one.address, one.dns_name.as_deref().unwrap())
+            format!("{} {} {weight} {} {group}", one.id, one.address, one.dns_name().unwrap())
         };
         endpoints.iter().map(one).collect()
     };

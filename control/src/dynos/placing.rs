@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ekiden_config::doors::{EndpointStatus, Refusal, Verdict};
-use ekiden_config::model::{Address, Endpoint, Owner};
+use ekiden_config::model::{Address, Endpoint, EndpointTags, Owner};
 use ekiden_config::names::EndpointId;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
@@ -168,12 +168,14 @@ fn endpoint(dyno: &Dyno, address: SocketAddr, drain: bool) -> Option<Arc<Endpoin
     Some(Arc::new(Endpoint {
         id: id(dyno)?,
         address: Address::Tcp(address),
+        tags: EndpointTags {
+            release: Some(Arc::from(dyno.release.name.as_str())),
+            ..EndpointTags::default()
+        }
+        .shared(),
         weight: 1,
-        zone: None,
         priority: 0,
         drain,
-        dns_name: None,
-        release: Some(Arc::from(dyno.release.name.as_str())),
         owner: Owner::Source,
     }))
 }

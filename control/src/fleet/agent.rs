@@ -41,6 +41,8 @@ const REFUSING_MAX: usize = 1_000;
 const PENDING_MAX: usize = 64;
 /// How long the link may be down before the table counts as stale.
 const STALE_AFTER: Duration = Duration::from_secs(3);
+/// Time from a build until what it left behind is given back.
+const TIDY_AFTER: Duration = Duration::from_secs(3);
 /// How often the log says that control is gone.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
@@ -64,6 +66,8 @@ pub(crate) struct Agent {
     pub(super) main: Source,
     pub(super) objects: Arc<Objects>,
     pub(super) made: Made,
+    /// The texts of it, once somebody was shown them: a change of endpoints leaves them as they are.
+    pub(super) sources: Option<Arc<Sources>>,
     /// There is something of control's to serve.
     pub(super) whole: bool,
     pub(super) have: Have,
@@ -89,14 +93,33 @@ pub(crate) struct Agent {
     /// Endpoints that refuse connects now.
     pub(super) refusing: BTreeMap<EndpointKey, Observation>,
     pub(super) link: LinkState,
+    /// When to give back what a build has left behind: its thread has ended by then.
+    pub(super) tidy_at: Option<Instant>,
 }
 
 /// A batch on its way.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
-    fresh: bool,
+    /// Of a snapshot, what has come of it: taken in at once, so that a large table is never there as a list beside it.
+    fresh: Option<Objects>,
     objects: Vec<Object>,
-    too_many: bool,
+    count: usize,
+}
+
+impl Incoming {
+    fn new(snapshot: bool) -> Self {
+        Self { fresh: snapshot.then(Objects::default), ..Self::default() }
+    }
+
+    fn take(&mut self, object: Object) {
+        self.count = self.count.saturating_add(1);
+        match &mut self.fresh {
+            _ if self.count > INCOMING_MAX => {}
+            // All of it is new: nobody asks what it touched.
+            Some(all) => all.take(object, &mut Touched::default()),
+            None => self.objects.push(object),
+        }
+    }
 }
 
 /// What is known of the link.
@@ -135,6 +158,9 @@ impl Agent {
                 }
                 news = poll_fn(|context| inlets.observations.poll(context.waker())) => self.observe(news),
                 _ = every_second.tick() => {
+                    if self.tidy_at.take_if(|at| Instant::now() >= *at).is_some() {
+                        self.publisher.tidy();
+                    }
                     self.tick();
                     self.offer(false);
                 }
@@ -158,7 +184,7 @@ impl Agent {
                 tracing::info!(control = %url, term, snapshot, "linked to control");
                 self.link.term = Some(term);
                 self.link.said_at = None;
-                self.incoming = Incoming { fresh: snapshot, ..Incoming::default() };
+                self.incoming = Incoming::new(snapshot);
                 if snapshot {
                     self.unread.clear();
                 }
@@ -197,7 +223,7 @@ impl Agent {
     async fn said(&mut self, said: Down) {
         let (key, read) = match said {
             Down::Put(key, value) => {
-                let read = object(&key, Some(&value));
+                let read = object(&key, Some(value));
                 (key, read)
             }
             Down::Drop(key) => {
@@ -210,11 +236,7 @@ impl Agent {
         match read {
             Ok(object) => {
                 self.unread.remove(&key);
-                if self.incoming.objects.len() < INCOMING_MAX {
-                    self.incoming.objects.push(object);
-                } else {
-                    self.incoming.too_many = true;
-                }
+                self.incoming.take(object);
             }
             Err(why) => {
                 tracing::error!(%why, "an object of control is not understood");
@@ -228,18 +250,18 @@ impl Agent {
     /// Takes a batch in.
     async fn commit(&mut self, generation: u64) {
         let Some(term) = self.link.term else { return };
-        let Incoming { fresh, objects, too_many } = std::mem::take(&mut self.incoming);
-        if too_many {
+        let Incoming { fresh, objects, count } = std::mem::take(&mut self.incoming);
+        if count > INCOMING_MAX {
             tracing::error!(
                 "control said more than {INCOMING_MAX} objects at once; the table in force serves on"
             );
             return;
         }
         let mut touched = Touched::default();
-        if fresh {
-            let mut all = Objects::default();
-            objects.into_iter().for_each(|object| all.take(object, &mut touched));
-            touched = Touched { words: all != *self.objects, endpoints: Vec::new() };
+        if let Some(mut all) = fresh {
+            all.shrink();
+            all.reuse(&self.objects);
+            touched.words = all != *self.objects;
             self.objects = Arc::new(all);
         } else if !objects.is_empty() {
             let all = Arc::make_mut(&mut self.objects);
@@ -285,7 +307,8 @@ impl Agent {
                 for refused in &made.refused {
                     tracing::error!(part = %refused.part, reason = %refused.reason, "refused; its last good version serves, if it had one");
                 }
-                (self.made, self.main) = (made, main);
+                (self.made, self.main, self.sources) = (made, main, None);
+                self.tidy_at = Some(Instant::now() + TIDY_AFTER);
                 self.unread.remove(TABLE);
                 None
             }
@@ -373,16 +396,19 @@ impl Agent {
     }
 
     /// Makes what serves visible to the API's readers.
-    fn show(&self) {
-        let apps = self.made.in_force.iter().map(|(name, text)| {
-            let file = format!("control:/v1/apps/{name}");
-            (name.clone(), Source { file, text: text.to_string(), format: ekiden_config::Format::Json })
+    fn show(&mut self) {
+        let (made, main) = (&self.made, &self.main);
+        let sources = self.sources.get_or_insert_with(|| {
+            let apps = made.in_force.iter().map(|(name, text)| {
+                let file = format!("control:/v1/apps/{name}");
+                (name.clone(), Source { file, text: text.to_string(), format: ekiden_config::Format::Json })
+            });
+            Arc::new(Sources { main: main.clone(), apps: apps.collect(), ..Sources::default() })
         });
-        let sources = Sources { main: self.main.clone(), apps: apps.collect(), ..Sources::default() };
         self.view.replace(View {
             live: Arc::clone(&self.made.model),
             dormant: BTreeMap::new(),
-            sources: Arc::new(sources),
+            sources: Arc::clone(sources),
             apps: Arc::new(ApiApps::new()),
         });
     }
@@ -577,6 +603,7 @@ mod tests {
             objects: Arc::default(),
             started_with: made.built.process.clone(),
             made,
+            sources: None,
             whole: false,
             have: Have::default(),
             publisher: Box::new(Slow(published)),
@@ -594,6 +621,7 @@ mod tests {
             unread: BTreeMap::new(),
             refusing: BTreeMap::new(),
             link: LinkState::new(None),
+            tidy_at: None,
         };
         (agent, tickets, told)
     }

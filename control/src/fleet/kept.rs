@@ -5,11 +5,13 @@
 //! Usable only for the process file it was made with.
 
 use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ekiden_config::model::Endpoint;
 use ekiden_config::names::AppName;
 use ekiden_config::{Format, Source};
 use serde::{Deserialize, Serialize};
@@ -22,12 +24,15 @@ use super::table::{Endpoints, Objects, Touched};
 use super::wire::{APPS, HOSTS, endpoint_key, endpoint_value, object};
 use crate::clock::unix_ms;
 use crate::files;
+use crate::overlay::ClusterKey;
 use crate::status::StatusCell;
 
 /// File name inside the run directory.
 const NAME: &str = "fleet.jsonl";
 /// Version of the file's shape; another version is not read.
 const VERSION: u32 = 1;
+/// Bytes that are written at once.
+const BUFFER: usize = 64 << 10;
 /// Shortest time between two writes.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// The nice value of the thread that writes: after everything else there is to do.
@@ -76,14 +81,40 @@ enum Line {
     End { lines: u64, crc32: u32 },
 }
 
-fn push(out: &mut Vec<u8>, line: &Line) -> std::io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
-    out.push(b'\n');
-    Ok(())
+/// Lines on their way into a file, with their number and checksum: the whole text of a large table is never in memory.
+struct Lines<W> {
+    out: W,
+    sum: crc32fast::Hasher,
+    count: u64,
+    /// The line that is being written.
+    text: Vec<u8>,
+}
+
+impl<W: Write> Lines<W> {
+    fn push(&mut self, line: &Line) -> io::Result<()> {
+        self.text.clear();
+        serde_json::to_writer(&mut self.text, line)?;
+        self.text.push(b'\n');
+        self.sum.update(&self.text);
+        self.count += 1;
+        self.out.write_all(&self.text)
+    }
+
+    /// Says that everything is there.
+    fn end(mut self) -> io::Result<()> {
+        let (lines, crc32) = (self.count, self.sum.clone().finalize());
+        self.push(&Line::End { lines, crc32 })?;
+        self.out.flush()
+    }
+}
+
+/// Every endpoint with its cluster.
+fn each(all: &Endpoints) -> impl Iterator<Item = (&ClusterKey, &Endpoint)> {
+    all.iter().flat_map(|(place, list)| list.iter().map(move |endpoint| (place, &**endpoint)))
 }
 
 impl Kept {
-    fn bytes(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+    fn write(&self, path: &Path, out: impl Write) -> io::Result<()> {
         let empty = Source { file: String::new(), text: String::new(), format: Format::Toml };
         let main = self.main.as_ref().unwrap_or(&empty);
         let format = match main.format {
@@ -101,38 +132,29 @@ impl Kept {
             format: format.to_owned(),
             text: main.text.clone(),
         };
-        let (mut out, mut lines) = (Vec::new(), 0);
-        let mut add = |line: Line| {
-            lines += 1;
-            push(&mut out, &line)
-        };
-        add(Line::Head(head))?;
+        let out = BufWriter::with_capacity(BUFFER, out);
+        let mut lines = Lines { out, sum: crc32fast::Hasher::new(), count: 0, text: Vec::new() };
+        lines.push(&Line::Head(head))?;
         for (name, text) in &self.objects.apps {
-            add(Line::Object(format!("{APPS}{name}"), serde_json::from_str(text)?))?;
+            lines.push(&Line::Object(format!("{APPS}{name}"), serde_json::from_str(text)?))?;
         }
         for (host, app) in &*self.objects.hosts {
-            add(Line::Object(format!("{HOSTS}{host}"), Value::from(app.as_str())))?;
+            lines.push(&Line::Object(format!("{HOSTS}{host}"), Value::from(app.as_str())))?;
         }
-        for (place, all) in &self.objects.endpoints {
-            for (id, endpoint) in &**all {
-                let key = endpoint_key(&place.app, &place.cluster, id);
-                add(Line::Object(key, endpoint_value(endpoint)))?;
-            }
+        for (place, endpoint) in each(&self.objects.endpoints) {
+            let key = endpoint_key(&place.app, &place.cluster, &endpoint.id);
+            lines.push(&Line::Object(key, endpoint_value(endpoint)))?;
         }
-        for (place, all) in &self.held {
-            for (id, endpoint) in &**all {
-                let key = endpoint_key(&place.app, &place.cluster, id);
-                add(Line::Held(key, endpoint_value(endpoint)))?;
-            }
+        for (place, endpoint) in each(&self.held) {
+            let key = endpoint_key(&place.app, &place.cluster, &endpoint.id);
+            lines.push(&Line::Held(key, endpoint_value(endpoint)))?;
         }
         for (name, text) in &self.in_force {
             if self.objects.apps.get(name) != Some(text) {
-                add(Line::InForce(name.to_string(), text.to_string()))?;
+                lines.push(&Line::InForce(name.to_string(), text.to_string()))?;
             }
         }
-        let crc32 = crc32fast::hash(&out);
-        push(&mut out, &Line::End { lines, crc32 })?;
-        Ok(out)
+        lines.end()
     }
 
     /// Reads the last good table of a run directory. `None`: there is none made with this process file; the error says why one that
@@ -178,15 +200,17 @@ impl Kept {
                     };
                     kept.main = Some(Source { file: head.file, text: head.text, format });
                 }
-                Line::Object(key, value) => objects.take(object(&key, Some(&value))?, &mut touched),
-                Line::Held(key, value) => held.take(object(&key, Some(&value))?, &mut touched),
+                Line::Object(key, value) => objects.take(object(&key, Some(value))?, &mut touched),
+                Line::Held(key, value) => held.take(object(&key, Some(value))?, &mut touched),
                 Line::InForce(name, text) => {
                     let name = AppName::new(&name).map_err(|error| error.to_string())?;
                     kept.in_force.insert(name, Arc::from(text));
                 }
                 Line::End { .. } => return Err("it ends twice".to_owned()),
             }
+            touched.endpoints.clear();
         }
+        objects.shrink();
         if count != lines {
             return Err(format!("{count} of {lines} lines are there"));
         }
@@ -269,7 +293,7 @@ async fn save(dir: &Path, path: &Path, value: Kept, status: &StatusCell) -> bool
         // does without.
         let _ = rustix::process::setpriority_process(None, NICE);
         // Whoever asked may be gone.
-        let _ = outlet.send(value.bytes(&path).and_then(|bytes| files::replace(&file, &bytes)));
+        let _ = outlet.send(files::replace_with(&file, |out| value.write(&path, out)));
     });
     let error = match (started, written.await) {
         (Ok(_), Ok(Ok(()))) => None,
@@ -303,11 +327,11 @@ mod tests {
             ("host/a.example", json!("shop")),
             ("endpoint/shop/web/x", json!({ "address": "127.0.0.1:1", "weight": 3, "owner": "api" })),
         ] {
-            objects.take(object(key, Some(&value)).unwrap(), &mut touched);
+            objects.take(object(key, Some(value)).unwrap(), &mut touched);
         }
         let mut held = Objects::default();
         let value = json!({ "address": "127.0.0.1:2", "weight": 1, "owner": "file" });
-        held.take(object("endpoint/blog/old/y", Some(&value)).unwrap(), &mut touched);
+        held.take(object("endpoint/blog/old/y", Some(value)).unwrap(), &mut touched);
         let mut in_force = objects.apps.clone();
         in_force.insert(AppName::new("blog").unwrap(), Arc::from("{\"before\":1}"));
         Kept {
@@ -320,10 +344,16 @@ mod tests {
         }
     }
 
+    fn bytes(kept: &Kept, path: &Path) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        kept.write(path, &mut bytes).unwrap();
+        bytes
+    }
+
     #[test]
     fn what_is_kept_comes_back() {
         let (kept, path) = (kept(), Path::new("/etc/r.yaml"));
-        let bytes = kept.bytes(path).unwrap();
+        let bytes = bytes(&kept, path);
         let back = Kept::parse(&bytes, path).unwrap().unwrap();
         assert_eq!((&back.objects, &back.in_force), (&kept.objects, &kept.in_force));
         assert_eq!(back.held, kept.held);
@@ -334,7 +364,7 @@ mod tests {
     #[test]
     fn a_damaged_file_is_not_read() {
         let path = Path::new("/etc/r.yaml");
-        let bytes = kept().bytes(path).unwrap();
+        let bytes = bytes(&kept(), path);
         for cut in 0..bytes.len() {
             assert!(Kept::parse(&bytes[..cut], path).is_err(), "cut at {cut}");
         }

@@ -30,6 +30,7 @@ pub(crate) use ledger::Ledger;
 use roster::FleetMeters;
 pub(crate) use roster::Roster;
 pub(crate) use subscription::{Share, Subscriptions};
+pub(crate) use wire::without_endpoints;
 
 use crate::election::{Elector, Role};
 

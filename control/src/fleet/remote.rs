@@ -38,6 +38,8 @@ const EVENTS_MAX: usize = 1_024;
 const LINES_MAX: usize = 1_024;
 /// Reloads that may wait; further ones are covered by those.
 const RELOADS_MAX: usize = 64;
+/// How long a thread stays that has nothing to do.
+const IDLE_MAX: Duration = Duration::from_secs(1);
 /// Longest time that stopping waits for the last write.
 const WRITE_MAX: Duration = Duration::from_secs(1);
 
@@ -72,7 +74,7 @@ pub fn load_router(options: Options) -> Result<LoadedRouter, Refused> {
         None => None,
     };
     let (main, diagnostics, stale) = match tried {
-        Ok((main, made)) => (main, made.built.diagnostics, None),
+        Ok((main, made)) => (main, made.built.diagnostics.clone(), None),
         Err(diagnostics) => {
             let old = if options.strict { None } else { kept.as_ref().and_then(|kept| kept.main.clone()) };
             let Some(main) = old else { return Err(Refused { diagnostics, note: None }) };
@@ -95,7 +97,7 @@ pub fn load_router(options: Options) -> Result<LoadedRouter, Refused> {
 /// Reads the file of `ekiden router` as `ekiden check` does.
 pub fn check_router(file: &Path) -> Result<Built, Vec<Diagnostic>> {
     let main = read_main(file, None).map_err(|finding| vec![*finding])?;
-    make(&main, &Objects::default(), None).map(|made| made.built)
+    make(&main, &Objects::default(), None).map(|made| Arc::unwrap_or_clone(made.built))
 }
 
 /// As [`settings`], but that the API of a router is on a socket in its run directory unless told otherwise: on one machine with
@@ -177,15 +179,15 @@ impl RemoteRouter {
         let secure = checked(&loaded, &urls)?;
         let status = StatusCell::default();
         let run_dir = open_run_dir(&loaded, &status)?;
-        let runtime = Builder::new_current_thread().enable_all().build();
+        // Threads that build and read are there for a moment now and then.
+        let runtime = Builder::new_current_thread().enable_all().thread_keep_alive(IDLE_MAX).build();
         let runtime = runtime.map_err(|error| StartError::NoThread(error.to_string()))?;
         let (stop, stopped) = channel::channel(false);
         let (reloads, reload_inlet) = mpsc::channel(RELOADS_MAX);
         let (events, event_inlet) = mpsc::channel(EVENTS_MAX);
         let (lines, line_inlet) = mpsc::channel(LINES_MAX);
         first_status(&loaded, &urls, &status);
-        let words = &loaded.made.built.process.fleet;
-        let whole = loaded.kept.is_some();
+        let (words, whole) = (&loaded.made.built.process.fleet, loaded.kept.is_some());
         let kept = loaded.kept.unwrap_or_default();
         let have = channel::Sender::new(kept.have);
         let dial = Dial {
@@ -206,6 +208,7 @@ impl RemoteRouter {
             objects: kept.objects,
             started_with: loaded.made.built.process.clone(),
             made: loaded.made,
+            sources: None,
             whole,
             have: kept.have,
             publisher,
@@ -223,6 +226,8 @@ impl RemoteRouter {
             unread: Default::default(),
             refusing: Default::default(),
             link: LinkState::new(loaded.stale),
+            // What the last good table was made of.
+            tidy_at: whole.then(tokio::time::Instant::now),
         };
         let first = agent.open();
         let around = Around {

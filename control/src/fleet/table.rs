@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ekiden_config::diff::{Delta, apply, reuse};
-use ekiden_config::model::{App, Endpoint, Model};
-use ekiden_config::names::{AppName, EndpointId};
+use ekiden_config::model::{App, Cluster, Endpoint, EndpointTags, Model};
+use ekiden_config::names::{AppName, ClusterName, EndpointId};
 use ekiden_config::{Built, Diagnostic, Format, HostOwners, Input, Purpose, Source, build_for};
 
 use super::wire::{Object, REFUSED_MAX, Refused};
 use crate::overlay::ClusterKey;
 
-/// Endpoints by cluster; a copy of all of them costs one pointer a cluster.
-pub(super) type Endpoints = BTreeMap<ClusterKey, Arc<BTreeMap<EndpointId, Arc<Endpoint>>>>;
+/// Endpoints by cluster, each list in the order of the ids. The Model has the same lists, so that what is kept of endpoints beside it
+/// is one pointer a cluster.
+pub(super) type Endpoints = BTreeMap<ClusterKey, List>;
+type List = Arc<Vec<Arc<Endpoint>>>;
 
 /// Objects of one generation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,7 +25,7 @@ pub(super) struct Objects {
     /// Documents of apps.
     pub(super) apps: BTreeMap<AppName, Arc<str>>,
     /// Who owns which host.
-    pub(super) hosts: Arc<BTreeMap<String, String>>,
+    pub(super) hosts: Arc<BTreeMap<Arc<str>, AppName>>,
     /// Endpoints of their clusters, in place of those in the documents.
     pub(super) endpoints: Endpoints,
 }
@@ -48,6 +50,8 @@ impl Objects {
             Object::App(name, None) => touched.words |= self.apps.remove(&name).is_some(),
             Object::Host(host, Some(app)) => {
                 if self.hosts.get(&host) != Some(&app) {
+                    // One text for all hosts of an app.
+                    let app = self.apps.get_key_value(&app).map_or(app, |(known, _)| known.clone());
                     Arc::make_mut(&mut self.hosts).insert(host, app);
                     touched.words = true;
                 }
@@ -59,16 +63,18 @@ impl Objects {
                 }
             }
             Object::Endpoint(place, id, Some(endpoint)) => {
-                let all = self.endpoints.entry(place.clone()).or_default();
-                Arc::make_mut(all).insert(id.clone(), endpoint);
+                match self.endpoints.get_mut(&place) {
+                    Some(list) => put(list, endpoint),
+                    None => drop(self.endpoints.insert(place.clone(), Arc::new(vec![endpoint]))),
+                }
                 touched.endpoints.push((place, id));
             }
             Object::Endpoint(place, id, None) => {
-                if let Some(all) = self.endpoints.get_mut(&place) {
-                    if all.contains_key(&id) {
-                        Arc::make_mut(all).remove(&id);
+                if let Some(list) = self.endpoints.get_mut(&place) {
+                    if let Ok(at) = position(list, &id) {
+                        Arc::make_mut(list).remove(at);
                     }
-                    if all.is_empty() {
+                    if list.is_empty() {
                         self.endpoints.remove(&place);
                     }
                 }
@@ -76,13 +82,72 @@ impl Objects {
             }
         }
     }
+
+    /// Takes what is the same from before, so that it is there once.
+    pub(super) fn reuse(&mut self, before: &Self) {
+        for (place, list) in &mut self.endpoints {
+            let Some(old) = before.endpoints.get(place) else { continue };
+            if old == list {
+                *list = Arc::clone(old);
+            } else if let Some(list) = Arc::get_mut(list) {
+                for one in list {
+                    let known = position(old, &one.id).ok().and_then(|at| old.get(at));
+                    known
+                        .filter(|known| *known == one)
+                        .into_iter()
+                        .for_each(|known| *one = Arc::clone(known));
+                }
+            }
+        }
+        if before.hosts == self.hosts {
+            self.hosts = Arc::clone(&before.hosts);
+        }
+    }
+
+    /// Gives back what a snapshot left over while it came in piece by piece.
+    pub(super) fn shrink(&mut self) {
+        for list in self.endpoints.values_mut() {
+            if let Some(list) = Arc::get_mut(list) {
+                list.shrink_to_fit();
+            }
+        }
+        // Nodes that were filled in order are half empty; made of the whole they are full.
+        let hosts = std::mem::take(&mut self.hosts);
+        self.hosts = Arc::new(hosts.iter().map(|(host, app)| (Arc::clone(host), app.clone())).collect());
+    }
+}
+
+fn position(list: &[Arc<Endpoint>], id: &EndpointId) -> Result<usize, usize> {
+    match list.last() {
+        Some(last) if last.id < *id => Err(list.len()),
+        Some(_) | None => list.binary_search_by(|one| one.id.cmp(id)),
+    }
+}
+
+/// Puts an endpoint in its place. A list that the Model has too is copied, and not made larger than it has to be.
+fn put(list: &mut List, mut endpoint: Arc<Endpoint>) {
+    let found = position(list, &endpoint.id);
+    let (Ok(at) | Err(at)) = found;
+    if let Some(own) = Arc::get_mut(&mut endpoint) {
+        EndpointTags::reuse(&mut own.tags, list.get(at.saturating_sub(1)).map(|one| &**one));
+    }
+    if Arc::get_mut(list).is_none() {
+        let mut copy = Vec::with_capacity(list.len() + usize::from(found.is_err()));
+        copy.extend_from_slice(list);
+        *list = Arc::new(copy);
+    }
+    let Some(own) = Arc::get_mut(list) else { return };
+    match found {
+        Ok(at) => own.get_mut(at).into_iter().for_each(|old| *old = Arc::clone(&endpoint)),
+        Err(at) => own.insert(at, endpoint),
+    }
 }
 
 /// A table made of a process file and objects.
 #[derive(Debug, Clone)]
 pub(super) struct Made {
-    /// The process file, its Model without endpoints of control, and what was found.
-    pub(super) built: Built,
+    /// The process file, its Model without endpoints, and what was found.
+    pub(super) built: Arc<Built>,
     /// What is published.
     pub(super) model: Arc<Model>,
     /// The documents in force: of a refused app the one before.
@@ -112,7 +177,10 @@ pub(super) fn make(main: &Source, objects: &Objects, before: Option<&Made>) -> R
     let hosts = owners(objects, before);
     let previous = before.map(|before| &*before.built.model);
     let input = Input { main, apps: &apps, previous, hosts: &hosts };
-    let built = build_for(input, Purpose::Router(&default))?;
+    let mut built = build_for(input, Purpose::Router(&default))?;
+    // Of the others control has the record, and so have the objects.
+    let own = built.hosts.iter().filter(|(host, _)| is_own(host));
+    built.hosts = own.map(|(host, app)| (Arc::from(host), app.clone())).collect();
     let mut refused: Vec<Refused> = Vec::new();
     let mut names = BTreeSet::new();
     let wrong: BTreeMap<&str, &Diagnostic> = built
@@ -156,7 +224,7 @@ pub(super) fn make(main: &Source, objects: &Objects, before: Option<&Made>) -> R
     if let Some(before) = before {
         model = reuse(model, &before.model);
     }
-    Ok(Made { built, model: Arc::new(model), in_force, held, refused })
+    Ok(Made { built: Arc::new(built), model: Arc::new(model), in_force, held, refused })
 }
 
 /// The endpoints of clusters that a new document does not have.
@@ -165,11 +233,8 @@ fn left_out(old: &App, text: &str) -> Endpoints {
     let gone = old.clusters.iter().filter(|(name, _)| {
         document.get("cluster").and_then(|clusters| clusters.get(name.as_str())).is_none()
     });
-    let all = gone.map(|(name, cluster)| {
-        let endpoints = cluster.endpoints.iter().map(|one| (one.id.clone(), Arc::clone(one)));
-        (ClusterKey { app: old.name.clone(), cluster: name.clone() }, Arc::new(endpoints.collect()))
-    });
-    all.collect()
+    let place = |name: &ClusterName| ClusterKey { app: old.name.clone(), cluster: name.clone() };
+    gone.map(|(name, cluster)| (place(name), Arc::clone(&cluster.endpoints))).collect()
 }
 
 /// Gives the clusters of an app the endpoints that control has for them, and those that are held.
@@ -177,46 +242,37 @@ fn place(app: &mut Arc<App>, endpoints: &Endpoints, held: &Endpoints) {
     let mut placed = App::clone(app);
     for (name, cluster) in &mut placed.clusters {
         let key = ClusterKey { app: app.name.clone(), cluster: name.clone() };
-        let all = held
-            .get(&key)
-            .or_else(|| endpoints.get(&key))
-            .into_iter()
-            .flat_map(|all| all.values())
-            .map(Arc::clone)
-            .collect();
-        Arc::make_mut(cluster).endpoints = Arc::new(all);
+        let all = held.get(&key).or_else(|| endpoints.get(&key)).cloned();
+        Arc::make_mut(cluster).endpoints = all.unwrap_or_default();
     }
     *app = Arc::new(placed);
+}
+
+/// Whether a record is of routes without a host, on a listener of this router.
+fn is_own(host: &str) -> bool {
+    host.starts_with("*@")
 }
 
 /// Who owns which host: control's record, and this router's own of routes without a host, which depend on its listeners.
 fn owners(objects: &Objects, before: Option<&Made>) -> HostOwners {
     let own = before.into_iter().flat_map(|before| before.built.hosts.iter());
-    let own = own.filter(|(host, _)| host.starts_with("*@"));
-    let own = own.map(|(host, app)| (host.to_owned(), app.as_str().to_owned()));
-    let mut all: BTreeMap<String, String> = own.collect();
-    all.extend(objects.hosts.iter().map(|(host, app)| (host.clone(), app.clone())));
-    HostOwners::try_from(all).unwrap_or_default()
+    let own = own.filter(|(host, _)| is_own(host)).map(|(host, app)| (Arc::from(host), app.clone()));
+    own.chain(objects.hosts.iter().map(|(host, app)| (Arc::clone(host), app.clone()))).collect()
 }
 
 /// The table with other endpoints; costs what is touched. Endpoints of clusters that the table does not have, those of refused
 /// apps, stay away.
 pub(super) fn retouch(made: &mut Made, objects: &Objects, touched: &[(ClusterKey, EndpointId)]) {
-    let has = |place: &ClusterKey| {
-        made.model.apps.get(&place.app).is_some_and(|app| app.clusters.contains_key(&place.cluster))
-    };
-    let deltas: Vec<Delta> = touched
-        .iter()
-        .filter(|(place, _)| has(place))
-        .map(|(ClusterKey { app, cluster }, id)| {
-            let place = ClusterKey { app: app.clone(), cluster: cluster.clone() };
-            let (app, cluster) = (app.clone(), cluster.clone());
-            match objects.endpoints.get(&place).and_then(|all| all.get(id)) {
-                Some(endpoint) => Delta::PutEndpoint { app, cluster, endpoint: Arc::clone(endpoint) },
-                None => Delta::RemoveEndpoint { app, cluster, id: id.clone() },
-            }
-        })
-        .collect();
+    let places: BTreeSet<&ClusterKey> = touched.iter().map(|(place, _)| place).collect();
+    let mut deltas = Vec::new();
+    for place in places {
+        let cluster = made.model.apps.get(&place.app).and_then(|app| app.clusters.get(&place.cluster));
+        // What is held stays until its app is accepted.
+        let Some(cluster) = cluster.filter(|_| !made.held.contains_key(place)) else { continue };
+        let endpoints = objects.endpoints.get(place).cloned().unwrap_or_default();
+        let cluster = Arc::new(Cluster { endpoints, ..Cluster::clone(cluster) });
+        deltas.push(Delta::PutCluster { app: place.app.clone(), cluster });
+    }
     match apply(&made.model, &deltas) {
         Ok(model) => made.model = model,
         // Not reached: every cluster is there.
@@ -240,7 +296,7 @@ mod tests {
     fn objects(all: &[(&str, Value)]) -> Objects {
         let (mut objects, mut touched) = (Objects::default(), Touched::default());
         for (key, value) in all {
-            objects.take(object(key, Some(value)).unwrap(), &mut touched);
+            objects.take(object(key, Some(value.clone())).unwrap(), &mut touched);
         }
         objects
     }
@@ -269,6 +325,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(addresses(&made, "a"), ["127.0.0.1:7"], "what control says, not the document");
+        assert!(made.in_force.values().all(|text| !text.contains("endpoints")), "nor is it kept twice");
         assert!(!made.model.apps.contains_key("b"));
         let [refused] = made.refused.as_slice() else { panic!("{:?}", made.refused) };
         assert_eq!(refused.part, "app:b");
@@ -310,7 +367,7 @@ mod tests {
         let started = make(&main(MAIN), &kept.objects, Some(&good)).unwrap();
         assert_eq!((addresses(&started, "a"), started.held), (vec!["127.0.0.1:1".to_owned()], made.held));
         // Until it is accepted.
-        now.take(object("app/a", Some(&one)).unwrap(), &mut Touched::default());
+        now.take(object("app/a", Some(one.clone())).unwrap(), &mut Touched::default());
         let accepted = make(&main(MAIN), &now, Some(&again)).unwrap();
         assert_eq!((addresses(&accepted, "a").len(), accepted.held), (0, Endpoints::new()));
     }
@@ -356,11 +413,14 @@ mod tests {
         let routes = Arc::clone(&made.model.apps["a"].routes);
         let mut touched = Touched::default();
         all.take(object("endpoint/a/web/x", None).unwrap(), &mut touched);
-        all.take(object("endpoint/a/web/z", Some(&endpoint(3))).unwrap(), &mut touched);
-        all.take(object("endpoint/no/web/z", Some(&endpoint(3))).unwrap(), &mut touched);
+        all.take(object("endpoint/a/web/z", Some(endpoint(3))).unwrap(), &mut touched);
+        all.take(object("endpoint/no/web/z", Some(endpoint(3))).unwrap(), &mut touched);
         assert!(!touched.words);
         retouch(&mut made, &all, &touched.endpoints);
         assert_eq!(addresses(&made, "a"), ["127.0.0.1:2", "127.0.0.1:3"]);
+        let (place, list) = all.endpoints.first_key_value().unwrap();
+        assert_eq!(place.app.as_str(), "a");
+        assert!(Arc::ptr_eq(list, &made.model.apps["a"].clusters["web"].endpoints), "one list for both");
         assert!(Arc::ptr_eq(&routes, &made.model.apps["a"].routes));
         let anew = make(&main(MAIN), &all, None).unwrap();
         assert_eq!(anew.model, made.model, "the short way leads where the long one does");

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use ekiden_config::model::{Endpoint, Owner, PRIORITY_MAX};
+use ekiden_config::model::{Endpoint, EndpointTags, Owner, PRIORITY_MAX};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::address::parse_address;
 use crate::overlay::ClusterKey;
@@ -169,10 +169,11 @@ pub(super) fn endpoint_value(endpoint: &Endpoint) -> Value {
     };
     let mut value =
         json!({ "address": endpoint.address.to_string(), "weight": endpoint.weight, "owner": owner });
-    let texts = [("zone", &endpoint.zone), ("release", &endpoint.release), ("dns_name", &endpoint.dns_name)];
+    let texts =
+        [("zone", endpoint.zone()), ("release", endpoint.release()), ("dns_name", endpoint.dns_name())];
     if let Some(members) = value.as_object_mut() {
         for (name, text) in texts {
-            members.extend(text.as_deref().map(|text| (name.to_owned(), json!(text))));
+            members.extend(text.map(|text| (name.to_owned(), json!(**text))));
         }
         members.extend((endpoint.priority > 0).then(|| ("priority".to_owned(), json!(endpoint.priority))));
         members.extend(endpoint.drain.then(|| ("drain".to_owned(), json!(true))));
@@ -204,19 +205,29 @@ pub(super) enum Object {
     /// The document of an app.
     App(AppName, Option<Arc<str>>),
     /// Who owns a host.
-    Host(String, Option<String>),
+    Host(Arc<str>, Option<AppName>),
     /// An endpoint.
     Endpoint(ClusterKey, EndpointId, Option<Arc<Endpoint>>),
 }
 
+/// Takes the endpoints out of an app's document: they travel one by one, and count in place of those. So a document says nothing that
+/// changes with them, and a router keeps no second copy.
+pub(crate) fn without_endpoints(document: &mut Map<String, Value>) {
+    let clusters = document.get_mut("cluster").and_then(Value::as_object_mut);
+    for cluster in clusters.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+        cluster.remove("endpoints");
+    }
+}
+
 /// Reads an object; no value says that it is gone. The error is a text for people.
-pub(super) fn object(key: &str, value: Option<&Value>) -> Result<Object, String> {
+pub(super) fn object(key: &str, value: Option<Value>) -> Result<Object, String> {
     if let Some(name) = key.strip_prefix(APPS) {
         let name = AppName::new(name).map_err(|error| format!("{key}: the name {error}"))?;
         return match value {
             None => Ok(Object::App(name, None)),
-            Some(Value::Object(members)) => {
-                let text = serde_json::to_string(members).map_err(|error| format!("{key}: {error}"))?;
+            Some(Value::Object(mut members)) => {
+                without_endpoints(&mut members);
+                let text = serde_json::to_string(&members).map_err(|error| format!("{key}: {error}"))?;
                 Ok(Object::App(name, Some(Arc::from(text))))
             }
             Some(_) => Err(format!("{key}: an app is an object")),
@@ -224,8 +235,11 @@ pub(super) fn object(key: &str, value: Option<&Value>) -> Result<Object, String>
     }
     if let Some(host) = key.strip_prefix(HOSTS) {
         return match value {
-            None => Ok(Object::Host(host.to_owned(), None)),
-            Some(Value::String(app)) => Ok(Object::Host(host.to_owned(), Some(app.clone()))),
+            None => Ok(Object::Host(Arc::from(host), None)),
+            Some(Value::String(app)) => {
+                let app = AppName::new(&app).map_err(|error| format!("{key}: the owner {error}"))?;
+                Ok(Object::Host(Arc::from(host), Some(app)))
+            }
             Some(_) => Err(format!("{key}: an owner is a name")),
         };
     }
@@ -239,7 +253,7 @@ pub(super) fn object(key: &str, value: Option<&Value>) -> Result<Object, String>
     let (place, id) = place.zip(id).ok_or_else(|| format!("{key}: names no endpoint"))?;
     let endpoint = match value {
         None => None,
-        Some(value) => Some(Arc::new(endpoint(&id, value).map_err(|error| format!("{key}: {error}"))?)),
+        Some(value) => Some(Arc::new(endpoint(&id, &value).map_err(|error| format!("{key}: {error}"))?)),
     };
     Ok(Object::Endpoint(place, id, endpoint))
 }
@@ -260,12 +274,10 @@ fn endpoint(id: &EndpointId, value: &Value) -> Result<Endpoint, String> {
     Ok(Endpoint {
         id: id.clone(),
         address: parse_address(&words.address)?,
-        dns_name: words.dns_name,
+        tags: EndpointTags { dns_name: words.dns_name, zone: words.zone, release: words.release }.shared(),
         weight: words.weight,
-        zone: words.zone,
         priority: words.priority,
         drain: words.drain,
-        release: words.release,
         owner,
     })
 }
@@ -308,17 +320,20 @@ mod tests {
         let one = Endpoint {
             id: id.clone(),
             address: parse_address("unix:/run/a/b.sock").unwrap(),
-            dns_name: Some("web.internal".into()),
+            tags: EndpointTags {
+                dns_name: Some("web.internal".into()),
+                zone: Some("z1".into()),
+                release: Some("v3".into()),
+            }
+            .shared(),
             weight: 7,
-            zone: Some("z1".into()),
             priority: 3,
             drain: true,
-            release: Some("v3".into()),
             owner: Owner::Source,
         };
         let (app, cluster) = (AppName::new("shop").unwrap(), ClusterName::new("web").unwrap());
         let key = endpoint_key(&app, &cluster, &id);
-        let read = object(&key, Some(&endpoint_value(&one))).unwrap();
+        let read = object(&key, Some(endpoint_value(&one))).unwrap();
         assert_eq!(read, Object::Endpoint(ClusterKey { app, cluster }, id, Some(Arc::new(one))));
     }
 
@@ -328,6 +343,7 @@ mod tests {
             ("app/a b", json!({})),
             ("app/a", json!([])),
             ("host/a", json!({})),
+            ("host/a", json!("a b")),
             ("endpoint/a/b", json!({})),
             ("endpoint/a/b/c", json!({ "address": "name:80", "weight": 1 })),
             ("endpoint/a/b/c", json!({ "address": "1.2.3.4:80", "weight": 0 })),
@@ -335,7 +351,7 @@ mod tests {
             ("secret/a", json!({})),
         ];
         for (key, value) in rows {
-            assert!(object(key, Some(&value)).unwrap_err().starts_with(key), "{key}");
+            assert!(object(key, Some(value)).unwrap_err().starts_with(key), "{key}");
         }
     }
 

@@ -11,11 +11,9 @@ fn endpoint(owner: Owner, id: &str, port: u16) -> Arc<Endpoint> {
         id: EndpointId::new(id).unwrap(),
         address: parse_address(&format!("127.0.0.1:{port}")).unwrap(),
         weight: 1,
-        zone: None,
         priority: 0,
         drain: false,
-        release: None,
-        dns_name: None,
+        tags: None,
         owner,
     })
 }

@@ -163,12 +163,13 @@ impl Discovered {
 
 /// As the cluster has it: in the zone it names where the value names none, and of a group as far behind.
 fn placed(one: &Arc<Endpoint>, name: &DnsEndpoint) -> Arc<Endpoint> {
-    if name.priority == 0 && (name.zone.is_none() || one.zone.is_some()) {
+    if name.priority == 0 && (name.zone.is_none() || one.zone().is_some()) {
         return Arc::clone(one);
     }
-    let zone = one.zone.clone().or_else(|| name.zone.clone());
+    let mut tags = one.tags.as_deref().cloned().unwrap_or_default();
+    tags.zone = tags.zone.or_else(|| name.zone.clone());
     let priority = one.priority.saturating_add(name.priority).min(PRIORITY_MAX);
-    Arc::new(Endpoint { zone, priority, ..Endpoint::clone(one) })
+    Arc::new(Endpoint { tags: tags.shared(), priority, ..Endpoint::clone(one) })
 }
 
 impl Known {
@@ -279,7 +280,7 @@ mod tests {
 
     fn served(discovered: &Discovered, name: DnsEndpoint) -> Vec<String> {
         let one = |one: &Arc<Endpoint>| {
-            let (zone, drain) = (one.zone.as_deref().unwrap_or("-"), if one.drain { " drains" } else { "" });
+            let (zone, drain) = (one.zone().map_or("-", |zone| zone), if one.drain { " drains" } else { "" });
             format!("{} {} {} {zone} {}{drain}", one.id, one.address, one.weight, one.priority)
         };
         discovered.expand(&[name]).iter().map(one).collect()

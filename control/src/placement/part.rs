@@ -181,6 +181,11 @@ impl Part {
         self.in_force.values()
     }
 
+    /// How many are in force.
+    pub(crate) fn in_force_count(&self) -> usize {
+        self.in_force.len()
+    }
+
     /// Endpoints whose own lease is over.
     pub(crate) fn expired(&self) -> &BTreeSet<EndpointId> {
         &self.expired

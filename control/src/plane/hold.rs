@@ -74,7 +74,11 @@ impl Plane {
         }
         let policy = held.policy;
         let shown = app.routes.iter().map(|route| match &route.action {
-            Action::Forward(_) => Arc::new(Route { hold: Some(policy), ..Route::clone(route) }),
+            Action::Forward(_) => {
+                let mut held = Route::clone(route);
+                held.hold = Some(policy);
+                Arc::new(held)
+            }
             Action::Redirect(_) | Action::Fixed(_) | Action::Maintenance(_) => Arc::clone(route),
         });
         let shown = Arc::new(shown.collect::<Vec<_>>());

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use ekiden_config::address::KEYS;
+
 use super::Plane;
+use super::placed::SOURCES_MAX;
 use crate::clock::unix_ms;
 use crate::overlay::ClusterKey;
 use crate::placement::discovered::Followed;
@@ -41,6 +44,24 @@ impl Plane {
             self.settle(&places);
         }
         confirmed
+    }
+
+    /// Tells how they are.
+    pub(super) fn show_keys(&self) {
+        let keys: Vec<_> = self.discovered.statuses().take(SOURCES_MAX).collect();
+        let before = self.status.read();
+        let known = before.sources.range(KEYS.to_owned()..).take_while(|(name, _)| name.starts_with(KEYS));
+        if known
+            .map(|(name, status)| (&**name, status))
+            .eq(keys.iter().map(|(name, status)| (&***name, status)))
+        {
+            return;
+        }
+        drop(before);
+        self.status.update(|status| {
+            status.sources.retain(|name, _| !name.starts_with(KEYS));
+            status.sources.extend(keys.into_iter().map(|(name, status)| (name.to_string(), status)));
+        });
     }
 
     /// Lets go what was held for its time; answers with the clusters that it touches.

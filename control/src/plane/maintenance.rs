@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ekiden_config::doors::Ticket;
-use ekiden_config::model::{Action, App, HeaderEdits, Route};
+use ekiden_config::model::{Action, App, HeaderEdits, Route, RoutePolicy};
 use ekiden_config::names::AppName;
 use tokio::sync::oneshot;
 
@@ -111,8 +111,7 @@ impl Plane {
 
 /// The route with its conditions, and nothing that it does or asks.
 fn in_maintenance(route: &Route, page: Option<Arc<str>>) -> Route {
-    Route {
-        action: Action::Maintenance(page),
+    let policy = RoutePolicy {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         retry: None,
@@ -124,6 +123,7 @@ fn in_maintenance(route: &Route, page: Option<Arc<str>>) -> Route {
         grpc_web: false,
         caps: None,
         hold: None,
-        ..route.clone()
-    }
+        ..RoutePolicy::clone(&route.policy)
+    };
+    Route { action: Action::Maintenance(page), policy: Arc::new(policy), ..route.clone() }
 }

@@ -52,6 +52,7 @@ use crate::overlay::{ClusterKey, Dormant, Overlay};
 use crate::own::Own;
 use crate::placement::discovered::{Discovered, is_keys};
 use crate::placement::discovering::Discovering;
+use crate::placement::dues::Dues;
 use crate::placement::part::Part;
 use crate::placement::{Said, Word};
 use crate::problem::Problem;
@@ -100,6 +101,8 @@ pub(crate) struct Plane {
     pub(crate) pushed: BTreeMap<ClusterKey, Part>,
     /// When sources are to be looked at again, in milliseconds since the Unix epoch.
     pub(crate) due_ms: Option<u64>,
+    /// The same of each part that was pushed.
+    pub(crate) dues: Dues,
     /// Apps in maintenance.
     pub(crate) closed: ClosedApps,
     /// Apps whose requests wait.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ekiden_config::doors::Ticket;
-use ekiden_config::model::{Address, Cluster, Endpoint, Owner};
+use ekiden_config::model::{Address, Cluster, Endpoint, EndpointTags, Owner};
 use ekiden_config::names::{AppName, EndpointId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -408,12 +408,11 @@ impl Plane {
         let endpoint = Endpoint {
             id: key.id.clone(),
             address,
+            tags: EndpointTags { dns_name: None, zone: put.zone.clone(), release: put.release.clone() }
+                .shared(),
             weight: put.weight.unwrap_or(1),
-            zone: put.zone.clone(),
             priority: put.priority.unwrap_or(0),
             drain: put.drain.unwrap_or(false),
-            dns_name: None,
-            release: put.release.clone(),
             owner: Owner::Api,
         };
         if self.own.holds(&endpoint) {
@@ -586,11 +585,9 @@ mod tests {
                 id: EndpointId::new(id).unwrap(),
                 address: crate::address::parse_address("127.0.0.1:1").unwrap(),
                 weight: 1,
-                zone: None,
                 priority: 0,
                 drain: false,
-                dns_name: None,
-                release: None,
+                tags: None,
                 owner: Owner::Api,
             };
             Record::Put(key(id), Arc::new(endpoint), Standing::Beside)

@@ -11,17 +11,23 @@ use crate::clock::unix_ms;
 use crate::desired::placements::{PLACEMENTS, parts, placements_key, wanted};
 use crate::overlay::ClusterKey;
 use crate::placement::discovered::is_keys;
+use crate::placement::dues::Dues;
 use crate::placement::part::{Heard as Spoken, Part, State};
 use crate::placement::removals::Rules;
 use crate::placement::{Heard, Said, Word};
 use crate::status::SourceStatus;
 
 /// Sources in the status, at most.
-const SOURCES_MAX: usize = 1_000;
+pub(super) const SOURCES_MAX: usize = 1_000;
+
+/// What names of sources begin with, by their kind.
+const PUSHED: &str = "push:";
+/// See [`PUSHED`].
+const NAMES: &str = "dns:";
 
 /// The name of what is pushed for a cluster.
 pub(crate) fn push_name(place: &ClusterKey) -> String {
-    format!("push:{}/{}", place.app, place.cluster)
+    format!("{PUSHED}{}/{}", place.app, place.cluster)
 }
 
 impl Plane {
@@ -46,7 +52,9 @@ impl Plane {
             report(&place, &mut part, now_ms);
             self.pushed.insert(place, part);
         }
-        self.look_later();
+        self.dues = Dues::default();
+        self.look_later_at_all();
+        self.show_sources();
     }
 
     /// Takes a word of a source in and publishes what it changes; records of names are only taken in, and the clusters named that
@@ -58,17 +66,30 @@ impl Plane {
             Word::Dynos(place, endpoints) => {
                 self.placed.insert(place.clone(), endpoints);
                 self.settle(&BTreeSet::from([place]));
+                self.show_dynos();
             }
-            Word::Records(told) => touched = self.absorb(told),
+            Word::Records(told) => {
+                touched = self.absorb(told);
+                if reply.is_some() {
+                    self.show_names();
+                }
+            }
             Word::Keys(followed) => touched = self.absorb_keys(followed),
             Word::Stored(place, spoken) => {
                 self.take_part(&place, &spoken);
                 held = self.pushed.get(&place).map(Part::held).unwrap_or_default();
+                self.look_later_at(&place);
+                self.show_part(&place);
             }
-            Word::Confirm(source) => confirmed = self.confirm(&source),
+            Word::Confirm(source) => {
+                confirmed = self.confirm(&source);
+                if confirmed {
+                    self.look_later_at_all();
+                    self.show_sources();
+                }
+            }
         }
         if let Some(reply) = reply {
-            self.show_sources();
             // The source may have gone away; what it said counts all the same.
             let _ = reply.send(Heard { ticket: self.ticket.clone(), held, confirmed });
         }
@@ -79,7 +100,7 @@ impl Plane {
     pub(super) fn after_words(&mut self, touched: &BTreeSet<ClusterKey>) {
         self.settle(touched);
         self.look_later();
-        self.show_sources();
+        self.show_names();
     }
 
     fn take_part(&mut self, place: &ClusterKey, spoken: &Spoken) {
@@ -142,60 +163,102 @@ impl Plane {
             self.save();
         }
         self.settle(&touched);
-        self.look_later();
+        self.look_later_at_all();
         self.show_sources();
     }
 
-    /// Notes when to look again.
-    fn look_later(&mut self) {
+    /// Notes when to look again at a part of which something was heard.
+    fn look_later_at(&mut self, place: &ClusterKey) {
         let now_ms = unix_ms();
-        let parts = self.pushed.values().filter_map(|part| part.due_ms(now_ms));
-        self.due_ms = parts.chain(self.names.due_ms()).chain(self.discovered.due_ms()).min();
+        self.dues.set(place, self.pushed.get(place).and_then(|part| part.due_ms(now_ms)));
+        self.look_later();
+    }
+
+    /// The same of every part.
+    fn look_later_at_all(&mut self) {
+        let now_ms = unix_ms();
+        for (place, part) in &self.pushed {
+            self.dues.set(place, part.due_ms(now_ms));
+        }
+        self.look_later();
+    }
+
+    /// Notes when to look again, as it is known of parts and names.
+    fn look_later(&mut self) {
+        self.due_ms =
+            self.dues.first().into_iter().chain(self.names.due_ms()).chain(self.discovered.due_ms()).min();
     }
 
     /// What apps that are gone had pushed is gone too.
     pub(super) fn forget_parts(&mut self, gone: &[AppName]) {
-        self.pushed.retain(|place, _| !gone.contains(&place.app));
+        let dues = &mut self.dues;
+        self.pushed.retain(|place, _| {
+            let stays = !gone.contains(&place.app);
+            if !stays {
+                dues.set(place, None);
+            }
+            stays
+        });
         self.look_later();
         self.show_sources();
     }
 
     /// Tells how sources are.
     pub(super) fn show_sources(&self) {
-        let now_ms = unix_ms();
-        let mut sources = BTreeMap::new();
-        for (place, part) in self.pushed.iter().take(SOURCES_MAX) {
-            let texts = |ids: &mut dyn Iterator<Item = &EndpointId>| ids.map(ToString::to_string).collect();
-            sources.insert(
-                push_name(place),
-                SourceStatus {
-                    state: part.state(now_ms).word(),
-                    endpoints: part.in_force().count(),
-                    held: texts(&mut part.held().iter()),
-                    held_until_unix_ms: part.held_until_ms(),
-                    expired: texts(&mut part.expired().iter()),
-                    error: None,
-                    heard_unix_ms: Some(part.heard_ms()),
-                },
-            );
-        }
+        let parts = self.pushed.iter().take(SOURCES_MAX);
+        let parts: BTreeMap<_, _> = parts.map(|(place, part)| (push_name(place), shown(part))).collect();
+        self.status.update(|status| status.sources = parts);
+        self.show_names();
+        self.show_dynos();
+    }
+
+    /// The same of one that was pushed.
+    fn show_part(&self, place: &ClusterKey) {
+        let (name, part) = (push_name(place), self.pushed.get(place).map(shown));
+        self.status.update(|status| {
+            let sources = &mut status.sources;
+            let Some(part) = part else { return drop(sources.remove(&name)) };
+            // Of more than are shown the others are known to the loop.
+            let is_room = || {
+                sources.range(PUSHED.to_owned()..).take_while(|(name, _)| name.starts_with(PUSHED)).count()
+                    < SOURCES_MAX
+            };
+            if sources.contains_key(&name) || is_room() {
+                sources.insert(name, part);
+            }
+        });
+    }
+
+    /// The same of names.
+    pub(super) fn show_names(&self) {
+        self.show_keys();
         let names = self.names.known().filter(|(name, _)| self.clusters_of.contains_key(*name));
-        for (name, known) in names.take(SOURCES_MAX) {
-            sources.insert(format!("dns:{name}"), known.status());
+        let names: Vec<_> =
+            names.take(SOURCES_MAX).map(|(name, known)| (format!("{NAMES}{name}"), known.status())).collect();
+        let before = self.status.read();
+        let known = before.sources.range(NAMES.to_owned()..).take_while(|(name, _)| name.starts_with(NAMES));
+        if known.eq(names.iter().map(|(name, status)| (name, status))) {
+            return;
         }
-        let keys = self.discovered.statuses().take(SOURCES_MAX);
-        sources.extend(keys.map(|(name, status)| (name.to_string(), status)));
-        for (place, endpoints) in &self.placed {
-            sources.insert(
-                format!("procfile:{}/{}", place.app, place.cluster),
-                SourceStatus {
+        drop(before);
+        self.status.update(|status| {
+            status.sources.retain(|name, _| !name.starts_with(NAMES));
+            status.sources.extend(names);
+        });
+    }
+
+    /// The same of the Procfile's dynos.
+    fn show_dynos(&self) {
+        self.status.update(|status| {
+            for (place, endpoints) in &self.placed {
+                let shown = SourceStatus {
                     state: State::Live.word(),
                     endpoints: endpoints.len(),
                     ..SourceStatus::default()
-                },
-            );
-        }
-        self.status.update(|status| status.sources = sources);
+                };
+                status.sources.insert(format!("procfile:{}/{}", place.app, place.cluster), shown);
+            }
+        });
     }
 
     /// What sources have for a cluster, beside the records of its names.
@@ -206,6 +269,20 @@ impl Plane {
         let dynos = self.placed.get(place).into_iter().flatten().cloned();
         let pushed = self.pushed.get(place).into_iter().flat_map(Part::in_force).cloned();
         dynos.chain(pushed).collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// A part as people see it.
+fn shown(part: &Part) -> SourceStatus {
+    let texts = |ids: &mut dyn Iterator<Item = &EndpointId>| ids.map(ToString::to_string).collect();
+    SourceStatus {
+        state: part.state(unix_ms()).word(),
+        endpoints: part.in_force_count(),
+        held: texts(&mut part.held().iter()),
+        held_until_unix_ms: part.held_until_ms(),
+        expired: texts(&mut part.expired().iter()),
+        error: None,
+        heard_unix_ms: Some(part.heard_ms()),
     }
 }
 

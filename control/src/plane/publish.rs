@@ -10,7 +10,7 @@ use ekiden_config::document::app_document;
 use ekiden_config::doors::{Ticket, Verdict, Written};
 use ekiden_config::model::{Address, App, Cluster, Model};
 use ekiden_config::names::{AppName, ClusterName};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -18,6 +18,7 @@ use super::Plane;
 use crate::api::Tokens;
 use crate::desired::ApiApps;
 use crate::dns::asking::Told;
+use crate::fleet::without_endpoints;
 use crate::last_good::Unsaved;
 use crate::overlay::{ClusterKey, Dormancy, Dormant, merge};
 use crate::own::Own;
@@ -253,7 +254,8 @@ impl Plane {
                 None if *name == AppName::default_app() => Some(&accepted.sources.main),
                 None => accepted.sources.app(name),
             };
-            let document = source.and_then(app_document).filter(|document| *document != json!({}));
+            let mut document = source.and_then(app_document).filter(|document| *document != json!({}));
+            document.iter_mut().filter_map(Value::as_object_mut).for_each(without_endpoints);
             words.extend(document.map(|document| (name.clone(), Arc::from(document.to_string()))));
         }
         self.words = words;
@@ -369,16 +371,18 @@ fn has(model: &Model, place: &ClusterKey) -> bool {
 fn same_app(old: &App, new: &App) -> bool {
     Arc::ptr_eq(&old.routes, &new.routes)
         && Arc::ptr_eq(&old.share_hosts_with, &new.share_hosts_with)
-        && old.clusters.len() == new.clusters.len()
-        && old.clusters.iter().zip(&new.clusters).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+        && same_parts(&old.clusters, &new.clusters)
 }
 
 fn same_model(old: &Model, new: &Model) -> bool {
     Arc::ptr_eq(&old.trust, &new.trust)
-        && old.listeners.len() == new.listeners.len()
-        && old.apps.len() == new.apps.len()
-        && old.listeners.iter().zip(&new.listeners).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
-        && old.apps.iter().zip(&new.apps).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+        && same_parts(&old.listeners, &new.listeners)
+        && same_parts(&old.apps, &new.apps)
+}
+
+/// Parts know their names: the same object has the same.
+fn same_parts<K, V>(old: &BTreeMap<K, Arc<V>>, new: &BTreeMap<K, Arc<V>>) -> bool {
+    old.len() == new.len() && old.values().zip(new.values()).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 /// Waits for the verdict of a ticket.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use ekiden_config::model::{Endpoint, Owner, PRIORITY_MAX};
+use ekiden_config::model::{Endpoint, EndpointTags, Owner, PRIORITY_MAX};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -123,10 +123,10 @@ impl Record {
                 let words = json!(Words {
                     address: endpoint.address.to_string(),
                     weight: endpoint.weight,
-                    zone: endpoint.zone.as_deref().map(str::to_owned),
+                    zone: endpoint.zone().map(ToString::to_string),
                     priority: endpoint.priority,
                     drain: endpoint.drain,
-                    release: endpoint.release.as_deref().map(str::to_owned),
+                    release: endpoint.release().map(ToString::to_string),
                     starting: *standing == Standing::Starting,
                     adopted: *standing == Standing::Adopted,
                 });
@@ -149,12 +149,15 @@ impl Record {
             let endpoint = Endpoint {
                 id: key.id.clone(),
                 address: parse_address(&words.address)?,
+                tags: EndpointTags {
+                    dns_name: None,
+                    zone: words.zone.as_deref().map(Arc::from),
+                    release: words.release.as_deref().map(Arc::from),
+                }
+                .shared(),
                 weight: words.weight,
-                zone: words.zone.as_deref().map(Arc::from),
                 priority: words.priority.min(PRIORITY_MAX),
                 drain: words.drain,
-                dns_name: None,
-                release: words.release.as_deref().map(Arc::from),
                 owner: Owner::Api,
             };
             let standing = match (words.starting, words.adopted) {

@@ -338,7 +338,7 @@ fn a_journal_of_the_format_before_is_read_and_rewritten() {
         let Record::Put(key, endpoint, Standing::Beside) = &records[0] else { panic!("{records:?}") };
         assert_eq!((key.id.as_str(), endpoint.weight, endpoint.drain), ("a", 7, true));
         assert_eq!(
-            (endpoint.address.to_string().as_str(), endpoint.zone.as_deref()),
+            (endpoint.address.to_string().as_str(), endpoint.zone().map(|zone| &**zone)),
             ("127.0.0.1:3000", Some("z"))
         );
         assert!(matches!(&records[1], Record::Mark(key, true) if key.id.as_str() == "f"));

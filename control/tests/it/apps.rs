@@ -467,7 +467,11 @@ fn dynos_are_placed_start_serve_drain_and_are_gone() {
     let model = running.router.latest();
     let cluster = &model.apps["default"].clusters["web"];
     let endpoint = cluster.endpoints.iter().find(|one| one.id.as_str() == "web.1").unwrap();
-    assert_eq!(endpoint.release.as_deref(), Some("v1"), "another release is another incarnation");
+    assert_eq!(
+        endpoint.release().map(|release| &**release),
+        Some("v1"),
+        "another release is another incarnation"
+    );
     // A worker has no cluster, and is kept all the same.
     let worker = r#"{"release":"v1","address":"127.0.0.1:14001","state":"ready"}"#;
     assert_eq!(running.ask("PUT", "/v1/apps/default/dynos/worker.1", worker).status, 200);

@@ -119,11 +119,9 @@ fn cluster(picker: Picker, park: &Park) -> Option<Cluster> {
             id: EndpointId::new(&format!("e{at:06}")).ok()?,
             address: Address::Tcp((Ipv4Addr::LOCALHOST, 1 + u16::try_from(at).ok()?).into()),
             weight,
-            zone: None,
             priority: 0,
             drain: false,
-            release: None,
-            dns_name: None,
+            tags: None,
             owner: Owner::File,
         }))
     };

@@ -14,7 +14,7 @@ use ekiden_router::{ControlStatus, Router};
 use sd_notify::NotifyState;
 
 use crate::cli::{RunControl, RunRouter};
-use crate::run::{end, listen_to_signals, notify, shown};
+use crate::run::{end, forget_start, listen_to_signals, notify, shown};
 use crate::signals::Asked;
 use crate::start::{Failed, failed, first_table, launch, not_started, told};
 use crate::{descriptors, exit, logging};
@@ -128,6 +128,7 @@ pub(crate) fn router(arguments: &RunRouter) -> ExitCode {
     };
     logging::say(announcement);
     notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+    forget_start(&runtime);
     while runtime.block_on(signals.next()) == Asked::Reload {
         tracing::info!("SIGHUP: reloading the process file and certificates, and reopening the access log");
         router.reopen_log();

@@ -16,6 +16,9 @@ use crate::signals::{Asked, Signals};
 use crate::start::{Running, start};
 use crate::{descriptors, exit, logging, procfile};
 
+/// Time after which every thread has started.
+const STARTED_AFTER: Duration = Duration::from_secs(5);
+
 /// Serves a configuration until the process is told to end.
 pub(crate) fn run(arguments: &Run) -> ExitCode {
     // First of all, while no other thread and no other descriptor is there.
@@ -61,7 +64,16 @@ pub(crate) fn run(arguments: &Run) -> ExitCode {
     };
     logging::say(announcement);
     notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+    forget_start(&runtime);
     serve(running, (runtime, signals), grace, timeout)
+}
+
+/// Lets go of what only the start needed, once every thread has started.
+pub(crate) fn forget_start(runtime: &Runtime) {
+    runtime.spawn(async {
+        tokio::time::sleep(STARTED_AFTER).await;
+        ekiden_router::memory::forget_start();
+    });
 }
 
 pub(crate) fn listen_to_signals() -> io::Result<(Runtime, Signals)> {

@@ -5,44 +5,28 @@
 
 pub mod estimate;
 mod evidence;
+mod extra;
+mod incarnation;
 pub mod load;
 mod registry;
 pub mod seat;
 mod slots;
 
 pub use evidence::EvidenceSeen;
+pub use incarnation::{ClusterPlace, Incarnation};
 pub use registry::CellRegistry;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ekiden_config::doors::EndpointStatus;
-use ekiden_config::model::{Address, ReadinessPolicy};
-use ekiden_config::names::{AppName, ClusterName, EndpointId};
+use ekiden_config::model::ReadinessPolicy;
+use once_cell::race::OnceBox;
 
 use crate::health::{Health, Transition};
 use crate::readiness::{Change, Event, FULL_SHARE, Readiness, State};
-use estimate::Estimate;
 use evidence::Counts;
-use load::LoadBook;
-
-/// What makes an endpoint the same one: the same id at another address, or of another release, is a new endpoint
-/// that starts fresh and shares no connection with the old one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Incarnation {
-    /// The app that owns the cluster.
-    pub app: AppName,
-    /// The cluster.
-    pub cluster: ClusterName,
-    /// The endpoint's id in the cluster.
-    pub id: EndpointId,
-    /// Where it is.
-    pub address: Address,
-    /// The DNS name that the address was resolved from: TLS asks for it.
-    pub dns_name: Option<Arc<str>>,
-    /// Its release tag.
-    pub release: Option<Arc<str>>,
-}
+use extra::Extra;
 
 /// Shortest idle limit that a cell learns, in milliseconds. One endpoint that dies while connections are idle must
 /// not switch off the pool for good.
@@ -101,23 +85,22 @@ pub struct EndpointCell {
     /// What `story` says, for workers; written under its lock only.
     flags: AtomicU32,
     in_flight: AtomicU32,
-    /// Connections that carry a request, where they are bounded.
-    connections: AtomicU32,
     /// Most requests at once; 0 means no bound. Written under the lock of `story`.
     slots: AtomicU32,
     /// Part of its share that a warming endpoint gets, of [`FULL_SHARE`].
     ramp: AtomicU32,
     evidence: Counts,
-    estimate: Estimate,
-    /// There where its load is reported.
-    load: OnceLock<Box<LoadBook>>,
+    /// What most endpoints never need.
+    extra: OnceBox<Extra>,
     idle_limit_ms: AtomicU32,
     /// It chose HTTP/1 when it was last offered both.
     chose_http1: AtomicBool,
     transitions: AtomicU32,
-    failures: AtomicU64,
     story: Mutex<Readiness>,
 }
+
+// There is one for each endpoint; with the counts of its `Arc` it is two cache lines.
+const _: () = assert!(size_of::<EndpointCell>() <= 112);
 
 static NEXT_UID: AtomicU64 = AtomicU64::new(1);
 
@@ -129,16 +112,13 @@ impl EndpointCell {
             incarnation,
             flags: AtomicU32::new(bits(health)),
             in_flight: AtomicU32::new(0),
-            connections: AtomicU32::new(0),
             slots: AtomicU32::new(0),
             ramp: AtomicU32::new(FULL_SHARE),
             evidence: Counts::default(),
-            estimate: Estimate::default(),
-            load: OnceLock::new(),
+            extra: OnceBox::new(),
             idle_limit_ms: AtomicU32::new(0),
             chose_http1: AtomicBool::new(false),
             transitions: AtomicU32::new(0),
-            failures: AtomicU64::new(0),
             story: Mutex::new(Readiness::new(health, reason, now_unix_ms)),
         }
     }
@@ -320,17 +300,17 @@ impl EndpointCell {
 
     /// Connections that carry a request, where they are bounded (see [`crate::resilience::breaker`]).
     pub(crate) fn connections(&self) -> &AtomicU32 {
-        &self.connections
+        &self.extra().connections
     }
 
     /// Failed connects and connections lost before a response, over all workers.
     pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        self.extra_seen().map_or(0, |extra| extra.failures.load(Ordering::Relaxed))
     }
 
     /// Counts a failed connect or a connection lost before a response. Never called for a client that went away.
     pub fn note_failure(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.extra().failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How long the endpoint keeps an idle connection, in milliseconds; 0 while unknown.
@@ -368,7 +348,7 @@ impl EndpointCell {
     pub fn status(&self) -> EndpointStatus {
         let story = self.story();
         EndpointStatus {
-            id: self.incarnation.id.clone(),
+            id: self.incarnation.id().clone(),
             state: story.state().word(),
             reason: story.reason(),
             since_unix_ms: story.since(),

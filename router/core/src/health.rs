@@ -124,9 +124,17 @@ impl ProbeState {
 
 /// Health and reason of an endpoint before any check.
 pub(crate) fn first(policy: Option<&ProbePolicy>) -> (Health, &'static str) {
-    match policy {
-        Some(_) => (Health::Starting, "waiting for the first check"),
-        None => (Health::Ready, "no probe is configured"),
+    let health = if policy.is_some() { Health::Starting } else { Health::Ready };
+    (health, unchecked(health))
+}
+
+/// Why an endpoint that nobody has checked has this health.
+pub(crate) const fn unchecked(health: Health) -> &'static str {
+    match health {
+        Health::Starting => "waiting for the first check",
+        Health::Ready => "no probe is configured",
+        // Without a check nothing says so.
+        Health::Failing => "",
     }
 }
 

@@ -160,7 +160,7 @@ pub fn put(worker: &Worker, ws: &mut Workspace, listener: &Listener) {
     let (Some(note), Some(home)) = (ws.affinity.take(), ws.leg.home()) else { return };
     // What the endpoint says under that name is not for clients: it would stand in the place of their mark.
     take_away_answer(&mut ws.response.head, &note.policy.carrier);
-    let answered = marks::mark(home.cell.incarnation().id.as_str());
+    let answered = marks::mark(home.cell.incarnation().id().as_str());
     let has_failed = note.uid.is_some_and(|uid| ws.tries.failed.contains(&uid));
     let end = match note.mark {
         Some(mark) if mark == answered => AffinityEnd::Kept,

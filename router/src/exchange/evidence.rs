@@ -87,7 +87,7 @@ fn note_time(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Hom
     if cluster.takes_reports()
         && let Some(text) = ws.response.head.known(FieldId::XRouterLoad)
         && let Some(load) = Load::parse(text)
-        && let Some(index) = cluster.position(&home.cell.incarnation().id)
+        && let Some(index) = cluster.position(home.cell.incarnation().id())
         // Of another table: the id may be another endpoint's by now.
         && cluster.endpoint(index).is_some_and(|entry| entry.cell.uid() == home.cell.uid())
     {

@@ -648,7 +648,7 @@ impl<'a> Forward<'a> {
 
     fn write_head(&self, ws: &mut Workspace, started: Moment) {
         let address = match ws.leg.home() {
-            Some(home) => home.cell.incarnation().address.clone(),
+            Some(home) => home.cell.incarnation().address().clone(),
             None => return,
         };
         if ws.call.is_some() {
@@ -899,7 +899,8 @@ async fn open(
         None => None,
         Some(_) => {
             let place = (cluster.app.clone(), cluster.cluster.name.clone());
-            let found = worker.shared.trusts.of(&place, address, endpoint.endpoint.dns_name.as_deref());
+            let found =
+                worker.shared.trusts.of(&place, address, endpoint.endpoint.dns_name().map(|name| &**name));
             Some(found.ok_or(Cause::TlsUnavailable)?)
         }
     };

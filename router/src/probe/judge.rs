@@ -55,8 +55,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let mut clusters: BTreeSet<Key> =
             dockets.iter().filter(|(_, docket)| docket.next <= began).map(|(key, _)| key.clone()).collect();
         clusters.extend(heard.drain(..).map(|cell| {
-            let at = cell.incarnation();
-            (at.app.clone(), at.cluster.clone())
+            let (app, cluster) = cell.incarnation().place();
+            (app.clone(), cluster.clone())
         }));
         for key in clusters {
             look(&shared, &mut dockets, key);

@@ -109,11 +109,12 @@ impl Question {
     /// Tells the cluster in force, where the endpoint is still one of it.
     fn tell(&self, load: Option<Load>) {
         let at = self.cell.incarnation();
+        let (app, cluster) = at.place();
         let table = (self.shared.hooks.table)();
-        let Some(cluster) = table.cluster_named(&at.app, &at.cluster) else { return };
+        let Some(cluster) = table.cluster_named(app, cluster) else { return };
         let Some(load) = load else { return cluster.cell.load_probes.failed.add(1) };
         cluster.cell.load_probes.answered.add(1);
-        let index = cluster.position(&at.id);
+        let index = cluster.position(at.id());
         if let Some((index, entry)) = index.and_then(|index| Some((index, cluster.endpoint(index)?)))
             && entry.cell.uid() == self.cell.uid()
         {
@@ -137,7 +138,7 @@ impl Question {
 
     async fn connect(&self) -> Option<Sender> {
         let incarnation = self.cell.incarnation();
-        if self.cell.is_gone() || (self.shared.hooks.is_own)(&incarnation.address) {
+        if self.cell.is_gone() || (self.shared.hooks.is_own)(incarnation.address()) {
             return None;
         }
         let target = (self.shared.hooks.target)(incarnation).ok()?;
@@ -152,7 +153,7 @@ impl Question {
     }
 
     fn request(&self) -> Option<Request<Empty<Bytes>>> {
-        let host = match (&self.host, &self.cell.incarnation().address) {
+        let host = match (&self.host, self.cell.incarnation().address()) {
             (Some(host), _) => host.to_string(),
             (None, Address::Tcp(address)) => address.to_string(),
             (None, Address::Unix(_)) => "localhost".to_owned(),

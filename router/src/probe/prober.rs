@@ -271,7 +271,7 @@ impl Watch {
         let (from, to) = (state(transition.from), state(transition.to));
         self.shared.changed(&self.cell, &Change { from, to, reason: transition.reason.clone() });
         if transition.to == Health::Ready && self.cell.is_warming() {
-            let Incarnation { app, cluster, .. } = self.cell.incarnation();
+            let (app, cluster) = self.cell.incarnation().place();
             let table = (self.shared.hooks.table)();
             let span =
                 table.cluster_named(app, cluster).map(|table| table.cluster.policy.readiness.slow_start);

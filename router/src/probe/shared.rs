@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ekiden_config::doors::{EndpointKey, Observation};
-use ekiden_core::cell::{EndpointCell, Incarnation};
+use ekiden_core::cell::EndpointCell;
 use ekiden_core::ejection::Now;
 use ekiden_core::evidence::Evidence;
 use ekiden_core::readiness::{Change, State};
@@ -64,7 +64,7 @@ impl Shared {
     /// One check within its time. The caller holds a permit.
     pub(super) async fn check(&self, probe: &dyn Probe, cell: &EndpointCell, timeout: Duration) -> Verdict {
         let incarnation = cell.incarnation();
-        let address = &incarnation.address;
+        let address = incarnation.address();
         if (self.hooks.is_own)(address) {
             return Err(format!("{address} is this router's own control or telemetry address"));
         }
@@ -82,7 +82,7 @@ impl Shared {
 
     /// Says what changed, and has the ready set of the cluster made anew.
     pub(super) fn changed(&self, cell: &EndpointCell, change: &Change) {
-        let Incarnation { app, cluster, id: endpoint, .. } = cell.incarnation();
+        let ((app, cluster), endpoint) = (cell.incarnation().place(), cell.incarnation().id());
         let (from, to, reason) = (change.from.word(), change.to.word(), &change.reason);
         match change.to {
             State::Failing | State::Ejected => {
@@ -98,7 +98,7 @@ impl Shared {
 
     /// A warming endpoint can take more than before: where groups share out the requests, their shares are other ones.
     pub(super) fn stepped(&self, cell: &EndpointCell) {
-        let Incarnation { app, cluster, .. } = cell.incarnation();
+        let (app, cluster) = cell.incarnation().place();
         let is_grouped = (self.hooks.table)()
             .cluster_named(app, cluster)
             .is_some_and(|cluster| cluster.layout().is_some());
@@ -109,7 +109,7 @@ impl Shared {
 
     /// Tells control what an endpoint is now.
     pub(super) fn observe(&self, cell: &EndpointCell) {
-        let Incarnation { app, cluster, id, .. } = cell.incarnation();
+        let ((app, cluster), id) = (cell.incarnation().place(), cell.incarnation().id());
         let key = EndpointKey { app: app.clone(), cluster: cluster.clone(), endpoint: id.clone() };
         let status = cell.status();
         let refuses_connects = cell.standing() == State::Ejected && cell.evidence().last == Evidence::Connect;

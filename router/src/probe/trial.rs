@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_config::model::ProbeKind;
-use ekiden_core::cell::{EndpointCell, Incarnation};
+use ekiden_core::cell::EndpointCell;
 use ekiden_core::readiness::{Event, RAMP_MS, TRIAL_EVERY_MS};
 use tokio::time::Instant;
 
@@ -45,7 +45,7 @@ pub(super) async fn run(shared: Arc<Shared>, cell: Arc<EndpointCell>) {
             shared.changed(&cell, &change);
         }
         if !cell.is_ejected() {
-            let Incarnation { app, cluster, .. } = cell.incarnation();
+            let (app, cluster) = cell.incarnation().place();
             if let Some(table) = (shared.hooks.table)().cluster_named(app, cluster) {
                 table.cell.ejections.ended.add(1);
             }
@@ -63,7 +63,7 @@ async fn check(shared: &Shared, cell: &EndpointCell) -> Option<Verdict> {
     if cell.is_gone() {
         return None;
     }
-    let Incarnation { app, cluster, .. } = cell.incarnation();
+    let (app, cluster) = cell.incarnation().place();
     let (probe, timeout): (Arc<dyn Probe>, Duration) = {
         let table = (shared.hooks.table)();
         let policy = table.cluster_named(app, cluster)?.cluster.policy.probe.as_ref().cloned();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_core::cell::seat::Offer;
-use ekiden_core::cell::{EndpointCell, EvidenceSeen, Incarnation};
+use ekiden_core::cell::{EndpointCell, EvidenceSeen};
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::evidence::Evidence;
 use ekiden_core::readiness::Event;
@@ -60,7 +60,7 @@ impl Tries {
         if seen.last != Evidence::Status {
             return None;
         }
-        let Incarnation { app, cluster, .. } = self.cell.incarnation();
+        let (app, cluster) = self.cell.incarnation().place();
         let table = (self.shared.hooks.table)();
         let cluster = table.cluster_named(app, cluster)?;
         let before = std::mem::replace(&mut self.seen, seen);
@@ -81,7 +81,7 @@ impl Tries {
     pub(super) fn withdraw(&mut self) {
         self.passed = 0;
         let Some((offer, _)) = self.offered.take() else { return };
-        let Incarnation { app, cluster, .. } = self.cell.incarnation();
+        let (app, cluster) = self.cell.incarnation().place();
         if let Some(cluster) = (self.shared.hooks.table)().cluster_named(app, cluster) {
             cluster.cell.seat.take(offer);
         }
@@ -124,7 +124,7 @@ impl Tries {
                 return;
             }
         }
-        let place = cluster.position(&self.cell.incarnation().id);
+        let place = cluster.position(self.cell.incarnation().id());
         let offer = place.map(|index| Offer::new(index, self.cell.uid()));
         self.offered = offer.filter(|offer| seat.offer(*offer)).map(|offer| (offer, now));
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ekiden_config::doors::Generation;
 use ekiden_config::model::{
     Action, Address, App, Balance, Cluster, ClusterPolicy, Endpoint, FixedResponse, HeaderEdits, HostMatch,
-    LoosePath, Model, Owner, PathMatch, ProbeKind, ProbePolicy, Route, Timeouts,
+    LoosePath, Model, Owner, PathMatch, ProbeKind, ProbePolicy, Route, RoutePolicy, Timeouts,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, RouteName};
 use ekiden_core::stats::{RouteCell, WorkerShard};
@@ -29,11 +29,9 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
             id: EndpointId::new(&format!("web.{n}")).unwrap(),
             address: Address::Unix(format!("/web.{n}").into()),
             weight: 1,
-            zone: None,
             priority: 0,
             drain: false,
-            release: None,
-            dns_name: None,
+            tags: None,
             owner: Owner::File,
         })
     };
@@ -85,38 +83,40 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
 fn route(name: &str) -> Route {
     Route {
         name: RouteName::new(name).unwrap(),
-        listeners: None,
         host: HostMatch::Any,
         path: PathMatch::Exact(format!("/{name}").into()),
-        methods: Vec::new(),
-        headers: Vec::new(),
-        query: Vec::new(),
-        cookies: Vec::new(),
-        client_cert: Vec::new(),
         action: Action::Fixed(FixedResponse {
             status: 200,
             content_type: "text/plain".into(),
             body: "".into(),
         }),
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        timeouts: Timeouts::default(),
-        attempts: 1,
-        retry: None,
-        hedge: None,
-        mirror: None,
-        faults: None,
-        loose_path: LoosePath::Refuse,
-        body_limit: None,
-        admission: None,
-        rate_limits: None,
-        upgrades: Default::default(),
-        connect: Vec::new(),
-        grpc_web: false,
-        priority: Default::default(),
-        entrance: None,
-        caps: None,
-        hold: None,
+        policy: Arc::new(RoutePolicy {
+            listeners: None,
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            cookies: Vec::new(),
+            client_cert: Vec::new(),
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            timeouts: Timeouts::default(),
+            attempts: 1,
+            retry: None,
+            hedge: None,
+            mirror: None,
+            faults: None,
+            loose_path: LoosePath::Refuse,
+            body_limit: None,
+            admission: None,
+            rate_limits: None,
+            upgrades: Default::default(),
+            connect: Vec::new(),
+            grpc_web: false,
+            priority: Default::default(),
+            entrance: None,
+            caps: None,
+            hold: None,
+        }),
     }
 }
 

@@ -497,9 +497,9 @@ mod tests {
     /// A panic gives back what its request held: the slot, for which another one stands in line, and its app's account.
     #[test]
     fn a_panic_gives_back_what_the_request_held() {
-        use ekiden_config::model::{Address, AppCaps, Priority};
+        use ekiden_config::model::{Address, AppCaps, Endpoint, Owner, Priority};
         use ekiden_config::names::{AppName, ClusterName, EndpointId};
-        use ekiden_core::cell::{EndpointCell, Incarnation};
+        use ekiden_core::cell::{ClusterPlace, EndpointCell, Incarnation};
         use ekiden_core::health::Health;
         use ekiden_core::overload::caps::{AppUsage, Caps};
         use ekiden_core::overload::line::{Look, Rules, Verdict};
@@ -511,14 +511,17 @@ mod tests {
         let (shared, _retired) = Shared::new(1, std::path::PathBuf::new());
         let worker = Worker::new(0, shared, Arc::new(WorkerShard::new()), Recorder::off(), 100);
         let (app, cluster) = (AppName::default_app(), ClusterName::new("web").unwrap());
-        let incarnation = Incarnation {
-            app: app.clone(),
-            cluster: cluster.clone(),
+        let endpoint = Endpoint {
             id: EndpointId::new("one").unwrap(),
             address: Address::Unix(Arc::from("/one")),
-            dns_name: None,
-            release: None,
+            tags: None,
+            weight: 1,
+            priority: 0,
+            drain: false,
+            owner: Owner::File,
         };
+        let place = Arc::new(ClusterPlace { app: app.clone(), cluster: cluster.clone() });
+        let incarnation = Incarnation::new(place, Arc::new(endpoint));
         let cell = Arc::new(EndpointCell::new(incarnation, Health::Ready, "", 0));
         cell.set_slots(1);
         let stats = Arc::new(ClusterCell::new(app.clone(), cluster, 1));

@@ -15,10 +15,8 @@ fn entry(id: &str, condition: Condition, ttl_ms: Option<u64>) -> (EndpointId, En
         address: crate::address::parse_address("127.0.0.1:1").unwrap(),
         weight: 1,
         priority: 0,
-        zone: None,
         drain: false,
-        dns_name: None,
-        release: None,
+        tags: None,
         owner: Owner::Source,
     };
     (id, Entry { endpoint: Arc::new(endpoint), condition, ttl_ms })

@@ -137,41 +137,49 @@ impl EndpointCell {
     /// Counts how long the endpoint took to begin an answer. Called by workers, for endpoints that are
     /// [timed](EndpointCell::is_timed).
     pub fn note_latency(&self, us: u64, now_us: u64) {
-        self.estimate.latency.note(us, now_us, RISE_MOST);
+        self.extra().estimate.latency.note(us, now_us, RISE_MOST);
     }
 
     /// Counts an answer that was waited for in vain so long: it counts where it is more than was expected.
     pub fn note_patience(&self, us: u64, now_us: u64) {
-        if self.estimate.latency.read().is_none_or(|known| (us as f32) > known.value) {
+        let latency = &self.extra().estimate.latency;
+        if latency.read().is_none_or(|known| (us as f32) > known.value) {
             // No chance, but the least that it would have needed.
-            self.estimate.latency.note(us, now_us, f32::INFINITY);
+            latency.note(us, now_us, f32::INFINITY);
         }
     }
 
     /// Counts a request that failed here. `retry_after` is the time for which the endpoint asked to be left alone.
     pub fn note_failing(&self, retry_after: Option<Duration>, now_us: u64) {
+        let estimate = &self.extra().estimate;
         let now = tick(now_us);
         if let Some(wait) = retry_after {
             let wait_us = u64::try_from(wait.min(RETRY_AFTER_MAX).as_micros()).unwrap_or(0);
-            return self.estimate.failing.write(Reading { tick: tick(now_us + wait_us), value: 1.0 });
+            return estimate.failing.write(Reading { tick: tick(now_us + wait_us), value: 1.0 });
         }
-        let failing = self.estimate.failing.read_within(FAILURE_GONE, now_us);
+        let failing = estimate.failing.read_within(FAILURE_GONE, now_us);
         if failing.is_some_and(|last| last.tick != now && since(now, last.tick) == 0) {
             return;
         }
-        let ages = [self.estimate.latency.read(), failing];
+        let ages = [estimate.latency.read(), failing];
         let age = ages.into_iter().flatten().map(|last| since(now, last.tick)).min().unwrap_or(u32::MAX);
         let keep = kept(age.max(1), ticks(FAILURE_MEMORY));
         let share = failing.map_or(0.0, |last| last.faded(now_us, FAILURE_MEMORY));
-        self.estimate.failing.write(Reading { tick: now, value: share * keep + 1.0 - keep });
+        estimate.failing.write(Reading { tick: now, value: share * keep + 1.0 - keep });
+    }
+
+    #[inline]
+    fn estimate(&self) -> Option<&Estimate> {
+        self.extra_seen().map(|extra| &extra.estimate)
     }
 
     /// How long it is taken to need for an answer, in microseconds, and what failures add to that. The first is none while
     /// nothing is known.
     #[inline]
     pub(crate) fn expected_us(&self, now_us: u64) -> (Option<f32>, f32) {
-        let latency = self.estimate.latency.read().map(|known| known.faded(now_us, MEMORY));
-        let failing = self.estimate.failing.read_within(FAILURE_GONE, now_us);
+        let Some(estimate) = self.estimate() else { return (None, 0.0) };
+        let latency = estimate.latency.read().map(|known| known.faded(now_us, MEMORY));
+        let failing = estimate.failing.read_within(FAILURE_GONE, now_us);
         let penalty =
             failing.map_or(0.0, |share| share.faded(now_us, FAILURE_MEMORY) * PENALTY.as_micros() as f32);
         (latency, penalty)
@@ -179,25 +187,28 @@ impl EndpointCell {
 
     /// What is known of its latency, as it was when it was last counted.
     pub(crate) fn latency(&self) -> Option<(f32, u32)> {
-        self.estimate.latency.read().map(|known| (known.value, known.tick))
+        self.estimate()?.latency.read().map(|known| (known.value, known.tick))
     }
 
     /// How long it takes to begin an answer, in microseconds, as it was when it was last counted; none while nothing is known.
     pub fn latency_us(&self) -> Option<u64> {
-        self.estimate.latency.read().map(|known| known.value as u64)
+        self.estimate()?.latency.read().map(|known| known.value as u64)
     }
 
     /// Begins with this latency where none is known.
     pub(crate) fn seed(&self, (value, tick): (f32, u32)) {
-        if self.estimate.latency.read().is_none() {
-            self.estimate.latency.write(Reading { tick, value });
+        let latency = &self.extra().estimate.latency;
+        if latency.read().is_none() {
+            latency.write(Reading { tick, value });
         }
     }
 
     /// Knows nothing any more: it comes back from an ejection, or is not timed from now on.
     pub(super) fn forget_estimate(&self) {
-        self.estimate.latency.clear();
-        self.estimate.failing.clear();
+        if let Some(estimate) = self.estimate() {
+            estimate.latency.clear();
+            estimate.failing.clear();
+        }
     }
 }
 

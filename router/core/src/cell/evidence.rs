@@ -3,7 +3,7 @@
 //!
 //! An endpoint that serves and is not looked at costs one load per request. Does not judge (see `ejection`).
 
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 
 use ekiden_config::model::EjectionPolicy;
 
@@ -28,7 +28,7 @@ const TRIAL_STREAK: u32 = 2;
 /// [`Counts::trip_at`] when no streak ejects; 0 when nothing does.
 const NEVER: u32 = u32::MAX;
 
-/// The counts of one endpoint.
+/// The counts of one endpoint that are looked at while it serves; how many went well and how many failed is in `extra`.
 #[derive(Debug)]
 pub(super) struct Counts {
     /// The streak, and whether the endpoint is watched or timed: the one word that a served request looks at.
@@ -38,8 +38,6 @@ pub(super) struct Counts {
     last: AtomicU8,
     /// The status of the last response that was a failure.
     status: AtomicU16,
-    good: AtomicU64,
-    bad: AtomicU64,
 }
 
 impl Default for Counts {
@@ -50,8 +48,6 @@ impl Default for Counts {
             news: AtomicU8::new(0),
             last: AtomicU8::new(0),
             status: AtomicU16::new(0),
-            good: AtomicU64::new(0),
-            bad: AtomicU64::new(0),
         };
         counts.set_policy(Some(&EjectionPolicy::default()));
         counts
@@ -110,6 +106,8 @@ impl EndpointCell {
             return;
         }
         if on {
+            // Here, so that no worker has to make it.
+            self.extra();
             self.evidence.run.fetch_or(TIMED, Ordering::Relaxed);
         } else {
             self.evidence.run.fetch_and(!TIMED, Ordering::Relaxed);
@@ -129,7 +127,7 @@ impl EndpointCell {
     #[cold]
     fn end_streak(&self, run: u32) {
         if run & (WATCHED | TRIED) != 0 {
-            self.evidence.good.fetch_add(1, Ordering::Relaxed);
+            self.extra().good.fetch_add(1, Ordering::Relaxed);
         }
         if run & STREAK != 0 {
             self.evidence.run.fetch_and(!STREAK, Ordering::Relaxed);
@@ -148,7 +146,7 @@ impl EndpointCell {
             trip_at => trip_at,
         };
         counts.last.store(kind as u8, Ordering::Relaxed);
-        counts.bad.fetch_add(1, Ordering::Relaxed);
+        self.extra().bad.fetch_add(1, Ordering::Relaxed);
         let mut streak = counts.run.load(Ordering::Relaxed) & STREAK;
         if streak < STREAK_MAX {
             streak = (counts.run.fetch_add(1, Ordering::Relaxed) & STREAK) + 1;
@@ -189,10 +187,10 @@ impl EndpointCell {
 
     /// The counts as they are. Called by the judge.
     pub fn evidence(&self) -> EvidenceSeen {
-        let counts = &self.evidence;
+        let (counts, extra) = (&self.evidence, self.extra_seen());
         EvidenceSeen {
-            good: counts.good.load(Ordering::Relaxed),
-            bad: counts.bad.load(Ordering::Relaxed),
+            good: extra.map_or(0, |extra| extra.good.load(Ordering::Relaxed)),
+            bad: extra.map_or(0, |extra| extra.bad.load(Ordering::Relaxed)),
             streak: counts.run.load(Ordering::Relaxed) & STREAK,
             last: Evidence::at(counts.last.load(Ordering::Relaxed)).unwrap_or(Evidence::Connect),
         }

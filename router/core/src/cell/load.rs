@@ -160,21 +160,25 @@ impl EndpointCell {
     /// kept, it is kept on: nothing is written where no report is made.
     pub fn set_reported(&self, on: bool) {
         if on {
-            self.load.get_or_init(Box::default);
+            self.extra().load.get_or_init(Box::default);
         }
     }
 
     /// Counts one answer whose request came with so many others in hand. To be called while its own is.
     pub fn note_load(&self, others: u32, us: u64, now_us: u64) {
-        if let Some(book) = self.load.get() {
+        if let Some(book) = self.book() {
             book.note(others, us, self.in_flight(), now_us);
         }
+    }
+
+    fn book(&self) -> Option<&LoadBook> {
+        self.extra_seen().and_then(|extra| extra.load.get())
     }
 
     /// What is said of it to routers in front, beside so many requests that do not count.
     pub fn load(&self, beside: u32, now_us: u64) -> Load {
         let requests = self.in_flight().saturating_sub(beside);
-        let latency_us = self.load.get().map_or(0, |book| book.expected_us(requests, now_us));
+        let latency_us = self.book().map_or(0, |book| book.expected_us(requests, now_us));
         Load { requests, latency_us }
     }
 }

@@ -11,7 +11,7 @@ use ekiden_config::model::{Cluster, ClusterPolicy, Endpoint, Place};
 use ekiden_config::names::{AppName, ClusterName, RouteName};
 use rustc_hash::FxHashMap;
 
-use super::{EndpointCell, Incarnation};
+use super::{ClusterPlace, EndpointCell, Incarnation};
 use crate::cluster::EndpointEntry;
 use crate::health::{self, Health};
 use crate::overload::caps::AppUsage;
@@ -27,6 +27,8 @@ use crate::stats::{ClusterCell, RouteCell};
 #[derive(Debug)]
 struct ClusterPart {
     cell: Arc<ClusterCell>,
+    /// Its names, which its endpoints share.
+    place: Arc<ClusterPlace>,
     endpoints: Arc<[EndpointEntry]>,
     /// The policy of the last compile; none before the first.
     policy: Option<Arc<ClusterPolicy>>,
@@ -151,6 +153,7 @@ impl CellRegistry {
         let part = self.apps.entry(app.clone()).or_default();
         let part = part.clusters.entry(cluster.name.clone()).or_insert_with(|| ClusterPart {
             cell: Arc::new(ClusterCell::new(app.clone(), cluster.name.clone(), workers)),
+            place: Arc::new(ClusterPlace { app: app.clone(), cluster: cluster.name.clone() }),
             endpoints: Arc::from([]),
             policy: None,
             shards: None,
@@ -158,8 +161,10 @@ impl CellRegistry {
         let last = part.policy.replace(Arc::clone(&cluster.policy));
         let is_served = last.is_some();
         let is_changed = last.is_some_and(|last| last.readiness != cluster.policy.readiness);
-        let mut walk = Walk { app, cluster, now, is_served, is_changed, removed: &mut self.removed };
-        part.endpoints = walk.join(&part.endpoints);
+        let place = &part.place;
+        let mut walk = Walk { place, cluster, now, is_served, is_changed, removed: &mut self.removed };
+        let joined = walk.join(&part.endpoints);
+        part.endpoints = joined;
         (part.cell.clone(), part.endpoints.clone())
     }
 
@@ -234,7 +239,7 @@ fn forget(cluster: &ClusterPart, removed: &mut Vec<Arc<EndpointCell>>) {
 
 /// One walk over the old and the new endpoints of a cluster.
 struct Walk<'a> {
-    app: &'a AppName,
+    place: &'a Arc<ClusterPlace>,
     cluster: &'a Cluster,
     now: u64,
     /// The cluster was there before: what is new joins it.
@@ -279,11 +284,7 @@ impl Walk<'_> {
 
     /// The old cell, when the incarnation is the same; else notes it as removed.
     fn kept(&mut self, old: &EndpointEntry, new: &Arc<Endpoint>) -> Option<Arc<EndpointCell>> {
-        let same = Arc::ptr_eq(&old.endpoint, new)
-            || (old.endpoint.address == new.address
-                && old.endpoint.release == new.release
-                && old.endpoint.dns_name == new.dns_name);
-        if !same {
+        if !Arc::ptr_eq(&old.endpoint, new) && !old.cell.incarnation().is(new) {
             self.removed.push(old.cell.clone());
             return None;
         }
@@ -300,14 +301,7 @@ impl Walk<'_> {
 
     fn fresh(&self, endpoint: &Arc<Endpoint>) -> Arc<EndpointCell> {
         let (health, reason): (Health, &str) = health::first(self.cluster.policy.probe.as_ref());
-        let incarnation = Incarnation {
-            app: self.app.clone(),
-            cluster: self.cluster.name.clone(),
-            id: endpoint.id.clone(),
-            address: endpoint.address.clone(),
-            dns_name: endpoint.dns_name.clone(),
-            release: endpoint.release.clone(),
-        };
+        let incarnation = Incarnation::new(Arc::clone(self.place), Arc::clone(endpoint));
         let cell = EndpointCell::new(incarnation, health, reason, self.now);
         cell.set_policy(&self.cluster.policy.readiness, self.now);
         if self.is_served && health == Health::Ready {

@@ -1,21 +1,16 @@
 //! Cells: marks, counts and what they tell people.
 
-use ekiden_config::model::Address;
+use std::sync::Arc;
+
 use ekiden_config::names::ClusterName;
 
-use super::{EndpointCell, IDLE_LIMIT_FLOOR_MS, Incarnation};
-use crate::cluster::fixture::{app, id};
+use super::{ClusterPlace, EndpointCell, IDLE_LIMIT_FLOOR_MS, Incarnation};
+use crate::cluster::fixture::{app, endpoint};
 use crate::health::{Health, Transition};
 
 pub(super) fn cell(health: Health) -> EndpointCell {
-    let incarnation = Incarnation {
-        app: app(),
-        cluster: ClusterName::new("web").unwrap(),
-        id: id(1),
-        address: Address::Unix("/run/app".into()),
-        dns_name: None,
-        release: None,
-    };
+    let place = ClusterPlace { app: app(), cluster: ClusterName::new("web").unwrap() };
+    let incarnation = Incarnation::new(Arc::new(place), Arc::new(endpoint(1, 1)));
     EndpointCell::new(incarnation, health, "made for a test", 10)
 }
 

@@ -252,7 +252,7 @@ fn story(entry: &EndpointEntry, barred: u32) -> EndpointStory {
         reason: status.reason,
         in_flight: status.in_flight,
         weight: entry.endpoint.weight,
-        zone: entry.endpoint.zone.clone(),
+        zone: entry.endpoint.zone().cloned(),
         priority: entry.endpoint.priority,
         in_subset: true,
         eligible,

@@ -26,11 +26,9 @@ pub(crate) fn endpoint(number: usize, weight: u16) -> Endpoint {
         id: id(number),
         address: Address::Tcp(([127, 0, 0, 1], port).into()),
         weight,
-        zone: None,
         priority: 0,
         drain: false,
-        dns_name: None,
-        release: None,
+        tags: None,
         owner: Owner::File,
     }
 }

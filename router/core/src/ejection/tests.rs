@@ -52,7 +52,7 @@ impl Bench {
         self.table.refresh_ready();
         ejected
             .into_iter()
-            .map(|one| format!("{}: {}", one.cell.incarnation().id, one.change.reason))
+            .map(|one| format!("{}: {}", one.cell.incarnation().id(), one.change.reason))
             .collect()
     }
 

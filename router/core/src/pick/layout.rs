@@ -85,8 +85,8 @@ impl Layout {
         let endpoints = &cluster.endpoints;
         let first = endpoints.first()?;
         let is_zoned = stand.zone.is_some()
-            && endpoints.iter().any(|endpoint| endpoint.zone == stand.zone)
-            && endpoints.iter().any(|endpoint| endpoint.zone != stand.zone);
+            && endpoints.iter().any(|endpoint| endpoint.zone() == stand.zone.as_ref())
+            && endpoints.iter().any(|endpoint| endpoint.zone() != stand.zone.as_ref());
         let is_split = endpoints.iter().any(|endpoint| endpoint.priority != first.priority);
         let subset = cluster.policy.subset.filter(|size| (*size as usize) < endpoints.len());
         if !is_zoned && !is_split && subset.is_none() {
@@ -94,7 +94,7 @@ impl Layout {
         }
         let zoned: BTreeSet<u8> = if is_zoned { zoned(endpoints, stand) } else { BTreeSet::new() };
         let place = |endpoint: &Endpoint| {
-            let zone = zoned.contains(&endpoint.priority).then(|| endpoint.zone.clone());
+            let zone = zoned.contains(&endpoint.priority).then(|| endpoint.zone().cloned());
             (endpoint.priority, zone)
         };
         let places: BTreeSet<_> = endpoints.iter().map(|endpoint| place(endpoint)).collect();
@@ -163,7 +163,7 @@ impl Layout {
 /// Priorities in which there is an endpoint of this router's zone and one that is not: elsewhere zones make no difference.
 fn zoned(endpoints: &[Arc<Endpoint>], stand: &Stand) -> BTreeSet<u8> {
     let of = |own: bool| -> BTreeSet<u8> {
-        let found = endpoints.iter().filter(|endpoint| (endpoint.zone == stand.zone) == own);
+        let found = endpoints.iter().filter(|endpoint| (endpoint.zone() == stand.zone.as_ref()) == own);
         found.map(|endpoint| endpoint.priority).collect()
     };
     of(true).intersection(&of(false)).copied().collect()

@@ -218,6 +218,22 @@ fn a_new_endpoint_begins_slowly_where_that_is_asked_for() {
     assert_eq!(plain.state(), State::Ready, "not unless asked for");
 }
 
+#[test]
+fn what_changes_nothing_leaves_an_endpoint_as_it_was_made() {
+    for event in [Event::Time, Event::Drain(false), Event::Joined, PASS, FAIL, PASSES, Event::Lift("off")] {
+        let mut one = machine();
+        assert_eq!(one.on(event, 5), None);
+        assert_eq!((one.story.is_none(), one.since()), (true, 0), "{event:?}");
+    }
+    let mut one = machine();
+    assert!(one.on(Event::Gone, 0).is_some() && one.on(Event::Gone, 9).is_none());
+    assert!(one.story.is_none() && one.is_gone() && one.state() == State::Gone);
+    // What comes late changes no more than it would have.
+    one.on(FAILS, 20);
+    assert_eq!((one.state(), one.health(), one.since()), (State::Gone, Health::Failing, 0));
+    assert_eq!(one.reason(), "removed from the configuration");
+}
+
 fn events() -> impl Strategy<Value = Event<'static>> {
     prop_oneof![
         1 => Just(Event::Gone),
@@ -280,7 +296,8 @@ proptest! {
             }
             prop_assert_eq!(change.is_some(), before.clone().state() != state);
             prop_assert!(one.since() <= now && !one.reason().is_empty());
-            prop_assert_eq!(one.is_warming(), one.ramp() < FULL_SHARE || one.ramp.is_some());
+            let ramp = one.story.as_ref().and_then(|story| story.ramp_seen());
+            prop_assert_eq!(one.is_warming(), one.ramp() < FULL_SHARE || ramp.is_some());
             prop_assert!(!(one.is_warming() && one.is_ejected()), "ejected and coming back at once");
             // Only evidence ejects, and only a check, requests, or switching it off, ends that.
             if one.is_ejected() && !before.is_ejected() {
@@ -297,8 +314,8 @@ proptest! {
             if event == PASS && let Some(since) = ejected_at {
                 prop_assert!(now - since < 60_000);
             }
-            if let Some(ramp) = &one.ramp {
-                prop_assert!(now - ramp.since < ramp.span_ms, "a ramp ends");
+            if let Some((since, span_ms)) = ramp {
+                prop_assert!(now - since < span_ms, "a ramp ends");
             }
         }
     }

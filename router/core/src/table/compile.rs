@@ -3,10 +3,10 @@
 //! Owns the registry of cells, so that counters and endpoint states go on from table to table. Publishes nothing and
 //! marks nothing gone; the router does, in that order.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ekiden_config::diff::changed_apps;
 use ekiden_config::doors::{Generation, Refusal};
 use ekiden_config::model::{App, HostMatch, Model, Place};
 use ekiden_config::names::AppName;
@@ -43,14 +43,6 @@ pub struct Compiler {
     claims: Claims,
     free_slots: Vec<u32>,
     table: Arc<Table>,
-}
-
-/// What changed between two Models, by pointer.
-#[derive(Default)]
-struct Changes<'m> {
-    changed: Vec<&'m Arc<App>>,
-    removed: Vec<AppName>,
-    added: bool,
 }
 
 impl Compiler {
@@ -99,32 +91,43 @@ impl Compiler {
     /// (1/256 of a listener's hosts each). A change of endpoints touches no host index.
     pub fn compile(&mut self, model: &Arc<Model>, generation: Generation) -> Compiled {
         let offered = std::mem::replace(&mut self.offered, model.clone());
-        let changes = compare(&offered, model);
+        let changes = changed_apps(&offered, model);
         let mut slots = self.table.apps.clone();
         let mut touched = FxHashSet::default();
-        for name in &changes.removed {
-            self.remove(name, &mut slots, &mut touched);
+        let mut is_other = false;
+        for (was, is) in &changes {
+            if let (Some(was), None) = (was, is) {
+                self.remove(&was.name, &mut slots, &mut touched);
+                is_other = true;
+            }
         }
-        if !changes.removed.is_empty() {
+        if is_other {
             let apps = &self.apps;
             self.registry.retain_apps(|name| apps.contains_key(name));
         }
-        for app in changes.changed {
+        let mut other_routes = is_other;
+        for (was, is) in changes {
+            let Some(app) = is else { continue };
+            is_other |= was.is_none();
             self.refused.remove(&app.name);
-            if let Err(refusal) = self.update(app, &mut slots, &mut touched) {
-                self.refused.insert(app.name.clone(), refusal);
+            match self.update(app, &mut slots, &mut touched) {
+                Ok(changed) => other_routes |= changed,
+                Err(refusal) => drop(self.refused.insert(app.name.clone(), refusal)),
             }
         }
         let maker = self.registry.limit_maker();
         let listeners =
             listener_tables(model, &self.table.listeners, &self.claims, &touched, &self.apps, maker);
-        let names =
-            if changes.added || !changes.removed.is_empty() || self.apps.len() != self.table.slots.len() {
-                Arc::new(self.apps.iter().map(|(name, part)| (name.clone(), part.slot)).collect())
-            } else {
-                self.table.slots.clone()
-            };
-        let routes = self.apps.values().map(|part| part.routes.clone()).collect();
+        let names = if is_other || self.apps.len() != self.table.slots.len() {
+            Arc::new(self.apps.iter().map(|(name, part)| (name.clone(), part.slot)).collect())
+        } else {
+            self.table.slots.clone()
+        };
+        let routes = if other_routes {
+            self.apps.values().map(|part| part.routes.clone()).collect()
+        } else {
+            self.table.routes.clone()
+        };
         self.table = Arc::new(Table { generation, listeners, apps: slots, slots: names, routes });
         Compiled {
             table: self.table.clone(),
@@ -149,22 +152,24 @@ impl Compiler {
         }
     }
 
+    /// Takes an app in; whether its routes are others.
     fn update(
         &mut self,
         app: &Arc<App>,
         slots: &mut Vec<Option<Arc<AppTable>>>,
         touched: &mut FxHashSet<HostMatch>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         let before = self.apps.get(&app.name);
         let slot = match before {
             Some(part) => part.slot,
             None => self.free_slots.last().copied().unwrap_or(u32::try_from(slots.len()).unwrap_or(u32::MAX)),
         };
         let part = AppPart::new(slot, app, before, &mut self.registry)?;
+        let other_routes = before.is_none_or(|before| !Arc::ptr_eq(&before.routes, &part.routes));
         match before {
             Some(before) => {
                 let all = before.table.app.share_hosts_with != app.share_hosts_with;
-                if all || !Arc::ptr_eq(&before.routes, &part.routes) {
+                if all || other_routes {
                     self.claims.update(&app.name, &before.routes, &part.routes, all, touched);
                 }
             }
@@ -178,33 +183,6 @@ impl Compiler {
             None => slots.push(Some(part.table.clone())),
         }
         self.apps.insert(app.name.clone(), part);
-        Ok(())
-    }
-}
-
-/// Walks both lists of apps, which are sorted by name, once.
-fn compare<'m>(before: &Model, after: &'m Model) -> Changes<'m> {
-    let mut changes = Changes::default();
-    let mut old = before.apps.iter().peekable();
-    let mut new = after.apps.iter().peekable();
-    loop {
-        let order = match (old.peek(), new.peek()) {
-            (None, None) => return changes,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((a, _)), Some((b, _))) => a.cmp(b),
-        };
-        let was = if order.is_le() { old.next() } else { None };
-        let is = if order.is_ge() { new.next() } else { None };
-        match (was, is) {
-            (Some((_, was)), Some((_, is))) if Arc::ptr_eq(was, is) => {}
-            (Some(_), Some((_, is))) => changes.changed.push(is),
-            (None, Some((_, is))) => {
-                changes.added = true;
-                changes.changed.push(is);
-            }
-            (Some((name, _)), None) => changes.removed.push(name.clone()),
-            (None, None) => {}
-        }
+        Ok(other_routes)
     }
 }

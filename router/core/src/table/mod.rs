@@ -118,7 +118,7 @@ pub struct RouteEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// Clusters of the same app with weights; [`crate::split::side`] chooses. Names are distinct.
-    Clusters(SmallVec<[Side; 2]>),
+    Clusters(SmallVec<[Side; 1]>),
     /// The redirect of the route's action.
     Redirect,
     /// The fixed response of the route's action, or the app is in maintenance.
@@ -166,7 +166,8 @@ pub struct Table {
     pub listeners: Vec<Arc<ListenerTable>>,
     apps: Vec<Option<Arc<AppTable>>>,
     slots: Arc<FxHashMap<AppName, u32>>,
-    routes: Vec<Arc<AppRoutes>>,
+    /// In the order of the apps' names.
+    routes: Arc<[Arc<AppRoutes>]>,
 }
 
 impl Table {
@@ -177,7 +178,7 @@ impl Table {
             listeners: Vec::new(),
             apps: Vec::new(),
             slots: Arc::default(),
-            routes: Vec::new(),
+            routes: Arc::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ekiden_config::doors::Refusal;
 use ekiden_config::model::{
     Action, Admission, App, Authorizer, Entrance, Forward, HeaderEdits, HostMatch, LoosePath, MirrorPolicy,
-    PathMatch, Route, SplitKey, Timeouts, WeightedCluster,
+    PathMatch, Route, RoutePolicy, SplitKey, Timeouts, WeightedCluster,
 };
 use ekiden_config::names::{AppName, RouteName};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -28,8 +28,8 @@ pub(super) struct AppRoutes {
     pub(super) app: Option<AppName>,
     /// In file order.
     pub(super) entries: Vec<Arc<RouteEntry>>,
-    /// Every (host, position), sorted, so that the rules of a host are one run.
-    by_host: Vec<(HostMatch, usize)>,
+    /// Every position in order of its host, so that the rules of a host are one run.
+    by_host: Vec<u32>,
 }
 
 /// An app as it is in force.
@@ -152,10 +152,8 @@ impl AppRoutes {
         let before_entries = before.map_or(&[][..], |routes| &routes.entries);
         let mut limits = LimitMaker::new(&app.name, before_entries, registry.limit_maker());
         let hold = registry.hold(&app.name, app.routes.iter().any(|route| route.hold.is_some()));
-        let mut by_host = Vec::with_capacity(app.routes.len());
         let mut entries = Vec::with_capacity(app.routes.len());
-        for (position, route) in app.routes.iter().enumerate() {
-            by_host.push((route.host.clone(), position));
+        for route in app.routes.iter() {
             let target = target(route, table);
             let entry = match old.get(&Arc::as_ptr(route)) {
                 Some(entry) if entry.target == target && entry.app == slot => (*entry).clone(),
@@ -188,7 +186,8 @@ impl AppRoutes {
             };
             entries.push(entry);
         }
-        by_host.sort_unstable();
+        let mut by_host: Vec<u32> = (0..).zip(&entries).map(|(at, _)| at).collect();
+        by_host.sort_by_key(|at| app.routes.get(*at as usize).map(|route| &route.host));
         if before.is_some() {
             let names: FxHashSet<&RouteName> = app.routes.iter().map(|route| &route.name).collect();
             registry.retain_routes(&app.name, |name| names.contains(name));
@@ -198,16 +197,20 @@ impl AppRoutes {
 
     /// The rules on a host in file order, with their positions.
     pub(super) fn on_host(&self, host: &HostMatch) -> impl Iterator<Item = (usize, &Arc<RouteEntry>)> {
-        let start = self.by_host.partition_point(|(name, _)| name < host);
+        let start = self.by_host.partition_point(|at| self.host(*at).is_some_and(|name| name < host));
         let run = self.by_host.get(start..).unwrap_or(&[]);
-        run.iter()
-            .take_while(move |(name, _)| name == host)
-            .filter_map(|(_, at)| Some((*at, self.entries.get(*at)?)))
+        let run = run.iter().take_while(move |at| self.host(**at) == Some(host));
+        run.filter_map(|at| Some((*at as usize, self.entries.get(*at as usize)?)))
     }
 
     /// Every host once, in order.
     pub(super) fn hosts(&self) -> impl Iterator<Item = &HostMatch> {
-        self.by_host.chunk_by(|(a, _), (b, _)| a == b).filter_map(|run| run.first()).map(|(host, _)| host)
+        let runs = self.by_host.chunk_by(|a, b| self.host(*a) == self.host(*b));
+        runs.filter_map(|run| self.host(*run.first()?))
+    }
+
+    fn host(&self, at: u32) -> Option<&HostMatch> {
+        self.entries.get(at as usize).map(|entry| &entry.route.host)
     }
 
     /// Whether both have the same entries, in the same order, on a host.
@@ -233,16 +236,13 @@ fn question(
         prefix_rewrite: None,
         host_rewrite: None,
     };
-    let words = Route {
+    let policy = RoutePolicy {
         listeners: None,
-        host: HostMatch::Any,
-        path: PathMatch::Prefix(Arc::from("/")),
         methods: Vec::new(),
         headers: Vec::new(),
         query: Vec::new(),
         cookies: Vec::new(),
         client_cert: Vec::new(),
-        action: Action::Forward(forward),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         timeouts: Timeouts {
@@ -266,7 +266,14 @@ fn question(
         hedge: None,
         mirror: None,
         faults: None,
-        ..(**route).clone()
+        ..RoutePolicy::clone(&route.policy)
+    };
+    let words = Route {
+        name: route.name.clone(),
+        host: HostMatch::Any,
+        path: PathMatch::Prefix(Arc::from("/")),
+        action: Action::Forward(forward),
+        policy: Arc::new(policy),
     };
     let app = &table.app.name;
     Arc::new(RouteEntry {
@@ -312,12 +319,9 @@ fn mirror(
         prefix_rewrite: own.and_then(|own| own.prefix_rewrite.clone()),
         host_rewrite: own.and_then(|own| own.host_rewrite.clone()),
     };
-    let copied = Route {
-        action: Action::Forward(to),
-        path: route.path.clone(),
-        request_headers: route.request_headers.clone(),
-        ..(*plain.route).clone()
-    };
+    let mut copied =
+        Route { action: Action::Forward(to), path: route.path.clone(), ..(*plain.route).clone() };
+    copied.request_headers = route.request_headers.clone();
     let entry = RouteEntry {
         target: target(&copied, table),
         route: Arc::new(copied),
@@ -342,7 +346,7 @@ fn target(route: &Route, table: &AppTable) -> Target {
         Action::Redirect(_) => return Target::Redirect,
         Action::Fixed(_) | Action::Maintenance(_) => return Target::Fixed,
     };
-    let mut sides: SmallVec<[Side; 2]> = SmallVec::new();
+    let mut sides: SmallVec<[Side; 1]> = SmallVec::new();
     for weighted in &forward.clusters {
         let weight = u32::from(weighted.weight);
         if let Some(side) = sides.iter_mut().find(|side| side.cluster == weighted.cluster) {

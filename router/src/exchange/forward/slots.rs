@@ -123,7 +123,7 @@ impl Forward<'_> {
     fn go_on(&mut self, ws: &mut Workspace, cell: Arc<EndpointCell>) -> Result<Step, Cause> {
         let home = Home::given(cell, &self.cluster.cell, &self.cluster.cluster.policy, self.worker.id);
         self.look_again(ws)?;
-        let index = self.cluster.position(&home.cell.incarnation().id);
+        let index = self.cluster.position(home.cell.incarnation().id());
         let same = index.and_then(|index| self.cluster.endpoint(index));
         match (index, same.is_some_and(|endpoint| endpoint.cell.uid() == home.cell.uid())) {
             (Some(index), true) => Ok(self.use_endpoint(ws, index, home)),

@@ -218,9 +218,9 @@ impl Http2Pool {
 
 #[cfg(test)]
 mod tests {
-    use ekiden_config::model::Address;
+    use ekiden_config::model::{Address, Endpoint, Owner};
     use ekiden_config::names::{AppName, ClusterName, EndpointId};
-    use ekiden_core::cell::Incarnation;
+    use ekiden_core::cell::{ClusterPlace, Incarnation};
     use ekiden_core::health::Health;
 
     use super::super::connection::begin;
@@ -228,14 +228,17 @@ mod tests {
     use crate::stream::Stream;
 
     fn cell() -> Arc<EndpointCell> {
-        let incarnation = Incarnation {
-            app: AppName::default_app(),
-            cluster: ClusterName::new("web").unwrap(),
+        let place = ClusterPlace { app: AppName::default_app(), cluster: ClusterName::new("web").unwrap() };
+        let endpoint = Endpoint {
             id: EndpointId::new("one").unwrap(),
             address: Address::Unix("/one".into()),
-            dns_name: None,
-            release: None,
+            tags: None,
+            weight: 1,
+            priority: 0,
+            drain: false,
+            owner: Owner::File,
         };
+        let incarnation = Incarnation::new(Arc::new(place), Arc::new(endpoint));
         Arc::new(EndpointCell::new(incarnation, Health::Ready, "", 0))
     }
 

@@ -41,11 +41,9 @@ fn cluster(name: &str, probe: Option<&ProbePolicy>, endpoints: &[(&str, Address)
                 id: EndpointId::new(id).unwrap(),
                 address: address.clone(),
                 weight: 1,
-                zone: None,
                 priority: 0,
                 drain: false,
-                dns_name: None,
-                release: None,
+                tags: None,
                 owner: Owner::File,
             })
         })
@@ -119,7 +117,7 @@ impl Bench {
             hot: Arc::default(),
             started: std::time::Instant::now(),
             is_own: Arc::new(move |address| Some(address) == own.as_ref()),
-            target: Arc::new(|incarnation| Ok(Target::plain(incarnation.address.clone()))),
+            target: Arc::new(|incarnation| Ok(Target::plain(incarnation.address().clone()))),
         };
         let prober = Prober::start_with(hooks, 7, factory).unwrap();
         Self { compiler: Compiler::new(1), current, prober, changes, generation: 0 }

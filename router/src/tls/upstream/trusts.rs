@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use ekiden_config::diff::changed_apps;
 use ekiden_config::model::{
     Address, App, ClusterTls, Credential, KeyPair, Model, Protocol, Roots, TrustSources, Verify, may_use,
 };
@@ -130,11 +131,13 @@ impl Trusts {
         state.sources = Arc::clone(&model.trust);
         let mut touched = all;
         let offered = state.offered.replace(Arc::clone(model));
-        for (name, app) in &model.apps {
-            let before = offered.as_ref().and_then(|offered| offered.apps.get(name));
-            if all || !before.is_some_and(|before| Arc::ptr_eq(before, app)) {
-                touched |= self.take_app(&mut state, app);
+        match offered.filter(|_| !all) {
+            Some(offered) => {
+                for app in changed_apps(&offered, model).into_iter().filter_map(|(_, is)| is) {
+                    touched |= self.take_app(&mut state, app);
+                }
             }
+            None => model.apps.values().for_each(|app| touched |= self.take_app(&mut state, app)),
         }
         // Those that left are let go of in `retain`, once no worker has an older table.
         if touched {

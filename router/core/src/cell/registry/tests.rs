@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ekiden_config::model::{Address, Balance, Endpoint};
+use ekiden_config::model::{Address, Balance, Endpoint, EndpointTags};
 use ekiden_config::names::{AppName, ClusterName, RouteName};
 use proptest::prelude::*;
 
@@ -28,7 +28,11 @@ fn removed(registry: &mut CellRegistry) -> Vec<u64> {
 fn the_same_incarnation_keeps_its_cell_whatever_its_weight_and_zone() {
     let mut registry = CellRegistry::new(1);
     let old = compile(vec![endpoint(1, 1), endpoint(2, 1)], &mut registry);
-    let changed = Endpoint { weight: 9, zone: Some("b".into()), ..endpoint(1, 1) };
+    let changed = Endpoint {
+        weight: 9,
+        tags: EndpointTags { zone: Some("b".into()), ..EndpointTags::default() }.shared(),
+        ..endpoint(1, 1)
+    };
     let new = compile(vec![endpoint(0, 1), changed, endpoint(2, 1)], &mut registry);
     assert!(Arc::ptr_eq(&old.endpoints[0].cell, &new.endpoints[1].cell));
     assert!(Arc::ptr_eq(&old.endpoints[1].cell, &new.endpoints[2].cell));
@@ -39,8 +43,14 @@ fn the_same_incarnation_keeps_its_cell_whatever_its_weight_and_zone() {
 #[test]
 fn another_address_or_release_starts_fresh() {
     let moved = Endpoint { address: Address::Unix("/run/new".into()), ..endpoint(1, 1) };
-    let renamed = Endpoint { dns_name: Some("b.test".into()), ..endpoint(1, 1) };
-    let released = Endpoint { release: Some("v2".into()), ..endpoint(1, 1) };
+    let renamed = Endpoint {
+        tags: EndpointTags { dns_name: Some("b.test".into()), ..EndpointTags::default() }.shared(),
+        ..endpoint(1, 1)
+    };
+    let released = Endpoint {
+        tags: EndpointTags { release: Some("v2".into()), ..EndpointTags::default() }.shared(),
+        ..endpoint(1, 1)
+    };
     for changed in [moved, renamed, released] {
         let mut registry = CellRegistry::new(1);
         let old = compile(vec![endpoint(1, 1)], &mut registry);
@@ -144,8 +154,8 @@ proptest! {
             let gone = removed(&mut registry);
             let mut now = BTreeMap::new();
             for (entry, (number, version)) in table.endpoints.iter().zip(&list) {
-                prop_assert_eq!(&entry.cell.incarnation().id, &id(*number));
-                prop_assert_eq!(&entry.cell.incarnation().address, &entry.endpoint.address);
+                prop_assert_eq!(entry.cell.incarnation().id(), &id(*number));
+                prop_assert_eq!(entry.cell.incarnation().address(), &entry.endpoint.address);
                 now.insert((*number, *version), entry.cell.uid());
             }
             let mut expected_gone = Vec::new();

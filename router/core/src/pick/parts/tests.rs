@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ekiden_config::model::{Balance, Endpoint, Place};
+use ekiden_config::model::{Balance, Endpoint, EndpointTags, Place};
 use proptest::prelude::*;
 
 use super::super::layout::Layout;
@@ -28,7 +28,8 @@ fn place(zone: &str) -> Place {
 
 fn at(number: usize, zone: &str, priority: u8) -> Endpoint {
     let zone = (!zone.is_empty()).then(|| Arc::from(zone));
-    Endpoint { zone, priority, ..endpoint(number, 1) }
+    let tags = EndpointTags { zone, ..EndpointTags::default() }.shared();
+    Endpoint { tags, priority, ..endpoint(number, 1) }
 }
 
 fn table(endpoints: Vec<Endpoint>, balance: Balance, subset: Option<u32>, place: &Place) -> ClusterTable {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ekiden_config::model::{
     Action, Address, Balance, ClusterPolicy, ConnectionLimits, Endpoint, Forward, HeaderEdits, HttpLimits,
-    Listener, Owner, PathRegex, SplitKey, Timeouts, ValueCondition, WeightedCluster,
+    Listener, Owner, PathRegex, RoutePolicy, SplitKey, Timeouts, ValueCondition, WeightedCluster,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
 
@@ -70,34 +70,36 @@ pub(super) fn path(text: &str) -> PathMatch {
 pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
     Route {
         name: RouteName::new("r").unwrap(),
-        listeners: None,
         host,
         path,
-        methods: Vec::new(),
-        headers: Vec::new(),
-        query: Vec::new(),
-        cookies: Vec::new(),
-        client_cert: Vec::new(),
         action: forward(&[("web", 1)]),
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        timeouts: Timeouts::default(),
-        attempts: 3,
-        retry: None,
-        hedge: None,
-        mirror: None,
-        faults: None,
-        loose_path: LoosePath::Refuse,
-        body_limit: None,
-        admission: None,
-        rate_limits: None,
-        upgrades: Default::default(),
-        connect: Vec::new(),
-        grpc_web: false,
-        priority: Default::default(),
-        entrance: None,
-        caps: None,
-        hold: None,
+        policy: Arc::new(RoutePolicy {
+            listeners: None,
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            cookies: Vec::new(),
+            client_cert: Vec::new(),
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            timeouts: Timeouts::default(),
+            attempts: 3,
+            retry: None,
+            hedge: None,
+            mirror: None,
+            faults: None,
+            loose_path: LoosePath::Refuse,
+            body_limit: None,
+            admission: None,
+            rate_limits: None,
+            upgrades: Default::default(),
+            connect: Vec::new(),
+            grpc_web: false,
+            priority: Default::default(),
+            entrance: None,
+            caps: None,
+            hold: None,
+        }),
     }
 }
 
@@ -128,11 +130,9 @@ pub(super) fn cluster(name: &str, ports: &[u16]) -> Arc<Cluster> {
             id: EndpointId::new(&format!("e{port:05}")).unwrap(),
             address: Address::Tcp(([127, 0, 0, 1], *port).into()),
             weight: 1,
-            zone: None,
             priority: 0,
             drain: false,
-            release: None,
-            dns_name: None,
+            tags: None,
             owner: Owner::File,
         })
     };
