@@ -31,9 +31,9 @@ pub use entrance::{
     ApiKeys, Auth, Authorizer, AuthorizerBody, CLAIM_ISSUERS_MAX, Cors, Entrance, OriginPattern, Origins,
     Tokens,
 };
-pub use etcd::{Etcd, EtcdMember};
+pub use etcd::{Discovery, Etcd, EtcdMember};
 pub use faults::{FaultAbort, FaultDelay, FaultPolicy};
-pub use fleet::Fleet;
+pub use fleet::{Fleet, Subscription};
 pub use limit::{Cost, Group, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, RouteLimits};
 pub use mirror::MirrorPolicy;
 pub use overload::{AppCaps, HoldPolicy, OverloadPolicy, Priority, SlotPolicy};
@@ -60,7 +60,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
+use crate::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName, TrustName};
 
 /// Everything a router needs to serve: what control publishes and the router compiles.
 #[derive(Debug, Clone, PartialEq)]
@@ -770,7 +770,8 @@ pub enum Owner {
 pub struct DnsEndpoint {
     /// With an id the name is one endpoint; without, each record is an endpoint `NAME/ADDRESS`.
     pub id: Option<EndpointId>,
-    /// The name to resolve, lower case, without final dot; a service with [`crate::address::SERVICE`] in front.
+    /// The name to resolve, lower case, without final dot; a service with [`crate::address::SERVICE`] in front. Or keys to follow, as
+    /// [`crate::address::Target::Keys`] has them.
     pub name: Arc<str>,
     /// Port of every endpoint made from it; 0 of a service, whose records say ports.
     pub port: u16,
@@ -796,6 +797,8 @@ pub struct Process {
     pub control_hosts: Vec<Arc<str>>,
     /// What sources of placements may take away at once.
     pub removals: Removals,
+    /// Silence of control's loop after which it is stuck. Default 30 s.
+    pub control_stuck_after: Duration,
     /// Where state is kept; none means the default place derived from the file's path.
     pub run_dir: Option<PathBuf>,
     /// Worker threads; none means one per core. 1..=256.
@@ -816,6 +819,8 @@ pub struct Process {
     pub place: Place,
     /// The store that control shares with others; none means the journal of the run directory.
     pub etcd: Option<Etcd>,
+    /// Etcds that hold endpoints, by name.
+    pub discoveries: BTreeMap<TrustName, Discovery>,
 }
 
 /// What sources of placements may take away at once.

@@ -14,6 +14,9 @@ pub(crate) fn parse_address(text: &str) -> Result<Address, String> {
         Ok(Target::Name { .. } | Target::Service { .. }) => Err(format!(
             "{text:?} is a DNS name; the API takes IP:PORT or unix:/path, names belong in a configuration file"
         )),
+        Ok(Target::Keys { .. }) => Err(format!(
+            "{text:?} names keys of an etcd; an address is IP:PORT or unix:/path, keys belong in a configuration file"
+        )),
         Err(error) => Err(format!("{text:?} {error}; {}", error.advice())),
     }
 }
@@ -43,7 +46,7 @@ impl FromStr for AddressFlag {
         }
         match parse(text) {
             Ok(Target::Address(address)) => Ok(AddressFlag::At(address)),
-            Ok(Target::Name { .. } | Target::Service { .. }) | Err(_) => {
+            Ok(Target::Name { .. } | Target::Service { .. } | Target::Keys { .. }) | Err(_) => {
                 Err(format!("{text:?} is neither off, IP:PORT nor unix:/path"))
             }
         }

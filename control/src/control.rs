@@ -1,45 +1,49 @@
 //! Starting and stopping control: one thread with a single-threaded runtime of its own, off the workers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ekiden_config::doors::{Inspect, Observations, Publisher, Ticket};
-use ekiden_config::model::{Address, Model, Process};
+use ekiden_config::model::{Address, Endpoint, Model, Process};
 use ekiden_config::names::{AppName, ClusterName};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::api::{self, Api, ApiSettings, Doors, Tokens};
+use crate::api::{self, Api, ApiSettings, Doors, Sockets, Tokens};
 use crate::clock::unix_ms;
 use crate::dns::Resolve;
 use crate::dns::asking::{Asking, Told};
 use crate::dns::system::SystemResolve;
 use crate::dynos::{self, Board, Duties, DynoCounts};
 use crate::election::{Alone, Elector, Leader, begin_term, has_past};
-use crate::fleet::Fleet;
 use crate::fleet::publisher::{FleetInspect, FleetPublisher};
 use crate::fleet::roster::FleetMeters;
 use crate::fleet::server::{self as fleet, Link};
+use crate::fleet::{Fleet, Subscriptions};
 use crate::last_good::write_behind;
+use crate::lasting::{Lasting, Runs};
 use crate::load::Loaded;
 use crate::observed::heed;
 use crate::overlay::{ClusterKey, Overlay};
 use crate::own::Own;
-use crate::placement::{self, Channel, Placed, PlacementSource, SAID_MAX, Said};
+use crate::placement::discovered::Followed;
+use crate::placement::discovering::Discovering;
+use crate::placement::{self, Channel, LastPlaced, Placed, PlacementSource, SAID_MAX, Said};
 use crate::plane::{Inlets, Outlets, Plane, ReloadReply, Turns, ViewCell, follow, rendered};
 use crate::rundir::{self, RunDir, RunDirError};
 use crate::settings::{Options, has_side_listener};
 use crate::status::{Election, Reload, Status, StatusCell};
-use crate::store::etcd::{Etcd, Settings as EtcdSettings};
+use crate::store::etcd::{Etcd, Places, Settings as EtcdSettings};
 use crate::store::{self, Journal, Object, Record, Revision, Store};
+use crate::tenure::Tenure;
 use crate::watch::watch;
-use crate::watchdog::{LOOK_EVERY, Pulse, SILENT_MAX, Watchdog, watch_over};
+use crate::watchdog::{After, LOOK_EVERY, Pulse, Watchdog, looks_in, watch_over};
 
 /// Mutations that may wait for the loop; further ones wait in their connections.
 const MUTATIONS_MAX: usize = 1024;
@@ -47,8 +51,6 @@ const MUTATIONS_MAX: usize = 1024;
 const CHANGES_MAX: usize = 256;
 /// Changes of maintenance that may wait for the loop; further ones wait in their connections.
 const LOOKS_MAX: usize = 64;
-/// Reloads that may wait; further ones of SIGHUP are covered by those.
-const RELOADS_MAX: usize = 64;
 /// DNS answers that may wait; the tasks that bring them wait.
 const ANSWERS_MAX: usize = 256;
 /// Longest time that stopping waits for the last write.
@@ -84,13 +86,12 @@ impl std::error::Error for StartError {}
 pub struct Control {
     first: Ticket,
     status: StatusReader,
-    reloads: mpsc::Sender<Option<ReloadReply>>,
-    stop: watch::Sender<bool>,
     dynos: Option<dynos::Handle>,
     board: Option<Board>,
-    thread: Option<JoinHandle<()>>,
+    runs: Arc<Runs>,
     fleet: Option<Fleet>,
-    pulse: Pulse,
+    /// The looks that make a loop stuck.
+    silent_max: u32,
     watchdog: Option<Watchdog>,
 }
 
@@ -141,18 +142,30 @@ impl Control {
         observations: Observations,
     ) -> Result<Self, StartError> {
         let resolve = Arc::new(SystemResolve::new(loaded.options.resolver));
-        Self::begin(loaded, Some(Below { publisher, inspect, observations, fleet: None }), resolve)
+        let below = Below { publisher, inspect, observations, fleet: None };
+        let mut this = Self::begin(loaded, Some(below), resolve)?;
+        let runs = Arc::clone(&this.runs);
+        this.watch_over(move || runs.restart())?;
+        Ok(this)
     }
 
     /// Starts control without a data path: it publishes to routers that connect to it. The run directory is needed, for the term. When
     /// control's loop is stuck, `stuck` is called on a thread of its own: whoever holds the lead and does nothing must end, so that
     /// another one may take it.
-    pub fn start_alone(loaded: Loaded, stuck: impl FnOnce() + Send + 'static) -> Result<Self, StartError> {
+    pub fn start_alone(loaded: Loaded, stuck: impl Fn() + Send + 'static) -> Result<Self, StartError> {
         let resolve = Arc::new(SystemResolve::new(loaded.options.resolver));
         let mut this = Self::begin(loaded, None, resolve)?;
-        let dog = watch_over(this.pulse.clone(), (LOOK_EVERY, SILENT_MAX), stuck).map_err(no_thread)?;
-        this.watchdog = Some(dog);
+        this.watch_over(move || {
+            stuck();
+            After::Done
+        })?;
         Ok(this)
+    }
+
+    fn watch_over(&mut self, stuck: impl FnMut() -> After + Send + 'static) -> Result<(), StartError> {
+        let looks = (LOOK_EVERY, self.silent_max);
+        self.watchdog = Some(watch_over(self.runs.pulse(), looks, stuck).map_err(no_thread)?);
+        Ok(())
     }
 
     /// As [`Control::start`], with another source of DNS answers and nothing observed. For tests and embedders.
@@ -169,6 +182,11 @@ impl Control {
     fn begin(loaded: Loaded, below: Option<Below>, resolve: Arc<dyn Resolve>) -> Result<Self, StartError> {
         let status = StatusCell::default();
         let mut loaded = loaded;
+        for (name, places) in discoveries(&loaded) {
+            places
+                .check()
+                .map_err(|why| StartError::Link(format!("[discovery.{name}] cannot be used: {why}")))?;
+        }
         let state = State::open(&loaded, &status)?;
         if let Some(store) = &state.store {
             loaded.refresh(&**store);
@@ -178,58 +196,42 @@ impl Control {
             Some(below) => below,
             None => runtime.block_on(towards_routers(&loaded, &state))?,
         };
-        let fleet = below.fleet.as_ref().map(|(fleet, _)| fleet.clone());
-        let (stop, stopped) = watch::channel(false);
-        let (reloads, reload_inlet) = mpsc::channel(RELOADS_MAX);
-        let (first, opened) = sync_channel(1);
-        let (placing, placed) = mpsc::channel(SAID_MAX);
+        let Below { publisher, inspect, observations, fleet: link } = below;
+        let fleet = link.as_ref().map(|(fleet, _)| fleet.clone());
         let place =
             || Some(ClusterKey { app: AppName::default_app(), cluster: ClusterName::new(dynos::WEB).ok()? });
         let board = loaded.options.procfile.as_ref().and_then(|_| place()).map(Board::new);
-        let duties = loaded.options.procfile.clone().zip(board.clone()).map(|(run, board)| Duties {
-            run,
-            run_dir: state.run_dir.as_ref().map(|dir| dir.path().to_owned()),
-            store: state.store.clone(),
-            placing,
-            inspect: dynos::InspectDoor(Arc::clone(&below.inspect)),
-            board,
-            drain_timeout: loaded.process().drain_timeout,
-        });
         loaded.start_dyno_thread().map_err(no_thread)?;
-        let dyno_thread = loaded.dynos.take();
-        let pulse = Pulse::default();
-        let start = Start {
-            loaded,
-            state,
-            below,
+        let (dyno_thread, silent_max) = (loaded.dynos.take(), looks_in(loaded.process().control_stuck_after));
+        let lasting = Lasting {
+            options: loaded.options.clone(),
+            started_with: loaded.process().clone(),
+            publisher: Arc::new(Mutex::new(publisher)),
+            inspect: Arc::clone(&inspect),
+            observations,
             resolve,
             status: status.clone(),
-            reloads: reloads.clone(),
-            reload_inlet,
-            stopped,
-            first,
-            placed,
+            sockets: Sockets::default(),
+            run_dir: state.run_dir.clone(),
             board: board.clone(),
-            pulse: pulse.clone(),
+            last: LastPlaced::default(),
         };
-        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || start.run(runtime));
-        let thread = thread.map_err(no_thread)?;
+        let duties = loaded.options.procfile.clone().zip(board.clone());
+        let (drain_timeout, last) = (loaded.process().drain_timeout, lasting.last.clone());
+        let run_dir = state.run_dir.as_ref().map(|dir| dir.path().to_owned());
+        let launched = lasting.launch(Tenure::default(), (loaded, state), link, runtime);
+        let (run, opened) = launched.map_err(no_thread)?;
         let first =
             opened.recv().map_err(|_| StartError::NoThread("it ended at once; see the log".to_owned()))?;
+        let runs = Arc::new(Runs::begin(lasting, run));
+        let duties = duties.map(|(run, board)| {
+            let (inspect, turns) = (dynos::InspectDoor(inspect), runs.turns());
+            let above = turns.borrow().clone();
+            Duties { run, run_dir, above, turns, last, inspect, board, drain_timeout }
+        });
         let dynos = dyno_thread.zip(duties).map(|(thread, duties)| thread.begin(duties));
         let status = StatusReader(status);
-        Ok(Self {
-            first,
-            status,
-            reloads,
-            stop,
-            dynos,
-            board,
-            thread: Some(thread),
-            fleet,
-            pulse,
-            watchdog: None,
-        })
+        Ok(Self { first, status, dynos, board, runs, fleet, silent_max, watchdog: None })
     }
 
     /// Follows the first publish.
@@ -255,8 +257,7 @@ impl Control {
     /// Reads the files again, also when nothing seems to have changed, and the token file too. Returns at once; how
     /// it went is in the log and in [`Status::last_reload`]. With a Procfile this is a new release too. For SIGHUP.
     pub fn reload(&self) {
-        // Full: as many reloads are waiting already, and one of them will see the files as they are now.
-        let _ = self.reloads.try_send(None);
+        self.runs.reload();
         if let Some(dynos) = &self.dynos {
             dynos.deploy();
         }
@@ -285,12 +286,7 @@ impl Control {
         // What ends is not stuck.
         self.watchdog = None;
         self.end_dynos(|| false);
-        self.stop.send_replace(true);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("control's thread had panicked");
-        }
+        self.runs.end();
     }
 }
 
@@ -314,15 +310,16 @@ async fn towards_routers(loaded: &Loaded, state: &State) -> Result<Below, StartE
     let mut link = Link::new(&built.process.fleet, &built.model.trust, loaded.base_dir());
     link.check()
         .map_err(|why| StartError::Link(format!("the certificates of [fleet] cannot be used: {why}")))?;
+    let subscriptions = Subscriptions::new(&built.process.fleet.subscriptions);
     let fleet = match &state.elector {
         // Nobody is let in before control's loop has taken the role on.
-        Some(elector) => Fleet::new(Arc::clone(elector)),
+        Some(elector) => Fleet::new(Arc::clone(elector), subscriptions),
         None => {
             let term = begin_term(store, unix_ms()).await.map_err(|error| {
                 StartError::RunDir(format!("the term of this control cannot be written down: {error}"))
             })?;
             let alone: Arc<dyn Elector> = Arc::new(Alone::new(term));
-            let fleet = Fleet::new(Arc::clone(&alone));
+            let fleet = Fleet::new(Arc::clone(&alone), subscriptions);
             fleet.take(&alone.role().borrow(), has_past(store));
             fleet
         }
@@ -336,10 +333,10 @@ async fn towards_routers(loaded: &Loaded, state: &State) -> Result<Below, StartE
 }
 
 /// What is kept on disk, as far as it can be.
-struct State {
+pub(crate) struct State {
     /// Held until control ends; None when it cannot be used.
     run_dir: Option<RunDir>,
-    store: Option<Arc<dyn Store>>,
+    pub(crate) store: Option<Arc<dyn Store>>,
     /// Where the store is shared.
     elector: Option<Arc<dyn Elector>>,
     overlay: Overlay,
@@ -348,6 +345,22 @@ struct State {
 }
 
 impl State {
+    /// For one more runtime of a process that has the run directory already. Where a start would go on without a journal this fails: what
+    /// serves is more than what could be read.
+    pub(crate) fn again(
+        loaded: &Loaded,
+        status: &StatusCell,
+        run_dir: Option<RunDir>,
+    ) -> Result<Self, String> {
+        let mut state =
+            State { run_dir: None, store: None, elector: None, overlay: Overlay::default(), seen: None };
+        if let Some(run_dir) = run_dir {
+            let journal = if loaded.process().etcd.is_some() { None } else { Some(journal(&run_dir)) };
+            state.take(run_dir, journal.transpose().map_err(|error| error.to_string())?, status);
+        }
+        state.shared(loaded, status).map_err(|error| error.to_string())
+    }
+
     fn open(loaded: &Loaded, status: &StatusCell) -> Result<Self, StartError> {
         let mut state =
             State { run_dir: None, store: None, elector: None, overlay: Overlay::default(), seen: None };
@@ -361,13 +374,8 @@ impl State {
             if loaded.process().etcd.is_some() {
                 return Ok((run_dir, None));
             }
-            let journal = Journal::open_held(run_dir.path(), Some(run_dir.lock())).map_err(|error| {
-                RunDirError::Unusable {
-                    dir: path.to_owned(),
-                    reason: format!("its journal cannot be opened: {error}"),
-                }
-            });
-            Ok((run_dir, Some(journal?)))
+            let journal = journal(&run_dir)?;
+            Ok((run_dir, Some(journal)))
         });
         match opened {
             Err(error @ RunDirError::Locked { .. }) => return Err(StartError::InUse(error)),
@@ -380,23 +388,27 @@ impl State {
                 }
             }
             Ok((run_dir, journal)) => {
-                status.update(|status| status.run_dir = Some(run_dir.path().display().to_string()));
                 leave_pointer(&loaded.options, loaded.process(), run_dir.path());
-                if let Some((journal, loud)) = journal {
-                    if let Some(loud) = &loud {
-                        tracing::error!("{loud}");
-                    }
-                    status.update(|status| {
-                        status.journal_bytes = journal.bytes();
-                        status.journal_error = loud;
-                    });
-                    state.overlay = overlay(&journal);
-                    state.store = Some(Arc::new(journal));
-                }
-                state.run_dir = Some(run_dir);
+                state.take(run_dir, journal, status);
             }
         }
         state.shared(loaded, status)
+    }
+
+    fn take(&mut self, run_dir: RunDir, journal: Option<(Journal, Option<String>)>, status: &StatusCell) {
+        status.update(|status| status.run_dir = Some(run_dir.path().display().to_string()));
+        if let Some((journal, loud)) = journal {
+            if let Some(loud) = &loud {
+                tracing::error!("{loud}");
+            }
+            status.update(|status| {
+                status.journal_bytes = journal.bytes();
+                status.journal_error = loud;
+            });
+            self.overlay = overlay(&journal);
+            self.store = Some(Arc::new(journal));
+        }
+        self.run_dir = Some(run_dir);
     }
 
     /// With the store that is shared, if the file names one.
@@ -416,6 +428,14 @@ impl State {
         self.store = Some(etcd);
         Ok(self)
     }
+}
+
+/// The journal of a run directory, and what a person must hear of it.
+fn journal(run_dir: &RunDir) -> Result<(Journal, Option<String>), RunDirError> {
+    Journal::open_held(run_dir.path(), Some(run_dir.lock())).map_err(|error| RunDirError::Unusable {
+        dir: run_dir.path().to_owned(),
+        reason: format!("its journal cannot be opened: {error}"),
+    })
 }
 
 /// How the shared store is used, by the process file. The error says why it cannot be.
@@ -449,6 +469,23 @@ fn etcd_settings(loaded: &Loaded) -> Result<Option<EtcdSettings>, String> {
         me,
     );
     settings.map(Some).map_err(|why| format!("[etcd] cannot be used: {why}"))
+}
+
+/// Etcds that hold endpoints, by name, as the process file says.
+fn discoveries(loaded: &Loaded) -> BTreeMap<String, Arc<Places>> {
+    let (base, trust) = (loaded.base_dir(), &loaded.model().trust);
+    let all = loaded.process().discoveries.iter().map(|(name, words)| {
+        let ca = words.ca.as_ref().and_then(|name| trust.authorities.get(name));
+        let identity = words.identity.as_ref().and_then(|name| trust.identities.get(name));
+        let places = Places {
+            members: words.members.clone(),
+            ca: ca.map(|ca| base.join(&ca.file)),
+            identity: identity.map(|one| (base.join(&one.pair.cert), base.join(&one.pair.key))),
+            user: words.user.as_ref().map(|(user, file)| (Arc::clone(user), base.join(file))),
+        };
+        (name.to_string(), Arc::new(places))
+    });
+    all.collect()
 }
 
 /// What the store has of endpoints and drain marks.
@@ -500,19 +537,27 @@ pub(crate) fn leave_pointer(options: &Options, process: &Process, real: &Path) {
 }
 
 /// Everything that moves to control's thread.
-struct Start {
-    loaded: Loaded,
-    state: State,
-    below: Below,
-    resolve: Arc<dyn Resolve>,
-    status: StatusCell,
-    reloads: mpsc::Sender<Option<ReloadReply>>,
-    reload_inlet: mpsc::Receiver<Option<ReloadReply>>,
-    stopped: watch::Receiver<bool>,
-    first: SyncSender<Ticket>,
-    placed: mpsc::Receiver<Placed>,
-    board: Option<Board>,
-    pulse: Pulse,
+pub(crate) struct Start {
+    pub(crate) loaded: Loaded,
+    pub(crate) state: State,
+    pub(crate) publisher: Box<dyn Publisher>,
+    pub(crate) inspect: Arc<dyn Inspect>,
+    pub(crate) observations: Observations,
+    /// Routers elsewhere, over this link.
+    pub(crate) fleet: Option<(Fleet, Link)>,
+    pub(crate) resolve: Arc<dyn Resolve>,
+    pub(crate) status: StatusCell,
+    pub(crate) reloads: mpsc::Sender<Option<ReloadReply>>,
+    pub(crate) reload_inlet: mpsc::Receiver<Option<ReloadReply>>,
+    pub(crate) stopped: watch::Receiver<bool>,
+    pub(crate) first: SyncSender<Ticket>,
+    pub(crate) placed: mpsc::Receiver<Placed>,
+    /// What dynos had placed before this runtime began.
+    pub(crate) placed_before: BTreeMap<ClusterKey, Vec<Arc<Endpoint>>>,
+    pub(crate) board: Option<Board>,
+    pub(crate) pulse: Pulse,
+    pub(crate) tenure: Tenure,
+    pub(crate) sockets: Sockets,
 }
 
 /// Says in the status that control has ended, however it ended.
@@ -540,7 +585,8 @@ async fn await_last<T>(task: Option<tokio::task::JoinHandle<T>>) {
 }
 
 impl Start {
-    fn run(self, runtime: Runtime) {
+    /// Runs to its end, on the thread of the caller.
+    pub(crate) fn run(self, runtime: Runtime) {
         self.first_status();
         runtime.block_on(self.serve());
         // A write stuck in the disk must not keep the process from ending.
@@ -548,23 +594,12 @@ impl Start {
     }
 
     async fn serve(self) {
-        let Start {
-            loaded,
-            state,
-            below: Below { publisher, inspect, observations, fleet },
-            resolve,
-            status,
-            reloads: reload_outlet,
-            reload_inlet: reloads,
-            stopped,
-            first,
-            placed,
-            board,
-            pulse,
-        } = self;
+        // The other fields are taken where they are used.
+        let Start { loaded, state, status, stopped, tenure, .. } = self;
         let State { run_dir, store, elector, overlay, seen } = state;
         let (told_outlet, told) = mpsc::channel::<Told>(ANSWERS_MAX);
-        let (push_outlet, mut said) = follow_sources(told, placed);
+        let (keys_outlet, keys) = mpsc::channel::<Followed>(ANSWERS_MAX);
+        let (push_outlet, mut said) = follow_sources(told, keys, self.placed);
         let (mutation_outlet, mutations) = mpsc::channel(MUTATIONS_MAX);
         let (change_outlet, changes) = mpsc::channel(CHANGES_MAX);
         let (look_outlet, looks) = mpsc::channel(LOOKS_MAX);
@@ -572,12 +607,15 @@ impl Start {
         let (bound_outlet, bound) = watch::channel(None);
         let view = ViewCell::new();
         let (look, file) = (loaded.look.clone(), loaded.options.file.clone());
-        let (fleet, link) = fleet.unzip();
+        let (fleet, link) = self.fleet.unzip();
         let (outlets, tasks) = outlets(&loaded);
-        let asking = Asking::new(resolve, told_outlet);
+        let asking = Asking::new(self.resolve, told_outlet);
+        let discovering = Discovering::new(discoveries(&loaded), keys_outlet);
         let api_store = store.clone();
-        let mut plane = plane(loaded, store, (overlay, seen), publisher, asking, outlets, (&status, &view));
-        let turns = go_by(&mut plane, elector.clone(), fleet.clone(), pulse);
+        let who = (asking, discovering);
+        let mut plane = plane(loaded, store, (overlay, seen), self.publisher, who, outlets, (&status, &view));
+        plane.placed = self.placed_before;
+        let turns = go_by(&mut plane, elector.clone(), fleet.clone(), self.pulse);
         let ticket = plane.open(&mut said).await;
         let mut tried = bound.clone();
         let doors = Doors {
@@ -585,32 +623,35 @@ impl Start {
             changes: change_outlet,
             looks: look_outlet,
             said: push_outlet,
-            reloads: reload_outlet,
+            reloads: self.reloads,
             view,
-            inspect,
+            inspect: self.inspect,
             status: status.clone(),
             store: api_store,
-            board,
+            board: self.board,
             stopped: stopped.clone(),
             fleet: fleet.clone(),
             elector,
+            socket: (self.sockets, tenure.clone()),
         };
         let api = Arc::new(Api::new(doors, run_dir.as_ref().map(RunDir::path)));
         tokio::spawn(watch(file, tasks.apps_dir, look, changed_outlet));
         tokio::spawn(follow(tasks.tickets, status.clone()));
-        tokio::spawn(heed(observations, status.clone()));
+        tokio::spawn(heed(self.observations, status.clone(), stopped.clone()));
         tokio::spawn(api.watcher().run(stopped.clone()));
         let server = tokio::spawn(api::serve(api, tasks.api, bound_outlet, stopped.clone()));
         // Whoever hears that this process serves may ask the API at once: it is bound by then, or loudly is not.
         let _ = tried.changed().await;
         let links = open_links(fleet.zip(link), &stopped).await;
         // The starter waits for this; if it does not any more, the stop flag is on its way.
-        let _ = first.send(ticket);
+        let _ = self.first.send(ticket);
         let writer = run_dir.as_ref().map(|run_dir| {
-            tokio::spawn(write_behind(run_dir.path().to_owned(), tasks.last_good, status.clone()))
+            let by = (status.clone(), tenure.clone());
+            tokio::spawn(write_behind(run_dir.path().to_owned(), tasks.last_good, by))
         });
         let (stop_loop, stop) = watch::channel(false);
-        let inlets = Inlets { mutations, changes, reloads, looks, said, changed, turns, stop, bound };
+        let reloads = self.reload_inlet;
+        let inlets = Inlets { mutations, changes, reloads, looks, said, changed, turns, tenure, stop, bound };
         let looping = tokio::spawn(looped(plane, inlets, Running(status)));
         // The loop goes on while the server answers its last requests. Panics of tasks end those tasks only.
         let _ = server.await;
@@ -645,12 +686,14 @@ impl Start {
 /// Follows all sources of placements: where what is pushed is said, and where the loop hears them.
 fn follow_sources(
     told: mpsc::Receiver<Told>,
+    keys: mpsc::Receiver<Followed>,
     placed: mpsc::Receiver<Placed>,
 ) -> (mpsc::Sender<Said>, mpsc::Receiver<Said>) {
     let (outlet, said) = mpsc::channel::<Said>(SAID_MAX);
     let (push_outlet, pushed) = mpsc::channel::<Said>(SAID_MAX);
-    let sources: [Box<dyn PlacementSource>; 3] = [
+    let sources: [Box<dyn PlacementSource>; 4] = [
         Box::new(Channel::new(told, Told::said)),
+        Box::new(Channel::new(keys, Followed::said)),
         Box::new(Channel::new(placed, Placed::said)),
         Box::new(Channel::new(pushed, |said| said)),
     ];
@@ -709,14 +752,14 @@ fn plane(
     store: Option<Arc<dyn Store>>,
     (overlay, seen): (Overlay, Option<Revision>),
     publisher: Box<dyn Publisher>,
-    asking: Asking,
+    (asking, discovering): (Asking, Discovering),
     outlets: Outlets,
     (status, view): (&StatusCell, &ViewCell),
 ) -> Plane {
     let own = Own(loaded.own_addresses());
     let seen = seen.or_else(|| store.as_ref().map(|store| store.revision())).unwrap_or(0);
     let started_with = loaded.process().clone();
-    let Loaded { options, accepted, tried, names, api, .. } = loaded;
+    let Loaded { options, accepted, tried, names, discovered, api, .. } = loaded;
     Plane {
         options,
         accepted: Arc::new(accepted),
@@ -724,6 +767,8 @@ fn plane(
         overlay,
         apps: api,
         names,
+        discovered,
+        discovering,
         placed: Default::default(),
         pushed: Default::default(),
         held: Default::default(),

@@ -22,8 +22,11 @@ use crate::dns::names::Names;
 use crate::files;
 use crate::load::Accepted;
 use crate::overlay::ClusterKey;
+use crate::placement::discovered::Discovered;
 use crate::sources::Sources;
 use crate::status::StatusCell;
+use crate::store::etcd::Values;
+use crate::tenure::Tenure;
 
 /// File name inside the run directory.
 const NAME: &str = "last-good.json";
@@ -52,6 +55,9 @@ pub(crate) struct LastGood {
     services: BTreeMap<String, BTreeSet<Service>>,
     /// Addresses chosen for names with an id.
     chosen: Vec<Chosen>,
+    /// Last values of keys of etcds, by what clusters call them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    keys: BTreeMap<Arc<str>, Values>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,6 +84,8 @@ pub(crate) struct Unsaved {
     pub(crate) accepted: Arc<Accepted>,
     /// What DNS knows.
     pub(crate) names: Names,
+    /// Values of keys of etcds, by what clusters call them.
+    pub(crate) keys: BTreeMap<Arc<str>, Values>,
 }
 
 fn text_of(source: &Source) -> Text {
@@ -102,7 +110,7 @@ fn source_of(text: &Text) -> Option<Source> {
 impl LastGood {
     /// From what is in force.
     fn new(unsaved: &Unsaved) -> Self {
-        let Unsaved { path, accepted, names } = unsaved;
+        let Unsaved { path, accepted, names, keys } = unsaved;
         let (sources, hosts) = (&accepted.sources, &accepted.built.hosts);
         let known = names.known().filter(|(_, known)| !known.addresses.is_empty());
         let services = names.known().filter(|(_, known)| !known.services.is_empty());
@@ -122,6 +130,7 @@ impl LastGood {
             dns: known.map(|(name, known)| (name.to_string(), known.addresses.clone())).collect(),
             services: services.map(|(name, known)| (name.to_string(), known.services.clone())).collect(),
             chosen: chosen.collect(),
+            keys: keys.clone(),
         }
     }
 
@@ -163,6 +172,13 @@ impl LastGood {
         &self.hosts
     }
 
+    /// What keys of etcds said.
+    pub(crate) fn discovered(&self) -> Discovered {
+        let mut discovered = Discovered::default();
+        discovered.remember(self.keys.iter().map(|(name, keys)| (Arc::clone(name), Arc::clone(keys))));
+        discovered
+    }
+
     /// What DNS knew.
     pub(crate) fn names(&self) -> Names {
         let known = self
@@ -185,11 +201,11 @@ impl LastGood {
 }
 
 /// Writes the newest value, at most one a second; writes a last time when the sender is gone. Errors are loud in
-/// log and status and tried again.
+/// log and status and tried again. A term that is void writes nothing.
 pub(crate) async fn write_behind(
     dir: PathBuf,
     mut newest: watch::Receiver<Option<Unsaved>>,
-    status: StatusCell,
+    (status, tenure): (StatusCell, Tenure),
 ) {
     let mut failed = false;
     loop {
@@ -199,7 +215,7 @@ pub(crate) async fn write_behind(
         };
         let value = newest.borrow_and_update().clone();
         if let Some(value) = value {
-            failed = !save(&dir, value, &status).await;
+            failed = !save(&dir, value, (&status, &tenure)).await;
         }
         if !more {
             return;
@@ -217,10 +233,10 @@ async fn closed(mut newest: watch::Receiver<Option<Unsaved>>) {
     while newest.changed().await.is_ok() {}
 }
 
-async fn save(dir: &Path, value: Unsaved, status: &StatusCell) -> bool {
-    let place = dir.to_owned();
-    let written = tokio::task::spawn_blocking(move || LastGood::new(&value).write(&place)).await;
-    let error = match written {
+async fn save(dir: &Path, value: Unsaved, (status, tenure): (&StatusCell, &Tenure)) -> bool {
+    let (place, tenure) = (dir.to_owned(), tenure.clone());
+    let write = move || tenure.write(|| LastGood::new(&value).write(&place)).unwrap_or(Ok(()));
+    let error = match tokio::task::spawn_blocking(write).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
         Err(error) => Some(error.to_string()),

@@ -33,6 +33,7 @@ mod fnv;
 pub mod fuzzing;
 mod guarded;
 mod last_good;
+mod lasting;
 mod load;
 mod observed;
 mod overlay;
@@ -46,6 +47,7 @@ mod shown;
 mod sources;
 mod status;
 mod store;
+mod tenure;
 mod watch;
 mod watchdog;
 

@@ -16,6 +16,7 @@ use crate::desired::{ApiApps, api_apps, host_owners};
 use crate::dns::names::Names;
 use crate::dynos::DynoThread;
 use crate::last_good::LastGood;
+use crate::placement::discovered::Discovered;
 use crate::settings::{Options, Settings, run_dir, settings};
 use crate::sources::{Sources, apps_path, finding, read_apps, read_main, with_stand_ins};
 use crate::store::Store;
@@ -226,6 +227,7 @@ pub struct Loaded {
     pub(crate) tried: Option<Arc<Sources>>,
     pub(crate) look: Look,
     pub(crate) names: Names,
+    pub(crate) discovered: Discovered,
     pub(crate) api: Arc<ApiApps>,
     pub(crate) stale: Option<String>,
     pub(crate) diagnostics: Vec<Diagnostic>,
@@ -400,6 +402,19 @@ pub fn load(options: Options) -> Result<Loaded, Refused> {
     {
         return Err(Refused { diagnostics: vec![*found], note: None });
     }
+    load_kept(options)
+}
+
+/// As [`load`], for one more runtime of a process that was started with these settings: what needs a restart of the process stays as
+/// it is, a Procfile is not looked at, and the last good table may stand in also where a start was told not to take it.
+pub(crate) fn load_again(options: Options, started_with: &Process) -> Result<Loaded, Refused> {
+    let mut loaded = load_kept(Options { strict: false, ..options })?;
+    loaded.accepted.built.process = started_with.clone();
+    loaded.settings = settings(&loaded.options, started_with, loaded.model());
+    Ok(loaded)
+}
+
+fn load_kept(options: Options) -> Result<Loaded, Refused> {
     let mut kept = Kept::find(&options, None);
     let mut first = try_with(&options, &kept);
     if let Some(Ok(accepted)) = &first.outcome {
@@ -415,6 +430,7 @@ pub fn load(options: Options) -> Result<Loaded, Refused> {
     }
     let saved = kept.saved();
     let names = saved.map(LastGood::names).unwrap_or_default();
+    let discovered = saved.map(LastGood::discovered).unwrap_or_default();
     let (accepted, diagnostics, stale) = match first.outcome {
         Some(Ok(accepted)) => {
             let diagnostics = accepted.diagnostics.clone();
@@ -443,6 +459,7 @@ pub fn load(options: Options) -> Result<Loaded, Refused> {
         tried: first.sources,
         look: first.look,
         names,
+        discovered,
         api: Arc::clone(&kept.api),
         stale,
         diagnostics,

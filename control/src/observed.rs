@@ -7,16 +7,22 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 
 use ekiden_config::doors::{EndpointKey, Observation, Observations};
+use tokio::sync::watch;
 
+use crate::plane::stopped;
 use crate::status::{Refusing, StatusCell};
 
 /// Endpoints in the status, at most.
 const REFUSING_MAX: usize = 1_000;
 
-/// Takes observations for ever.
-pub(crate) async fn heed(observations: Observations, status: StatusCell) {
+/// Takes observations until told to stop, and no more then: they are another one's.
+pub(crate) async fn heed(observations: Observations, status: StatusCell, mut stop: watch::Receiver<bool>) {
     loop {
-        let news = poll_fn(|context| observations.poll(context.waker())).await;
+        let news = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            news = poll_fn(|context| observations.poll(context.waker())) => news,
+        };
         status.update(|status| {
             status.observations_dropped = observations.dropped();
             take(&mut status.refusing_connects, news);

@@ -5,13 +5,16 @@
 //! [`crate::overlay`]). What a source takes away too much of at once is kept for a while ([`removals`]). Files are no source: who
 //! writes there writes the configuration, which is judged as a whole.
 
+pub(crate) mod discovered;
+pub(crate) mod discovering;
 pub(crate) mod dues;
 pub(crate) mod part;
 pub(crate) mod removals;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ekiden_config::doors::Ticket;
 use ekiden_config::model::Endpoint;
@@ -27,7 +30,7 @@ pub(crate) const SAID_MAX: usize = 256;
 /// Somebody who knows what runs where. Contract: used by one task on control's runtime; [`PlacementSource::next`] does not block
 /// the thread, may be dropped at any await without losing a word, and waits for as long as there is nothing new, for hours if need be;
 /// `None` says that nothing more will come, and leaves what was said in force. A panic ends the source, with the same effect.
-/// Embedded: the Procfile's dynos, DNS, and what is pushed through the API. A watch of another system says after each change all
+/// Embedded: the Procfile's dynos, DNS, keys of an etcd, and what is pushed through the API. A watch of another system says after each change all
 /// that it has of a cluster, with the conditions of [`part::Condition`]: not ready, serving, terminating.
 pub(crate) trait PlacementSource: Send {
     /// What it says next.
@@ -50,6 +53,8 @@ pub(crate) enum Word {
     Dynos(ClusterKey, Vec<Arc<Endpoint>>),
     /// The records of a name, or why there are none. Which clusters hold the name, the loop knows.
     Records(Told),
+    /// The keys behind a prefix of an etcd, or why they cannot be asked for. Which clusters name it, the loop knows.
+    Keys(discovered::Followed),
     /// What the store has of a cluster may be new, and these were heard: what is pushed is durable before it counts.
     Stored(ClusterKey, part::Heard),
     /// A person has looked at what is withheld of the source of this name: it may go.
@@ -99,6 +104,23 @@ pub(crate) struct Placed {
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// Gets the ticket of the table that has them.
     pub(crate) reply: oneshot::Sender<Heard>,
+}
+
+/// What dynos said last, for a loop that begins anew beside them. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastPlaced(Arc<Mutex<BTreeMap<ClusterKey, Vec<Arc<Endpoint>>>>>);
+
+impl LastPlaced {
+    /// Notes all endpoints of a cluster, before the loop is told.
+    pub(crate) fn note(&self, place: &ClusterKey, endpoints: &[Arc<Endpoint>]) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(place.clone(), endpoints.to_vec());
+    }
+
+    /// All of it.
+    pub(crate) fn read(&self) -> BTreeMap<ClusterKey, Vec<Arc<Endpoint>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Placed {

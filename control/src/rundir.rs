@@ -58,8 +58,8 @@ impl fmt::Display for RunDirError {
 
 impl std::error::Error for RunDirError {}
 
-/// A locked run directory. The lock ends with the value and all its [`Lock`]s (or with the process, however it ends).
-#[derive(Debug)]
+/// A locked run directory. The lock ends with the last clone and all [`Lock`]s (or with the process, however it ends).
+#[derive(Debug, Clone)]
 pub(crate) struct RunDir {
     path: PathBuf,
     lock: Lock,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::election::Leader;
+use crate::tenure::Tenure;
 
 /// Control's state at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -70,6 +71,10 @@ pub struct Status {
     pub mutations: u64,
     /// Publishes since the start.
     pub publishes: u64,
+    /// Times that control was stuck and began anew in this process, which went on serving.
+    pub control_restarts: u64,
+    /// Tables that a term of control published after it was stuck and made void; none of them was taken.
+    pub void_publishes: u64,
     /// The generation of the last publish that every worker took.
     pub generation: u64,
     /// Parts of the last publish that the router refused, each with its reason.
@@ -220,17 +225,28 @@ pub struct SourceStatus {
 
 /// Shared place of the newest [`Status`]. Cloning shares it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct StatusCell(Arc<Mutex<Arc<Status>>>);
+pub(crate) struct StatusCell {
+    status: Arc<Mutex<Arc<Status>>>,
+    /// Who writes by this hold; none for the process itself.
+    tenure: Option<Tenure>,
+}
 
 impl StatusCell {
+    /// A hold on the same for one term of control: once that is void, what it says is not heard.
+    pub(crate) fn of(&self, tenure: &Tenure) -> Self {
+        Self { status: Arc::clone(&self.status), tenure: Some(tenure.clone()) }
+    }
+
     /// The newest value.
     pub(crate) fn read(&self) -> Arc<Status> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.status.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes the value; readers keep what they have.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Status)) {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(Arc::make_mut(&mut current));
+        let mut current = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.tenure.as_ref().is_none_or(Tenure::counts) {
+            change(Arc::make_mut(&mut current));
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::model::Address;
+use crate::names::TrustName;
 
 /// What an address text means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,11 @@ pub enum Target {
     /// A service in DNS (SRV records), to be resolved by control. Lower case, without final dot.
     Service {
         /// [`SERVICE`] and the name.
+        name: Arc<str>,
+    },
+    /// Keys of an etcd, to be followed by control.
+    Keys {
+        /// [`KEYS`], the name of the `[discovery.NAME]` and the prefix: `etcd:NAME/PREFIX/`.
         name: Arc<str>,
     },
     /// A DNS name with a port, to be resolved by control. Lower case, without final dot.
@@ -43,6 +49,8 @@ pub enum AddressError {
     BadName,
     /// No name of a service.
     BadService,
+    /// No prefix of keys.
+    BadKeys,
     /// A unix socket path that is not absolute, longer than 107 bytes or holds a control character.
     BadUnixPath,
     /// A URL where an address belongs.
@@ -58,6 +66,7 @@ impl fmt::Display for AddressError {
             AddressError::BadIpv6 => "has brackets around something that is not an IPv6 address",
             AddressError::BadName => "is neither an IP address nor a DNS name",
             AddressError::BadService => "is not the name of a service in DNS",
+            AddressError::BadKeys => "is not a prefix of keys in etcd",
             AddressError::BadUnixPath => "is not an absolute unix socket path of at most 107 bytes",
             AddressError::Url => "is a URL, not an address",
         })
@@ -76,6 +85,9 @@ impl AddressError {
                 "write \"127.0.0.1:3000\", \"[::1]:3000\", \"name:3000\" or \"unix:/path\""
             }
             AddressError::BadService => "write \"srv:_http._tcp.web.internal\"; the port comes from DNS",
+            AddressError::BadKeys => {
+                "write \"etcd:NAME/services/web/\": the keys begin with \"/services/web/\" in the etcd of `[discovery.NAME]`"
+            }
             AddressError::BadUnixPath => "write \"unix:/run/app.sock\"",
             AddressError::Url => "leave the scheme and the path away: \"127.0.0.1:3000\"",
         }
@@ -85,10 +97,22 @@ impl AddressError {
 /// What stands in front of the name of a service.
 pub const SERVICE: &str = "srv:";
 
+/// What stands in front of the prefix of keys of an etcd.
+pub const KEYS: &str = "etcd:";
+/// Longest prefix of keys, in bytes.
+const PREFIX_MAX: usize = 256;
+
+/// The name of the etcd and the prefix, of what [`Target::Keys`] has; none of another name.
+pub fn keys_of(name: &str) -> Option<(&str, &str)> {
+    let rest = name.strip_prefix(KEYS)?;
+    let at = rest.find('/')?;
+    rest.split_at_checked(at)
+}
+
 /// Longest unix socket path, in bytes: `sun_path` without its final NUL.
 pub const UNIX_PATH_MAX: usize = 107;
 
-/// Reads `IP:PORT`, `[v6]:PORT`, `unix:/path`, `name:PORT` or `srv:NAME`. Called by validation and by the API of control.
+/// Reads `IP:PORT`, `[v6]:PORT`, `unix:/path`, `name:PORT`, `srv:NAME` or `etcd:NAME/PREFIX/`. Called by validation and by the API of control.
 pub fn parse(text: &str) -> Result<Target, AddressError> {
     if let Some(path) = text.strip_prefix("unix:") {
         let good =
@@ -109,6 +133,11 @@ pub fn parse(text: &str) -> Result<Target, AddressError> {
             }
             false => Err(AddressError::BadService),
         };
+    }
+    // A host may be called `etcd` too.
+    if text.strip_prefix(KEYS).is_some_and(|rest| !rest.bytes().all(|byte| byte.is_ascii_digit())) {
+        let good = keys_of(text).is_some_and(|(name, prefix)| is_plain(name) && is_prefix(prefix));
+        return if good { Ok(Target::Keys { name: Arc::from(text) }) } else { Err(AddressError::BadKeys) };
     }
     if text.contains("://") {
         return Err(AddressError::Url);
@@ -133,6 +162,17 @@ pub fn parse(text: &str) -> Result<Target, AddressError> {
         return Err(AddressError::BadName);
     }
     Ok(Target::Name { name: Arc::from(name.to_ascii_lowercase()), port })
+}
+
+fn is_plain(name: &str) -> bool {
+    TrustName::new(name).is_ok()
+}
+
+/// A prefix ends where a part of the key ends, so that `/services/web/` does not take `/services/web-2/` in.
+fn is_prefix(prefix: &str) -> bool {
+    (2..=PREFIX_MAX).contains(&prefix.len())
+        && prefix.ends_with('/')
+        && prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
 }
 
 fn parse_port(text: &str) -> Result<u16, AddressError> {

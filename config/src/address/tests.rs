@@ -38,6 +38,13 @@ fn texts() {
         ("srv:_Http._tcp.web.internal.", service("srv:_http._tcp.web.internal")),
         ("srv:", Err(AddressError::BadPort)),
         ("srv:a b", Err(AddressError::BadService)),
+        ("etcd:main/services/web/", Ok(Target::Keys { name: Arc::from("etcd:main/services/web/") })),
+        ("etcd:2379", Ok(Target::Name { name: Arc::from("etcd"), port: 2379 })),
+        ("etcd:main/services/web", Err(AddressError::BadKeys)),
+        ("etcd:main/", Err(AddressError::BadKeys)),
+        ("etcd:/services/web/", Err(AddressError::BadKeys)),
+        ("etcd:main", Err(AddressError::BadKeys)),
+        ("etcd:main/a b/", Err(AddressError::BadKeys)),
         ("srv:_http._tcp.web:80", Err(AddressError::BadService)),
     ] {
         assert_eq!(parse(text), want, "{text}");
@@ -49,7 +56,7 @@ fn texts() {
 fn address(text: &str) -> Address {
     match parse(text).unwrap() {
         Target::Address(address) => address,
-        Target::Name { name, .. } | Target::Service { name } => panic!("{name}"),
+        Target::Name { name, .. } | Target::Service { name } | Target::Keys { name } => panic!("{name}"),
     }
 }
 

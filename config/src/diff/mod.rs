@@ -109,6 +109,7 @@ pub fn restart_needed(old: &Process, new: &Process) -> Vec<&'static str> {
         ("control.token_file", old.control_token_file != new.control_token_file),
         ("control.hosts", old.control_hosts != new.control_hosts),
         ("control.removals", old.removals != new.removals),
+        ("control.stuck_after", old.control_stuck_after != new.control_stuck_after),
         ("run_dir", old.run_dir != new.run_dir),
         ("workers", old.workers != new.workers),
         ("drain_timeout", old.drain_timeout != new.drain_timeout),
@@ -122,6 +123,7 @@ pub fn restart_needed(old: &Process, new: &Process) -> Vec<&'static str> {
         ("zone_share", old.place.zone_share != new.place.zone_share),
         ("instance", old.place.instance != new.place.instance),
         ("etcd", old.etcd != new.etcd),
+        ("discovery", old.discoveries != new.discoveries),
     ];
     changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

@@ -29,6 +29,19 @@ pub struct Etcd {
     pub api: Option<Arc<str>>,
 }
 
+/// `[discovery.NAME]` of a process file: an etcd that holds endpoints. Read once at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// Members; at least one.
+    pub members: Vec<EtcdMember>,
+    /// As in [`Etcd::ca`].
+    pub ca: Option<TrustName>,
+    /// As in [`Etcd::identity`].
+    pub identity: Option<TrustName>,
+    /// As in [`Etcd::user`].
+    pub user: Option<(Arc<str>, PathBuf)>,
+}
+
 /// One member of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdMember {

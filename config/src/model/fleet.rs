@@ -1,10 +1,11 @@
 //! The link between control and its routers, in words: where it is, who shows what to whom. Names of entries of the process
 //! file, never a key.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Address, San};
-use crate::names::TrustName;
+use crate::names::{AppName, TrustName};
 
 /// `[fleet]` of a process file. Read once at start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,4 +24,17 @@ pub struct Fleet {
     pub name: Option<Arc<str>>,
     /// A plain link may leave the machine.
     pub insecure: bool,
+    /// Which apps routers get; none means that all get all.
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// Apps for some routers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// Names of certificates; one that ends in `*` stands for all that begin so.
+    pub routers: Vec<Arc<str>>,
+    /// The apps.
+    pub apps: BTreeSet<AppName>,
+    /// All apps.
+    pub everything: bool,
 }

@@ -264,6 +264,8 @@ tables! {
         /// An etcd in which `ekiden control` and `ekiden run` keep what was asked of their API, shared with others of which one leads; without
         /// it a journal in `run_dir`. Needs a restart.
         etcd: RawEtcd = "none";
+        /// Etcds that hold endpoints, which clusters name as `etcd:NAME/PREFIX/`, by name. Needs a restart.
+        discovery: Map<RawDiscovery> = "none" in 0, 16;
         /// Directory for state; a relative path goes by this file's directory. Needs a restart.
         run_dir: Spanned<String> = "a directory of the user's state directory, named by a hash of this file's path" in 1, 4096;
         /// Worker threads. Needs a restart.
@@ -466,7 +468,7 @@ tables! {
 
     /// A group of endpoints under one policy.
     RawCluster as "[cluster.NAME]" {
-        /// Where requests go: `IP:PORT`, `[IPv6]:PORT`, `unix:/path`, `name:PORT`, or tables.
+        /// Where requests go: `IP:PORT`, `[IPv6]:PORT`, `unix:/path`, `name:PORT`, `srv:NAME`, `etcd:NAME/PREFIX/`, or tables.
         endpoints: Vec<TextOr<RawEndpoint>> = "none" in 0, 200_000;
         /// How an endpoint is chosen: `p2c` takes the less busy of two drawn at random, `round_robin` goes round, `least_request`
         /// takes the least busy of all, `random` draws; all by weight. `peak_ewma` takes the one of two from which an answer is
@@ -764,7 +766,8 @@ tables! {
     RawEndpoint as "an endpoint" {
         /// Stable name inside the cluster.
         id: Spanned<String> = "the address as written" in 1, NAME;
-        /// Where to connect: `IP:PORT`, `[IPv6]:PORT`, `unix:/path`, `name:PORT`, or `srv:NAME` for a service in DNS (SRV).
+        /// Where to connect: `IP:PORT`, `[IPv6]:PORT`, `unix:/path`, `name:PORT`, `srv:NAME` for a service in DNS (SRV), or
+        /// `etcd:NAME/PREFIX/` for the keys behind a prefix in the etcd of `[discovery.NAME]`.
         address: Spanned<String> = "required" in 1, 512;
         /// Share of requests relative to the other endpoints.
         weight: u64 = "1" in 1, 1000;
@@ -1272,6 +1275,9 @@ tables! {
         hosts: Vec<Spanned<String>> = "none" in 0, 64;
         /// What DNS, and what is pushed, may take away at once. More is kept until `ekiden confirm` or for a while.
         removals: RawRemovals = "see the keys";
+        /// Silence of control's loop after which it is stuck: `ekiden run` puts a fresh one in its place beside workers that serve
+        /// on, and `ekiden control` ends so that another one may lead.
+        stuck_after: Duration = "\"30s\"" in 2_000, HOUR;
     }
 
     /// What sources of placements may take away at once. Needs a restart.
@@ -1298,6 +1304,16 @@ tables! {
         name: Spanned<String> = "the name of the machine" in 1, NAME;
         /// A plain link may leave the machine: everybody on the way can read and change what is sent.
         insecure: bool = "false";
+        /// Control: which routers get which apps; with any, a router that none names is not let in. Needs `identity` and `ca`.
+        subscription: Vec<RawSubscription> = "all routers get all apps" in 1, 10_000;
+    }
+
+    /// Apps for some routers: their documents, endpoints and hosts, and nothing of others. Needs a restart.
+    RawSubscription as "[[fleet.subscription]]" {
+        /// Names of certificates (DNS or URI); one that ends in `*` stands for all that begin so.
+        routers: Vec<Spanned<String>> = "required" in 1, 10_000;
+        /// Names of apps, or `"*"` for all. A router that several name gets the apps of all of them.
+        apps: Vec<Spanned<String>> = "required" in 1, 10_000;
     }
 
     /// Where control keeps what was asked of it, when several processes share it. Not with a Procfile. Needs a restart.
@@ -1322,6 +1338,24 @@ tables! {
         api: Spanned<String> = "where it is served" in 1, 512;
         /// `http` may leave the machine: everybody on the way can read and change what is stored.
         insecure: bool = "false";
+    }
+
+    /// An etcd that holds endpoints, one a key, which control follows; apart from that of `[etcd]`. Needs a restart.
+    RawDiscovery as "[discovery.NAME]" {
+        /// Members, such as \"https://10.0.0.5:2379\"; they are tried in turn.
+        endpoints: Vec<Spanned<String>> = "required" in 1, 16;
+        /// Who vouches for it: a `[ca.NAME]` of this file. `https` needs it.
+        ca: Spanned<String> = "none" in 1, NAME;
+        /// The certificate that is shown to it: an `[identity.NAME]` of this file.
+        identity: Spanned<String> = "none" in 1, NAME;
+        /// A user of it.
+        user: Spanned<String> = "none" in 1, 256;
+        /// File with the password; relative to this file. Goes with `user`.
+        password_file: Spanned<String> = "none" in 1, 4096;
+        /// `http` may leave the machine: everybody on the way can read and change what endpoints there are.
+        insecure: bool = "false";
+        /// Apps whose clusters may name it; clusters of this file always may.
+        apps: Vec<Spanned<String>> = "none" in 0, 100_000;
     }
 
     /// The access log. Needs a restart.

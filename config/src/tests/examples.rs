@@ -101,6 +101,7 @@ fn smallest() {
             control_token_file: None,
             control_hosts: vec![],
             removals: Default::default(),
+            control_stuck_after: Duration::from_secs(30),
             run_dir: None,
             workers: None,
             drain_timeout: Duration::from_secs(30),
@@ -111,6 +112,7 @@ fn smallest() {
             fleet: Default::default(),
             place: Default::default(),
             etcd: None,
+            discoveries: Default::default(),
         }
     );
 }

@@ -85,6 +85,7 @@ fn keys_that_need_a_restart_are_named() {
         ("control = { address = \"off\" }", &["control.address"]),
         ("control = { token_file = \"t\" }", &["control.token_file"]),
         ("control = { hosts = [\"a\"] }", &["control.hosts"]),
+        ("control = { stuck_after = \"5s\" }", &["control.stuck_after"]),
         ("run_dir = \"r\"\nworkers = 2", &["run_dir", "workers"]),
         ("drain_timeout = \"1s\"\ndrain_grace = \"0s\"", &["drain_timeout", "drain_grace"]),
         ("access_log = { format = \"logfmt\", to = \"./log\" }", &["access_log.format", "access_log.to"]),

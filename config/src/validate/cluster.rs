@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{
-    Fault, Scope, affinity, grpc, host, load, overload, readiness, resilience, shard, spread, trust,
+    Fault, Planes, Scope, affinity, grpc, host, load, overload, readiness, resilience, shard, spread, trust,
 };
 use crate::address::{self, Target};
 use crate::model::{
     Address, Balance, Cluster, ClusterPolicy, DnsEndpoint, Endpoint, EndpointTags, Owner, ProbeKind,
     ProbePolicy, Protocol, ProxyVersion,
 };
-use crate::names::{AppName, ClusterName, EndpointId};
+use crate::names::{AppName, ClusterName, EndpointId, TrustName};
 use crate::raw::{FlagOr, RawCluster, RawEndpoint, RawProbe, Spanned, Status, TextOr, shown};
 use crate::source::Span;
 
@@ -28,7 +28,7 @@ pub(super) fn cluster(
     let before = scope.report.errors();
     let mut places = Places::default();
     for written in raw.endpoints.iter().flatten() {
-        endpoint(scope, written, &mut places);
+        endpoint(scope, app, written, &mut places);
     }
     let protocol = raw.protocol.as_ref().map(|word| word.value.0).unwrap_or_default();
     let around = (raw.send_proxy.map(|word| word.0), protocol);
@@ -105,18 +105,23 @@ struct Places {
     seen: BTreeMap<String, Span>,
 }
 
-fn endpoint(scope: &mut Scope<'_, '_>, written: &TextOr<RawEndpoint>, places: &mut Places) {
+fn endpoint(scope: &mut Scope<'_, '_>, app: &AppName, written: &TextOr<RawEndpoint>, places: &mut Places) {
     match written {
-        TextOr::Text(text) => place(scope, text, None, places),
+        TextOr::Text(text) => place(scope, app, (text, None), places),
         TextOr::Long(raw) => {
             if let (true, Some(text)) = (raw.clean, &raw.address) {
-                place(scope, text, Some(raw), places);
+                place(scope, app, (text, Some(raw)), places);
             }
         }
     }
 }
 
-fn place(scope: &mut Scope<'_, '_>, text: &Spanned<String>, raw: Option<&RawEndpoint>, places: &mut Places) {
+fn place(
+    scope: &mut Scope<'_, '_>,
+    app: &AppName,
+    (text, raw): (&Spanned<String>, Option<&RawEndpoint>),
+    places: &mut Places,
+) {
     match scope.accept(text.span, target(&text.value)) {
         None => {}
         Some(Target::Address(address)) => {
@@ -131,6 +136,11 @@ fn place(scope: &mut Scope<'_, '_>, text: &Spanned<String>, raw: Option<&RawEndp
         }
         Some(Target::Name { name, port }) => dns(scope, text, raw, (name, port), places),
         Some(Target::Service { name }) => service(scope, text, raw, name, places),
+        Some(Target::Keys { name }) if knows(scope, app, text, &name) => {
+            service(scope, text, raw, name, places)
+        }
+        // It was said why not.
+        Some(Target::Keys { .. }) => {}
     }
 }
 
@@ -195,7 +205,31 @@ fn dns(
     }
 }
 
-/// A service, whose records say ports and weights.
+/// Whether an app may follow keys of an etcd. A router has no part in it: control says what is there.
+fn knows(scope: &mut Scope<'_, '_>, app: &AppName, text: &Spanned<String>, name: &str) -> bool {
+    let world = scope.world;
+    let Some((named, _)) = address::keys_of(name).filter(|_| world.planes != Planes::Router) else {
+        return true;
+    };
+    let found = world.discoveries.iter().find(|(known, _)| known.as_str() == named);
+    match found {
+        Some((_, apps)) if world.may_use(app, apps) => true,
+        Some(_) => {
+            let message = format!("the app `{app}` may not use `[discovery.{named}]`");
+            let help = format!("add \"{app}\" to `apps` of [discovery.{named}] in the process file");
+            scope.report.error_help(text.span, "discovery_denied", message, &help);
+            false
+        }
+        None => {
+            let written = Spanned { value: named.to_owned(), span: text.span };
+            let known = world.discoveries.keys().map(TrustName::as_str).collect::<Vec<_>>();
+            scope.unknown("unknown_discovery", "discovery", &written, known.into_iter());
+            false
+        }
+    }
+}
+
+/// A service, whose records say ports and weights; or keys of an etcd, whose values do.
 fn service(
     scope: &mut Scope<'_, '_>,
     text: &Spanned<String>,
@@ -207,7 +241,7 @@ fn service(
         raw.drain.is_some() || raw.release.is_some() || raw.id.is_some() || raw.weight.is_some()
     };
     if let Some(raw) = raw.filter(has) {
-        let message = "`id`, `weight`, `drain` and `release` have no meaning with a service";
+        let message = "`id`, `weight`, `drain` and `release` have no meaning with a service or keys: it says them itself";
         scope.report.error_help(raw.span, "no_meaning", message, "leave them out");
     }
     if !taken(scope, &name, text.span, places) {

@@ -1,13 +1,14 @@
 //! `[fleet]`: what goes together, which authority and identity are meant. Does not read the files they name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::process::bind_address;
 use super::trust::{san, server_name};
 use super::{Scope, World};
-use crate::model::{Address, Fleet};
+use crate::model::{Address, Fleet, Subscription};
 use crate::names::{AppName, TrustName};
-use crate::raw::{RawFleet, Spanned};
+use crate::raw::{RawFleet, RawSubscription, Spanned, shown};
 
 /// Reads the table. `world` knows the entries of the file.
 pub(super) fn fleet(scope: &mut Scope<'_, '_>, raw: Option<&RawFleet>, world: &World) -> Fleet {
@@ -49,7 +50,41 @@ pub(super) fn fleet(scope: &mut Scope<'_, '_>, raw: Option<&RawFleet>, world: &W
     // The alphabet of apps will do for names of routers.
     let name = raw.name.as_ref().and_then(|text| scope.name(text, AppName::new));
     let name = name.map(|name| Arc::from(name.as_str()));
-    Fleet { listen, identity, ca, server_name, routers, name, insecure: raw.insecure.unwrap_or(false) }
+    let subscriptions = raw.subscription.iter().flatten();
+    let subscriptions: Vec<Subscription> =
+        subscriptions.filter_map(|one| subscription(scope, one, raw.identity.is_some())).collect();
+    let insecure = raw.insecure.unwrap_or(false);
+    Fleet { listen, identity, ca, server_name, routers, name, insecure, subscriptions }
+}
+
+/// Which routers get which apps. Apps need not be there yet.
+fn subscription(scope: &mut Scope<'_, '_>, raw: &RawSubscription, secure: bool) -> Option<Subscription> {
+    if !secure {
+        // On a plain link anybody can say any name.
+        let message = "a subscription needs `identity` and `ca`: a plain link does not show who a router is";
+        scope.report.error_help(raw.span, "missing_key", message, "write both, or leave it out");
+        return None;
+    }
+    let mut routers = Vec::new();
+    for text in raw.routers.iter().flatten() {
+        let plain = text.value.strip_suffix('*').unwrap_or(&text.value);
+        if plain.contains('*') || plain.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            let message = format!("`{}` is no name of routers", shown(&text.value));
+            let help = "such as \"spiffe://example.org/pod/shop-*\": a `*` stands at the end";
+            scope.report.error_help(text.span, "bad_name", message, help);
+        } else {
+            routers.push(Arc::from(text.value.as_str()));
+        }
+    }
+    let (mut apps, mut everything) = (BTreeSet::new(), false);
+    for text in raw.apps.iter().flatten() {
+        if text.value == "*" {
+            everything = true;
+        } else {
+            apps.extend(scope.name(text, AppName::new));
+        }
+    }
+    raw.clean.then_some(Subscription { routers, apps, everything })
 }
 
 /// The entry that a name means.

@@ -97,6 +97,8 @@ pub(crate) struct World {
     pub(crate) affinity_keys: BTreeMap<TrustName, Vec<AppName>>,
     /// Stores of limits, likewise.
     pub(crate) stores: BTreeMap<TrustName, Vec<AppName>>,
+    /// Etcds that hold endpoints, likewise.
+    pub(crate) discoveries: BTreeMap<TrustName, Vec<AppName>>,
 }
 
 impl World {

@@ -72,7 +72,8 @@ pub(crate) fn process(raw: &RawProcess, world: &mut World, report: &mut Report<'
     let trust = trust::sources(&mut scope, raw, world);
     let fleet = fleet::fleet(&mut scope, raw.fleet.as_ref(), world);
     let etcd = raw.etcd.as_ref().and_then(|raw| etcd::etcd(&mut scope, raw, world));
-    let process = Process { fleet, etcd, ..settings(&mut scope, raw, telemetry, control) };
+    let discoveries = etcd::discoveries(&mut scope, raw, world);
+    let process = Process { fleet, etcd, discoveries, ..settings(&mut scope, raw, telemetry, control) };
     let apps_dir = raw.apps.as_ref().and_then(|text| file_path(&mut scope, text));
     CheckedProcess { listeners, trust, process, apps_dir }
 }
@@ -98,7 +99,7 @@ impl Sockets {
 pub(super) fn bind_address(scope: &mut Scope<'_, '_>, text: &Spanned<String>) -> Option<Address> {
     let bound = |text: &str| match target(text)? {
         Target::Address(address) => Ok(address),
-        Target::Name { .. } | Target::Service { .. } => {
+        Target::Name { .. } | Target::Service { .. } | Target::Keys { .. } => {
             Err(Fault::new("bad_address", format!("`{}` is a name", shown(text)))
                 .help("an address to bind is an IP address or unix:/path, such as \"127.0.0.1:8080\""))
         }
@@ -287,6 +288,7 @@ fn settings(
         control_token_file,
         control_hosts,
         removals: removals(raw),
+        control_stuck_after: stuck_after(raw),
         run_dir: raw.run_dir.as_ref().and_then(|text| file_path(scope, text)),
         workers: raw.workers.as_ref().and_then(|workers| u16::try_from(workers.value).ok()),
         drain_timeout: raw.drain_timeout.unwrap_or(Duration::from_secs(30)),
@@ -297,7 +299,13 @@ fn settings(
         fleet: Fleet::default(),
         place: spread::place(scope, raw),
         etcd: None,
+        discoveries: Default::default(),
     }
+}
+
+fn stuck_after(raw: &RawProcess) -> Duration {
+    let written = raw.control.as_ref().and_then(|raw| raw.stuck_after);
+    written.unwrap_or(Duration::from_secs(30))
 }
 
 fn removals(raw: &RawProcess) -> Removals {

@@ -80,7 +80,7 @@ fn secret_file(
     Some((name, SecretFile { file, apps }))
 }
 
-fn apps(scope: &mut Scope<'_, '_>, written: Option<&[Spanned<String>]>) -> Vec<AppName> {
+pub(super) fn apps(scope: &mut Scope<'_, '_>, written: Option<&[Spanned<String>]>) -> Vec<AppName> {
     let mut apps: Vec<AppName> = Vec::new();
     for text in written.unwrap_or_default() {
         if let Some(app) = scope.name(text, AppName::new)

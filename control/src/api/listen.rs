@@ -1,24 +1,55 @@
 //! The API's listening socket: TCP, or a unix socket that is never reachable with a mode other than 0600.
+//!
+//! It may outlive the runtime that serves it: [`Sockets`] keeps a second hold on it, which the next one takes over with the
+//! connections that wait.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::net::TcpListener as StdTcpListener;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ekiden_config::model::Address;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-/// A bound socket. A unix socket's file goes away with it.
+use crate::tenure::Tenure;
+
+/// A bound socket. A unix socket's file goes away with it, but for one whose term is void: another one serves there.
 pub(crate) struct Listening {
     address: Address,
     socket: Socket,
+    sockets: Option<(Sockets, Tenure)>,
 }
 
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener),
+}
+
+/// A socket without a runtime.
+#[derive(Debug)]
+enum Bare {
+    Tcp(StdTcpListener),
+    Unix(StdUnixListener),
+}
+
+#[derive(Debug)]
+struct Kept {
+    wanted: Address,
+    bound: Address,
+    bare: Bare,
+}
+
+/// The socket that is served, for those that serve it one after the other.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sockets(Arc<Mutex<Option<Kept>>>);
+
+impl Sockets {
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An accepted connection.
@@ -29,23 +60,59 @@ pub(crate) enum Accepting {
     Unix(UnixStream),
 }
 
-impl Listening {
-    /// Binds. A unix socket left behind by a dead process is replaced; one that answers is busy.
-    pub(crate) fn bind(address: &Address) -> io::Result<Self> {
+impl Bare {
+    fn bind(address: &Address) -> io::Result<(Address, Self)> {
         match address {
             Address::Tcp(wanted) => {
-                let listener = std::net::TcpListener::bind(wanted)?;
+                let listener = StdTcpListener::bind(wanted)?;
                 listener.set_nonblocking(true)?;
-                let address = Address::Tcp(listener.local_addr()?);
-                Ok(Self { address, socket: Socket::Tcp(TcpListener::from_std(listener)?) })
+                Ok((Address::Tcp(listener.local_addr()?), Bare::Tcp(listener)))
             }
             Address::Unix(path) => {
                 let path = Path::new(&**path);
                 let listener = bind_unix(path)?;
-                let address = Address::Unix(Arc::from(path.to_string_lossy().as_ref()));
-                Ok(Self { address, socket: Socket::Unix(listener, path.to_owned()) })
+                listener.set_nonblocking(true)?;
+                Ok((Address::Unix(Arc::from(path.to_string_lossy().as_ref())), Bare::Unix(listener)))
             }
         }
+    }
+
+    fn again(&self) -> io::Result<Self> {
+        Ok(match self {
+            Bare::Tcp(listener) => Bare::Tcp(listener.try_clone()?),
+            Bare::Unix(listener) => Bare::Unix(listener.try_clone()?),
+        })
+    }
+
+    fn registered(self) -> io::Result<Socket> {
+        Ok(match self {
+            Bare::Tcp(listener) => Socket::Tcp(TcpListener::from_std(listener)?),
+            Bare::Unix(listener) => Socket::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+}
+
+impl Listening {
+    /// Binds. A unix socket left behind by a dead process is replaced; one that answers is busy.
+    pub(crate) fn bind(address: &Address) -> io::Result<Self> {
+        let (address, bare) = Bare::bind(address)?;
+        Ok(Self { address, socket: bare.registered()?, sockets: None })
+    }
+
+    /// As [`Listening::bind`], or takes over what an earlier term of this process has bound there.
+    pub(crate) fn take(wanted: &Address, sockets: &Sockets, tenure: &Tenure) -> io::Result<Self> {
+        let mut kept = sockets.kept();
+        let same = kept.take().filter(|kept| kept.wanted == *wanted);
+        let now = match same {
+            Some(kept) => kept,
+            None => {
+                let (bound, bare) = Bare::bind(wanted)?;
+                Kept { wanted: wanted.clone(), bound, bare }
+            }
+        };
+        let (address, socket) = (now.bound.clone(), now.bare.again()?.registered()?);
+        *kept = Some(now);
+        Ok(Self { address, socket, sockets: Some((sockets.clone(), tenure.clone())) })
     }
 
     /// The real address.
@@ -62,22 +129,34 @@ impl Listening {
                 let _ = stream.set_nodelay(true);
                 Ok(Accepting::Tcp(stream))
             }
-            Socket::Unix(listener, _) => Ok(Accepting::Unix(listener.accept().await?.0)),
+            Socket::Unix(listener) => Ok(Accepting::Unix(listener.accept().await?.0)),
         }
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        if let Socket::Unix(_, path) = &self.socket {
-            let _ = fs::remove_file(path);
+        let remove = || {
+            if let Address::Unix(path) = &self.address {
+                let _ = fs::remove_file(Path::new(&**path));
+            }
+        };
+        match &self.sockets {
+            None => remove(),
+            Some((sockets, tenure)) => {
+                let mut kept = sockets.kept();
+                if tenure.counts() {
+                    *kept = None;
+                    remove();
+                }
+            }
         }
     }
 }
 
 /// Binds inside a directory of mode 0700 beside the wanted path, sets mode 0600, and only then moves the socket to
 /// its path: at no moment can another user connect.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path) -> io::Result<StdUnixListener> {
     if let Ok(meta) = fs::symlink_metadata(path) {
         if !meta.file_type().is_socket() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is no socket"));
@@ -95,8 +174,36 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     bound
 }
 
-fn bind_at(path: &Path) -> io::Result<UnixListener> {
-    let listener = UnixListener::bind(path)?;
+fn bind_at(path: &Path) -> io::Result<StdUnixListener> {
+    let listener = StdUnixListener::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_passes_from_a_void_term_to_the_next_with_those_who_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let wanted = Address::Unix(Arc::from(path.to_string_lossy().as_ref()));
+        let (sockets, first) = (Sockets::default(), Tenure::default());
+        let stuck = Listening::take(&wanted, &sockets, &first).unwrap();
+        let waits = StdUnixStream::connect(&path).unwrap();
+        first.end();
+        let mut next = Listening::take(&wanted, &sockets, &first.newest()).unwrap();
+        assert!(matches!(next.accept().await.unwrap(), Accepting::Unix(_)), "who waits is left behind");
+        drop(stuck);
+        StdUnixStream::connect(&path).unwrap();
+        drop((next, waits));
+        assert!(!path.exists(), "the last one leaves nothing behind");
+        // Nobody holds it any more: another process may have it.
+        let tcp = Address::Tcp("127.0.0.1:0".parse().unwrap());
+        let one = Listening::take(&tcp, &sockets, &first.newest()).unwrap();
+        let bound = one.address().clone();
+        drop(one);
+        Listening::bind(&bound).unwrap();
+    }
 }

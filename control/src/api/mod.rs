@@ -58,11 +58,14 @@ use crate::placement::Said;
 use crate::plane::{AppsChange, Look, Mutation, ReloadReply, ViewCell, stopped};
 use crate::status::StatusCell;
 use crate::store::Store;
+use crate::tenure::Tenure;
 pub(crate) use audit::Audit;
 use bounds::Rates;
 use guard::Reach;
 use idempotency::Idempotency;
+pub(crate) use listen::Sockets;
 use listen::{Accepting, Listening};
+pub(crate) use placements::{MEMBERS as PLACEMENT_MEMBERS, placement};
 pub(crate) use who::Tokens;
 
 /// Most connections at once; further ones wait to be accepted.
@@ -144,6 +147,8 @@ pub(crate) struct Api {
     pub(crate) fleet: Option<Fleet>,
     /// Says who leads, where the store is shared.
     pub(crate) elector: Option<Arc<dyn Elector>>,
+    /// Where it is served, and in which term.
+    pub(crate) socket: (Sockets, Tenure),
     /// How often one may ask.
     pub(crate) rates: Rates,
     /// What was answered to requests with a key.
@@ -180,6 +185,8 @@ pub(crate) struct Doors {
     pub(crate) fleet: Option<Fleet>,
     /// Says who leads, where the store is shared.
     pub(crate) elector: Option<Arc<dyn Elector>>,
+    /// Where it is served, and in which term.
+    pub(crate) socket: (Sockets, Tenure),
 }
 
 impl Api {
@@ -199,6 +206,7 @@ impl Api {
             stopped,
             fleet,
             elector,
+            socket,
         } = doors;
         Self {
             mutations,
@@ -215,6 +223,7 @@ impl Api {
             stopped,
             fleet,
             elector,
+            socket,
             audit: Audit::start(run_dir),
             rates: Rates::default(),
             idempotency: Idempotency::default(),
@@ -253,7 +262,7 @@ pub(crate) async fn serve(
         };
         let listening = match &wanted {
             None => Ok(None),
-            Some(address) => Listening::bind(address).map(Some),
+            Some(address) => Listening::take(address, &api.socket.0, &api.socket.1).map(Some),
         };
         match listening {
             Ok(None) => tell(None, None),
@@ -300,6 +309,8 @@ async fn accept(
             (permit, listening.accept().await)
         };
         let (permit, stream) = tokio::select! {
+            // Once it is told to stop, connections are another one's.
+            biased;
             () = stopped(stop) => break,
             changed = settings.changed() => {
                 if changed.is_err() || settings.borrow().wanted != here {

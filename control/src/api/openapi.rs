@@ -299,7 +299,7 @@ fn fleet_schemas() -> Value {
             "name": text, "connected": flag, "since_unix_ms": number, "address": text, "identity": maybe_text,
             "software": text, "generation": maybe_number, "generation_since_unix_ms": maybe_number,
             "began_with": { "enum": ["snapshot", "delta"] }, "links": number, "refused": list,
-            "refusing_connects": map, "last_error": maybe_text,
+            "apps": { "type": ["array", "null"], "items": text }, "refusing_connects": map, "last_error": maybe_text,
         })),
     })
 }

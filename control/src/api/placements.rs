@@ -38,7 +38,7 @@ const TTL_MIN: Duration = Duration::from_secs(1);
 /// Longest text of a zone or a release, in bytes.
 const TEXT_MAX: usize = 128;
 /// Members of an endpoint.
-const MEMBERS: [&str; 7] = ["address", "weight", "zone", "priority", "release", "state", "ttl_ms"];
+pub(crate) const MEMBERS: [&str; 7] = ["address", "weight", "zone", "priority", "release", "state", "ttl_ms"];
 
 /// The cluster of the path, which must be there, or have been when something was pushed for it.
 fn place(api: &Api, ask: &Ask) -> Result<ClusterKey, Problem> {
@@ -304,7 +304,7 @@ fn ttl(value: Option<&Value>, at: &str) -> Result<Option<u64>, Problem> {
 }
 
 /// One endpoint of a body that stands at `at`. Its members are known.
-pub(super) fn placement(value: &Value, at: &str) -> Result<PlacementWords, Problem> {
+pub(crate) fn placement(value: &Value, at: &str) -> Result<PlacementWords, Problem> {
     let wrong =
         |member: &str, detail: String| Problem::at(422, "bad_value", &format!("{at}/{member}"), detail);
     let get = |member: &str| value.get(member).filter(|value| !value.is_null());

@@ -120,7 +120,8 @@ fn entries(words: &BTreeMap<String, PlacementWords>) -> BTreeMap<EndpointId, Ent
 }
 
 impl PlacementWords {
-    fn entry(&self, id: &str) -> Result<Entry, String> {
+    /// As a source's wish, under an id.
+    pub(crate) fn entry(&self, id: &str) -> Result<Entry, String> {
         let condition = Condition::WORDS.iter().find(|(word, _)| *word == self.state);
         let (_, condition) = condition.ok_or_else(|| format!("{:?} is no state", self.state))?;
         let endpoint = Endpoint {

@@ -12,6 +12,7 @@ use tokio::time;
 
 use super::names::next_ask;
 use super::{Answer, Resolve, ResolveError};
+use crate::placement::discovered::is_keys;
 
 /// Most questions under way at once.
 const QUESTIONS_MAX: usize = 64;
@@ -50,7 +51,7 @@ impl Asking {
             }
             wanted
         });
-        for name in names {
+        for name in names.iter().filter(|name| !is_keys(name)) {
             if !self.tasks.contains_key(name) {
                 let question = ask(
                     Arc::clone(name),

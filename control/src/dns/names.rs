@@ -1,8 +1,8 @@
 //! What DNS answers mean: names to endpoints, with the last records kept through every kind of failure.
 //!
 //! Pure: answers come in, endpoints go out. Without an id each record is an endpoint `NAME/ADDRESS`; with an id the
-//! name is one endpoint that keeps its address while the answer still holds it. Of services (SRV, RFC 2782) the records of the most
-//! preferred priority are endpoints, with ports and weights of their own.
+//! name is one endpoint that keeps its address while the answer still holds it. Records of services (SRV, RFC 2782) are endpoints with
+//! ports and weights of their own, and those of each priority a group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +16,7 @@ use ekiden_config::names::{EndpointId, NAME_MAX};
 use super::{Answer, RECORDS_MAX, ResolveError, Service};
 use crate::fnv;
 use crate::overlay::ClusterKey;
+use crate::placement::discovered::is_keys;
 use crate::placement::part::State;
 use crate::placement::removals::{Removals, Rules};
 use crate::status::SourceStatus;
@@ -28,6 +29,8 @@ const ASK_MAX: Duration = Duration::from_secs(300);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Most of an endpoint's weight.
 const WEIGHT_MAX: u32 = 1000;
+/// The last group of a cluster.
+const GROUP_MAX: u8 = 7;
 
 /// What is known of one name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -216,14 +219,23 @@ impl Names {
         self.known.values().filter_map(Known::held_until_ms).min()
     }
 
-    /// The endpoints that a cluster's names stand for now. Remembers the address chosen for a name with an id.
-    pub(crate) fn expand(&mut self, place: &ClusterKey, names: &[DnsEndpoint]) -> Vec<Arc<Endpoint>> {
+    /// The endpoints that a cluster's names in DNS stand for now; `groups` says whether it has standbys by priority. Remembers the address
+    /// chosen for a name with an id.
+    pub(crate) fn expand(
+        &mut self,
+        place: &ClusterKey,
+        names: &[DnsEndpoint],
+        groups: bool,
+    ) -> Vec<Arc<Endpoint>> {
         let mut endpoints = Vec::new();
         let nothing = Known::default();
         for name in names {
+            if is_keys(&name.name) {
+                continue;
+            }
             let known = self.known.get(&name.name).unwrap_or(&nothing);
             if let Some(plain) = name.name.strip_prefix(SERVICE) {
-                endpoints.extend(services(plain, &known.services, name));
+                endpoints.extend(services(plain, &known.services, name, groups));
                 continue;
             }
             let addresses = &known.addresses;
@@ -282,26 +294,44 @@ fn without<T: Ord + Clone>(records: &BTreeSet<T>, removals: &Removals<T>) -> BTr
     records.iter().filter(|one| !held.is_some_and(|held| held.gone.contains(one))).cloned().collect()
 }
 
-/// The endpoints of a service: those of its most preferred priority. Weights of DNS go to 65,535, those of endpoints to
-/// 1,000, and one of 0 is a very small one (RFC 2782).
-fn services(plain: &str, all: &BTreeSet<Service>, name: &DnsEndpoint) -> Vec<Arc<Endpoint>> {
-    let Some(priority) = all.iter().map(|service| service.priority).min() else { return Vec::new() };
-    let preferred = || all.iter().filter(|service| service.priority == priority);
-    let most = preferred().map(|service| u32::from(service.weight)).max().unwrap_or(0);
-    let even = most == 0;
-    let made = preferred().filter_map(|service| {
+/// The endpoints of a service. Those of its most preferred priority are of the group that the name has, those of each further one of
+/// the group after that; the last group takes in what is left. Without groups the most preferred ones are all there are: where keys
+/// decide, no endpoint is a standby of others.
+fn services(plain: &str, all: &BTreeSet<Service>, name: &DnsEndpoint, groups: bool) -> Vec<Arc<Endpoint>> {
+    let priorities: BTreeSet<u16> = all.iter().map(|service| service.priority).collect();
+    let priorities = priorities.into_iter().take(if groups { usize::MAX } else { 1 });
+    // Two targets may have one address: that of the more preferred one counts.
+    let mut by_id: BTreeMap<EndpointId, Arc<Endpoint>> = BTreeMap::new();
+    for (rank, priority) in priorities.enumerate() {
+        let rank = u8::try_from(rank).unwrap_or(GROUP_MAX);
+        let group = name.priority.saturating_add(rank).min(GROUP_MAX);
+        for one in of_priority(plain, all, priority, name) {
+            by_id.entry(one.id.clone()).or_insert_with(|| Arc::new(Endpoint { priority: group, ..one }));
+        }
+    }
+    by_id.into_values().collect()
+}
+
+/// The endpoints of one priority of a service. Weights of DNS go to 65,535, those of endpoints to 1,000, and one of 0 is a very
+/// small one (RFC 2782).
+fn of_priority<'a>(
+    plain: &'a str,
+    all: &'a BTreeSet<Service>,
+    priority: u16,
+    name: &'a DnsEndpoint,
+) -> impl Iterator<Item = Endpoint> + 'a {
+    let these = move || all.iter().filter(move |service| service.priority == priority);
+    let most = these().map(|service| u32::from(service.weight)).max().unwrap_or(0);
+    these().filter_map(move |service| {
         let weight = match u32::from(service.weight) {
-            _ if even => 1,
+            _ if most == 0 => 1,
             weight if most <= WEIGHT_MAX => weight.max(1),
             weight => (weight * WEIGHT_MAX / most).max(1),
         };
         let one = endpoint(record_id(plain, service.address)?, service.address, name);
         let tags = tags(&service.target, name);
         Some(Endpoint { weight: u16::try_from(weight).unwrap_or(1), tags, ..Endpoint::clone(&one) })
-    });
-    // Two targets may have one address.
-    let by_id: BTreeMap<EndpointId, Endpoint> = made.map(|one| (one.id.clone(), one)).collect();
-    by_id.into_values().map(Arc::new).collect()
+    })
 }
 
 fn endpoint(id: EndpointId, address: SocketAddr, name: &DnsEndpoint) -> Arc<Endpoint> {

@@ -31,7 +31,7 @@ fn answer(addresses: &[&str]) -> Result<Answer, ResolveError> {
 }
 
 fn served(names: &mut Names, all: &[DnsEndpoint]) -> Vec<String> {
-    let endpoints = names.expand(&place(), all);
+    let endpoints = names.expand(&place(), all, true);
     assert!(endpoints.iter().all(|endpoint| endpoint.owner == Owner::Source && endpoint.weight == 3));
     endpoints.iter().map(|endpoint| format!("{} {}", endpoint.id, endpoint.address)).collect()
 }
@@ -142,7 +142,7 @@ fn service(priority: u16, weight: u16, target: &str, address: &str) -> Service {
 }
 
 #[test]
-fn of_a_service_the_most_preferred_records_are_endpoints_with_ports_and_weights_of_their_own() {
+fn records_of_a_service_are_endpoints_with_ports_weights_and_groups_of_their_own() {
     let mut names = Names::default();
     let web = DnsEndpoint {
         id: None,
@@ -153,35 +153,45 @@ fn of_a_service_the_most_preferred_records_are_endpoints_with_ports_and_weights_
         priority: 0,
     };
     let text: Arc<str> = "srv:_http._tcp.web.test".into();
-    let mut served = |services: Vec<Service>| -> Vec<String> {
+    let mut served = |services: Vec<Service>, groups: bool| -> Vec<String> {
         let told = Answer { addresses: Vec::new(), services, ttl: Duration::ZERO, unknown: None };
         names.absorb(&text, Ok(told), FREE, 1);
-        let endpoints = names.expand(&place(), std::slice::from_ref(&web));
+        let endpoints = names.expand(&place(), std::slice::from_ref(&web), groups);
         let one = |one: &Arc<Endpoint>| {
-            format!("{} {} {} {}", one.id, one.address, one.weight, one.dns_name().unwrap())
+            let (weight, group) = (one.weight, one.priority);
+            format!("{} {} {weight} {} {group}", one.id, one.address, one.dns_name().unwrap())
         };
         endpoints.iter().map(one).collect()
     };
     let backup = service(20, 9, "c.test", "10.0.0.3:80");
-    let rows = served(vec![
+    let all = vec![
         service(10, 60, "a.test", "10.0.0.1:8001"),
         service(10, 0, "b.test", "10.0.0.2:8002"),
         backup.clone(),
-    ]);
+        // The same address once more, as a standby of itself.
+        service(30, 1, "a.test", "10.0.0.1:8001"),
+    ];
+    let rows = served(all.clone(), true);
     assert_eq!(
         rows,
         [
-            "_http._tcp.web.test/10.0.0.1:8001 10.0.0.1:8001 60 a.test",
-            "_http._tcp.web.test/10.0.0.2:8002 10.0.0.2:8002 1 b.test",
+            "_http._tcp.web.test/10.0.0.1:8001 10.0.0.1:8001 60 a.test 0",
+            "_http._tcp.web.test/10.0.0.2:8002 10.0.0.2:8002 1 b.test 0",
+            "_http._tcp.web.test/10.0.0.3:80 10.0.0.3:80 9 c.test 1",
         ]
     );
-    assert_eq!(served(vec![backup]), ["_http._tcp.web.test/10.0.0.3:80 10.0.0.3:80 9 c.test"]);
+    assert_eq!(served(all, false), rows[..2], "where keys decide there are no standbys");
+    assert_eq!(served(vec![backup], true), ["_http._tcp.web.test/10.0.0.3:80 10.0.0.3:80 9 c.test 0"]);
+    let many = (0..10).map(|at| service(at, 1, "t.test", &format!("10.0.1.{at}:80"))).collect();
+    let groups: Vec<String> =
+        served(many, true).iter().map(|row| row.rsplit(' ').next().unwrap().into()).collect();
+    assert_eq!(groups.concat(), "0123456777", "the last group takes in what is left");
     let heavy = [
         (1, 65_535, "a.test", "10.0.0.1:1"),
         (1, 6_553, "b.test", "10.0.0.2:1"),
         (1, 1, "c.test", "10.0.0.3:1"),
     ];
-    let weights = served(heavy.map(|(p, w, t, a)| service(p, w, t, a)).to_vec());
+    let weights = served(heavy.map(|(p, w, t, a)| service(p, w, t, a)).to_vec(), true);
     assert!(
         weights[0].contains(" 1000 ") && weights[1].contains(" 99 ") && weights[2].contains(" 1 "),
         "{weights:?}"

@@ -40,7 +40,7 @@ use crate::sources::finding;
 pub(crate) use board::{Board, DynoView, RolloutView};
 pub use board::{DynoCount, DynoCounts};
 pub use exec::become_dyno;
-pub(crate) use thread::{Duties, DynoThread, Handle, InspectDoor};
+pub(crate) use thread::{Above, Duties, DynoThread, Handle, InspectDoor};
 
 /// The process type that clients reach; the others run without routes.
 pub(crate) const WEB: &str = "web";

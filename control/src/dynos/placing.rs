@@ -48,9 +48,16 @@ impl Supervisor {
             self.placed.clone_from(&endpoints);
             self.publish += 1;
             let (reply, ticket) = oneshot::channel();
+            self.duties.last.note(&self.place, &endpoints);
             let placed = Placed { place: self.place.clone(), endpoints, reply };
-            // Control is gone: so is the process, soon.
-            if self.duties.placing.send(placed).await.is_ok() {
+            let mut turns = self.duties.turns.clone();
+            let told = tokio::select! {
+                // Control is gone: so is the process, soon.
+                sent = self.duties.above.placing.send(placed) => sent.is_ok(),
+                // Another control is in its place, and is told next.
+                Ok(()) = turns.changed() => false,
+            };
+            if told {
                 let (publish, applied) = (self.publish, self.applied.clone());
                 let part = format!("app:{}", self.place.app);
                 spawn_local(async move {
@@ -192,7 +199,7 @@ mod tests {
     use super::super::lines::Lines;
     use super::super::process::Event;
     use super::super::release::Release;
-    use super::super::thread::{Duties, InspectDoor};
+    use super::super::thread::{Above, Duties, InspectDoor};
     use super::super::{Formation, Launcher, ProcfileRun};
     use super::*;
     use crate::overlay::ClusterKey;
@@ -223,8 +230,9 @@ mod tests {
         let duties = Duties {
             run,
             run_dir: None,
-            store: None,
-            placing,
+            turns: watch::channel(Above { store: None, placing: placing.clone() }).1,
+            above: Above { store: None, placing },
+            last: Default::default(),
             inspect: InspectDoor(Arc::new(NoRouter)),
             board: Board::new(place),
             drain_timeout: Duration::from_secs(60),

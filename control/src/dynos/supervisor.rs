@@ -204,7 +204,7 @@ impl Supervisor {
     /// Runs until all dynos have ended after an order to end.
     pub(super) async fn run(mut self, mut orders: watch::Receiver<Order>, mut deploys: mpsc::Receiver<()>) {
         // Before anything is read, so that nothing is recorded unseen in between.
-        let mut revisions = self.duties.store.as_ref().map(|store| store.watch());
+        let mut revisions = self.duties.above.store.as_ref().map(|store| store.watch());
         self.begin().await;
         self.look();
         loop {
@@ -224,6 +224,13 @@ impl Supervisor {
                 Ok(()) = orders.changed() => {}
                 Some(()) = deploys.recv() => self.record("SIGHUP").await,
                 true = newer(&mut revisions) => self.look(),
+                Ok(()) = self.duties.turns.changed() => {
+                    self.duties.above = self.duties.turns.borrow_and_update().clone();
+                    revisions = self.duties.above.store.as_ref().map(|store| store.watch());
+                    // It knows what was placed, and answers nobody who told the one before it.
+                    self.placed.clear();
+                    self.look();
+                }
             }
         }
     }

@@ -21,7 +21,7 @@ use super::ledger::Ledger;
 use super::lines::Lines;
 use super::process::Order;
 use super::supervisor::Supervisor;
-use crate::placement::Placed;
+use crate::placement::{LastPlaced, Placed};
 use crate::store::Store;
 
 /// Requests for a new release that may wait; further ones are covered by those.
@@ -38,16 +38,27 @@ pub(crate) struct Duties {
     pub(crate) run: ProcfileRun,
     /// None when it cannot be used: then a killed run leaves no record.
     pub(crate) run_dir: Option<PathBuf>,
-    /// Formations and releases; none as before.
-    pub(crate) store: Option<Arc<dyn Store>>,
-    /// To the control loop.
-    pub(crate) placing: mpsc::Sender<Placed>,
+    /// The control that they belong to now.
+    pub(crate) above: Above,
+    /// Follows that: control may begin anew beside its dynos.
+    pub(crate) turns: watch::Receiver<Above>,
+    /// What was placed last, for a control that begins anew.
+    pub(crate) last: LastPlaced,
     /// What the router says of endpoints.
     pub(crate) inspect: InspectDoor,
     /// What is told.
     pub(crate) board: Board,
     /// How long an old dyno may take to finish its requests.
     pub(crate) drain_timeout: Duration,
+}
+
+/// What dynos have of control.
+#[derive(Debug, Clone)]
+pub(crate) struct Above {
+    /// Formations and releases; none as in [`Duties::run_dir`].
+    pub(crate) store: Option<Arc<dyn Store>>,
+    /// To the control loop.
+    pub(crate) placing: mpsc::Sender<Placed>,
 }
 
 /// The aside door, with a name for logs.

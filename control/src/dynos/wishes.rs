@@ -43,7 +43,7 @@ impl Supervisor {
         }
         let asked = &self.duties.run.formation.0;
         let key = formation_key(self.app());
-        let before = self.duties.store.as_ref().and_then(|store| store.get(&key));
+        let before = self.duties.above.store.as_ref().and_then(|store| store.get(&key));
         let stored = before.as_ref().and_then(|object| words::<FormationWords>(object).ok());
         let types = self.current.commands.keys();
         self.formation = match stored.filter(|_| asked.is_empty()) {
@@ -60,13 +60,13 @@ impl Supervisor {
     }
 
     fn stored_formation(&self) -> Option<BTreeMap<String, u32>> {
-        let object = self.duties.store.as_ref()?.get(&formation_key(self.app()))?;
+        let object = self.duties.above.store.as_ref()?.get(&formation_key(self.app()))?;
         words::<FormationWords>(&object).ok().map(|words| words.processes)
     }
 
     /// The newest release on record, if it is newer than the one that was begun last.
     fn newest(&self) -> Option<(u64, String)> {
-        let store = self.duties.store.as_ref()?;
+        let store = self.duties.above.store.as_ref()?;
         let seen = numbered_key(RELEASES, self.app(), self.seen);
         let newer = store.list(&numbered_prefix(RELEASES, self.app()), Some(&seen), usize::MAX).objects;
         let last = words::<ReleaseWords>(newer.last()?).ok()?;
@@ -75,7 +75,7 @@ impl Supervisor {
 
     /// The newest release on record that was not refused. Those that were are said.
     fn newest_good(&self) -> Option<(u64, String)> {
-        let store = self.duties.store.as_ref()?;
+        let store = self.duties.above.store.as_ref()?;
         let all = store.list(&numbered_prefix(RELEASES, self.app()), None, usize::MAX).objects;
         for words in all.iter().rev().filter_map(|object| words::<ReleaseWords>(object).ok()) {
             let Some(why) = words.refused else { return Some((words.release, words.name)) };
@@ -89,7 +89,7 @@ impl Supervisor {
 
     /// How long a release is to serve on trial.
     pub(super) fn guard_of(&self, number: u64) -> Option<Duration> {
-        let object = self.duties.store.as_ref()?.get(&numbered_key(RELEASES, self.app(), number))?;
+        let object = self.duties.above.store.as_ref()?.get(&numbered_key(RELEASES, self.app(), number))?;
         words::<ReleaseWords>(&object).ok()?.guard_ms.map(Duration::from_millis)
     }
 
@@ -98,7 +98,7 @@ impl Supervisor {
         let now = self.duties.inspect.0.traffic().and_then(|mut apps| apps.remove(self.app()));
         let now = now.unwrap_or_default();
         let lately = self.samples.lately(self.app(), &now);
-        let is_closed = self.duties.store.as_ref().is_some_and(|store| is_closed(&**store, self.app()));
+        let is_closed = self.duties.above.store.as_ref().is_some_and(|store| is_closed(&**store, self.app()));
         Looked { now, lately, is_closed }
     }
 
@@ -106,7 +106,7 @@ impl Supervisor {
     pub(super) async fn record_refused(&mut self) {
         for (number, why, superseded) in std::mem::take(&mut self.refused) {
             let key = numbered_key(RELEASES, self.app(), number);
-            let object = self.duties.store.as_ref().and_then(|store| store.get(&key));
+            let object = self.duties.above.store.as_ref().and_then(|store| store.get(&key));
             let Some(object) = object else { continue };
             let Ok(before) = words::<ReleaseWords>(&object) else { continue };
             let words = ReleaseWords { refused: Some(why), superseded, ..before };
@@ -116,7 +116,7 @@ impl Supervisor {
 
     /// Writes; false when something else was faster.
     async fn commit(&self, when: Vec<(Arc<str>, Revision)>, writes: Vec<Write>) -> bool {
-        let Some(store) = self.duties.store.clone() else { return true };
+        let Some(store) = self.duties.above.store.clone() else { return true };
         match store.commit(Txn { when, writes }).await {
             Ok(_) => {}
             Err(StoreError::Conflict { .. }) => return false,

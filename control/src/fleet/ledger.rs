@@ -9,8 +9,12 @@ use std::sync::Arc;
 
 use hyper::body::Bytes;
 
+use super::subscription::Share;
+
 /// Marks of objects that are gone, at most.
 const GONE_MAX: usize = 100_000;
+/// What passing an object over costs, in bytes of what is sent: looking at all of them takes time too.
+const PASSED_OVER: usize = 64;
 
 /// Where a reader stands: behind this object of this generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,8 +123,8 @@ impl Ledger {
         self.forgotten
     }
 
-    /// The next lines behind a cursor, which moves behind them; about `bytes` of them.
-    pub(super) fn after(&self, cursor: &mut Cursor, bytes: usize) -> Piece {
+    /// The next lines behind a cursor, which moves behind them; about `bytes` of them, without those that are not of the share.
+    pub(super) fn after(&self, cursor: &mut Cursor, bytes: usize, share: &Share) -> Piece {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = match &cursor.key {
             Some(key) => (cursor.generation, Arc::clone(key)),
@@ -132,8 +136,12 @@ impl Ledger {
             if size >= bytes {
                 return piece;
             }
-            size += line.len();
-            piece.lines.push(line.clone());
+            if share.has(key) {
+                size += line.len();
+                piece.lines.push(line.clone());
+            } else {
+                size += PASSED_OVER;
+            }
             *cursor = Cursor { generation: *generation, key: Some(Arc::clone(key)) };
         }
         *cursor = Cursor::behind(self.generation);
@@ -188,7 +196,7 @@ mod tests {
                 match what {
                     0 => cursor = Cursor::behind(has),
                     1 | 2 => {
-                        let piece = ledger.after(&mut cursor, 20);
+                        let piece = ledger.after(&mut cursor, 20, &Share::All);
                         read(&mut held, &piece.lines);
                         has = piece.whole.unwrap_or(has);
                         if piece.whole.is_some() {
@@ -201,7 +209,7 @@ mod tests {
             }
             prop_assert!(ledger.can_resume(has));
             loop {
-                let piece = ledger.after(&mut cursor, 20);
+                let piece = ledger.after(&mut cursor, 20, &Share::All);
                 read(&mut held, &piece.lines);
                 if piece.whole.is_some() {
                     break;
@@ -229,6 +237,32 @@ mod tests {
     }
 
     #[test]
+    fn who_has_a_share_reads_that_alone_and_comes_to_the_end_all_the_same() {
+        let mut ledger = Ledger::default();
+        ledger.advance();
+        for number in 0..100 {
+            ledger.put(&format!("endpoint/a/web/{number}"), line(number, 1));
+        }
+        ledger.put("app/b", line(200, 1));
+        ledger.put("host/b/b.example", line(201, 1));
+        ledger.advance();
+        ledger.drop("host/b/b.example", gone(201));
+        ledger.drop("endpoint/a/web/7", gone(7));
+        let share = Share::Apps(Arc::new([ekiden_config::names::AppName::new("b").unwrap()].into()));
+        let (mut cursor, mut lines, mut pieces) = (Cursor::behind(0), Vec::new(), 0);
+        let whole = loop {
+            let piece = ledger.after(&mut cursor, 1_000, &share);
+            lines.extend(piece.lines);
+            pieces += 1;
+            if let Some(whole) = piece.whole {
+                break whole;
+            }
+        };
+        assert_eq!((lines, whole), (vec![line(200, 1), gone(201)], 2));
+        assert!(pieces > 3, "it holds the lock for as long as it takes");
+    }
+
+    #[test]
     fn what_is_the_same_is_not_sent_again() {
         let mut ledger = Ledger::default();
         ledger.advance();
@@ -236,7 +270,7 @@ mod tests {
         let has = ledger.advance();
         ledger.put("1", line(1, 7));
         ledger.drop("2", gone(2));
-        let piece = ledger.after(&mut Cursor::behind(has - 1), 1000);
+        let piece = ledger.after(&mut Cursor::behind(has - 1), 1000, &Share::All);
         assert!(piece.lines.is_empty());
         assert_eq!(piece.whole, Some(has));
     }

@@ -2,9 +2,9 @@
 //! objects; what comes of it comes back the same way (DESIGN section 4).
 //!
 //! Control's side: [`publisher`] turns Models into objects, [`ledger`] keeps them by generation, [`server`] and [`session`] bring
-//! them to routers, [`roster`] knows which router has what. The router's side: [`dial`] keeps the link, [`agent`] applies what
-//! comes, [`table`] makes a Model of it, [`kept`] is the last good table. What ends of watched apps comes back too: [`counting`] tells it,
-//! [`traffic`] sums it. Both: [`wire`] is what is said, [`pipe`] how it goes over
+//! them to routers, as far as [`subscription`] lets them, [`roster`] knows which router has what. The router's side: [`dial`] keeps the link,
+//! [`agent`] applies what comes, [`table`] makes a Model of it, [`kept`] is the last good table. What ends of watched apps comes back too:
+//! [`counting`] tells it, [`traffic`] sums it. Both: [`wire`] is what is said, [`pipe`] how it goes over
 //! HTTP/2, [`secure`] who is believed.
 
 mod agent;
@@ -21,6 +21,7 @@ pub(crate) mod roster;
 pub(crate) mod secure;
 pub(crate) mod server;
 mod session;
+mod subscription;
 mod table;
 mod traffic;
 mod wire;
@@ -39,6 +40,7 @@ pub(crate) use agent::machine;
 pub(crate) use ledger::Ledger;
 pub(crate) use roster::Roster;
 use roster::{FleetMeters, LEASE};
+pub(crate) use subscription::{Share, Subscriptions};
 pub(crate) use traffic::WATCHED_MAX;
 use traffic::Watches;
 pub(crate) use wire::without_endpoints;
@@ -63,6 +65,8 @@ struct Shared {
     watches: Mutex<Watches>,
     /// Changes when a router has told of traffic, or is gone.
     heard: watch::Sender<()>,
+    /// Which apps each router gets.
+    subscriptions: Subscriptions,
 }
 
 /// Too many apps are watched: [`WATCHED_MAX`].
@@ -80,7 +84,7 @@ pub(super) enum Turn {
 
 impl Fleet {
     /// A fleet without routers, at generation 0, that nobody is let into yet.
-    pub(crate) fn new(elector: Arc<dyn Elector>) -> Self {
+    pub(crate) fn new(elector: Arc<dyn Elector>, subscriptions: Subscriptions) -> Self {
         Self(Arc::new(Shared {
             turn: watch::Sender::new(Turn::Follows("this control has only just started".to_owned())),
             elector,
@@ -89,6 +93,7 @@ impl Fleet {
             newest: watch::Sender::new(0),
             watches: Mutex::default(),
             heard: watch::Sender::new(()),
+            subscriptions,
         }))
     }
 
@@ -203,7 +208,8 @@ impl Fleet {
             generation
         };
         // Nobody waits for its ticket.
-        self.roster().published(generation, Ticket::new(), Instant::now());
+        let touched = (!self.0.subscriptions.is_empty()).then(|| Arc::new(apps.iter().cloned().collect()));
+        self.roster().published((generation, touched), Ticket::new(), Instant::now());
         self.0.newest.send_replace(generation);
     }
 
@@ -246,7 +252,7 @@ impl Fleet {
         let (roster, watches) = (self.roster(), self.watches());
         let mut connected = roster.members().filter(|member| member.connected);
         connected.all(|member| {
-            apps.iter().all(|app| {
+            apps.iter().filter(|app| member.gets(app)).all(|app| {
                 let refuses =
                     || member.refused.iter().any(|one| one.part == format!("object:{WATCHES}{app}"));
                 watches.has_told(member.link(), app) || refuses()

@@ -40,17 +40,22 @@ impl Publisher for FleetPublisher {
         let ticket = Ticket::new();
         let mut ledger = self.fleet.ledger();
         let generation = ledger.advance();
+        let mut touched = BTreeSet::new();
         for delta in diff(&self.live, &model) {
+            touched.extend(app_of(&delta).cloned());
             endpoints(&mut ledger, &self.live, &delta);
         }
         if let Some(new) = self.words.take() {
-            words(&mut ledger, &self.told, &new);
+            words(&mut ledger, (&self.told, &new), &mut touched);
             self.told = new;
         }
+        let generation = ledger.generation().max(generation);
         drop(ledger);
         self.live = model;
         ticket.assign(Generation(generation));
-        self.fleet.roster().published(generation, ticket.clone(), Instant::now());
+        // Where everybody gets everything, nobody asks what it was.
+        let touched = (!self.fleet.0.subscriptions.is_empty()).then(|| Arc::new(touched));
+        self.fleet.roster().published((generation, touched), ticket.clone(), Instant::now());
         self.fleet.0.newest.send_replace(generation);
         ticket
     }
@@ -62,6 +67,23 @@ impl Publisher for FleetPublisher {
     fn written(&mut self, words: Written) -> bool {
         self.words = Some(words).filter(|words| *words != self.told);
         self.words.is_some()
+    }
+}
+
+/// The app that a delta is of.
+fn app_of(delta: &Delta) -> Option<&AppName> {
+    match delta {
+        Delta::PutApp(app) => Some(&app.name),
+        Delta::RemoveApp(app)
+        | Delta::PutCluster { app, .. }
+        | Delta::RemoveCluster { app, .. }
+        | Delta::PutEndpoint { app, .. }
+        | Delta::RemoveEndpoint { app, .. }
+        | Delta::PutRoutes { app, .. }
+        | Delta::PutShare { app, .. }
+        | Delta::PutPolicy { app, .. }
+        | Delta::PutNames { app, .. } => Some(app),
+        Delta::PutListener(_) | Delta::RemoveListener(_) | Delta::PutTrust(_) => None,
     }
 }
 
@@ -125,30 +147,46 @@ fn drop_app(ledger: &mut Ledger, app: &App) {
     app.clusters.values().for_each(|cluster| drop_cluster(ledger, &app.name, cluster));
 }
 
-fn words(ledger: &mut Ledger, old: &Written, new: &Written) {
+fn words(ledger: &mut Ledger, (old, new): (&Written, &Written), touched: &mut BTreeSet<AppName>) {
     for name in old.apps.keys().filter(|name| !new.apps.contains_key(*name)) {
+        touched.insert(name.clone());
         dropped(ledger, format!("{APPS}{name}"));
     }
     for (name, text) in new.apps.iter().filter(|(name, text)| old.apps.get(*name) != Some(text)) {
+        touched.insert(name.clone());
         let key = format!("{APPS}{name}");
         let put = put_app(&key, text);
         ledger.put(&key, put);
     }
-    beside(ledger, MAINTENANCE, &old.maintenance, &new.maintenance, |page| {
+    beside(ledger, MAINTENANCE, (&old.maintenance, &new.maintenance), touched, |page| {
         maintenance_value(page.as_deref())
     });
-    beside(ledger, HOLDS, &old.holds, &new.holds, |policy| hold_value(*policy));
-    if old.hosts == new.hosts {
-        return;
+    beside(ledger, HOLDS, (&old.holds, &new.holds), touched, |policy| hold_value(*policy));
+    if old.hosts != new.hosts {
+        hosts(ledger, (old, new), touched);
     }
-    let there: BTreeSet<&str> = new.hosts.iter().map(|(host, _)| host).collect();
-    for (host, _) in old.hosts.iter().filter(|(host, _)| !there.contains(host)) {
-        dropped(ledger, format!("{HOSTS}{host}"));
+}
+
+/// Owners of hosts. The ledger has one object for each host of an app, and routers one for each host: a host that moves is dropped in a
+/// generation of its own, before it is put again, so that whoever has either app ends with what is so.
+fn hosts(ledger: &mut Ledger, (old, new): (&Written, &Written), touched: &mut BTreeSet<AppName>) {
+    let now: BTreeSet<(&str, &str)> = new.hosts.iter().map(|(host, app)| (host, app.as_str())).collect();
+    let still: BTreeSet<&str> = now.iter().map(|(host, _)| *host).collect();
+    let mut moved = false;
+    for (host, app) in old.hosts.iter().filter(|(host, app)| !now.contains(&(*host, app.as_str()))) {
+        touched.insert(app.clone());
+        moved |= still.contains(host);
+        let gone = line(&Down::Drop(format!("{HOSTS}{host}")));
+        ledger.drop(&format!("{HOSTS}{app}/{host}"), gone);
     }
-    for (host, app) in new.hosts.iter() {
-        let key = format!("{HOSTS}{host}");
-        let put = line(&Down::Put(key.clone(), app.as_str().into()));
-        ledger.put(&key, put);
+    if moved {
+        ledger.advance();
+    }
+    let before: BTreeSet<(&str, &str)> = old.hosts.iter().map(|(host, app)| (host, app.as_str())).collect();
+    for (host, app) in new.hosts.iter().filter(|(host, app)| !before.contains(&(*host, app.as_str()))) {
+        touched.insert(app.clone());
+        let put = line(&Down::Put(format!("{HOSTS}{host}"), app.as_str().into()));
+        ledger.put(&format!("{HOSTS}{app}/{host}"), put);
     }
 }
 
@@ -156,14 +194,16 @@ fn words(ledger: &mut Ledger, old: &Written, new: &Written) {
 fn beside<T: PartialEq>(
     ledger: &mut Ledger,
     kind: &str,
-    old: &BTreeMap<AppName, T>,
-    new: &BTreeMap<AppName, T>,
+    (old, new): (&BTreeMap<AppName, T>, &BTreeMap<AppName, T>),
+    touched: &mut BTreeSet<AppName>,
     value: impl Fn(&T) -> Value,
 ) {
     for app in old.keys().filter(|app| !new.contains_key(*app)) {
+        touched.insert(app.clone());
         dropped(ledger, format!("{kind}{app}"));
     }
     for (app, word) in new.iter().filter(|(app, word)| old.get(*app) != Some(word)) {
+        touched.insert(app.clone());
         let key = format!("{kind}{app}");
         let put = line(&Down::Put(key.clone(), value(word)));
         ledger.put(&key, put);

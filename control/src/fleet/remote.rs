@@ -446,6 +446,7 @@ impl Around {
             stopped: stopped.clone(),
             fleet: None,
             elector: None,
+            socket: Default::default(),
         };
         let api = Arc::new(Api::new(doors, run_dir.as_ref().map(RunDir::path)));
         let server = tokio::spawn(api::serve(api, api_inlet, bound, stopped.clone()));

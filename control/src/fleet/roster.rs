@@ -3,12 +3,15 @@
 //! Pure but for the ticket that it ends; times are arguments. Bounded: routers, what is told of each, publishes that are timed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ekiden_config::doors::{Generation, Refusal, Ticket, Verdict};
+use ekiden_config::names::AppName;
 use serde::Serialize;
 
 use super::session::SILENCE_MAX;
+use super::subscription::Share;
 use super::wire::{Applied, Refused, Seen};
 
 /// Routers known, gone ones too.
@@ -55,6 +58,8 @@ pub(crate) struct Member {
     pub(crate) links: u64,
     /// What it did not take.
     pub(crate) refused: Vec<Refused>,
+    /// The apps that it gets; none when it gets all.
+    pub(crate) apps: Option<Vec<String>>,
     /// Endpoints that it finds refusing connects, as `app/cluster/id`, each with the reason. At most 1,000.
     pub(crate) refusing_connects: BTreeMap<String, String>,
     /// Why its last link ended.
@@ -69,12 +74,22 @@ pub(crate) struct Member {
     /// Changes before its link are no measure of their way.
     #[serde(skip)]
     linked_at_generation: u64,
+    #[serde(skip)]
+    share: Share,
+    /// The newest generation in which something of its share changed: who has that has all later ones too.
+    #[serde(skip)]
+    needs: u64,
 }
 
 impl Member {
     /// The number of its newest link.
     pub(super) fn link(&self) -> u64 {
         self.link
+    }
+
+    /// Whether it gets this app.
+    pub(super) fn gets(&self, app: &AppName) -> bool {
+        self.share.has_app(app)
     }
 }
 
@@ -89,6 +104,8 @@ pub(super) struct Arrival {
     pub(super) snapshot: bool,
     /// What it says it has, of this term.
     pub(super) generation: u64,
+    /// What it gets.
+    pub(super) share: Share,
 }
 
 /// How far a generation has come.
@@ -136,12 +153,22 @@ pub struct FleetMeters {
     pub propagation: Propagation,
 }
 
+/// The apps that a publish changed; none where that is not asked for, and everybody is concerned.
+pub(super) type Apps = Option<Arc<BTreeSet<AppName>>>;
+
+impl Member {
+    fn is_concerned(&self, apps: &Apps) -> bool {
+        apps.as_ref().is_none_or(|apps| self.share.concerns(apps))
+    }
+}
+
 /// The routers and what waits for them.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     members: BTreeMap<String, Member>,
-    tickets: VecDeque<(u64, Ticket)>,
-    published: VecDeque<(u64, Instant)>,
+    tickets: VecDeque<(u64, Apps, Ticket)>,
+    published: VecDeque<(u64, Apps, Instant)>,
+    newest: u64,
     links: u64,
     meters: FleetMeters,
     /// When the log said last that somebody was turned away.
@@ -157,15 +184,27 @@ impl Roster {
         self.unknown_until = Some(now + LEASE);
     }
 
-    /// A generation was published; its ticket ends when every connected router has it.
-    pub(super) fn published(&mut self, generation: u64, ticket: Ticket, now: Instant) {
-        self.published.push_back((generation, now));
+    /// A generation was published; its ticket ends when every connected router has it whose share it changed.
+    pub(super) fn published(&mut self, (generation, apps): (u64, Apps), ticket: Ticket, now: Instant) {
+        if apps.is_some() {
+            for member in self.members.values_mut() {
+                let current = member.generation.is_some_and(|has| has >= member.needs);
+                if member.is_concerned(&apps) {
+                    member.needs = generation;
+                } else if current {
+                    // Nothing of it is for this one, which has everything that is.
+                    member.generation = member.generation.max(Some(generation));
+                }
+            }
+        }
+        self.newest = generation;
+        self.published.push_back((generation, apps.clone(), now));
         if self.published.len() > TIMED_MAX {
             self.published.pop_front();
         }
-        self.tickets.push_back((generation, ticket));
+        self.tickets.push_back((generation, apps, ticket));
         if self.tickets.len() > TICKETS_MAX
-            && let Some((_, oldest)) = self.tickets.pop_front()
+            && let Some((_, _, oldest)) = self.tickets.pop_front()
         {
             oldest.end(Verdict::Rejected { reason: "too many changes wait for routers".to_owned() });
         }
@@ -212,6 +251,9 @@ impl Roster {
             instance: arrival.instance,
             link: self.links,
             linked_at_generation: generation,
+            apps: arrival.share.names(),
+            share: arrival.share,
+            needs: generation,
             refusing_connects: BTreeMap::new(),
             left: None,
             last_error: before.last_error,
@@ -221,6 +263,11 @@ impl Roster {
         };
         self.members.insert(arrival.name, member);
         Ok(self.links)
+    }
+
+    /// Whether a router of the name was here before, under the term of this control.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.members.contains_key(name)
     }
 
     /// A router was not let in; whether the log should say so, which strangers could fill otherwise.
@@ -248,14 +295,18 @@ impl Roster {
     ) {
         let Some(member) = self.members.get_mut(name).filter(|member| member.link == link) else { return };
         let before = member.generation.unwrap_or(0).max(member.linked_at_generation);
-        if member.generation != Some(applied.generation) {
-            member.generation = Some(applied.generation);
+        // Of a share, what came after its last change is there too.
+        let is_current = member.share != Share::All && applied.generation >= member.needs;
+        let has = if is_current { applied.generation.max(self.newest) } else { applied.generation };
+        if member.generation != Some(has) {
+            member.generation = Some(has);
             member.generation_since_unix_ms = Some(unix_ms);
         }
         member.refused = applied.refused;
-        let begun = self.published.partition_point(|(generation, _)| *generation <= before);
-        let ended = self.published.partition_point(|(generation, _)| *generation <= applied.generation);
-        for (_, at) in self.published.range(begun.min(ended)..ended) {
+        let begun = self.published.partition_point(|(generation, ..)| *generation <= before);
+        let ended = self.published.partition_point(|(generation, ..)| *generation <= applied.generation);
+        let timed = self.published.range(begun.min(ended)..ended);
+        for (_, _, at) in timed.filter(|(_, apps, _)| member.is_concerned(apps)) {
             let took = u64::try_from(now.saturating_duration_since(*at).as_micros()).unwrap_or(u64::MAX);
             let bucket = PROPAGATION_BOUNDS_US.partition_point(|bound| *bound < took);
             if let Some(count) = self.meters.propagation.buckets.get_mut(bucket) {
@@ -299,42 +350,50 @@ impl Roster {
         self.settle();
     }
 
-    /// Ends the tickets that every router has come up to that is connected, or whose lease is not over.
+    /// Ends the tickets that every router has come up to that is connected, or whose lease is not over, and that they concern.
     fn settle(&mut self) {
         if self.unknown_until.is_some() {
             return;
         }
-        let connected = || self.members.values().filter(|member| member.connected || member.left.is_some());
-        let least = connected().map(|member| member.generation.unwrap_or(0)).min().unwrap_or(u64::MAX);
-        if self.tickets.front().is_none_or(|(generation, _)| *generation > least) {
+        let Self { members, tickets, .. } = self;
+        let there = || members.values().filter(|member| member.connected || member.left.is_some());
+        // The least of all: below it every ticket has ended, whomever it concerns.
+        let least = there().map(|member| member.generation.unwrap_or(0)).min().unwrap_or(u64::MAX);
+        // Where everybody gets everything, the oldest tells of all.
+        if tickets.front().is_none_or(|(generation, apps, _)| *generation > least && apps.is_none()) {
             return;
         }
-        // A part that some took is no failure of the change; the view says who did not.
-        let mut everywhere: Option<BTreeSet<&Refused>> = None;
-        for member in connected() {
-            let here: BTreeSet<&Refused> = member.refused.iter().collect();
-            let parts: BTreeSet<&str> = here.iter().map(|refused| refused.part.as_str()).collect();
-            everywhere = Some(match everywhere {
-                None => here,
-                Some(all) => all.into_iter().filter(|one| parts.contains(one.part.as_str())).collect(),
-            });
-        }
-        let refused: Vec<Refusal> = everywhere
-            .into_iter()
-            .flatten()
-            .map(|one| Refusal { part: one.part.clone(), reason: one.reason.clone() })
-            .collect();
-        while let Some((generation, ticket)) =
-            self.tickets.pop_front_if(|(generation, _)| *generation <= least)
-        {
-            ticket.end(Verdict::Applied { generation: Generation(generation), refused: refused.clone() });
-        }
+        let has = |generation: u64, apps: &Apps| {
+            generation <= least
+                || (apps.is_some()
+                    && there()
+                        .filter(|member| member.is_concerned(apps))
+                        .all(|member| member.generation.is_some_and(|has| has >= generation)))
+        };
+        let mut refused: Option<Vec<Refusal>> = None;
+        tickets.retain(|(generation, apps, ticket)| {
+            if !has(*generation, apps) {
+                return true;
+            }
+            let by_whom = || there().filter(|member| member.is_concerned(apps));
+            let refused = match apps {
+                // The same for all of these.
+                None => refused.get_or_insert_with(|| refused_by_all(by_whom())).clone(),
+                Some(_) => refused_by_all(by_whom()),
+            };
+            ticket.end(Verdict::Applied { generation: Generation(*generation), refused });
+            false
+        });
     }
 
-    /// How far a generation has come.
+    /// How far a generation has come, among those that it concerns.
     pub(crate) fn spread(&self, generation: u64) -> Spread {
+        let published = self.published.iter().rev().find(|(published, ..)| *published <= generation);
+        let apps = published
+            .filter(|(published, ..)| *published == generation)
+            .and_then(|(_, apps, _)| apps.clone());
         let mut spread = Spread::default();
-        for member in self.members.values().filter(|member| member.connected) {
+        for member in self.members.values().filter(|member| member.connected && member.is_concerned(&apps)) {
             spread.of += 1;
             if member.generation.is_some_and(|has| has >= generation) {
                 spread.have += 1;
@@ -370,6 +429,21 @@ impl Roster {
     }
 }
 
+/// What every one of them refuses: a part that some took is no failure of the change; the view says who did not.
+fn refused_by_all<'m>(members: impl Iterator<Item = &'m Member>) -> Vec<Refusal> {
+    let mut everywhere: Option<BTreeSet<&Refused>> = None;
+    for member in members {
+        let here: BTreeSet<&Refused> = member.refused.iter().collect();
+        let parts: BTreeSet<&str> = here.iter().map(|refused| refused.part.as_str()).collect();
+        everywhere = Some(match everywhere {
+            None => here,
+            Some(all) => all.into_iter().filter(|one| parts.contains(one.part.as_str())).collect(),
+        });
+    }
+    let all = everywhere.into_iter().flatten();
+    all.map(|one| Refusal { part: one.part.clone(), reason: one.reason.clone() }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
@@ -396,7 +470,7 @@ mod tests {
     fn a_change_is_acknowledged_when_every_connected_router_has_it() {
         let (mut roster, now) = (Roster::default(), Instant::now());
         let alone = Ticket::new();
-        roster.published(1, alone.clone(), now);
+        roster.published((1, None), alone.clone(), now);
         assert_eq!(ended(&alone), Some(vec![]), "nobody is there to wait for");
 
         let (a, b) = (
@@ -406,7 +480,7 @@ mod tests {
         roster.applied("a", a, applied(1, &[]), (now, 0));
         roster.applied("b", b, applied(1, &[]), (now, 0));
         let ticket = Ticket::new();
-        roster.published(2, ticket.clone(), now);
+        roster.published((2, None), ticket.clone(), now);
         roster.applied("a", a, applied(2, &["app:x", "app:y"]), (now, 0));
         assert_eq!(ended(&ticket), None);
         assert_eq!((roster.spread(2).have, roster.spread(2).of), (1, 2));
@@ -421,14 +495,14 @@ mod tests {
         let (mut roster, now) = (Roster::default(), Instant::now());
         let link = roster.arrive(arrival("a", "1"), 0, 0).unwrap();
         let ticket = Ticket::new();
-        roster.published(1, ticket.clone(), now);
+        roster.published((1, None), ticket.clone(), now);
         assert_eq!(ended(&ticket), None);
         roster.leave("a", link + 1, "another link".to_owned(), (now, 5));
         assert_eq!(ended(&ticket), None);
         roster.leave("a", link, "cut".to_owned(), (now, 5));
         assert_eq!(ended(&ticket), None, "it serves on, and may be back at once");
         let late = Ticket::new();
-        roster.published(2, late.clone(), now);
+        roster.published((2, None), late.clone(), now);
         roster.expire(now + LEASE - Duration::from_millis(1));
         assert_eq!((ended(&ticket), ended(&late)), (None, None));
         roster.expire(now + LEASE);
@@ -442,7 +516,7 @@ mod tests {
         let (mut roster, now) = (Roster::default(), Instant::now());
         roster.begin_term(now);
         let (first, second) = (Ticket::new(), Ticket::new());
-        roster.published(1, first.clone(), now);
+        roster.published((1, None), first.clone(), now);
         assert_eq!(ended(&first), None, "nobody is there, and somebody may be");
         // One of two is back.
         let link = roster.arrive(arrival("a", "1"), 1, 0).unwrap();
@@ -455,10 +529,37 @@ mod tests {
         assert_eq!(ended(&first), None);
         roster.applied("b", late, applied(1, &[]), (now, 0));
         assert_eq!(ended(&first), Some(vec![]));
-        roster.published(2, second.clone(), now);
+        roster.published((2, None), second.clone(), now);
         roster.applied("a", link, applied(2, &[]), (now, 0));
         roster.applied("b", late, applied(2, &[]), (now, 0));
         assert_eq!(ended(&second), Some(vec![]), "from here on it is as ever");
+    }
+
+    #[test]
+    fn what_is_not_of_its_share_waits_for_no_router() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let app = |name: &str| AppName::new(name).unwrap();
+        let of = |name: &str| Some(Arc::new(BTreeSet::from([app(name)])));
+        let share = Share::Apps(Arc::new([app("shop")].into()));
+        let link = roster.arrive(Arrival { share, ..arrival("pod", "1") }, 0, 0).unwrap();
+        roster.applied("pod", link, applied(0, &[]), (now, 0));
+        let publish = |roster: &mut Roster, generation: u64, name: &str| {
+            let ticket = Ticket::new();
+            roster.published((generation, of(name)), ticket.clone(), now);
+            ticket
+        };
+        let other = publish(&mut roster, 1, "blog");
+        assert_eq!(ended(&other), Some(vec![]));
+        assert_eq!((roster.spread(1).of, roster.meters(1).behind, roster.least(1)), (0, 0, 1));
+        let own = publish(&mut roster, 2, "shop");
+        let after = publish(&mut roster, 3, "blog");
+        assert_eq!((ended(&own), ended(&after)), (None, Some(vec![])), "it waits for another one's change");
+        assert_eq!((roster.spread(2).have, roster.spread(2).of, roster.meters(3).behind), (0, 1, 1));
+        roster.applied("pod", link, applied(2, &["app:shop"]), (now, 0));
+        assert_eq!(ended(&own), Some(vec!["app:shop".to_owned()]));
+        assert_eq!((roster.spread(2).have, roster.meters(3).behind, roster.least(3)), (1, 0, 3));
+        assert_eq!(roster.meters(3).propagation.buckets.iter().sum::<u64>(), 1, "only its own is timed");
+        assert_eq!(roster.members().next().unwrap().apps, Some(vec!["shop".to_owned()]));
     }
 
     #[test]
@@ -482,7 +583,7 @@ mod tests {
         let link = roster.arrive(back, 5, 0).unwrap();
         assert_eq!((roster.spread(5).have, roster.least(5)), (0, 3));
         let ticket = Ticket::new();
-        roster.published(6, ticket.clone(), now);
+        roster.published((6, None), ticket.clone(), now);
         roster.applied("a", link, applied(6, &[]), (now, 0));
         assert_eq!((ended(&ticket), roster.least(6)), (Some(vec![]), 6));
     }
@@ -491,7 +592,7 @@ mod tests {
     fn a_late_router_does_not_count_old_changes_as_slow() {
         let (mut roster, now) = (Roster::default(), Instant::now());
         for generation in 1..5 {
-            roster.published(generation, Ticket::new(), now);
+            roster.published((generation, None), Ticket::new(), now);
         }
         let link = roster.arrive(arrival("a", "1"), 4, 0).unwrap();
         roster.applied("a", link, applied(4, &[]), (now, 0));

@@ -11,7 +11,7 @@ use super::pipe::{Lines, Sink};
 use super::roster::{Arrival, LEASE};
 use super::server::Entry;
 use super::wire::{Down, REFUSED_MAX, UP_MAX, Up, VERSION, line};
-use super::{Fleet, Turn};
+use super::{Fleet, Share, Turn};
 use crate::clock::unix_ms;
 use crate::plane::stopped;
 
@@ -53,23 +53,17 @@ pub(super) async fn serve(
     }
     let mut turn = fleet.turn();
     let now = turn.borrow_and_update().clone();
-    let own = match now {
-        Turn::Leads(own) => own,
-        Turn::Follows(why) => return Err(refuse(&mut sink, why).await),
+    let (own, name, share) = match admitted(fleet, now, (term, router), &peer) {
+        Ok(admitted) => admitted,
+        Err(why) => return Err(refuse(&mut sink, why).await),
     };
-    if term > own {
-        let why = format!("it has had term {term}, and this control is of term {own}");
-        return Err(refuse(&mut sink, why).await);
-    }
-    let name = peer.identity.clone().unwrap_or(router);
-    if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
-        return Err(refuse(&mut sink, "its name is none".to_owned()).await);
-    }
     let cut = |text: String| text.chars().take(NAME_MAX).collect::<String>();
+    // What it has may be of another name's share.
+    let anew = !fleet.0.subscriptions.is_empty() && !fleet.roster().knows(&name);
     // Looked at under one lock: marks that are forgotten from here on are noticed.
     let (newest, snapshot, begun) = {
         let ledger = fleet.ledger();
-        let snapshot = term < own || !ledger.can_resume(generation);
+        let snapshot = anew || term < own || !ledger.can_resume(generation);
         (ledger.generation(), snapshot, if snapshot { ledger.forgotten() } else { generation })
     };
     // Held to the end of the link.
@@ -84,6 +78,7 @@ pub(super) async fn serve(
         software: cut(software),
         snapshot,
         generation,
+        share: share.clone(),
     };
     let arrived = fleet.roster().arrive(arrival, newest, unix_ms());
     let link = match arrived {
@@ -93,8 +88,10 @@ pub(super) async fn serve(
     drop(stranger);
     tracing::info!(router = %name, snapshot, generation, "a router is connected");
     let from = if snapshot { 0 } else { generation };
-    let (sender, reader) =
-        (send(fleet, own, &mut sink, (from, begun), snapshot), read(fleet, own, &mut lines, (&name, link)));
+    let (sender, reader) = (
+        send(fleet, own, &mut sink, (from, begun), (snapshot, share)),
+        read(fleet, own, &mut lines, (&name, link)),
+    );
     let why = tokio::select! {
         why = sender => why,
         why = reader => why,
@@ -114,6 +111,29 @@ pub(super) async fn serve(
     Ok(())
 }
 
+/// Whether a router is let in that has had a term and says a name: the own term, the name that counts and what it gets. The error says why
+/// it is not.
+fn admitted(
+    fleet: &Fleet,
+    turn: Turn,
+    (term, said): (u64, String),
+    peer: &Peer,
+) -> Result<(u64, String, Share), String> {
+    let own = match turn {
+        Turn::Leads(own) => own,
+        Turn::Follows(why) => return Err(why),
+    };
+    if term > own {
+        return Err(format!("it has had term {term}, and this control is of term {own}"));
+    }
+    let name = peer.identity.clone().unwrap_or(said);
+    if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+        return Err("its name is none".to_owned());
+    }
+    let share = fleet.0.subscriptions.share(peer.identity.as_deref())?;
+    Ok((own, name, share))
+}
+
 async fn refuse(sink: &mut Sink, why: String) -> String {
     farewell(sink, why.clone()).await;
     why
@@ -126,8 +146,8 @@ async fn farewell(sink: &mut Sink, reason: String) {
 }
 
 /// Sends what the router lacks, for ever; the text says why it ended.
-async fn send(fleet: &Fleet, own: u64, sink: &mut Sink, from: (u64, u64), snapshot: bool) -> String {
-    match send_all(fleet, own, sink, from, snapshot).await {
+async fn send(fleet: &Fleet, own: u64, sink: &mut Sink, from: (u64, u64), how: (bool, Share)) -> String {
+    match send_all(fleet, own, sink, from, how).await {
         Ok(never) => match never {},
         Err(why) => why,
     }
@@ -139,19 +159,21 @@ async fn send_all(
     own: u64,
     sink: &mut Sink,
     (from, mut begun): (u64, u64),
-    snapshot: bool,
+    (snapshot, share): (bool, Share),
 ) -> Result<std::convert::Infallible, String> {
     let mut newest = fleet.newest();
     let mut cursor = Cursor::behind(from);
     let welcome = Down::Welcome { version: VERSION, term: own, snapshot };
     sink.send(line(&welcome)).await?;
     let mut told = None;
+    // Nothing of what was sent is without a commit; the first one says what the router has.
+    let mut open = true;
     loop {
         newest.borrow_and_update();
         loop {
             let (piece, forgotten) = {
                 let ledger = fleet.ledger();
-                (ledger.after(&mut cursor, PIECE), ledger.forgotten())
+                (ledger.after(&mut cursor, PIECE, &share), ledger.forgotten())
             };
             if forgotten > begun {
                 // Marks that this router had not seen are gone: only everything anew is right.
@@ -159,15 +181,19 @@ async fn send_all(
             }
             let mut bytes = Vec::with_capacity(PIECE);
             piece.lines.iter().for_each(|line| bytes.extend_from_slice(line));
-            if let Some(generation) = piece.whole.filter(|generation| told != Some(*generation)) {
+            // Who gets everything has a commit of each generation, also of one that changed nothing.
+            open |= share == Share::All || !piece.lines.is_empty();
+            if let Some(generation) = piece.whole.filter(|generation| open && told != Some(*generation)) {
                 bytes.extend_from_slice(&line(&Down::Commit { generation }));
-                told = Some(generation);
+                (told, open) = (Some(generation), false);
             }
             if !fleet.leads(own) {
                 // Nobody may have told yet: a process that was stopped for a while finds out here.
                 return Err("this control does not lead any more".to_owned());
             }
-            sink.send(Bytes::from(bytes)).await?;
+            if !bytes.is_empty() {
+                sink.send(Bytes::from(bytes)).await?;
+            }
             if let Some(generation) = piece.whole {
                 begun = generation;
                 break;

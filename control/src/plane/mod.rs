@@ -10,6 +10,7 @@
 
 mod apps;
 mod hold;
+mod keys;
 mod leading;
 mod maintenance;
 mod mutate;
@@ -49,6 +50,8 @@ use crate::last_good::Unsaved;
 use crate::load::{Accepted, Attempt};
 use crate::overlay::{ClusterKey, Dormant, Overlay};
 use crate::own::Own;
+use crate::placement::discovered::{Discovered, is_keys};
+use crate::placement::discovering::Discovering;
 use crate::placement::dues::Dues;
 use crate::placement::part::Part;
 use crate::placement::{Said, Word};
@@ -57,6 +60,7 @@ use crate::settings::Options;
 use crate::sources::Sources;
 use crate::status::StatusCell;
 use crate::store::{Revision, Store};
+use crate::tenure::Tenure;
 use crate::watchdog::Pulse;
 
 /// Mutations taken into one journal write and one publish.
@@ -88,6 +92,9 @@ pub(crate) struct Plane {
     /// Apps owned by the API.
     pub(crate) apps: Arc<ApiApps>,
     pub(crate) names: Names,
+    /// What keys of etcds say of clusters that name them.
+    pub(crate) discovered: Discovered,
+    pub(crate) discovering: Discovering,
     /// Endpoints that the Procfile's dynos are, by cluster.
     pub(crate) placed: BTreeMap<ClusterKey, Vec<Arc<Endpoint>>>,
     /// What was pushed through the API, by cluster.
@@ -169,6 +176,8 @@ pub(crate) struct Inlets {
     pub(crate) said: mpsc::Receiver<Said>,
     /// From the shared store.
     pub(crate) turns: Turns,
+    /// What the loop does counts as long as this does.
+    pub(crate) tenure: Tenure,
     /// Ends the loop when true, or when the sender is gone.
     pub(crate) stop: watch::Receiver<bool>,
     /// The API's real address, once bound: part of what is our own.
@@ -210,6 +219,7 @@ impl Plane {
                 unknown.remove(name);
             }
         }
+        unknown.retain(|name| !is_keys(name) || self.discovered.is_unknown(name));
         let mut early = Vec::new();
         let deadline = Instant::now() + FIRST_ANSWERS;
         while !unknown.is_empty() {
@@ -218,6 +228,10 @@ impl Plane {
                 Said { word: Word::Records(told), .. } => {
                     unknown.remove(&told.name);
                     self.absorb(told);
+                }
+                Said { word: Word::Keys(followed), .. } => {
+                    unknown.remove(&followed.name);
+                    self.absorb_keys(followed);
                 }
                 other => early.push(other),
             }
@@ -243,6 +257,9 @@ impl Plane {
         let mut writing = Slot(None);
         let mut batch: Vec<Mutation> = Vec::new();
         loop {
+            if !inlets.tenure.counts() {
+                return;
+            }
             self.beat();
             if self.unmark_due && self.leads && writing.is_free() {
                 writing.0 = self.begin(Vec::new());

@@ -10,14 +10,15 @@ use super::Plane;
 use crate::clock::unix_ms;
 use crate::desired::placements::{PLACEMENTS, parts, placements_key, wanted};
 use crate::overlay::ClusterKey;
+use crate::placement::discovered::is_keys;
 use crate::placement::dues::Dues;
 use crate::placement::part::{Heard as Spoken, Kept, Part, State};
 use crate::placement::removals::Rules;
 use crate::placement::{Heard, Said, Word};
 use crate::status::SourceStatus;
 
-/// Names in the status, at most.
-const SOURCES_MAX: usize = 1_000;
+/// Sources in the status, at most.
+pub(super) const SOURCES_MAX: usize = 1_000;
 
 /// What names of sources begin with, by their kind.
 const PUSHED: &str = "push:";
@@ -89,6 +90,7 @@ impl Plane {
                     self.show_names();
                 }
             }
+            Word::Keys(followed) => touched = self.absorb_keys(followed),
             Word::Stored(place, spoken) => {
                 self.take_part(&place, &spoken);
                 kept = self.pushed.get(&place).map(Part::kept).unwrap_or_default();
@@ -157,6 +159,9 @@ impl Plane {
         if self.placed.keys().any(|place| placed_name(place) == source) {
             return Some(Vec::new());
         }
+        if is_keys(source) {
+            return self.confirm_keys(source);
+        }
         let place = pushed_place(source)?;
         let part = self.pushed.get_mut(&place)?;
         let held = part.held().iter().map(ToString::to_string).collect();
@@ -181,6 +186,7 @@ impl Plane {
             tracing::warn!(source = %format!("dns:{name}"), "the time of what was held is over: it goes");
             touched.extend(self.clusters_of.get(&name).into_iter().flatten().cloned());
         }
+        touched.extend(self.release_keys(rules, now_ms));
         if !touched.is_empty() {
             self.save();
         }
@@ -207,7 +213,8 @@ impl Plane {
 
     /// Notes when to look again, as it is known of parts and names.
     fn look_later(&mut self) {
-        self.due_ms = self.dues.first().into_iter().chain(self.names.due_ms()).min();
+        self.due_ms =
+            self.dues.first().into_iter().chain(self.names.due_ms()).chain(self.discovered.due_ms()).min();
     }
 
     /// What apps that are gone had pushed is gone too.
@@ -245,7 +252,8 @@ impl Plane {
     }
 
     /// The same of names.
-    fn show_names(&self) {
+    pub(super) fn show_names(&self) {
+        self.show_keys();
         let names = self.names.known().filter(|(name, _)| self.clusters_of.contains_key(*name));
         let names: Vec<_> =
             names.take(SOURCES_MAX).map(|(name, known)| (format!("{NAMES}{name}"), known.status())).collect();

@@ -146,7 +146,10 @@ impl Plane {
     }
 
     fn merge_cluster(&mut self, place: &ClusterKey, base: &Arc<Cluster>) -> Arc<Cluster> {
-        let mut dns = if base.names.is_empty() { Vec::new() } else { self.names.expand(place, &base.names) };
+        let groups = base.policy.shard.is_none();
+        let mut dns =
+            if base.names.is_empty() { Vec::new() } else { self.names.expand(place, &base.names, groups) };
+        dns.extend(self.discovered.expand(&base.names));
         dns.extend(self.placed_in(place));
         let old = find(&self.live, &place.app, &place.cluster);
         let own = &self.own;
@@ -283,6 +286,7 @@ impl Plane {
             path: rundir::absolute(&self.options.file),
             accepted: Arc::clone(&self.accepted),
             names: self.names.clone(),
+            keys: self.discovered.keys().map(|(name, keys)| (Arc::clone(name), Arc::clone(keys))).collect(),
         };
         self.outlets.last_good.send_replace(Some(unsaved));
     }
@@ -304,7 +308,9 @@ impl Plane {
             let cluster = find(base, &place.app, &place.cluster);
             cluster.is_some_and(|cluster| cluster.names.iter().any(|name| name.id.as_ref() == Some(id)))
         });
+        self.discovered.retain(|name| names.contains(name));
         self.asking.follow(&names);
+        self.discovering.follow(&names);
         self.clusters_of = index;
     }
 

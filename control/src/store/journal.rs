@@ -102,21 +102,15 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        if let Some((outlet, thread)) = self.writer.take() {
-            // Commits under way hold senders of their own and may never be polled again: only the flag ends the thread. What it
-            // is writing is written; the rest is not answered.
-            self.shared.ending.store(true, Ordering::Release);
-            // Full: then the writer is not asleep.
-            let _ = outlet.try_send(None);
-            let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-            match ended.recv_timeout(ENDING_MAX) {
-                Err(RecvTimeoutError::Timeout) => {
-                    // Stuck in the disk. It keeps the lock: nobody writes beside it.
-                    tracing::error!(
-                        "the journal's writer does not end; its run directory stays locked until it does"
-                    );
-                }
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
+        let has_ended = self.close();
+        if let Some((_, thread)) = self.writer.take() {
+            if has_ended {
+                drop(thread.join());
+            } else {
+                // Stuck in the disk. It keeps the lock: nobody writes beside it.
+                tracing::error!(
+                    "the journal's writer does not end; its run directory stays locked until it does"
+                );
             }
         }
     }
@@ -155,6 +149,17 @@ impl Store for Journal {
 
     fn bytes(&self) -> u64 {
         self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) -> bool {
+        let Some((outlet, _)) = &self.writer else { return true };
+        // Commits under way hold senders of their own and may never be polled again: only the flag ends the thread. What it
+        // is writing is written; the rest is not answered.
+        self.shared.ending.store(true, Ordering::Release);
+        // Full: then the writer is not asleep.
+        let _ = outlet.try_send(None);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        !matches!(ended.recv_timeout(ENDING_MAX), Err(RecvTimeoutError::Timeout))
     }
 }
 

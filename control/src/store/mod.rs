@@ -165,4 +165,8 @@ pub(crate) trait Store: fmt::Debug + Send + Sync {
     fn writes_max(&self) -> usize {
         usize::MAX
     }
+
+    /// Ends writing for ever, for all who have it: what is being written is finished, everything else fails. True when it is
+    /// certain that nothing more is written; false when that takes longer, and may be asked again. Blocking.
+    fn close(&self) -> bool;
 }

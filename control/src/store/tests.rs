@@ -398,3 +398,26 @@ proptest! {
         prop_assert_eq!(again.state.revision(), state.revision());
     }
 }
+
+#[test]
+fn a_journal_that_was_closed_writes_nothing_more_beside_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (stuck, _) = open(dir.path());
+    write(&stuck, vec![put("a", "1")]);
+    // Asked for before, and polled only once it is closed: nobody was told that it is durable.
+    let late = stuck.commit(Txn { when: Vec::new(), writes: vec![put("late", "1")] });
+    assert!(stuck.close() && stuck.close(), "it may be asked again");
+    let (next, _) = open(dir.path());
+    write(&next, vec![put("b", "2")]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(matches!(runtime.block_on(late), Err(StoreError::Failed(_))));
+    assert!(matches!(
+        commit(&stuck, Txn { when: Vec::new(), writes: vec![put("a", "9")] }),
+        Err(StoreError::Failed(_))
+    ));
+    drop(stuck);
+    let keys = |journal: &Journal| all(journal).iter().map(|one| one.key.to_string()).collect::<Vec<_>>();
+    assert_eq!(keys(&next), ["a", "b"]);
+    drop(next);
+    assert_eq!(keys(&open(dir.path()).0), ["a", "b"]);
+}

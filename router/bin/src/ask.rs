@@ -268,8 +268,10 @@ pub(crate) fn get(arguments: &Get) -> ExitCode {
 
 /// The fleet view for people.
 fn routers_text(view: &Value) -> String {
-    let mut lines = vec![["ROUTER", "LINK", "GENERATION", "REFUSES"].map(str::to_owned)];
+    let mut lines = vec![["ROUTER", "LINK", "GENERATION", "APPS", "REFUSES"].map(str::to_owned)];
     for router in view["routers"].as_array().into_iter().flatten() {
+        let apps =
+            router["apps"].as_array().map(|apps| apps.iter().filter_map(Value::as_str).collect::<Vec<_>>());
         let refused = router["refused"].as_array().into_iter().flatten();
         let refused: Vec<String> =
             refused.map(|one| format!("{} ({})", word(one, "part"), word(one, "reason"))).collect();
@@ -277,6 +279,7 @@ fn routers_text(view: &Value) -> String {
             word(router, "name").to_owned(),
             if router["connected"] == true { "connected".to_owned() } else { "gone".to_owned() },
             router["generation"].as_u64().map_or("-".to_owned(), |generation| generation.to_string()),
+            apps.map_or("all".to_owned(), |apps| apps.join(",")),
             if refused.is_empty() { "nothing".to_owned() } else { refused.join("; ") },
         ]);
     }

@@ -65,8 +65,12 @@ pub(crate) fn start(loaded: Loaded, workers: Option<u16>, inherited: Inherited) 
     let reader = control.status_reader();
     let last_ok = AtomicU64::new(0);
     let dyno_counts = control.dyno_counts();
-    let status =
-        move || ControlStatus { dynos: with_dynos.then(|| meters(dyno_counts())), ..told(&reader, &last_ok) };
+    let status = move || {
+        let mut status = told(&reader, &last_ok);
+        status.dynos = with_dynos.then(|| meters(dyno_counts()));
+        status.more.extend(term_meters(&reader));
+        status
+    };
     let telemetry = telemetry_address
         .map(|address| router.serve_telemetry(address, status))
         .transpose()
@@ -164,6 +168,24 @@ pub(crate) fn told(reader: &StatusReader, last_ok: &AtomicU64) -> ControlStatus 
             more
         },
     }
+}
+
+/// Metrics of a control that is begun anew in its process when it is stuck.
+fn term_meters(reader: &StatusReader) -> Vec<Meter> {
+    let status = reader.read();
+    let count = |name, help, value| Meter { name, help, labels: Vec::new(), value: Reading::Count(value) };
+    vec![
+        count(
+            "ekiden_control_restarts_total",
+            "Times that control was stuck and a fresh runtime took its place.",
+            status.control_restarts,
+        ),
+        count(
+            "ekiden_control_void_publishes_total",
+            "Tables of a void term of control, none of which was taken.",
+            status.void_publishes,
+        ),
+    ]
 }
 
 /// Metrics of a control that shares its store.

@@ -8,11 +8,13 @@ mod files;
 mod full_disk;
 mod guarded;
 mod hold;
+mod keys;
 mod maintenance;
 mod readme;
 mod schema;
 mod sources;
 mod start;
+pub(crate) mod stuck;
 mod telemetry;
 
 use ekiden_tests::{Ekiden, Response, Served, Setup, Stamped, web};

@@ -32,13 +32,13 @@ fn is_taken(answer: &ekiden_tests::Response) -> bool {
     matches!(answer.status, 200 | 202)
 }
 
-fn source(router: &Ekiden, name: &str) -> Value {
+pub(super) fn source(router: &Ekiden, name: &str) -> Value {
     let all = router.control("GET", "/v1/sources", "").json();
     let found = all["sources"].as_array().unwrap().iter().find(|one| one["name"] == name);
     found.cloned().unwrap_or(Value::Null)
 }
 
-fn ekiden(router: &Ekiden, arguments: &[&str]) -> (Option<i32>, String) {
+pub(super) fn ekiden(router: &Ekiden, arguments: &[&str]) -> (Option<i32>, String) {
     let control = router.control.to_string();
     let output = finished(Command::new(binary()).args(arguments).args(["--control", &control]));
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -282,6 +282,21 @@ fn a_service_of_a_real_name_server_says_ports_weights_and_priorities() {
     let id = format!("_http._tcp.web.test%2F127.0.0.1:{}", ports[0]);
     let seen = router.control("GET", &Ekiden::endpoint_path("web", &id), "").json();
     assert_eq!((&seen["weight"], &seen["owner"]), (&json!(50), &json!("source")), "{seen}");
+
+    // Those of the next priority are a group of their own: they get what the first one cannot take.
+    let standby = Ekiden::endpoint_path("web", &format!("_http._tcp.web.test%2F127.0.0.4:{}", ports[3]));
+    let priority = |path: &str| router.control("GET", path, "").json()["priority"].clone();
+    assert_eq!((priority(&standby), seen["priority"].clone()), (json!(1), json!(0)));
+    let mark = |at: usize, drain: bool| {
+        let id = format!("_http._tcp.web.test%2F127.0.0.{}:{}", at + 1, ports[at]);
+        let body = json!({ "drain": drain }).to_string();
+        let answer = router.control("PUT", &Ekiden::endpoint_path("web", &id), &body);
+        assert!(answer.status < 300, "{answer:?}");
+    };
+    (0..3).for_each(|at| mark(at, true));
+    until_true("the standby", || who(&router, "/", 20) == ["d"]);
+    (0..3).for_each(|at| mark(at, false));
+    until_true("the first group", || who(&router, "/", 60) == ["a", "b", "c"]);
 
     // The server is gone: everything stays.
     let name = "dns:srv:_http._tcp.web.test";

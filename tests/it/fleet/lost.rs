@@ -1,9 +1,12 @@
 //! Control is gone, for a while or at a start: traffic does not care, and nobody has to do anything.
 
-use ekiden_tests::{Load, MIXED, Refused, Stamped, until};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use ekiden_tests::{Etcd, Load, MIXED, Refused, Stamped, in_time, seconds, until};
 use serde_json::json;
 
-use super::{ControlHome, RouterHome, app, connected, wait_router};
+use super::{ControlHome, Node, RouterHome, app, connected, wait_router};
 
 const ANY: &str = "a";
 
@@ -119,4 +122,81 @@ fn a_control_of_an_older_term_is_refused() {
     until("the count", || (older.metric("ekiden_fleet_turned_away_total") >= 1.0).then_some(()));
     let _newest = second.start();
     until("the link", || (router.metric("ekiden_link_connected") == 1.0).then_some(()));
+}
+
+/// Ten minutes of it in `tests/run --full`.
+#[test]
+fn control_and_etcd_gone_for_long_under_load_fail_no_request_and_come_back_by_themselves() {
+    let (old, new) = (Stamped::start("served"), Stamped::start("served"));
+    let mut etcd = Etcd::start(1);
+    let home = ControlHome::new().fleet(&etcd.table("lease = \"4s\"\n"));
+    home.app("shop", &app(ANY, old.address, ""));
+    let control = home.start();
+    let homes = ["edge-1", "edge-2"].map(RouterHome::new);
+    let [first, second] = homes.each_ref().map(|edge| edge.spawn(&[&home.url()]));
+    let first = first.wait_ready();
+    let second = second.wait_ready();
+    for name in ["edge-1", "edge-2"] {
+        connected(&control, name);
+    }
+    let put = json!({ "address": new.address.to_string() }).to_string();
+    let path = "/v1/apps/shop/clusters/web/endpoints/api";
+    let change = |control: &Node| {
+        in_time("a change", || (control.ask("PUT", path, &put).status == 200).then_some(()));
+    };
+    change(&control);
+    let load = Load::start(homes[0].listener, 4, MIXED, Refused::Fails);
+    load.serve_more(200);
+
+    // First the store, then who wrote to it.
+    etcd.kill(0);
+    control.process.signal(libc::SIGKILL);
+    drop(control);
+    let gone = Instant::now();
+    first.process.wait_error("the link to control is lost");
+    second.process.wait_error("the link to control is lost");
+    // One of the routers is started anew meanwhile, as a machine may be.
+    in_time("its table on disk", || {
+        let saved = std::fs::read(homes[1].path("run/fleet.jsonl")).ok()?;
+        String::from_utf8_lossy(&saved).contains(&new.address.to_string()).then_some(())
+    });
+    second.process.signal(libc::SIGKILL);
+    drop(second);
+    let second = homes[1].spawn(&[&home.url()]).wait_ready();
+    homes[1].wait_says(ANY, "served");
+    let both = new.requests();
+    let long = seconds("EKIDEN_LOST_SECONDS", 6);
+    loop {
+        load.serve_more(100);
+        if gone.elapsed() >= long {
+            break;
+        }
+    }
+    // Drawn by chance: among so many it is drawn soon.
+    in_time("requests at the endpoint of the store", || (new.requests() > both).then_some(()));
+    for router in [&first, &second] {
+        let (status, text) = router.readyz();
+        assert_eq!(status, 200, "{text}");
+        assert!(text.contains("stale table"), "nobody is told how old the table is: {text}");
+    }
+
+    // Back, in the order of chance.
+    let control = home.spawn();
+    load.serve_more(100);
+    etcd.begin(0);
+    in_time("its API", || TcpStream::connect(control.api).ok());
+    // An election and a lease take their time on a busy machine.
+    in_time("both routers to be back", || {
+        let view = control.get("/v1/routers");
+        let back = |one: &&serde_json::Value| one["connected"] == true && one["generation"].is_u64();
+        (view["routers"].as_array()?.iter().filter(back).count() == 2).then_some(())
+    });
+    let path = format!("{path}-2");
+    in_time("a change", || (control.ask("PUT", &path, &put).status == 200).then_some(()));
+    in_time("the end of staleness", || {
+        [&first, &second].iter().all(|router| !router.readyz().1.contains("stale")).then_some(())
+    });
+    load.serve_more(200);
+    let tally = load.stop();
+    assert_eq!(tally.failed, Vec::<String>::new(), "of {} in {} s", tally.served, gone.elapsed().as_secs());
 }

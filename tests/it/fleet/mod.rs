@@ -6,6 +6,7 @@ mod etcd;
 mod identity;
 mod lost;
 mod readme;
+mod subscriptions;
 mod words;
 
 use std::fs;
@@ -112,6 +113,11 @@ impl ControlHome {
     }
 
     fn start(&self) -> Node {
+        self.spawn().wait_ready()
+    }
+
+    /// Started, and not waited for.
+    fn spawn(&self) -> Node {
         fs::create_dir_all(self.dir.path().join("apps")).unwrap();
         let file = self.dir.path().join("control.toml");
         let text = format!("apps = \"apps\"\n[fleet]\nlisten = \"{}\"\n{}\n", self.link, self.fleet);
@@ -123,7 +129,7 @@ impl ControlHome {
             .arg(file)
             .args(["--control", &self.api.to_string(), "--telemetry", &telemetry.to_string(), "--run-dir"])
             .arg(self.dir.path().join("run"));
-        Node { process: Background::start(&mut command), api: self.api, telemetry }.wait_ready()
+        Node { process: Background::start(&mut command), api: self.api, telemetry }
     }
 }
 
@@ -206,13 +212,14 @@ fn connected(control: &Node, name: &str) -> Value {
 
 /// A cable between a router and control that can be cut: everything over it ends, and nobody gets through until it is mended.
 #[derive(Clone)]
-struct Cable {
-    address: SocketAddr,
+pub(crate) struct Cable {
+    /// Its near end.
+    pub(crate) address: SocketAddr,
     state: Arc<Mutex<(bool, Vec<TcpStream>)>>,
 }
 
 impl Cable {
-    fn to(far: SocketAddr) -> Self {
+    pub(crate) fn to(far: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let this = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
         let state = Arc::clone(&this.state);
@@ -237,7 +244,7 @@ impl Cable {
         format!("http://{}", self.address)
     }
 
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let mut held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         held.0 = true;
         for stream in held.1.drain(..) {
@@ -245,7 +252,7 @@ impl Cable {
         }
     }
 
-    fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).0 = false;
     }
 }

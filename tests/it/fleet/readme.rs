@@ -135,3 +135,42 @@ fn several_controls_as_written() {
     assert!(status.success(), "{}", steps.errors());
     assert_eq!(steps.out(), recipe.text(5));
 }
+
+#[test]
+fn some_apps_for_some_routers_as_written() {
+    let words = ["sh", "toml", "toml", "sh", "sh", ""];
+    let ports = ["8080", "8090", "9903", "9911", "9912", "8110", "9919"];
+    let mut recipe = Recipe::new("Many routers, one control", &words, &ports);
+    let more = Recipe::new("Some apps for some routers", &["toml", "sh", "sh", ""], &[]);
+    recipe.blocks.extend(more.blocks);
+    let (api, telemetry) = (recipe.api, local(free_port()));
+    recipe.bash(&recipe.blocks[0].1);
+    let without =
+        recipe.text(1).lines().filter(|line| !line.starts_with("routers")).collect::<Vec<_>>().join("\n");
+    let moved = format!(
+        "{without}\n[telemetry]\naddress = \"{telemetry}\"\n[control]\naddress = \"{api}\"\n{}",
+        recipe.text(6)
+    );
+    recipe.write("control.toml", &moved);
+    recipe.write("edge-1.toml", &recipe.text(2));
+    let _running = (recipe.start(3), recipe.start(7));
+    ["9911", "9912", "9919"].iter().for_each(|telemetry| recipe.wait_ready(telemetry));
+    recipe.bash(&recipe.text(4));
+    assert_eq!(recipe.bash(&recipe.text(8)), recipe.text(9));
+}
+
+#[test]
+fn endpoints_in_etcd_as_written() {
+    let recipe = Recipe::new("Endpoints in etcd", &["sh", "toml", "sh", "sh", ""], &["2389", "2390", "8120"]);
+    let _etcd = recipe.start(0);
+    in_time("etcd", || std::net::TcpStream::connect(local(recipe.port("2389"))).ok());
+    let (api, telemetry) = (recipe.api, local(free_port()));
+    let moved = format!(
+        "{}\n[telemetry]\naddress = \"{telemetry}\"\n[control]\naddress = \"{api}\"\n",
+        recipe.text(1)
+    );
+    recipe.write("ekiden.toml", &moved);
+    let _router = recipe.start(2);
+    in_time("the API", || std::net::TcpStream::connect(api).ok());
+    assert_eq!(recipe.bash(&recipe.text(3)), recipe.text(4));
+}

@@ -3,6 +3,7 @@
 mod life;
 mod readme;
 mod rolling;
+mod stuck;
 
 use std::fs;
 use std::net::SocketAddr;

@@ -46,15 +46,15 @@ const UNAUTHENTICATED: u32 = 16;
 
 /// Where etcd is, and who asks.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     /// At least one.
-    pub(super) members: Vec<EtcdMember>,
+    pub(crate) members: Vec<EtcdMember>,
     /// File of who vouches for it.
-    pub(super) ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// Files of the certificate and the key that are shown.
-    pub(super) identity: Option<(PathBuf, PathBuf)>,
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
     /// A user and the file of the password.
-    pub(super) user: Option<(Arc<str>, PathBuf)>,
+    pub(crate) user: Option<(Arc<str>, PathBuf)>,
 }
 
 /// Why a call has no answer.
@@ -331,7 +331,7 @@ impl Places {
     }
 
     /// Reads all files once, so that a start with wrong ones fails.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.members.iter().any(|member| member.secure) {
             self.tls()?;
         }

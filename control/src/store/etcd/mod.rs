@@ -10,13 +10,14 @@
 //! stamp makes two things true: conditions may be judged in memory, since nothing was written meanwhile; and a transaction without an
 //! answer is decided by the next one, since at most one of them finds the stamp as it was. A revision here is one of etcd.
 //!
-//! All of it lives on a thread of its own, so that a control loop that is busy loses no lease, and one that is stuck does.
+//! [`Prefix`] has no part in that: it follows keys that others write, on the runtime of its caller. The rest lives on a thread of its own, so that a control loop that is busy loses no lease, and one that is stuck does.
 
 mod copy;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod gateway;
 mod lead;
+mod prefix;
 mod replica;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ mod writer;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -39,7 +40,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::state::State;
 use super::{Committing, Compacted, Event, Object, Page, Revision, Store, StoreError, Txn};
 use crate::election::{Elector, Leader, Role};
-use gateway::Places;
+pub(crate) use gateway::Places;
+pub(crate) use prefix::{Prefix, Values};
 
 /// Transactions that may wait for the writer; callers of further ones wait.
 const WAITING_MAX: usize = 1024;
@@ -271,10 +273,8 @@ impl Etcd {
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
-        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Beyond this time the lease runs out by itself.
-        let _ = ended.recv_timeout(ENDING_MAX);
+        // When it takes longer, the lease runs out by itself.
+        let _ = self.close();
         if let Some(thread) = self.thread.take()
             && thread.is_finished()
         {
@@ -324,6 +324,11 @@ impl Store for Handle {
     fn writes_max(&self) -> usize {
         words::WRITES_MAX
     }
+
+    fn close(&self) -> bool {
+        // Its owner closes it.
+        false
+    }
 }
 
 impl Store for Etcd {
@@ -357,6 +362,12 @@ impl Store for Etcd {
 
     fn writes_max(&self) -> usize {
         self.handle.writes_max()
+    }
+
+    fn close(&self) -> bool {
+        self.stop.send_replace(true);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        !matches!(ended.recv_timeout(ENDING_MAX), Err(RecvTimeoutError::Timeout))
     }
 }
 

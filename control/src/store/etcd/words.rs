@@ -81,6 +81,8 @@ pub(super) struct Range {
     pub(super) header: Header,
     pub(super) kvs: Vec<Kv>,
     pub(super) more: bool,
+    /// Keys in the range, whatever the limit.
+    pub(super) count: Num,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
