@@ -92,8 +92,7 @@ pub(super) fn route(
     let cookies = condition::plain(scope, raw.cookies.as_ref());
     let client_cert = client_cert::conditions(scope, raw.client_cert.as_ref());
     let name = name?;
-    let around = Around { clusters: &shared.clusters, name: &name, path: path.as_ref() };
-    let action = action(scope, raw, &around);
+    let action = action(scope, raw, &Around { clusters: &shared.clusters, name: &name, path: path.as_ref() });
     let request_headers = field::request_edits(scope, raw.request_headers.as_ref());
     let response_headers = field::edits(scope, raw.response_headers.as_ref());
     let admission = admission::over(scope, shared.admission.as_ref(), &written(raw));
@@ -102,8 +101,7 @@ pub(super) fn route(
         entrance::over(scope, (&shared.app, &shared.clusters), shared.entrance.as_ref(), &steps(raw));
     let claims = claims::conditions(scope, raw, entrance.as_deref(), &mut shared.claim_issuers);
     let timeouts = timeout::over(scope, shared.timeouts, raw.timeout.as_ref());
-    let upgrades = upgrade::upgrades(scope, raw.upgrades.as_ref());
-    let connect = connect::ports(scope, raw);
+    let (upgrades, connect) = (upgrade::upgrades(scope, raw.upgrades.as_ref()), connect::ports(scope, raw));
     let retry = resilience::retry(scope, raw.retry.as_ref()).map(Arc::new);
     let faults = faults::faults(scope, raw.faults.as_ref());
     let mirror = mirror::mirror(scope, raw.mirror.as_ref(), &shared.clusters, action.as_ref());

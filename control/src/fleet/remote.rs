@@ -168,6 +168,12 @@ pub struct RemoteRouter {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The runtime of the link. Threads that build and read are there for a moment now and then.
+fn runtime() -> Result<Runtime, StartError> {
+    let runtime = Builder::new_current_thread().enable_all().thread_keep_alive(IDLE_MAX).build();
+    runtime.map_err(|error| StartError::NoThread(error.to_string()))
+}
+
 impl RemoteRouter {
     /// Starts the link to one of these controls, and returns when the last good table, if there is one, is handed to the publisher.
     pub fn start(
@@ -180,9 +186,7 @@ impl RemoteRouter {
         let secure = checked(&loaded, &urls)?;
         let status = StatusCell::default();
         let run_dir = open_run_dir(&loaded, &status)?;
-        // Threads that build and read are there for a moment now and then.
-        let runtime = Builder::new_current_thread().enable_all().thread_keep_alive(IDLE_MAX).build();
-        let runtime = runtime.map_err(|error| StartError::NoThread(error.to_string()))?;
+        let runtime = runtime()?;
         let (stop, stopped) = channel::channel(false);
         let (reloads, reload_inlet) = mpsc::channel(RELOADS_MAX);
         let (events, event_inlet) = mpsc::channel(EVENTS_MAX);

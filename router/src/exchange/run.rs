@@ -448,13 +448,7 @@ fn find_way<'t, D: Downstream>(
     {
         return decision;
     }
-    ws.path.clear();
-    let mut scratch = std::mem::take(&mut ws.scratch);
-    let raw = if ws.request.form == TargetForm::Asterisk { "/" } else { ws.request.raw_path() };
-    let normal =
-        path::normalize(raw, listener.merge_slashes, &mut scratch).map(|text| ws.path.push_str(text));
-    ws.scratch = scratch;
-    if normal.is_err() {
+    if !normalize(ws, listener) {
         return Decision::Refuse(Cause::PathIllegal, None);
     }
     if let Some(limits) = &settings.limits
@@ -504,6 +498,18 @@ fn find_way<'t, D: Downstream>(
         return Decision::RefuseOn(Arc::clone(entry), cause);
     }
     enter(table, entry, connection, ws, listener)
+}
+
+/// Puts the normal form of the path into the workspace; false when it has none.
+#[inline]
+fn normalize(ws: &mut Workspace, listener: &Listener) -> bool {
+    ws.path.clear();
+    let mut scratch = std::mem::take(&mut ws.scratch);
+    let raw = if ws.request.form == TargetForm::Asterisk { "/" } else { ws.request.raw_path() };
+    let normal =
+        path::normalize(raw, listener.merge_slashes, &mut scratch).map(|text| ws.path.push_str(text));
+    ws.scratch = scratch;
+    normal.is_ok()
 }
 
 /// The rule that was found, or what becomes of a request that none takes.
