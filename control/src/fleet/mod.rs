@@ -24,6 +24,7 @@ mod session;
 mod subscription;
 mod table;
 mod traffic;
+mod waiting;
 mod wire;
 
 use std::collections::BTreeMap;
