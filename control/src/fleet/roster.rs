@@ -314,9 +314,10 @@ impl Roster {
         Some(member)
     }
 
-    /// Whether a router of the name was here before, under the term of this control.
-    pub(super) fn knows(&self, name: &str) -> bool {
-        self.members.contains_key(name)
+    /// Whether this very process was here before under this name and with this share, in the term of this control: what another one
+    /// has may be of another name's share, whatever generation it is of.
+    pub(super) fn knows(&self, name: &str, instance: &str, share: &Share) -> bool {
+        self.members.get(name).is_some_and(|known| known.instance == instance && known.share == *share)
     }
 
     /// A router was not let in; whether the log should say so, which strangers could fill otherwise.
@@ -667,6 +668,18 @@ mod tests {
         assert_eq!(ended(&followed), None, "those that nobody follows make room");
         roster.applied(&name(ROUTERS - 1), links[ROUTERS - 1], applied(rounds, &[]), (now, 0));
         assert_eq!(ended(&followed), Some(vec![]));
+    }
+
+    #[test]
+    fn only_the_process_that_was_here_with_the_same_share_is_known() {
+        let mut roster = Roster::default();
+        let share = |name: &str| Share::Apps(Arc::new([AppName::new(name).unwrap()].into()));
+        roster.arrive(Arrival { share: share("shop"), ..arrival("a", "1") }, 0, 0).unwrap();
+        assert!(roster.knows("a", "1", &share("shop")));
+        // The certificate was given to a router that had another one's table.
+        assert!(!roster.knows("a", "2", &share("shop")));
+        assert!(!roster.knows("a", "1", &share("blog")) && !roster.knows("a", "1", &Share::All));
+        assert!(!roster.knows("b", "1", &share("shop")));
     }
 
     #[test]
