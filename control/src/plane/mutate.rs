@@ -101,11 +101,14 @@ pub(crate) struct Done {
     pub(crate) tagged: bool,
 }
 
+/// Who waits for the end of a mutation.
+type Asker = oneshot::Sender<Result<Done, Problem>>;
+
 /// Mutations that wait for the store.
 #[derive(Debug)]
 pub(super) struct Written {
     /// Who waits, for a change of which app, and whether the answer may carry the revision as a tag.
-    accepted: Vec<(AppName, oneshot::Sender<Result<Done, Problem>>, bool)>,
+    accepted: Vec<(AppName, Asker, bool)>,
     records: Vec<Record>,
     /// What was taken away beside them.
     unmark: Vec<(Record, Option<Revision>)>,
