@@ -38,6 +38,12 @@ pub trait Publisher: Send {
     /// may be coalesced: a later one may carry an earlier one's ticket to `Applied`.
     fn publish(&mut self, model: Arc<Model>) -> Ticket;
 
+    /// A ticket that ends when all that was published of these apps up to now is taken, of everything without any; for changes that
+    /// repeat what is in force. None where the ticket of the newest publish tells that.
+    fn barrier(&self, _apps: &[AppName]) -> Option<Ticket> {
+        None
+    }
+
     /// Whether it hands Models on as words, and so has to be told them with [`Publisher::written`].
     fn wants_words(&self) -> bool {
         false
@@ -131,6 +137,11 @@ impl Ticket {
                 waker.wake();
             }
         }
+    }
+
+    /// Whether anybody else holds it.
+    pub fn is_followed(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// The generation, once known.

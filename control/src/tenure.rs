@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ekiden_config::doors::{Publisher, Ticket, Verdict, Written};
 use ekiden_config::model::Model;
+use ekiden_config::names::AppName;
 
 use crate::status::StatusCell;
 
@@ -117,6 +118,10 @@ impl Publisher for Door {
         let ticket = Ticket::new();
         ticket.end(Verdict::Rejected { reason });
         ticket
+    }
+
+    fn barrier(&self, apps: &[AppName]) -> Option<Ticket> {
+        self.open(|publisher| publisher.barrier(apps)).flatten()
     }
 
     fn wants_words(&self) -> bool {

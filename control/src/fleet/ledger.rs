@@ -5,16 +5,22 @@
 //! forgotten, and who is older than those begins anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 use hyper::body::Bytes;
 
-use super::subscription::Share;
+use super::subscription::{Share, app_of};
 
 /// Marks of objects that are gone, at most.
 const GONE_MAX: usize = 100_000;
 /// What passing an object over costs, in bytes of what is sent: looking at all of them takes time too.
 const PASSED_OVER: usize = 64;
+/// Objects that are passed over one after the other before the next one of the share is looked up.
+const RUN: usize = 256;
+
+/// Its generation and its key.
+type Place = (u64, Arc<str>);
 
 /// Where a reader stands: behind this object of this generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,9 +56,43 @@ pub(crate) struct Ledger {
     gone: BTreeSet<(u64, Arc<str>)>,
     /// Marks up to this generation may have been forgotten.
     forgotten: u64,
+    /// Where the objects of each app are, for readers of shares; none where there are no shares.
+    by_app: Option<HashMap<Arc<str>, BTreeSet<Place>>>,
 }
 
 impl Ledger {
+    /// One that is read by shares.
+    pub(super) fn by_app() -> Self {
+        Self { by_app: Some(HashMap::new()), ..Self::default() }
+    }
+
+    fn place(&mut self, place: &Place) {
+        let Some(all) = &mut self.by_app else { return };
+        let Some(app) = app_of(&place.1) else { return };
+        match all.get_mut(app) {
+            Some(places) => drop(places.insert(place.clone())),
+            None => drop(all.insert(Arc::from(app), BTreeSet::from([place.clone()]))),
+        }
+    }
+
+    fn displace(&mut self, place: &Place) {
+        let Some(all) = &mut self.by_app else { return };
+        let Some(app) = app_of(&place.1) else { return };
+        if let Some(places) = all.get_mut(app) {
+            places.remove(place);
+            if places.is_empty() {
+                all.remove(app);
+            }
+        }
+    }
+
+    /// The first object of a share behind a place; none where that is not known, and none inside where there is no more.
+    fn next_of(&self, share: &Share, behind: &Place) -> Option<Option<&Place>> {
+        let (Share::Apps(apps), Some(all)) = (share, &self.by_app) else { return None };
+        let places = apps.iter().filter_map(|app| all.get(app.as_str()));
+        Some(places.filter_map(|places| places.range((Excluded(behind), Unbounded)).next()).min())
+    }
+
     /// The newest generation.
     pub(super) fn generation(&self) -> u64 {
         self.generation
@@ -91,6 +131,7 @@ impl Ledger {
             Some((name, (generation, was_gone))) => {
                 let old = (generation, Arc::clone(&name));
                 self.lines.remove(&old);
+                self.displace(&old);
                 if was_gone {
                     self.gone.remove(&old);
                 }
@@ -103,11 +144,13 @@ impl Ledger {
         if gone {
             self.gone.insert(place.clone());
         }
+        self.place(&place);
         self.lines.insert(place, line);
         while self.gone.len() > GONE_MAX
             && let Some(oldest) = self.gone.pop_first()
         {
             self.lines.remove(&oldest);
+            self.displace(&oldest);
             self.objects.remove(&oldest.1);
             self.forgotten = self.forgotten.max(oldest.0);
         }
@@ -125,24 +168,35 @@ impl Ledger {
 
     /// The next lines behind a cursor, which moves behind them; about `bytes` of them, without those that are not of the share.
     pub(super) fn after(&self, cursor: &mut Cursor, bytes: usize, share: &Share) -> Piece {
-        use std::ops::Bound::{Excluded, Unbounded};
         let from = match &cursor.key {
             Some(key) => (cursor.generation, Arc::clone(key)),
             // No key is behind this one: keys are plain ASCII.
             None => (cursor.generation, Arc::from("\u{10ffff}")),
         };
-        let (mut piece, mut size) = (Piece::default(), 0);
-        for ((generation, key), line) in self.lines.range((Excluded(from), Unbounded)) {
+        // Of a share of very many apps looking up takes longer than passing over.
+        let run = RUN.max(share.len());
+        let (mut piece, mut size, mut passed) = (Piece::default(), 0, 0);
+        let mut lines = self.lines.range((Excluded(from), Unbounded));
+        while let Some((place, line)) = lines.next() {
             if size >= bytes {
                 return piece;
             }
-            if share.has(key) {
+            if share.has(&place.1) {
                 size += line.len();
                 piece.lines.push(line.clone());
+                passed = 0;
             } else {
                 size += PASSED_OVER;
+                passed += 1;
             }
-            *cursor = Cursor { generation: *generation, key: Some(Arc::clone(key)) };
+            *cursor = Cursor { generation: place.0, key: Some(Arc::clone(&place.1)) };
+            if passed >= run
+                && let Some(next) = self.next_of(share, place)
+            {
+                let Some(next) = next else { break };
+                lines = self.lines.range((Included(next.clone()), Unbounded));
+                passed = 0;
+            }
         }
         *cursor = Cursor::behind(self.generation);
         piece.whole = Some(self.generation);
@@ -260,6 +314,58 @@ mod tests {
         };
         assert_eq!((lines, whole), (vec![line(200, 1), gone(201)], 2));
         assert!(pieces > 3, "it holds the lock for as long as it takes");
+    }
+
+    proptest! {
+        /// Looking the next object of a share up finds the same as passing all others over.
+        #[test]
+        fn a_share_is_looked_up_as_it_is_read(
+            steps in proptest::collection::vec((0..3usize, 0..2_000usize, 0..5u8, 1..900usize), 1..40),
+        ) {
+            let (mut plain, mut looked) = (Ledger::default(), Ledger::by_app());
+            let share = Share::Apps(Arc::new(["a", "b"].map(|app| ekiden_config::names::AppName::new(app).unwrap()).into()));
+            for (app, first, what, many) in steps {
+                for ledger in [&mut plain, &mut looked] {
+                    ledger.advance();
+                    for number in first..first + if app == 2 { many } else { many / 300 } {
+                        let key = format!("endpoint/{}/web/{number}", ["a", "b", "c"][app]);
+                        match what {
+                            0 => ledger.drop(&key, gone(number)),
+                            value => ledger.put(&key, line(number, value.into())),
+                        }
+                    }
+                }
+            }
+            let read = |ledger: &Ledger| {
+                let (mut cursor, mut lines, mut pieces) = (Cursor::behind(0), Vec::new(), 0);
+                loop {
+                    let piece = ledger.after(&mut cursor, 20_000, &share);
+                    lines.extend(piece.lines);
+                    pieces += 1;
+                    if piece.whole.is_some() {
+                        return (lines, cursor, pieces);
+                    }
+                }
+            };
+            let (passed, found) = (read(&plain), read(&looked));
+            prop_assert_eq!((&found.0, &found.1), (&passed.0, &passed.1));
+            prop_assert!(found.2 <= passed.2);
+        }
+    }
+
+    #[test]
+    fn who_has_a_small_share_of_very_much_finds_it_at_once() {
+        let mut ledger = Ledger::by_app();
+        ledger.advance();
+        ledger.put("app/b", line(1, 1));
+        for number in 0..50_000 {
+            ledger.put(&format!("endpoint/a/web/{number}"), line(number, 1));
+        }
+        ledger.advance();
+        ledger.put("host/b/b.example", line(2, 1));
+        let share = Share::Apps(Arc::new([ekiden_config::names::AppName::new("b").unwrap()].into()));
+        let piece = ledger.after(&mut Cursor::behind(0), 64 << 10, &share);
+        assert_eq!((piece.lines, piece.whole), (vec![line(1, 1), line(2, 1)], Some(2)), "in one piece");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod session;
 mod subscription;
 mod table;
 mod traffic;
+mod waiting;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -88,7 +89,7 @@ impl Fleet {
         Self(Arc::new(Shared {
             turn: watch::Sender::new(Turn::Follows("this control has only just started".to_owned())),
             elector,
-            ledger: Mutex::default(),
+            ledger: Mutex::new(if subscriptions.is_empty() { Ledger::default() } else { Ledger::by_app() }),
             roster: Mutex::default(),
             newest: watch::Sender::new(0),
             watches: Mutex::default(),

@@ -60,6 +60,11 @@ impl Publisher for FleetPublisher {
         ticket
     }
 
+    fn barrier(&self, apps: &[AppName]) -> Option<Ticket> {
+        let apps = if self.fleet.0.subscriptions.is_empty() { &[] } else { apps };
+        Some(self.fleet.roster().barrier(apps))
+    }
+
     fn wants_words(&self) -> bool {
         true
     }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::session::SILENCE_MAX;
 use super::subscription::Share;
+use super::waiting::Waiting;
 use super::wire::{Applied, Refused, Seen};
 
 /// Routers known, gone ones too.
@@ -20,8 +21,6 @@ pub(super) const ROUTERS_MAX: usize = 10_000;
 const REFUSING_MAX: usize = 1_000;
 /// Publishes whose way is timed.
 const TIMED_MAX: usize = 4_096;
-/// Tickets that wait at most; of more the oldest are carried by the next.
-const TICKETS_MAX: usize = 4_096;
 
 /// How long a router that left is waited for: one that is silent for so long is taken as drained.
 pub(super) const LEASE: Duration = SILENCE_MAX;
@@ -160,13 +159,27 @@ impl Member {
     fn is_concerned(&self, apps: &Apps) -> bool {
         apps.as_ref().is_none_or(|apps| self.share.concerns(apps))
     }
+
+    /// Whether it is waited for.
+    fn is_there(&self) -> bool {
+        self.connected || self.left.is_some()
+    }
+
+    /// What it has, as tickets go by it.
+    fn has(&self) -> u64 {
+        self.generation.unwrap_or(0)
+    }
+
+    fn lacks(&self, generation: u64, apps: &Apps) -> bool {
+        self.is_there() && self.has() < generation && self.is_concerned(apps)
+    }
 }
 
 /// The routers and what waits for them.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     members: BTreeMap<String, Member>,
-    tickets: VecDeque<(u64, Apps, Ticket)>,
+    waiting: Waiting,
     published: VecDeque<(u64, Apps, Instant)>,
     newest: u64,
     links: u64,
@@ -191,9 +204,12 @@ impl Roster {
                 let current = member.generation.is_some_and(|has| has >= member.needs);
                 if member.is_concerned(&apps) {
                     member.needs = generation;
-                } else if current {
+                } else if current && member.has() < generation {
                     // Nothing of it is for this one, which has everything that is.
-                    member.generation = member.generation.max(Some(generation));
+                    let before = member.generation.replace(generation).unwrap_or(0);
+                    if member.is_there() {
+                        self.waiting.moved((before, generation), |apps| member.is_concerned(apps));
+                    }
                 }
             }
         }
@@ -202,12 +218,35 @@ impl Roster {
         if self.published.len() > TIMED_MAX {
             self.published.pop_front();
         }
-        self.tickets.push_back((generation, apps, ticket));
-        if self.tickets.len() > TICKETS_MAX
-            && let Some((_, _, oldest)) = self.tickets.pop_front()
-        {
-            oldest.end(Verdict::Rejected { reason: "too many changes wait for routers".to_owned() });
+        self.wait((generation, apps), ticket);
+    }
+
+    /// A ticket that ends when every connected router has what was published of these apps up to now; of everything without any.
+    pub(super) fn barrier(&mut self, apps: &[AppName]) -> Ticket {
+        let apps: Apps = (!apps.is_empty()).then(|| Arc::new(apps.iter().cloned().collect()));
+        let generation = self.newest_of(&apps);
+        if let Some(alike) = self.waiting.alike(generation, &apps).cloned() {
+            alike.assign(Generation(generation));
+            return alike;
         }
+        let ticket = Ticket::new();
+        ticket.assign(Generation(generation));
+        self.wait((generation, apps), ticket.clone());
+        ticket
+    }
+
+    /// The newest generation that is about one of these apps; of those that are not known any more, the newest.
+    fn newest_of(&self, apps: &Apps) -> u64 {
+        let Some(apps) = apps else { return self.newest };
+        let mut published = self.published.iter().rev();
+        let about = published.find(|(_, of, _)| of.as_ref().is_none_or(|of| !of.is_disjoint(apps)));
+        let before_all = self.published.front().map(|(first, ..)| first.saturating_sub(1));
+        about.map(|(generation, ..)| *generation).or(before_all).unwrap_or(self.newest)
+    }
+
+    fn wait(&mut self, (generation, apps): (u64, Apps), ticket: Ticket) {
+        let lacking = self.members.values().filter(|member| member.lacks(generation, &apps)).count();
+        self.waiting.add((generation, apps), ticket, lacking);
         self.settle();
     }
 
@@ -222,13 +261,13 @@ impl Roster {
             let oldest = gone.min_by_key(|member| member.since_unix_ms).map(|member| member.name.clone());
             let oldest =
                 oldest.ok_or_else(|| format!("{ROUTERS_MAX} routers are connected, which is the bound"))?;
-            self.members.remove(&oldest);
+            self.remove(&oldest);
         }
         self.links += 1;
         let began_with = if arrival.snapshot { "snapshot" } else { "delta" };
         self.meters.snapshots += u64::from(arrival.snapshot);
         self.meters.deltas += u64::from(!arrival.snapshot);
-        let mut before = self.members.remove(&arrival.name).unwrap_or_default();
+        let mut before = self.remove(&arrival.name).unwrap_or_default();
         if arrival.snapshot {
             // What it had before says nothing: it may have lost it.
             (before.generation, before.generation_since_unix_ms) = (None, None);
@@ -261,13 +300,24 @@ impl Roster {
             generation_since_unix_ms: before.generation_since_unix_ms,
             refused: before.refused,
         };
+        self.waiting.await_one(member.has(), |apps| member.is_concerned(apps));
         self.members.insert(arrival.name, member);
+        self.settle();
         Ok(self.links)
     }
 
-    /// Whether a router of the name was here before, under the term of this control.
-    pub(super) fn knows(&self, name: &str) -> bool {
-        self.members.contains_key(name)
+    fn remove(&mut self, name: &str) -> Option<Member> {
+        let member = self.members.remove(name)?;
+        if member.is_there() {
+            self.waiting.let_go(member.has(), |apps| member.is_concerned(apps));
+        }
+        Some(member)
+    }
+
+    /// Whether this very process was here before under this name and with this share, in the term of this control: what another one
+    /// has may be of another name's share, whatever generation it is of.
+    pub(super) fn knows(&self, name: &str, instance: &str, share: &Share) -> bool {
+        self.members.get(name).is_some_and(|known| known.instance == instance && known.share == *share)
     }
 
     /// A router was not let in; whether the log should say so, which strangers could fill otherwise.
@@ -299,8 +349,11 @@ impl Roster {
         let is_current = member.share != Share::All && applied.generation >= member.needs;
         let has = if is_current { applied.generation.max(self.newest) } else { applied.generation };
         if member.generation != Some(has) {
-            member.generation = Some(has);
+            let had = member.generation.replace(has).unwrap_or(0);
             member.generation_since_unix_ms = Some(unix_ms);
+            if member.is_there() {
+                self.waiting.moved((had, has), |apps| member.is_concerned(apps));
+            }
         }
         member.refused = applied.refused;
         let begun = self.published.partition_point(|(generation, ..)| *generation <= before);
@@ -345,7 +398,12 @@ impl Roster {
     /// Leases that are over by now are waited for no longer.
     pub(super) fn expire(&mut self, now: Instant) {
         let over = self.members.values_mut().filter(|member| member.left.is_some_and(|until| until <= now));
-        over.for_each(|member| member.left = None);
+        for member in over {
+            member.left = None;
+            if !member.connected {
+                self.waiting.let_go(member.has(), |apps| member.is_concerned(apps));
+            }
+        }
         self.unknown_until = self.unknown_until.filter(|until| *until > now);
         self.settle();
     }
@@ -355,35 +413,22 @@ impl Roster {
         if self.unknown_until.is_some() {
             return;
         }
-        let Self { members, tickets, .. } = self;
-        let there = || members.values().filter(|member| member.connected || member.left.is_some());
-        // The least of all: below it every ticket has ended, whomever it concerns.
-        let least = there().map(|member| member.generation.unwrap_or(0)).min().unwrap_or(u64::MAX);
-        // Where everybody gets everything, the oldest tells of all.
-        if tickets.front().is_none_or(|(generation, apps, _)| *generation > least && apps.is_none()) {
-            return;
-        }
-        let has = |generation: u64, apps: &Apps| {
-            generation <= least
-                || (apps.is_some()
-                    && there()
-                        .filter(|member| member.is_concerned(apps))
-                        .all(|member| member.generation.is_some_and(|has| has >= generation)))
-        };
+        let members = &self.members;
         let mut refused: Option<Vec<Refusal>> = None;
-        tickets.retain(|(generation, apps, ticket)| {
-            if !has(*generation, apps) {
-                return true;
+        for (generation, apps, ticket) in self.waiting.take_ready() {
+            // Of very many that one late router kept, few are followed still.
+            if !ticket.is_followed() {
+                continue;
             }
-            let by_whom = || there().filter(|member| member.is_concerned(apps));
+            let by_whom =
+                || members.values().filter(|member| member.is_there() && member.is_concerned(&apps));
             let refused = match apps {
                 // The same for all of these.
                 None => refused.get_or_insert_with(|| refused_by_all(by_whom())).clone(),
                 Some(_) => refused_by_all(by_whom()),
             };
-            ticket.end(Verdict::Applied { generation: Generation(*generation), refused });
-            false
-        });
+            ticket.end(Verdict::Applied { generation: Generation(generation), refused });
+        }
     }
 
     /// How far a generation has come, among those that it concerns.
@@ -560,6 +605,81 @@ mod tests {
         assert_eq!((roster.spread(2).have, roster.meters(3).behind, roster.least(3)), (1, 0, 3));
         assert_eq!(roster.meters(3).propagation.buckets.iter().sum::<u64>(), 1, "only its own is timed");
         assert_eq!(roster.members().next().unwrap().apps, Some(vec!["shop".to_owned()]));
+    }
+
+    #[test]
+    fn what_repeats_a_change_waits_for_the_routers_of_that_change() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let app = |name: &str| AppName::new(name).unwrap();
+        let of = |name: &str| Some(Arc::new(BTreeSet::from([app(name)])));
+        let share = |name: &str| Share::Apps(Arc::new([app(name)].into()));
+        let shop = roster.arrive(Arrival { share: share("shop"), ..arrival("s", "1") }, 1, 0).unwrap();
+        let blog = roster.arrive(Arrival { share: share("blog"), ..arrival("b", "1") }, 1, 0).unwrap();
+        roster.applied("s", shop, applied(1, &[]), (now, 0));
+        roster.applied("b", blog, applied(1, &[]), (now, 0));
+        assert_eq!(ended(&roster.barrier(&[app("shop")])), Some(vec![]), "nothing waits");
+        let first = Ticket::new();
+        roster.published((2, of("shop")), first.clone(), now);
+        roster.published((3, of("none")), Ticket::new(), now);
+        let (own, other) = (roster.barrier(&[app("shop")]), roster.barrier(&[app("blog")]));
+        let all = roster.barrier(&[]);
+        assert_eq!((ended(&own), ended(&other), ended(&all)), (None, Some(vec![]), None));
+        assert_eq!(own.generation(), Some(Generation(2)), "that of the change");
+        assert_eq!((roster.spread(2).have, roster.spread(2).of), (0, 1));
+        roster.applied("s", shop, applied(2, &["app:shop"]), (now, 0));
+        let refused = Some(vec!["app:shop".to_owned()]);
+        assert_eq!((ended(&first), ended(&own), ended(&all)), (refused.clone(), refused, Some(vec![])));
+    }
+
+    #[test]
+    fn in_a_new_term_what_repeats_a_change_of_the_one_before_waits_for_the_leases_too() {
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let before = Ticket::new();
+        roster.published((1, None), before.clone(), now);
+        assert_eq!(ended(&before), Some(vec![]), "nobody was there");
+        roster.begin_term(now);
+        let (one, all) = (roster.barrier(&[AppName::new("shop").unwrap()]), roster.barrier(&[]));
+        roster.expire(now + LEASE - Duration::from_millis(1));
+        assert_eq!((ended(&one), ended(&all)), (None, None));
+        roster.expire(now + LEASE);
+        assert_eq!((ended(&one), ended(&all)), (Some(vec![]), Some(vec![])));
+    }
+
+    #[test]
+    fn a_router_that_never_acknowledges_costs_the_others_nothing() {
+        const ROUTERS: usize = 200;
+        let (mut roster, now) = (Roster::default(), Instant::now());
+        let apps = Some(Arc::new(BTreeSet::from([AppName::new("shop").unwrap()])));
+        let name = |number: usize| format!("router-{number:03}");
+        let links: Vec<u64> =
+            (0..ROUTERS).map(|one| roster.arrive(arrival(&name(one), "1"), 0, 0).unwrap()).collect();
+        let followed = Ticket::new();
+        roster.published((1, apps.clone()), followed.clone(), now);
+        let rounds = super::super::waiting::TICKETS_MAX as u64 + 100;
+        for generation in 2..=rounds {
+            // The last one is silent.
+            for (number, link) in links.iter().enumerate().take(ROUTERS - 1) {
+                roster.applied(&name(number), *link, applied(generation - 1, &[]), (now, 0));
+            }
+            roster.published((generation, apps.clone()), Ticket::new(), now);
+        }
+        // Each of the others looks at each ticket once.
+        assert!(roster.waiting.looks <= rounds * ROUTERS as u64, "{}", roster.waiting.looks);
+        assert_eq!(ended(&followed), None, "those that nobody follows make room");
+        roster.applied(&name(ROUTERS - 1), links[ROUTERS - 1], applied(rounds, &[]), (now, 0));
+        assert_eq!(ended(&followed), Some(vec![]));
+    }
+
+    #[test]
+    fn only_the_process_that_was_here_with_the_same_share_is_known() {
+        let mut roster = Roster::default();
+        let share = |name: &str| Share::Apps(Arc::new([AppName::new(name).unwrap()].into()));
+        roster.arrive(Arrival { share: share("shop"), ..arrival("a", "1") }, 0, 0).unwrap();
+        assert!(roster.knows("a", "1", &share("shop")));
+        // The certificate was given to a router that had another one's table.
+        assert!(!roster.knows("a", "2", &share("shop")));
+        assert!(!roster.knows("a", "1", &share("blog")) && !roster.knows("a", "1", &Share::All));
+        assert!(!roster.knows("b", "1", &share("shop")));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use h2::{RecvStream, SendStream};
 use hyper::body::Bytes;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout, timeout_at};
 
-use super::ledger::Cursor;
+use super::ledger::{Cursor, Piece};
 use super::pipe::{Lines, Sink};
 use super::roster::{Arrival, LEASE};
 use super::server::Entry;
@@ -58,8 +59,9 @@ pub(super) async fn serve(
         Err(why) => return Err(refuse(&mut sink, why).await),
     };
     let cut = |text: String| text.chars().take(NAME_MAX).collect::<String>();
+    let instance = cut(instance);
     // What it has may be of another name's share.
-    let anew = !fleet.0.subscriptions.is_empty() && !fleet.roster().knows(&name);
+    let anew = !fleet.0.subscriptions.is_empty() && !fleet.roster().knows(&name, &instance, &share);
     // Looked at under one lock: marks that are forgotten from here on are noticed.
     let (newest, snapshot, begun) = {
         let ledger = fleet.ledger();
@@ -72,7 +74,7 @@ pub(super) async fn serve(
     };
     let arrival = Arrival {
         name: name.clone(),
-        instance: cut(instance),
+        instance,
         address: peer.from,
         identity: peer.identity,
         software: cut(software),
@@ -171,14 +173,7 @@ async fn send_all(
     loop {
         newest.borrow_and_update();
         loop {
-            let (piece, forgotten) = {
-                let ledger = fleet.ledger();
-                (ledger.after(&mut cursor, PIECE, &share), ledger.forgotten())
-            };
-            if forgotten > begun {
-                // Marks that this router had not seen are gone: only everything anew is right.
-                return Err("it took too long to read what was sent".to_owned());
-            }
+            let piece = next_piece(fleet, &mut cursor, begun, &share).await?;
             let mut bytes = Vec::with_capacity(PIECE);
             piece.lines.iter().for_each(|line| bytes.extend_from_slice(line));
             // Who gets everything has a commit of each generation, also of one that changed nothing.
@@ -204,6 +199,25 @@ async fn send_all(
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err("control ends".to_owned()),
         }
+    }
+}
+
+/// The next piece that has lines, or the last one. There may be very much that is not of the share, and very many who look for theirs
+/// at once: all else has its turn after each piece.
+async fn next_piece(fleet: &Fleet, cursor: &mut Cursor, begun: u64, share: &Share) -> Result<Piece, String> {
+    loop {
+        let (piece, forgotten) = {
+            let ledger = fleet.ledger();
+            (ledger.after(cursor, PIECE, share), ledger.forgotten())
+        };
+        if forgotten > begun {
+            // Marks that this router had not seen are gone: only everything anew is right.
+            return Err("it took too long to read what was sent".to_owned());
+        }
+        if !piece.lines.is_empty() || piece.whole.is_some() {
+            return Ok(piece);
+        }
+        yield_now().await;
     }
 }
 
@@ -234,5 +248,62 @@ async fn read(fleet: &Fleet, own: u64, lines: &mut Lines, (name, link): (&str, u
             }
             Up::Hello { .. } => return "a second hello".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+
+    use ekiden_config::names::AppName;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::election::{Elector, Role};
+    use crate::fleet::subscription::Subscriptions;
+
+    #[derive(Debug)]
+    struct Leads;
+
+    impl Elector for Leads {
+        fn role(&self) -> watch::Receiver<Role> {
+            watch::Sender::new(Role::Leading { term: 1 }).subscribe()
+        }
+
+        fn leads(&self) -> bool {
+            true
+        }
+
+        fn beat(&self) {}
+    }
+
+    #[test]
+    fn who_looks_for_its_share_lets_others_have_their_turn() {
+        const FOREIGN: usize = 20_000;
+        let fleet = Fleet::new(Arc::new(Leads), Subscriptions::default());
+        {
+            let mut ledger = fleet.ledger();
+            ledger.advance();
+            for number in 0..FOREIGN {
+                ledger.put(&format!("endpoint/blog/web/{number}"), Bytes::from_static(b"x\n"));
+            }
+        }
+        let share = Share::Apps(Arc::new([AppName::new("shop").unwrap()].into()));
+        let mut cursor = Cursor::behind(0);
+        let mut turns = 1;
+        {
+            let mut looking = pin!(next_piece(&fleet, &mut cursor, 0, &share));
+            let mut context = Context::from_waker(Waker::noop());
+            let piece = loop {
+                match looking.as_mut().poll(&mut context) {
+                    Poll::Ready(piece) => break piece.unwrap(),
+                    Poll::Pending => turns += 1,
+                }
+            };
+            assert!(piece.lines.is_empty() && piece.whole == Some(1));
+        }
+        assert!(turns > FOREIGN * 64 / PIECE, "{turns} turns for {FOREIGN} objects");
     }
 }

@@ -46,6 +46,14 @@ impl Share {
         }
     }
 
+    /// How many apps it is of; 0 for everything.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Share::All => 0,
+            Share::Apps(apps) => apps.len(),
+        }
+    }
+
     /// The names of the apps; none for everything.
     pub(super) fn names(&self) -> Option<Vec<String>> {
         match self {
@@ -55,8 +63,8 @@ impl Share {
     }
 }
 
-/// The app that an object belongs to.
-fn app_of(key: &str) -> Option<&str> {
+/// The app that an object belongs to, by its key in the ledger.
+pub(super) fn app_of(key: &str) -> Option<&str> {
     let of_app = [APPS, MAINTENANCE, HOLDS, WATCHES].iter().find_map(|kind| key.strip_prefix(kind));
     match of_app {
         Some(app) => Some(app),

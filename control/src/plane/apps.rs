@@ -145,6 +145,7 @@ impl Plane {
         let mut apps = ApiApps::clone(&self.apps);
         let mut old = Vec::with_capacity(edits.len());
         let mut changed = Vec::new();
+        let about: Vec<AppName> = edits.iter().map(|edit| edit.app.clone()).collect();
         for edit in edits {
             let adopted = self.may_change(&edit, adopt)?;
             let before = self.apps.get(&edit.app);
@@ -176,7 +177,7 @@ impl Plane {
             apps: Arc::new(apps),
             edits: changed,
             old,
-            ticket: self.ticket.clone(),
+            ticket: self.in_force(&about),
             store,
             by,
             why,
@@ -230,9 +231,10 @@ impl Plane {
                 if done.revision.is_some() {
                     self.apps = apps;
                     self.forget_apps(gone);
-                    self.put_in_force(accepted);
+                    let apps: Vec<AppName> = done.versions.keys().cloned().collect();
+                    let changed = self.put_in_force(accepted);
                     self.save();
-                    done.ticket = self.ticket.clone();
+                    done.ticket = if changed { self.ticket.clone() } else { self.in_force(&apps) };
                     self.stored(done.versions.len() as u64);
                     let refused = self.accepted.refused.iter().map(ToString::to_string).collect();
                     self.status.update(|status| status.refused_apps = refused);

@@ -86,7 +86,7 @@ impl Plane {
         self.read_words_of(&app);
         self.settle_words();
         // The asker may have gone away; it is so all the same.
-        let _ = reply.send(self.ticket.clone());
+        let _ = reply.send(self.in_force(&[app]));
     }
 
     /// Publishes what maintenance and holds change.

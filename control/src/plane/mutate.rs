@@ -101,11 +101,14 @@ pub(crate) struct Done {
     pub(crate) tagged: bool,
 }
 
+/// Who waits for the end of a mutation.
+type Asker = oneshot::Sender<Result<Done, Problem>>;
+
 /// Mutations that wait for the store.
 #[derive(Debug)]
 pub(super) struct Written {
-    /// Who waits, and whether the answer may carry the revision as a tag.
-    accepted: Vec<(oneshot::Sender<Result<Done, Problem>>, bool)>,
+    /// Who waits, for a change of which app, and whether the answer may carry the revision as a tag.
+    accepted: Vec<(AppName, Asker, bool)>,
     records: Vec<Record>,
     /// What was taken away beside them.
     unmark: Vec<(Record, Option<Revision>)>,
@@ -157,14 +160,15 @@ impl Plane {
             match judged {
                 Err(problem) => answer(mutation.reply, Err(problem)),
                 Ok(None) if records.is_empty() => {
-                    let done = Done { ticket: self.ticket.clone(), revision: None, tagged: false };
+                    let ticket = self.in_force(std::slice::from_ref(&mutation.key.app));
+                    let done = Done { ticket, revision: None, tagged: false };
                     answer(mutation.reply, Ok(done));
                 }
                 // It repeats a change of this very batch: it is done when that is.
-                Ok(None) => accepted.push((mutation.reply, None)),
+                Ok(None) => accepted.push((mutation.key.app, mutation.reply, None)),
                 Ok(Some(record)) => {
                     draft.note(&record);
-                    accepted.push((mutation.reply, Some(records.len())));
+                    accepted.push((mutation.key.app, mutation.reply, Some(records.len())));
                     records.push(record);
                 }
             }
@@ -175,9 +179,9 @@ impl Plane {
         let tagged = tagged(&records);
         let is_tagged = |record: Option<usize>| record.is_some_and(|record| tagged.contains(&record));
         let accepted: Vec<_> =
-            accepted.into_iter().map(|(reply, record)| (reply, is_tagged(record))).collect();
+            accepted.into_iter().map(|(app, reply, record)| (app, reply, is_tagged(record))).collect();
         let Some(store) = self.store.clone() else {
-            for (reply, _) in accepted {
+            for (_, reply, _) in accepted {
                 answer(reply, Err(not_durable()));
             }
             return None;
@@ -206,7 +210,7 @@ impl Plane {
                 // With the next change, and not at once: the disk is as it is.
                 let newer = std::mem::replace(&mut self.unmark, written.unmark);
                 self.unmark.extend(newer);
-                written.accepted.into_iter().for_each(|(reply, _)| answer(reply, Err(problem.clone())));
+                written.accepted.into_iter().for_each(|(_, reply, _)| answer(reply, Err(problem.clone())));
                 return;
             }
         };
@@ -228,8 +232,8 @@ impl Plane {
         }
         self.settle(&touched);
         self.stored(written.records.len() as u64);
-        for (reply, tagged) in written.accepted {
-            let done = Done { ticket: self.ticket.clone(), revision: Some(revision), tagged };
+        for (app, reply, tagged) in written.accepted {
+            let done = Done { ticket: self.in_force(&[app]), revision: Some(revision), tagged };
             answer(reply, Ok(done));
         }
     }

@@ -78,6 +78,10 @@ impl Plane {
     pub(super) fn hear(&mut self, said: Said) -> BTreeSet<ClusterKey> {
         let Said { word, reply } = said;
         let (mut kept, mut confirmed, mut touched) = (Kept::default(), None, BTreeSet::new());
+        let about: Vec<AppName> = match &word {
+            Word::Dynos(place, _) | Word::Stored(place, _) => vec![place.app.clone()],
+            Word::Records(_) | Word::Keys(_) | Word::Confirm(_) => Vec::new(),
+        };
         match word {
             Word::Dynos(place, endpoints) => {
                 self.placed.insert(place.clone(), endpoints);
@@ -107,7 +111,7 @@ impl Plane {
         }
         if let Some(reply) = reply {
             // The source may have gone away; what it said counts all the same.
-            let _ = reply.send(Heard { ticket: self.ticket.clone(), kept, confirmed });
+            let _ = reply.send(Heard { ticket: self.in_force(&about), kept, confirmed });
         }
         touched
     }

@@ -210,6 +210,12 @@ impl Plane {
         self.show();
     }
 
+    /// The ticket of what is in force of these apps, of everything without any: where a change repeats what others made before it,
+    /// it is taken when those are. The newest publish alone may be about another app, or of another term.
+    pub(super) fn in_force(&self, apps: &[AppName]) -> Ticket {
+        self.publisher.barrier(apps).unwrap_or_else(|| self.ticket.clone())
+    }
+
     /// Makes the newest state visible to the API's readers.
     fn show(&self) {
         self.view.replace(View {

@@ -73,7 +73,7 @@ impl Plane {
         let accepted = Arc::clone(&self.accepted);
         let deltas = if changed { diff(&before, &self.live) } else { Vec::new() };
         let reloaded = Reloaded {
-            ticket: self.ticket.clone(),
+            ticket: if changed { self.ticket.clone() } else { self.in_force(&[]) },
             summary: summary(&before, &deltas),
             changed,
             refused_apps: accepted.refused.iter().map(ToString::to_string).collect(),

@@ -140,6 +140,13 @@ fn a_change_outside_its_subscription_waits_for_no_router() {
     assert_eq!((status, &routers["of"]), (200, &json!(0)), "it is waited for: {routers}");
     let (status, routers) = world.put("shop", "two", shop.address);
     assert_eq!((status, &routers["have"], &routers["of"]), (202, &json!(0), &json!(1)), "{routers}");
+    // Another app's change that all have says nothing of it, also not to who asks for the same again.
+    let (status, routers) = world.put("blog", "three", blog.address);
+    assert_eq!((status, &routers["of"]), (200, &json!(0)), "{routers}");
+    let (status, routers) = world.put("shop", "two", shop.address);
+    assert_eq!((status, &routers["have"], &routers["of"]), (202, &json!(0), &json!(1)), "again: {routers}");
+    let (status, routers) = world.put("blog", "three", blog.address);
+    assert_eq!((status, &routers["of"]), (200, &json!(0)), "again: {routers}");
     pod.process.signal(libc::SIGCONT);
     let current = in_time("its acknowledgement", || {
         let view = world.control.get("/v1/routers");
