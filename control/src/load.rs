@@ -430,7 +430,7 @@ fn load_kept(options: Options) -> Result<Loaded, Refused> {
     }
     let saved = kept.saved();
     let names = saved.map(LastGood::names).unwrap_or_default();
-    let discovered = saved.map(LastGood::discovered).unwrap_or_default();
+    let discovered = saved.map(|saved| saved.discovered(crate::clock::unix_ms())).unwrap_or_default();
     let (accepted, diagnostics, stale) = match first.outcome {
         Some(Ok(accepted)) => {
             let diagnostics = accepted.diagnostics.clone();
