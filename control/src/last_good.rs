@@ -137,7 +137,7 @@ fn source_of(text: &Text) -> Option<Source> {
 
 impl LastGood {
     /// From what is in force.
-    fn new(unsaved: &Unsaved) -> Self {
+    pub(crate) fn new(unsaved: &Unsaved) -> Self {
         let Unsaved { path, accepted, names, keys } = unsaved;
         let (sources, hosts) = (&accepted.sources, &accepted.built.hosts);
         let known = names.known().filter(|(_, known)| !known.addresses.is_empty());
