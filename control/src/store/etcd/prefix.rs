@@ -85,6 +85,9 @@ impl Prefix {
                             Ok(range) => self.compare(&range),
                             Err(error) => return Err(self.failed(error).await),
                         }
+                        if self.failing {
+                            return Ok(self.told());
+                        }
                         tracing::debug!(%why, "following keys of etcd goes on at another member");
                         sleep(PAUSE).await;
                         continue;
