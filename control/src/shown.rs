@@ -21,6 +21,8 @@ pub(crate) fn in_maintenance(routes: &Routes, page: Option<&Arc<str>>) -> Routes
             body_limit: None,
             admission: None,
             entrance: None,
+            // They look at the token that the entrance asks for: who would have come in is told as well.
+            claims: Vec::new(),
             rate_limits: None,
             grpc_web: false,
             caps: None,

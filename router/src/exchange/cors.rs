@@ -127,11 +127,12 @@ pub fn preflight<'t>(
 ) -> Option<(&'t Arc<RouteEntry>, String)> {
     only(head, ORIGIN)?;
     let method = only(head, METHOD).filter(|method| http::Method::from_bytes(method.as_bytes()).is_ok())?;
-    // Browsers send no token with it.
-    match table.find(index, &Facts { method, claims: Shown::Any, ..*facts }) {
+    let open = |claims| match table.find(index, &Facts { method, claims, ..*facts }) {
         Match::Route(entry) if steps_of(Some(entry)).is_some() => Some((entry, method.to_owned())),
         Match::Route(_) | Match::NotFound | Match::MethodNotAllowed(_) | Match::Ambiguous => None,
-    }
+    };
+    // Browsers send no token with it. Where only who has one is kept from other origins, all others are not.
+    open(Shown::Any).or_else(|| if table.asks_claims() { open(Shown::Nothing) } else { None })
 }
 
 /// Answers a preflight that the route lets in.

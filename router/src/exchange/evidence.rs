@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ekiden_core::cell::EndpointCell;
 use ekiden_core::cell::load::Load;
+use ekiden_core::cell::seat::Tried;
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::evidence::Evidence;
 use ekiden_core::outcome::{Cause, Outcome};
@@ -79,7 +80,16 @@ pub fn given_up(worker: &Worker, ws: &Workspace) {
     }
 }
 
+/// Tells what came of a request that tries its endpoint.
+#[inline]
+fn tried(ws: &Workspace, home: &Home, how: Tried) {
+    if let Some(trial) = &ws.tries.held.trial {
+        trial.tell(home.cell.uid(), how);
+    }
+}
+
 fn served(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Home) {
+    tried(ws, home, Tried::Well);
     home.cell.note_served();
     if home.cell.is_timed() {
         note_time(worker, cluster, ws, home);
@@ -94,7 +104,10 @@ fn note_time(worker: &Worker, cluster: &ClusterTable, ws: &Workspace, home: &Hom
         return;
     }
     let (took_us, at_us) = (first_byte.us_since(began), first_byte.us());
-    home.cell.note_latency(took_us, at_us);
+    // A refusal (429, 401) may take no time, and says nothing of what an answer would take, unless it is slow too.
+    if ws.response.status < 400 || home.cell.latency_us().is_some_and(|known| took_us > known) {
+        home.cell.note_latency(took_us, at_us);
+    }
     if cluster.takes_reports() {
         take_report(worker, cluster, ws, (home, at_us));
     }
@@ -126,6 +139,7 @@ fn answered_perhaps_badly(worker: &Worker, cluster: &ClusterTable, ws: &Workspac
     };
     match kind {
         Some(kind) => {
+            tried(ws, home, Tried::Badly);
             home.cell.note_failed_status(ws.response.status);
             let unix_us = worker.clock.unix_us_now();
             let wait = if home.cell.is_timed() { retry_after(&ws.response.head, unix_us) } else { None };

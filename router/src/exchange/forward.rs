@@ -49,6 +49,7 @@ use crate::worker::connection::Connection;
 pub(super) use connect::forward_connect;
 pub(super) use deadline::write as write_deadline;
 pub use hedge::Hedge;
+pub use trial::Trial;
 
 /// How long a connection with many streams may go without word that what it sent has arrived: a path that drops everything
 /// is known by nothing else, and each request would meet it.
@@ -324,12 +325,13 @@ impl<'a> Forward<'a> {
         if self.others_wait(ws) {
             return Step::Queue;
         }
+        let tries = trial::pick(self, ws);
         let worker = &self.worker;
         let attempt =
             Attempt { tried: &ws.tried, may_repeat: ws.request.idempotent, now_us: worker.clock.turn().us() };
         let pick = match self.cluster.shards() {
+            None if let Some(index) = tries => Pick::Endpoint(index),
             None => match self.cluster.marks() {
-                None if let Some(index) = trial::pick(self, ws) => Pick::Endpoint(index),
                 None => self.cluster.pick(attempt, &mut || worker.random()),
                 Some(marks) => affinity::pick(worker, &self.cluster, marks, ws),
             },

@@ -9,6 +9,7 @@ use ekiden_config::model::{LOAD_PATH, Listener};
 use ekiden_core::cell::load::Load;
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::Cause;
+use ekiden_core::policy::limit::Takes;
 use ekiden_core::table::{RouteEntry, Table};
 
 use crate::exchange::backend::Reply;
@@ -32,39 +33,41 @@ pub fn is_for(ws: &Workspace, cluster: &ClusterTable) -> bool {
 
 /// What becomes of a request that asks for a load; none for all others.
 #[inline]
-pub fn asked<D: Downstream>(
+pub fn asked<'t, D: Downstream>(
     table: &Table,
-    entry: &Arc<RouteEntry>,
+    entry: &'t Arc<RouteEntry>,
     connection: &Connection<D>,
     ws: &mut Workspace,
-    listener: &Listener,
+    (listener, takes): (&Listener, &mut Takes<'t>),
 ) -> Option<Decision> {
-    if is_asked(ws) { judge(table, entry, connection, ws, listener) } else { None }
+    if is_asked(ws) { judge(table, entry, connection, ws, (listener, takes)) } else { None }
 }
 
-/// None when the cluster that the route leads to does not tell, so that it is a request like others. It is let in as those are, except
-/// for the bounds on how many there may be.
+/// None when the cluster that the route leads to does not tell, so that it is a request like others. It is let in as those are; a router in
+/// front, which the listener trusts, beyond the bounds on how many there may be.
 #[cold]
-fn judge<D: Downstream>(
+fn judge<'t, D: Downstream>(
     table: &Table,
-    entry: &Arc<RouteEntry>,
+    matched: &'t Arc<RouteEntry>,
     connection: &Connection<D>,
     ws: &mut Workspace,
-    listener: &Listener,
+    (listener, takes): (&Listener, &mut Takes<'t>),
 ) -> Option<Decision> {
-    let Decision::Forward(entry, cluster) = run::choose(table, entry, connection, ws, listener) else {
+    let Decision::Forward(entry, cluster) = run::choose(table, matched, connection, ws, listener) else {
         return None;
     };
     if !cluster.cluster.policy.report_load {
         return None;
     }
     let (worker, app) = (&connection.worker, &entry.app_name);
-    if let Some(steps) = &entry.entrance {
-        entrance::begin(worker, steps, ws, app);
-    }
-    if let Some(steps) = &entry.admission
-        && let Err(cause) = run::admit(steps, connection, ws, listener, None)
-    {
+    // Routers in front are known by their address. Whoever else asks is let in as all others are, by every bound.
+    let is_in = match connection.peer {
+        Some(peer) if !listener.trusts(peer.ip()) => {
+            run::let_in(matched, connection, ws, listener, takes, None)
+        }
+        Some(_) | None => let_in(matched, connection, ws, listener),
+    };
+    if let Err(cause) = is_in {
         return Some(Decision::RefuseOn(entry, cause));
     }
     let must_wait = match &entry.entrance {
@@ -76,6 +79,22 @@ fn judge<D: Downstream>(
         Ok(true) => Decision::Ask(Box::new(Decision::Forward(entry, cluster))),
         Err(cause) => Decision::RefuseOn(entry, cause),
     })
+}
+
+/// Lets a router in, by all but limits, caps and classes.
+fn let_in<D: Downstream>(
+    entry: &RouteEntry,
+    connection: &Connection<D>,
+    ws: &mut Workspace,
+    listener: &Listener,
+) -> Result<(), Cause> {
+    if let Some(steps) = &entry.entrance {
+        entrance::begin(&connection.worker, steps, ws, &entry.app_name);
+    }
+    match &entry.admission {
+        Some(steps) => run::admit(steps, connection, ws, listener, None),
+        None => Ok(()),
+    }
 }
 
 /// Tells the load of the endpoint that would be the first to answer.

@@ -491,7 +491,7 @@ fn find_way<'t, D: Downstream>(
         Ok(entry) => entry,
         Err(decision) => return decision,
     };
-    if let Some(decision) = load::asked(table, entry, connection, ws, listener) {
+    if let Some(decision) = load::asked(table, entry, connection, ws, (listener, takes)) {
         return decision;
     }
     if let Err(cause) = let_in(entry, connection, ws, listener, takes, None) {
@@ -587,7 +587,7 @@ pub(super) fn choose<D: Downstream>(
 }
 
 /// What a route lets in; its limits come last, so that what is refused for another reason takes nothing from them.
-fn let_in<'t, D: Downstream>(
+pub fn let_in<'t, D: Downstream>(
     entry: &'t RouteEntry,
     connection: &Connection<D>,
     ws: &mut Workspace,

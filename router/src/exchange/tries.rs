@@ -8,7 +8,7 @@ use ekiden_core::resilience::breaker::Permit;
 use smallvec::SmallVec;
 
 use crate::clock::Moment;
-use crate::exchange::forward::Hedge;
+use crate::exchange::forward::{Hedge, Trial};
 
 /// See the module.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub struct Held {
     pub breaker: Option<Permit>,
     /// Its place below the adaptive limit.
     pub adaptive: Option<Admitted>,
+    /// It tries an ejected endpoint.
+    pub trial: Option<Trial>,
 }
 
 impl Default for Tries {

@@ -30,6 +30,8 @@ fn routes(echo: &Echo) -> String {
         route("team", "/team", &of("{ team = { present = true } }")),
         route("seven", "/seven", &of("{ team = \"7\" }")),
         route("pages", "/pages", &(of("{ sub = \"ann\" }") + "\ncors = { origins = [\"https://a.test\"] }")),
+        route("open", "/open", "cors = { origins = [\"https://a.test\"] }"),
+        route("closed", "/open", &of("{ sub = \"ann\" }")),
         route("strict", "/strict", AUTH),
         route("chosen", "/strict", &of("{ sub = \"ann\" }")),
     ]
@@ -58,6 +60,7 @@ fn a_good_token_leads_where_its_claims_do_and_any_other_where_none_is_asked_for(
         ("no token", "/", String::new(), 200, "anyone"),
         ("signed by another", "/", other.token(&claims(json!({}))), 200, "anyone"),
         ("expired", "/", expired.clone(), 200, "anyone"),
+        ("of another issuer", "/", token(json!({ "iss": "https://else.test" })), 200, "anyone"),
         ("twice", "/", good.clone() + &good, 200, "anyone"),
         ("another scheme", "/", good.replace("Bearer", "Basic"), 200, "anyone"),
         ("absent", "/team", good.clone(), 200, "teamless"),
@@ -89,8 +92,26 @@ fn a_preflight_is_answered_by_the_route_that_asks_for_claims() {
     let (echo, signer) = (Echo::start("one"), Signer::new("one"));
     let router = serve(&echo, &signer);
     let asks = "Origin: https://a.test\r\nAccess-Control-Request-Method: GET\r\n";
-    let response = ask(&mut router.client(), "OPTIONS /pages", asks);
-    assert_eq!((response.status, response.get("access-control-allow-origin")), (204, Some("https://a.test")));
+    // Who has a token gets another route at `/open`, which opens nothing: that takes nothing from who has none.
+    for path in ["/pages", "/open"] {
+        let response = ask(&mut router.client(), &format!("OPTIONS {path}"), asks);
+        let origin = response.get("access-control-allow-origin");
+        assert_eq!((response.status, origin), (204, Some("https://a.test")), "{path}");
+    }
+}
+
+/// Who would have come in by a claim is told as well, whatever token there is.
+#[test]
+fn in_maintenance_claims_are_not_asked_for() {
+    let (echo, signer) = (Echo::start("one"), Signer::new("one"));
+    let router = serve(&echo, &signer);
+    let answer = router.control("PUT", "/v1/apps/default/maintenance", "{}");
+    assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+    let good = signer.token(&claims(json!({})));
+    for fields in [good.as_str(), ""] {
+        let mut client = router.client();
+        until_true("maintenance", || ask(&mut client, "GET /echo", fields).status == 503);
+    }
 }
 
 #[test]

@@ -201,7 +201,8 @@ fn questions_take_nothing_from_requests() {
     let route = "name = \"all\"\nlimit = [{ rate = \"2/h\", burst = 2 }]\n\
                  faults = { abort = { percent = 100, status = 599 } }";
     let keys = "report_load = true\nadaptive_limit = { min = 1, max = 1 }";
-    let ambassador = Ekiden::start(Setup::new(web(&[app.address], keys, route)));
+    let trust = "trust = [\"127.0.0.0/8\"]";
+    let ambassador = Ekiden::start(Setup::new(web(&[app.address], keys, route)).listener(trust));
     let mut client = ambassador.client();
     for _ in 0..20 {
         let told = client.get("a", PATH);
@@ -216,6 +217,19 @@ fn questions_take_nothing_from_requests() {
     assert_eq!(client.get("a", "/").code(), "rate_limited");
     until_true("the count", || of_route("ekiden_requests_total") == 3.0);
     assert_eq!(client.get("a", PATH).status, 200);
+}
+
+/// A client that is no router asks by the same bounds as for anything else.
+#[test]
+fn questions_of_strangers_are_requests() {
+    let app = Origin::hello("app");
+    let limit = "limit = [{ rate = \"2/h\", burst = 2 }]";
+    let ambassador = Ekiden::start(Setup::new(web(&[app.address], "report_load = true", limit)));
+    let mut client = ambassador.client();
+    for status in [200, 200, 429, 429] {
+        let told = client.get("a", PATH);
+        assert_eq!((told.status, told.get("x-router-load").is_some()), (status, status == 200), "{told:?}");
+    }
 }
 
 /// Whoever may not come in is told nothing.

@@ -73,7 +73,8 @@ fn an_endpoint_that_answers_well_again_does_not_wait_for_its_hold() {
     let all = [Flapper::start(), Flapper::start(), Flapper::start()];
     // From the second ejection on it is held for an hour.
     let cluster = "balance = \"round_robin\"\nejection = { base = \"1h\", max = \"1h\" }";
-    let router = serve(&all.each_ref(), cluster, "retry = { on = [503], attempts = 3 }");
+    let router =
+        serve(&all.each_ref(), cluster, "retry = { on = [\"connect\", \"reset\", 503], attempts = 3 }");
     let load = Load::start(router.address(), 4, GETS, Refused::Fails);
     for round in 1..=3 {
         all[0].set_status(503);
@@ -101,8 +102,9 @@ fn an_endpoint_that_answers_well_again_does_not_wait_for_its_hold() {
 fn requests_that_a_client_would_see_fail_try_nothing() {
     const POSTS: &[&str] = &["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"];
     for (requests, retry) in [
-        (POSTS, "retry = { on = [503], attempts = 3 }"),
-        (GETS, "retry = { on = [\"connect\", 502], attempts = 3 }"),
+        (POSTS, "retry = { on = [\"connect\", \"reset\", 503], attempts = 3 }"),
+        (GETS, "retry = { on = [\"connect\", \"reset\", 502], attempts = 3 }"),
+        (GETS, "retry = { on = [503], attempts = 3 }"),
         (GETS, ""),
     ] {
         let all = [Flapper::start(), Flapper::start()];

@@ -14,12 +14,14 @@ use crate::evidence::Evidence;
 const WATCHED: u32 = 1 << 31;
 /// Bit of [`Counts::run`]: the picker goes by latency.
 const TIMED: u32 = 1 << 30;
-/// Bit of [`Counts::run`]: requests of clients try it while it is ejected, and their successes count.
+/// Bit of [`Counts::run`]: requests of clients try it while it is ejected, and what comes of them is told.
 const TRIED: u32 = 1 << 29;
 /// The rest of it: failures since the last success.
 const STREAK: u32 = TRIED - 1;
 /// A streak is not counted beyond; far from the bit even if every worker of a machine adds one at a time.
 const STREAK_MAX: u32 = 1 << 24;
+/// Bit of [`Counts::statuses`] for those that have none of their own.
+const OTHER_STATUS: u16 = 15;
 /// Bits of [`Counts::news`]: there is something to judge; the streak was long enough.
 const NEWS: u8 = 1;
 const TRIPPED: u8 = 2;
@@ -36,8 +38,8 @@ pub(super) struct Counts {
     trip_at: AtomicU32,
     news: AtomicU8,
     last: AtomicU8,
-    /// The status of the last response that was a failure.
-    status: AtomicU16,
+    /// Statuses of responses that were failures in this streak: a bit each from 500 on, the last one for all beyond.
+    statuses: AtomicU16,
 }
 
 impl Default for Counts {
@@ -47,7 +49,7 @@ impl Default for Counts {
             trip_at: AtomicU32::new(0),
             news: AtomicU8::new(0),
             last: AtomicU8::new(0),
-            status: AtomicU16::new(0),
+            statuses: AtomicU16::new(0),
         };
         counts.set_policy(Some(&EjectionPolicy::default()));
         counts
@@ -106,8 +108,6 @@ impl EndpointCell {
             return;
         }
         if on {
-            // Here, so that no worker has to make it.
-            self.extra();
             self.evidence.run.fetch_or(TIMED, Ordering::Relaxed);
         } else {
             self.evidence.run.fetch_and(!TIMED, Ordering::Relaxed);
@@ -126,7 +126,7 @@ impl EndpointCell {
 
     #[cold]
     fn end_streak(&self, run: u32) {
-        if run & (WATCHED | TRIED) != 0 {
+        if run & WATCHED != 0 {
             self.extra().good.fetch_add(1, Ordering::Relaxed);
         }
         if run & STREAK != 0 {
@@ -158,15 +158,23 @@ impl EndpointCell {
 
     /// Notes the status of a response that is a failure, before it is counted as one.
     pub fn note_failed_status(&self, status: u16) {
-        self.evidence.status.store(status, Ordering::Relaxed);
+        let bit = 1 << status.saturating_sub(500).min(OTHER_STATUS);
+        let statuses = &self.evidence.statuses;
+        if self.evidence.run.load(Ordering::Relaxed) & STREAK == 0 {
+            statuses.store(bit, Ordering::Relaxed);
+        } else {
+            statuses.fetch_or(bit, Ordering::Relaxed);
+        }
     }
 
-    /// The status of the last response that was a failure; 0 when there was none.
-    pub fn failed_status(&self) -> u16 {
-        self.evidence.status.load(Ordering::Relaxed)
+    /// Whether responses of this streak failed, all of them with statuses of which `takes` is true. Statuses from 515 on are none.
+    pub fn failed_with(&self, takes: impl Fn(u16) -> bool) -> bool {
+        let statuses = self.evidence.statuses.load(Ordering::Relaxed);
+        let all = || (0..OTHER_STATUS).filter(|bit| statuses & 1 << bit != 0);
+        statuses != 0 && statuses & 1 << OTHER_STATUS == 0 && all().all(|bit| takes(500 + bit))
     }
 
-    /// Whether requests of clients try it while it is ejected, so that successes count. Called by the probe thread.
+    /// Whether requests of clients try it while it is ejected, so that it is not [`EndpointCell::is_quiet`]. Called by the probe thread.
     pub fn try_by_requests(&self, on: bool) {
         if on {
             self.evidence.run.fetch_or(TRIED, Ordering::Relaxed);
@@ -233,18 +241,26 @@ mod tests {
     }
 
     #[test]
-    fn successes_count_while_requests_try_it() {
+    fn statuses_of_a_streak_are_known() {
         let cell = cell(Health::Ready);
         cell.try_by_requests(true);
-        cell.watch(true);
-        cell.watch(false);
         cell.note_served();
-        assert_eq!(cell.evidence().good, 1, "whoever else looks or not");
+        assert!(!cell.is_quiet(), "what comes of a request is to be told");
         cell.try_by_requests(false);
+        assert!(cell.is_quiet());
+        assert!(!cell.failed_with(|_| true), "nothing failed");
+        for (status, only, all) in [(503, true, true), (500, false, true), (599, false, false)] {
+            cell.note_failed_status(status);
+            cell.note_evidence(Evidence::Status);
+            assert_eq!(
+                (cell.failed_with(|known| known == 503), cell.failed_with(|_| true)),
+                (only, all),
+                "{status}"
+            );
+        }
         cell.note_served();
-        assert_eq!((cell.evidence().good, cell.is_quiet()), (1, true));
-        cell.note_failed_status(503);
-        assert_eq!(cell.failed_status(), 503);
+        cell.note_failed_status(502);
+        assert!(cell.failed_with(|known| known == 502), "a streak of its own");
     }
 
     #[test]
