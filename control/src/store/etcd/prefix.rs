@@ -173,7 +173,7 @@ impl Prefix {
 
     async fn begin(&mut self) -> Result<Watching, String> {
         let body = json!({ "create_request": {
-            "key": b64(&self.prefix), "range_end": b64(&end_of(&self.prefix)),
+            "key": b64(&self.prefix), "range_end": b64(end_of(&self.prefix)),
             "start_revision": (self.revision + 1).to_string(),
         } });
         self.gateway.watch(&body).await
@@ -224,7 +224,7 @@ impl Prefix {
     /// One read that needs a majority: how many keys there are, and the newest of them.
     async fn look(&mut self) -> Result<Range, Failure> {
         let body = json!({
-            "key": b64(&self.prefix), "range_end": b64(&end_of(&self.prefix)), "limit": "1", "keys_only": true,
+            "key": b64(&self.prefix), "range_end": b64(end_of(&self.prefix)), "limit": "1", "keys_only": true,
             "sort_order": "DESCEND", "sort_target": "MOD",
         });
         self.asking.call("/v3/kv/range", &body, Instant::now() + ANSWER_WAIT).await
