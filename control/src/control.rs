@@ -26,8 +26,8 @@ use crate::fleet::publisher::{FleetInspect, FleetPublisher};
 use crate::fleet::roster::FleetMeters;
 use crate::fleet::server::{self as fleet, Link};
 use crate::fleet::{Fleet, Subscriptions};
-use crate::last_good::write_behind;
-use crate::lasting::{Lasting, Runs};
+use crate::last_good::{Unsaved, write_behind};
+use crate::lasting::{Lasting, Peeked, Runs};
 use crate::load::Loaded;
 use crate::observed::heed;
 use crate::overlay::{ClusterKey, Overlay};
@@ -215,11 +215,12 @@ impl Control {
             run_dir: state.run_dir.clone(),
             board: board.clone(),
             last: LastPlaced::default(),
+            peeked: state.peeked(&loaded),
         };
         let duties = loaded.options.procfile.clone().zip(board.clone());
         let (drain_timeout, last) = (loaded.process().drain_timeout, lasting.last.clone());
         let run_dir = state.run_dir.as_ref().map(|dir| dir.path().to_owned());
-        let launched = lasting.launch(Tenure::default(), (loaded, state), link, runtime);
+        let launched = lasting.launch(Tenure::default(), (loaded, state), (link, None), runtime);
         let (run, opened) = launched.map_err(no_thread)?;
         let first =
             opened.recv().map_err(|_| StartError::NoThread("it ended at once; see the log".to_owned()))?;
@@ -232,6 +233,12 @@ impl Control {
         let dynos = dyno_thread.zip(duties).map(|(thread, duties)| thread.begin(duties));
         let status = StatusReader(status);
         Ok(Self { first, status, dynos, board, runs, fleet, silent_max, watchdog: None })
+    }
+
+    /// Its runtimes.
+    #[cfg(test)]
+    pub(crate) fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     /// Follows the first publish.
@@ -346,19 +353,24 @@ pub(crate) struct State {
 
 impl State {
     /// For one more runtime of a process that has the run directory already. Where a start would go on without a journal this fails: what
-    /// serves is more than what could be read.
+    /// serves is more than what could be read. Without a run directory there is `overlay`, as it serves.
     pub(crate) fn again(
         loaded: &Loaded,
         status: &StatusCell,
-        run_dir: Option<RunDir>,
+        (run_dir, overlay): (Option<RunDir>, Overlay),
     ) -> Result<Self, String> {
-        let mut state =
-            State { run_dir: None, store: None, elector: None, overlay: Overlay::default(), seen: None };
+        let mut state = State { run_dir: None, store: None, elector: None, overlay, seen: None };
         if let Some(run_dir) = run_dir {
             let journal = if loaded.process().etcd.is_some() { None } else { Some(journal(&run_dir)) };
             state.take(run_dir, journal.transpose().map_err(|error| error.to_string())?, status);
         }
         state.shared(loaded, status).map_err(|error| error.to_string())
+    }
+
+    /// What serves of a run directory that cannot be used.
+    fn peeked(&self, loaded: &Loaded) -> Option<Peeked> {
+        let is_all = self.run_dir.is_none() && loaded.process().etcd.is_none();
+        is_all.then(|| Peeked { overlay: self.overlay.clone(), apps: Arc::clone(&loaded.api) })
     }
 
     fn open(loaded: &Loaded, status: &StatusCell) -> Result<Self, StartError> {
@@ -551,6 +563,8 @@ pub(crate) struct Start {
     pub(crate) reload_inlet: mpsc::Receiver<Option<ReloadReply>>,
     pub(crate) stopped: watch::Receiver<bool>,
     pub(crate) first: SyncSender<Ticket>,
+    /// Gets what is in force.
+    pub(crate) saving: watch::Sender<Option<Unsaved>>,
     pub(crate) placed: mpsc::Receiver<Placed>,
     /// What dynos had placed before this runtime began.
     pub(crate) placed_before: BTreeMap<ClusterKey, Vec<Arc<Endpoint>>>,
@@ -571,7 +585,7 @@ impl Drop for Running {
 
 /// The receiving ends that tasks beside the loop take.
 struct Tasks {
-    last_good: watch::Receiver<Option<crate::last_good::Unsaved>>,
+    last_good: watch::Receiver<Option<Unsaved>>,
     apps_dir: watch::Receiver<Option<std::path::PathBuf>>,
     api: watch::Receiver<ApiSettings>,
     tickets: watch::Receiver<Ticket>,
@@ -608,7 +622,7 @@ impl Start {
         let view = ViewCell::new();
         let (look, file) = (loaded.look.clone(), loaded.options.file.clone());
         let (fleet, link) = self.fleet.unzip();
-        let (outlets, tasks) = outlets(&loaded);
+        let (outlets, tasks) = outlets(&loaded, self.saving);
         let asking = Asking::new(self.resolve, told_outlet);
         let discovering = Discovering::new(discoveries(&loaded), keys_outlet);
         let api_store = store.clone();
@@ -729,21 +743,17 @@ async fn open_links(
     Some(serving)
 }
 
-fn outlets(loaded: &Loaded) -> (Outlets, Tasks) {
+fn outlets(loaded: &Loaded, saving: watch::Sender<Option<Unsaved>>) -> (Outlets, Tasks) {
     let process = loaded.process();
     let mut settings = ApiSettings { hosts: process.control_hosts.clone(), ..ApiSettings::default() };
     let token = Tokens::read(&loaded.options.file, process.control_token_file.as_deref());
     settings.renew(loaded.settings().control.clone(), token, has_side_listener(loaded.model()));
-    let (last_good_outlet, last_good) = watch::channel(None);
+    let last_good = saving.subscribe();
     let (apps_dir_outlet, apps_dir) = watch::channel(loaded.accepted.built.apps_dir.clone());
     let (api_outlet, api) = watch::channel(settings);
     let (tickets_outlet, tickets) = watch::channel(Ticket::new());
-    let outlets = Outlets {
-        last_good: last_good_outlet,
-        apps_dir: apps_dir_outlet,
-        api: api_outlet,
-        tickets: tickets_outlet,
-    };
+    let outlets =
+        Outlets { last_good: saving, apps_dir: apps_dir_outlet, api: api_outlet, tickets: tickets_outlet };
     (outlets, Tasks { last_good, apps_dir, api, tickets })
 }
 

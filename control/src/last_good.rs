@@ -17,12 +17,15 @@ use tokio::sync::watch;
 use tokio::time;
 
 use crate::clock::unix_ms;
+use crate::desired::placements::{HeldWords, PlacementWords};
 use crate::dns::Service;
 use crate::dns::names::Names;
 use crate::files;
 use crate::load::Accepted;
 use crate::overlay::ClusterKey;
-use crate::placement::discovered::Discovered;
+use crate::placement::discovered::{Discovered, Remembered};
+use crate::placement::part::Entry;
+use crate::placement::removals::Rules;
 use crate::sources::Sources;
 use crate::status::StatusCell;
 use crate::store::etcd::Values;
@@ -58,6 +61,17 @@ pub(crate) struct LastGood {
     /// Last values of keys of etcds, by what clusters call them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     keys: BTreeMap<Arc<str>, Values>,
+    /// What serves of them beside that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    beside: BTreeMap<Arc<str>, Beside>,
+}
+
+/// What serves of a prefix of keys though its keys do not say so now.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Beside {
+    held: HeldWords,
+    /// By key: what it said before a value that is refused.
+    before: BTreeMap<Arc<str>, PlacementWords>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -84,8 +98,22 @@ pub(crate) struct Unsaved {
     pub(crate) accepted: Arc<Accepted>,
     /// What DNS knows.
     pub(crate) names: Names,
-    /// Values of keys of etcds, by what clusters call them.
-    pub(crate) keys: BTreeMap<Arc<str>, Values>,
+    /// What is known of keys of etcds, by what clusters call them.
+    pub(crate) keys: BTreeMap<Arc<str>, Remembered>,
+}
+
+impl Beside {
+    fn of(known: &Remembered) -> Self {
+        let words = |entry: &Entry| PlacementWords::of(&entry.endpoint, entry.condition);
+        let before = known.before.iter().map(|(key, entry)| (Arc::clone(key), words(entry)));
+        Self { held: HeldWords::of(&known.held), before: before.collect() }
+    }
+
+    fn with(&self, keys: Values) -> Remembered {
+        let before = self.before.iter();
+        let before = before.filter_map(|(key, words)| Some((Arc::clone(key), words.entry(key).ok()?)));
+        Remembered { keys, held: self.held.kept(), before: before.collect() }
+    }
 }
 
 fn text_of(source: &Source) -> Text {
@@ -109,7 +137,7 @@ fn source_of(text: &Text) -> Option<Source> {
 
 impl LastGood {
     /// From what is in force.
-    fn new(unsaved: &Unsaved) -> Self {
+    pub(crate) fn new(unsaved: &Unsaved) -> Self {
         let Unsaved { path, accepted, names, keys } = unsaved;
         let (sources, hosts) = (&accepted.sources, &accepted.built.hosts);
         let known = names.known().filter(|(_, known)| !known.addresses.is_empty());
@@ -120,6 +148,7 @@ impl LastGood {
             id: id.to_string(),
             address: *address,
         });
+        let beside = keys.iter().map(|(name, known)| (Arc::clone(name), Beside::of(known)));
         Self {
             version: VERSION,
             path: path.to_string_lossy().into_owned(),
@@ -130,7 +159,8 @@ impl LastGood {
             dns: known.map(|(name, known)| (name.to_string(), known.addresses.clone())).collect(),
             services: services.map(|(name, known)| (name.to_string(), known.services.clone())).collect(),
             chosen: chosen.collect(),
-            keys: keys.clone(),
+            keys: keys.iter().map(|(name, known)| (Arc::clone(name), Arc::clone(&known.keys))).collect(),
+            beside: beside.filter(|(_, beside)| *beside != Beside::default()).collect(),
         }
     }
 
@@ -172,10 +202,14 @@ impl LastGood {
         &self.hosts
     }
 
-    /// What keys of etcds said.
-    pub(crate) fn discovered(&self) -> Discovered {
-        let mut discovered = Discovered::default();
-        discovered.remember(self.keys.iter().map(|(name, keys)| (Arc::clone(name), Arc::clone(keys))));
+    /// What keys of etcds said, and what serves of them beside that, as of this time.
+    pub(crate) fn discovered(&self, now_ms: u64) -> Discovered {
+        let (mut discovered, none) = (Discovered::default(), Beside::default());
+        let all = self.keys.iter().map(|(name, keys)| {
+            (Arc::clone(name), self.beside.get(name).unwrap_or(&none).with(Arc::clone(keys)))
+        });
+        // Nothing is in force yet, so nothing is taken away.
+        discovered.remember(all, (Rules { share: 100, hold_ms: 0 }, now_ms));
         discovered
     }
 
@@ -252,4 +286,74 @@ async fn save(dir: &Path, value: Unsaved, (status, tenure): (&StatusCell, &Tenur
         status.last_good_error = error;
     });
     saved
+}
+
+#[cfg(test)]
+mod tests {
+    use ekiden_config::model::DnsEndpoint;
+
+    use super::*;
+    use crate::placement::discovered::Followed;
+    use crate::settings::Options;
+
+    const NAME: &str = "etcd:main/web/";
+    const HALF: Rules = Rules { share: 50, hold_ms: 300_000 };
+
+    fn heard(all: &[(String, String)]) -> Followed {
+        let keys = all.iter().map(|(key, value)| (Arc::from(key.as_str()), Arc::from(value.as_str())));
+        Followed { name: NAME.into(), keys: Ok(Arc::new(keys.collect())) }
+    }
+
+    fn served(discovered: &Discovered) -> Vec<String> {
+        let name = DnsEndpoint { id: None, name: NAME.into(), port: 0, weight: 1, zone: None, priority: 0 };
+        let all = discovered.expand(&[name]);
+        all.iter().map(|one| format!("{} {} {}", one.id, one.address, one.weight)).collect()
+    }
+
+    /// What a process began with that was started at this time.
+    fn written_and_read(dir: &Path, discovered: &Discovered, now_ms: u64) -> Discovered {
+        let file = dir.join("ekiden.toml");
+        std::fs::write(&file, "[listener.edge]\naddress = \"127.0.0.1:8080\"\n").unwrap();
+        let options = Options { file: file.clone(), run_dir: Some(dir.to_owned()), ..Options::default() };
+        let loaded = crate::load(options).unwrap();
+        let unsaved = Unsaved {
+            path: file.clone(),
+            accepted: Arc::new(loaded.accepted),
+            names: Names::default(),
+            keys: discovered.known().map(|(name, known)| (Arc::clone(name), known)).collect(),
+        };
+        LastGood::new(&unsaved).write(dir).unwrap();
+        LastGood::read(dir, &file).unwrap().unwrap().discovered(now_ms)
+    }
+
+    #[test]
+    fn what_is_held_of_a_prefix_and_what_refused_keys_said_before_outlives_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let all: Vec<(String, String)> = (0..10)
+            .map(|n| (format!("k{n}"), format!(r#"{{"address":"10.0.0.{n}:80","weight":{}}}"#, n + 1)))
+            .collect();
+        let mut discovered = Discovered::default();
+        discovered.absorb(heard(&all), HALF, 100_000);
+        let before = served(&discovered);
+        let mut left = vec![all[0].clone()];
+        left[0].1 = "nonsense".to_owned();
+        assert_eq!(discovered.absorb(heard(&left), HALF, 200_000).held, Some(9));
+        assert_eq!((before.len(), served(&discovered)), (10, before.clone()));
+
+        let mut next = written_and_read(dir.path(), &discovered, 210_000);
+        assert_eq!(served(&next), before);
+        let (_, status) = next.statuses().next().unwrap();
+        assert_eq!((status.state, status.held.len(), status.held_until_unix_ms), ("held", 9, Some(500_000)));
+        // The same is read again: nothing goes, and the time is the one it was.
+        next.absorb(heard(&left), HALF, 220_000);
+        assert_eq!((served(&next), next.due_ms()), (before.clone(), Some(500_000)));
+        // And over one more start.
+        let mut third = written_and_read(dir.path(), &next, 230_000);
+        assert_eq!(served(&third), before);
+        assert!(third.confirm(NAME, 240_000));
+        assert_eq!(served(&third), before[..1], "what the refused key said before serves on");
+        // What was let go stays gone; so does what is held no longer when the next one begins.
+        assert_eq!(served(&written_and_read(dir.path(), &third, 250_000)), before[..1]);
+        assert_eq!(served(&written_and_read(dir.path(), &next, 500_001)), before[..1]);
+    }
 }

@@ -3,12 +3,13 @@
 //! ```text
 //!  stuck --> its term is void: door to the workers, socket and files are closed to it
 //!        --> its store is closed: what was being written is written, nothing after it
-//!        --> files and store are read as at a start, and a fresh runtime takes the socket over
+//!        --> files and store are read as at a start, what was in force fills gaps, and a fresh runtime takes the socket over
 //! ```
 //! The workers have their table all the while. The stuck thread cannot be ended; it is left alone, and ends by itself should it ever go
 //! on. What cannot be done yet is tried again at every look of the watchdog.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
@@ -21,11 +22,14 @@ use tokio::sync::{mpsc, watch};
 
 use crate::api::Sockets;
 use crate::control::{Start, State};
+use crate::desired::ApiApps;
 use crate::dns::Resolve;
 use crate::dynos::{Above, Board};
 use crate::fleet::Fleet;
 use crate::fleet::server::Link;
-use crate::load::{Loaded, load_again};
+use crate::last_good::{LastGood, Unsaved};
+use crate::load::{Loaded, Memory, load_again};
+use crate::overlay::Overlay;
 use crate::placement::{LastPlaced, SAID_MAX};
 use crate::plane::ReloadReply;
 use crate::rundir::RunDir;
@@ -58,6 +62,15 @@ pub(crate) struct Lasting {
     pub(crate) run_dir: Option<RunDir>,
     pub(crate) board: Option<Board>,
     pub(crate) last: LastPlaced,
+    /// What could be read of a run directory that cannot be used; none where one is, or the store is elsewhere.
+    pub(crate) peeked: Option<Peeked>,
+}
+
+/// What serves of a journal that cannot be written. Nobody changes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Peeked {
+    pub(crate) overlay: Overlay,
+    pub(crate) apps: Arc<ApiApps>,
 }
 
 /// A runtime on its thread.
@@ -67,23 +80,26 @@ pub(crate) struct Run {
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
     pulse: Pulse,
+    /// What it had in force last, for the next one: the disk may have less of it, or nothing.
+    in_force: watch::Receiver<Option<Unsaved>>,
     /// What dynos have of it.
     above: Above,
 }
 
 impl Lasting {
-    /// Starts a runtime. The receiver gets the ticket of its first table, once its API's address was tried.
+    /// Starts a runtime, after one that had this in force. The receiver gets the ticket of its first table, once its API's address was tried.
     pub(crate) fn launch(
         &self,
         tenure: Tenure,
         (loaded, state): (Loaded, State),
-        fleet: Option<(Fleet, Link)>,
+        (fleet, before): (Option<(Fleet, Link)>, Option<Unsaved>),
         runtime: Runtime,
     ) -> io::Result<(Run, Receiver<Ticket>)> {
         let (stop, stopped) = watch::channel(false);
         let (reloads, reload_inlet) = mpsc::channel(RELOADS_MAX);
         let (first, opened) = sync_channel(1);
         let (placing, placed) = mpsc::channel(SAID_MAX);
+        let (saving, in_force) = watch::channel(before);
         let pulse = Pulse::default();
         let above = Above { store: state.store.clone(), placing };
         let door = Door::new(Arc::clone(&self.publisher), tenure.clone(), self.status.clone());
@@ -100,6 +116,7 @@ impl Lasting {
             reload_inlet,
             stopped,
             first,
+            saving,
             placed,
             placed_before: self.last.read(),
             board: self.board.clone(),
@@ -108,22 +125,29 @@ impl Lasting {
             sockets: self.sockets.clone(),
         };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || start.run(runtime))?;
-        Ok((Run { tenure, reloads, stop, thread, pulse, above }, opened))
+        Ok((Run { tenure, reloads, stop, thread, pulse, in_force, above }, opened))
     }
 
-    /// The next runtime, on what the files and the store have now. The error says why there can be none yet.
-    fn again(&self, tenure: Tenure) -> Result<Run, String> {
-        let mut loaded = load_again(self.options.clone(), &self.started_with)
+    /// The next runtime, on what the files and the store have now, and on what the one before had in force where they have less. The
+    /// error says why there can be none yet.
+    fn again(&self, tenure: Tenure, before: Option<Unsaved>) -> Result<Run, String> {
+        let memory = Memory {
+            last_good: before.as_ref().map(LastGood::new),
+            apps: self.peeked.as_ref().map(|peeked| Arc::clone(&peeked.apps)),
+        };
+        let mut loaded = load_again(self.options.clone(), &self.started_with, &memory)
             .map_err(|refused| format!("its files cannot be used: {refused}"))?;
         let status = self.status.of(&tenure);
-        let state = State::again(&loaded, &status, self.run_dir.clone())?;
+        let overlay = self.peeked.as_ref().map(|peeked| peeked.overlay.clone()).unwrap_or_default();
+        let state = State::again(&loaded, &status, (self.run_dir.clone(), overlay))?;
         if let Some(store) = &state.store {
             loaded.refresh(&**store);
         }
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-        let (run, _) =
-            self.launch(tenure, (loaded, state), None, runtime).map_err(|error| error.to_string())?;
+        let (run, _) = self
+            .launch(tenure, (loaded, state), (None, before), runtime)
+            .map_err(|error| error.to_string())?;
         Ok(run)
     }
 }
@@ -132,6 +156,8 @@ impl Lasting {
 pub(crate) struct Runs {
     lasting: Lasting,
     now: Mutex<Now>,
+    /// A reload was asked for, and no runtime has been told yet.
+    reload_due: AtomicBool,
     /// Tells dynos which control is theirs.
     turns: watch::Sender<Above>,
 }
@@ -155,7 +181,7 @@ impl Runs {
     pub(crate) fn begin(lasting: Lasting, run: Run) -> Self {
         let turns = watch::Sender::new(run.above.clone());
         let now = Now { run: Some(run), stuck: Vec::new(), ending: false, said: None };
-        Self { lasting, now: Mutex::new(now), turns }
+        Self { lasting, now: Mutex::new(now), reload_due: AtomicBool::new(false), turns }
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -172,9 +198,17 @@ impl Runs {
         self.now().run.as_ref().map(|run| run.pulse.clone()).unwrap_or_default()
     }
 
-    /// Asks for a reload. Returns at once.
+    /// Asks for a reload. Returns at once: while a fresh runtime is being begun, which a disk may hold up, that one is told when it runs.
     pub(crate) fn reload(&self) {
-        if let Some(run) = &self.now().run {
+        self.reload_due.store(true, Ordering::SeqCst);
+        let now = match self.now.try_lock() {
+            Ok(now) => now,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if self.reload_due.swap(false, Ordering::SeqCst)
+            && let Some(run) = &now.run
+        {
             // Full: as many reloads are waiting already, and one of them will see the files as they are now.
             let _ = run.reloads.try_send(None);
         }
@@ -182,6 +216,15 @@ impl Runs {
 
     /// Puts a fresh runtime in the place of one that is stuck, as far as that can be done now.
     pub(crate) fn restart(&self) -> After {
+        let after = self.restart_now();
+        // Whoever found the door closed has left word before it was opened again.
+        if matches!(after, After::Watch(_)) && self.reload_due.load(Ordering::SeqCst) {
+            self.reload();
+        }
+        after
+    }
+
+    fn restart_now(&self) -> After {
         let mut now = self.now();
         let now = &mut *now;
         let Some(run) = now.run.as_mut().filter(|_| !now.ending) else { return After::Done };
@@ -225,7 +268,7 @@ impl Runs {
         {
             return Err("what it was writing is not written yet".to_owned());
         }
-        let next = self.lasting.again(run.tenure.newest())?;
+        let next = self.lasting.again(run.tenure.newest(), run.in_force.borrow().clone())?;
         let pulse = next.pulse.clone();
         stuck.push(std::mem::replace(run, next).thread);
         Ok(pulse)
@@ -256,3 +299,6 @@ impl Runs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -346,9 +346,21 @@ struct Kept {
     alone: bool,
 }
 
+/// What a process still knows when it begins anew beside its workers: newer than any file.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// What was in force, if anything was.
+    pub(crate) last_good: Option<LastGood>,
+    /// Apps of the API, where no journal can be read for them.
+    pub(crate) apps: Option<Arc<ApiApps>>,
+}
+
 impl Kept {
-    fn find(options: &Options, process: Option<&Process>) -> Self {
-        let last_good = find_last_good(options, process);
+    fn find(options: &Options, process: Option<&Process>, memory: &Memory) -> Self {
+        let last_good = match &memory.last_good {
+            Some(last_good) => Ok(Some(last_good.clone())),
+            None => find_last_good(options, process),
+        };
         let dir = find_run_dir(options, process);
         let objects = |prefix: &str| {
             let Some(dir) = dir.as_deref() else { return Vec::new() };
@@ -365,7 +377,8 @@ impl Kept {
             Some(saved) if recorded.is_empty() => saved.hosts().clone(),
             Some(_) | None => recorded,
         };
-        Self { api: Arc::new(api_apps(&objects(desired::APPS))), hosts, last_good, alone: options.alone }
+        let api = memory.apps.clone().unwrap_or_else(|| Arc::new(api_apps(&objects(desired::APPS))));
+        Self { api, hosts, last_good, alone: options.alone }
     }
 
     fn saved(&self) -> Option<&LastGood> {
@@ -402,26 +415,30 @@ pub fn load(options: Options) -> Result<Loaded, Refused> {
     {
         return Err(Refused { diagnostics: vec![*found], note: None });
     }
-    load_kept(options)
+    load_kept(options, &Memory::default())
 }
 
 /// As [`load`], for one more runtime of a process that was started with these settings: what needs a restart of the process stays as
-/// it is, a Procfile is not looked at, and the last good table may stand in also where a start was told not to take it.
-pub(crate) fn load_again(options: Options, started_with: &Process) -> Result<Loaded, Refused> {
-    let mut loaded = load_kept(Options { strict: false, ..options })?;
+/// it is, a Procfile is not looked at, and the last good table may stand in also where a start was told not to take it; what was in force is the last good one.
+pub(crate) fn load_again(
+    options: Options,
+    started_with: &Process,
+    memory: &Memory,
+) -> Result<Loaded, Refused> {
+    let mut loaded = load_kept(Options { strict: false, ..options }, memory)?;
     loaded.accepted.built.process = started_with.clone();
     loaded.settings = settings(&loaded.options, started_with, loaded.model());
     Ok(loaded)
 }
 
-fn load_kept(options: Options) -> Result<Loaded, Refused> {
-    let mut kept = Kept::find(&options, None);
+fn load_kept(options: Options, memory: &Memory) -> Result<Loaded, Refused> {
+    let mut kept = Kept::find(&options, None, memory);
     let mut first = try_with(&options, &kept);
     if let Some(Ok(accepted)) = &first.outcome {
         let process = &accepted.built.process;
         if process.run_dir.is_some() && options.run_dir.is_none() {
             // Only now it is known where the state really is.
-            kept = Kept::find(&options, Some(process));
+            kept = Kept::find(&options, Some(process), memory);
             first = try_with(&options, &kept);
         }
     }
@@ -430,7 +447,7 @@ fn load_kept(options: Options) -> Result<Loaded, Refused> {
     }
     let saved = kept.saved();
     let names = saved.map(LastGood::names).unwrap_or_default();
-    let discovered = saved.map(LastGood::discovered).unwrap_or_default();
+    let discovered = saved.map(|saved| saved.discovered(crate::clock::unix_ms())).unwrap_or_default();
     let (accepted, diagnostics, stale) = match first.outcome {
         Some(Ok(accepted)) => {
             let diagnostics = accepted.diagnostics.clone();

@@ -43,20 +43,18 @@ pub(crate) struct HeldWords {
 }
 
 impl HeldWords {
+    /// As a source's wish that was judged.
+    pub(crate) fn kept(&self) -> Kept {
+        let endpoints = entries(&self.placements).into_iter();
+        let endpoints = endpoints.map(|(id, entry)| (id, shown(&entry))).collect();
+        Kept { until_ms: self.until_unix_ms, endpoints }
+    }
+
     /// As it is written down.
     pub(crate) fn of(kept: &Kept) -> Self {
         let placements = kept.endpoints.iter().map(|(id, one)| {
             let state = if one.drain { Condition::Draining } else { Condition::Ready };
-            let words = PlacementWords {
-                address: one.address.to_string(),
-                weight: one.weight,
-                zone: one.zone().map(ToString::to_string),
-                priority: one.priority,
-                release: one.release().map(ToString::to_string),
-                state: state.word().to_owned(),
-                ttl_ms: None,
-            };
-            (id.to_string(), words)
+            (id.to_string(), PlacementWords::of(one, state))
         });
         Self { until_unix_ms: kept.until_ms, placements: placements.collect() }
     }
@@ -99,11 +97,7 @@ pub(crate) fn place(key: &str) -> Option<ClusterKey> {
 impl PlacementsWords {
     /// As a source's wish. What cannot be read is left out, loudly.
     pub(crate) fn wanted(&self) -> Wanted {
-        let kept = self.held.as_ref().map(|held| {
-            let endpoints = entries(&held.placements).into_iter();
-            let endpoints = endpoints.map(|(id, entry)| (id, shown(&entry))).collect();
-            Kept { until_ms: held.until_unix_ms, endpoints }
-        });
+        let kept = self.held.as_ref().map(HeldWords::kept);
         Wanted { ttl_ms: self.ttl_ms, entries: entries(&self.placements), kept }
     }
 }
@@ -120,6 +114,19 @@ fn entries(words: &BTreeMap<String, PlacementWords>) -> BTreeMap<EndpointId, Ent
 }
 
 impl PlacementWords {
+    /// As it is written down, without a time.
+    pub(crate) fn of(one: &Endpoint, state: Condition) -> Self {
+        Self {
+            address: one.address.to_string(),
+            weight: one.weight,
+            zone: one.zone().map(ToString::to_string),
+            priority: one.priority,
+            release: one.release().map(ToString::to_string),
+            state: state.word().to_owned(),
+            ttl_ms: None,
+        }
+    }
+
     /// As a source's wish, under an id.
     pub(crate) fn entry(&self, id: &str) -> Result<Entry, String> {
         let condition = Condition::WORDS.iter().find(|(word, _)| *word == self.state);

@@ -27,6 +27,7 @@ struct Trial {
     before: AppTraffic,
     /// What had ended then.
     base: AppTraffic,
+    /// The time in which the app is closed does not count.
     until: Instant,
     looked_at: Instant,
     /// The app was in maintenance or held at the last look.
@@ -83,11 +84,16 @@ impl Guard {
             looked_at: now,
             paused: is_closed,
         });
-        trial.looked_at = now;
+        let passed = now.saturating_duration_since(std::mem::replace(&mut trial.looked_at, now));
         if is_closed || trial.paused {
             trial.base = traffic.clone();
+            trial.until += passed;
         }
         trial.paused = is_closed;
+        if is_closed {
+            let why = "the app is in maintenance or held: the trial of the new release waits";
+            return Word::Wait(why.to_owned());
+        }
         let over = now >= trial.until;
         match judge(&trial.before, &traffic.since(&trial.base)) {
             Judgement::Bad(why) => Word::Back(why),
@@ -140,6 +146,28 @@ mod tests {
         guard.look(looked(1_000, 0), now);
         let Word::Keep(why) = guard.look(looked(1_003, 3), late) else { panic!("it is over") };
         assert!(why.starts_with("not judged: "), "{why}");
+    }
+
+    #[test]
+    fn maintenance_takes_nothing_of_the_time_on_trial() {
+        let (time, begun) = (Duration::from_secs(60), Instant::now());
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let closed = |requests| Looked { is_closed: true, ..looked(requests, 0) };
+        for errors in [0, 60] {
+            let mut guard = Guard::new(time);
+            guard.look(looked(1_000, 0), begun);
+            guard.look(looked(1_000, 0), at(10));
+            for second in 11..=100 {
+                assert!(is_waiting(&guard.look(closed(1_000), at(second))), "{second}");
+            }
+            assert!(is_waiting(&guard.look(looked(1_000, 0), at(101))));
+            assert!(is_waiting(&guard.look(looked(1_010, 0), at(140))));
+            let word = guard.look(looked(1_110, errors), at(151));
+            assert!(
+                if errors == 0 { matches!(word, Word::Keep(_)) } else { matches!(word, Word::Back(_)) },
+                "{word:?}"
+            );
+        }
     }
 
     #[test]

@@ -191,7 +191,8 @@ impl Agent {
                 self.link.said_at = None;
                 self.incoming = Incoming::new(snapshot);
                 if snapshot {
-                    self.unread.clear();
+                    // A table that is due is built from what was taken in, which the snapshot may equal.
+                    self.unread.retain(|key, _| key == TABLE);
                 }
                 self.status.update(|status| {
                     let link = &mut status.link;
@@ -661,11 +662,19 @@ mod tests {
         agent.heed(Event::Linked { url: "unix:/c".to_owned(), term: 1, snapshot: true }).await;
         let good = std::mem::replace(&mut agent.main.text, "listener = 7".to_owned());
         let document = json!({ "cluster": { "web": {} } });
-        agent.heed(Event::Said(Down::Put("app/shop".to_owned(), document))).await;
+        agent.heed(Event::Said(Down::Put("app/shop".to_owned(), document.clone()))).await;
         agent.heed(Event::Said(Down::Commit { generation: 1 })).await;
         assert!(agent.is_due() && agent.made.in_force.is_empty());
         agent.offer(true);
         assert!(agent.unsaved, "the next start has what was good");
+        // A snapshot of the same objects is no table that was built.
+        agent.heed(Event::Lost("it is gone".to_owned())).await;
+        agent.heed(Event::Linked { url: "unix:/c".to_owned(), term: 2, snapshot: true }).await;
+        agent.heed(Event::Said(Down::Put("app/shop".to_owned(), document))).await;
+        agent.heed(Event::Said(Down::Commit { generation: 1 })).await;
+        assert!(agent.is_due() && agent.made.in_force.is_empty());
+        agent.offer(true);
+        assert!(agent.unsaved);
         // A commit without words of its own brings it.
         agent.main.text = good;
         agent.heed(Event::Said(Down::Commit { generation: 2 })).await;

@@ -244,13 +244,31 @@ struct Watched {
     revision: Revision,
     /// What had ended when the watch began.
     base: AppTraffic,
-    until: Instant,
+    /// Time that it is to be judged for yet: while it is not judged none of it passes.
+    left: Duration,
+    looked_at: Instant,
     /// What ended before this may have been of the version before.
     from: Instant,
     /// Its app was in maintenance or held at the last look.
     paused: bool,
     /// It should go back and cannot yet, which the log has.
     waits: bool,
+}
+
+impl Watched {
+    /// What is known at this time; what is told is so late.
+    fn note(&mut self, is_closed: bool, traffic: Option<&AppTraffic>, (now, late): (Instant, Duration)) {
+        if is_closed || self.paused || now < self.from {
+            self.base = traffic.cloned().unwrap_or_default();
+        } else {
+            let since = self.looked_at.max(self.from);
+            self.left = self.left.saturating_sub(now.saturating_duration_since(since));
+        }
+        (self.looked_at, self.paused) = (now, is_closed);
+        if is_closed {
+            self.from = now + late;
+        }
+    }
 }
 
 /// The task that looks.
@@ -336,9 +354,10 @@ impl Watcher {
                 tracing::warn!(%app, version = words.version, "this process began within the guard time of a change: it begins anew");
             }
             let base = now.get(&app).cloned().unwrap_or_default();
-            let from = Instant::now() + self.guards.late();
-            let (until, revision) = (from + guard, object.modified);
-            watched.insert(app, Watched { words, revision, base, until, from, paused: false, waits: false });
+            let (looked_at, revision) = (Instant::now(), object.modified);
+            let from = looked_at + self.guards.late();
+            let (left, paused, waits) = (guard, false, false);
+            watched.insert(app, Watched { words, revision, base, left, looked_at, from, paused, waits });
         }
         self.guards.keep(watched.keys());
     }
@@ -364,14 +383,7 @@ impl Watcher {
     /// What ends while an app is in maintenance or held says nothing of its version: what is judged begins anew behind it.
     fn pause(&self, app: &AppName, one: &mut Watched, now: Option<&AppTraffic>) {
         let Some(store) = &self.store else { return };
-        let paused = is_closed(&**store, app);
-        if paused || one.paused || Instant::now() < one.from {
-            one.base = now.cloned().unwrap_or_default();
-        }
-        one.paused = paused;
-        if paused {
-            one.from = Instant::now() + self.guards.late();
-        }
+        one.note(is_closed(&**store, app), now, (Instant::now(), self.guards.late()));
     }
 
     /// How a guard ends, if it does.
@@ -388,7 +400,7 @@ impl Watcher {
         let after = now.map(|now| now.since(&one.base)).unwrap_or_default();
         let Before { requests, errors, buckets } = one.words.before.clone();
         let before = AppTraffic { requests, errors, buckets, bounds_us: after.bounds_us.clone() };
-        let over = Instant::now() >= one.until;
+        let over = one.left.is_zero();
         match judge(&before, &after) {
             Judgement::Bad(why) => Some((GuardState::RolledBack, why)),
             Judgement::Good(why) if over => Some((GuardState::Kept, why)),

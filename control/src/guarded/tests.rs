@@ -140,3 +140,46 @@ async fn who_leads_watches_and_who_takes_over_goes_on_with_it() {
     stop.send_replace(true);
     task.await.unwrap();
 }
+
+#[test]
+fn the_time_of_a_guard_does_not_pass_while_its_app_is_closed() {
+    let (begun, late) = (Instant::now(), Duration::from_secs(2));
+    let words = GuardWords {
+        state: GuardState::Watching,
+        reason: String::new(),
+        version: 2,
+        back_to: None,
+        guard_ms: 60_000,
+        until_unix_ms: 0,
+        before: Before::default(),
+    };
+    let left = Duration::from_secs(60);
+    let from = begun + late;
+    let mut one = Watched {
+        words,
+        revision: 1,
+        base: AppTraffic::default(),
+        left,
+        looked_at: begun,
+        from,
+        paused: false,
+        waits: false,
+    };
+    let traffic = |requests| AppTraffic { requests, ..AppTraffic::default() };
+    // So many seconds after the change: whether it is closed, what is left, and what had ended at the last look that counts for nothing.
+    let looks = [
+        (1, false, 60, 1),
+        (2, false, 60, 1),
+        (12, false, 50, 1),
+        (20, true, 50, 20),
+        (100, true, 50, 100),
+        (101, false, 50, 101),
+        (102, false, 50, 101),
+        (112, false, 40, 101),
+        (200, false, 0, 101),
+    ];
+    for (second, is_closed, left, base) in looks {
+        one.note(is_closed, Some(&traffic(second)), (begun + Duration::from_secs(second), late));
+        assert_eq!((one.left.as_secs(), one.base.requests), (left, base), "{second}");
+    }
+}

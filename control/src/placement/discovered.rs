@@ -12,7 +12,7 @@ use ekiden_config::model::{DnsEndpoint, Endpoint, PRIORITY_MAX};
 use ekiden_config::names::EndpointId;
 use serde_json::{Map, Value};
 
-use super::part::{Condition, Entry, Heard, Part, State, Wanted};
+use super::part::{Condition, Entry, Heard, Kept, Part, State, Wanted};
 use super::removals::Rules;
 use crate::api::{PLACEMENT_MEMBERS, placement};
 use crate::status::SourceStatus;
@@ -52,6 +52,17 @@ struct Known {
     heard_ms: Option<u64>,
 }
 
+/// All of one prefix that outlives this process.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Remembered {
+    /// As they were read last.
+    pub(crate) keys: Values,
+    /// What was taken away and is kept for now.
+    pub(crate) held: Kept,
+    /// What keys said before the value that is refused now.
+    pub(crate) before: BTreeMap<Arc<str>, Entry>,
+}
+
 /// What a word of one changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Absorbed {
@@ -79,21 +90,29 @@ pub(crate) fn is_keys(name: &str) -> bool {
 }
 
 impl Discovered {
-    /// Starts from what an earlier process knew.
-    pub(crate) fn remember(&mut self, all: impl IntoIterator<Item = (Arc<str>, Values)>) {
-        // Nothing is in force yet, so nothing is taken away.
-        let rules = Rules { share: 100, hold_ms: 0 };
-        for (name, keys) in all {
+    /// Starts from what an earlier process knew: what that one kept is kept until the same time.
+    pub(crate) fn remember(
+        &mut self,
+        all: impl IntoIterator<Item = (Arc<str>, Remembered)>,
+        (rules, now_ms): (Rules, u64),
+    ) {
+        for (name, Remembered { keys, held, before }) in all {
             let mut known = Known::default();
-            known.take(keys, rules, 0);
-            known.heard_ms = None;
+            // Whoever read them first has told what is refused.
+            known.read(keys);
+            for (key, entry) in before {
+                if let Some(read) = known.read.get_mut(&key).filter(|read| read.refused.is_some()) {
+                    read.entry = Some(entry);
+                }
+            }
+            known.part.follow(Wanted { kept: Some(held), ..known.wanted() }, rules, now_ms);
             self.0.insert(name, known);
         }
     }
 
     /// Everything known, by name, for the next process.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = (&Arc<str>, &Values)> {
-        self.0.iter().map(|(name, known)| (name, &known.keys))
+    pub(crate) fn known(&self) -> impl Iterator<Item = (&Arc<str>, Remembered)> {
+        self.0.iter().map(|(name, known)| (name, known.remembered()))
     }
 
     /// Forgets prefixes that no cluster names any more.
@@ -103,7 +122,8 @@ impl Discovered {
 
     /// Whether nothing is known of it.
     pub(crate) fn is_unknown(&self, name: &str) -> bool {
-        self.0.get(name).is_none_or(|known| known.heard_ms.is_none() && known.keys.is_empty())
+        let is_empty = |known: &Known| known.keys.is_empty() && known.part.in_force_count() == 0;
+        self.0.get(name).is_none_or(|known| known.heard_ms.is_none() && is_empty(known))
     }
 
     /// Takes in what was heard.
@@ -175,6 +195,14 @@ fn placed(one: &Arc<Endpoint>, name: &DnsEndpoint) -> Arc<Endpoint> {
 impl Known {
     /// Takes all keys in: whether what is in force differs, and what is newly refused.
     fn take(&mut self, keys: Values, rules: Rules, now_ms: u64) -> (bool, Vec<(Arc<str>, String)>) {
+        let refused = self.read(keys);
+        let changed = self.part.take(self.wanted(), &Heard::Everything, rules, now_ms);
+        self.heard_ms = Some(now_ms);
+        (changed, refused)
+    }
+
+    /// Reads what all keys say; answers with what is newly refused.
+    fn read(&mut self, keys: Values) -> Vec<(Arc<str>, String)> {
         let mut before = std::mem::take(&mut self.read);
         let mut refused = Vec::new();
         for (key, value) in keys.iter() {
@@ -194,13 +222,20 @@ impl Known {
             };
             self.read.insert(Arc::clone(key), read);
         }
+        self.keys = keys;
+        refused
+    }
+
+    fn wanted(&self) -> Wanted {
         let entries = self.read.values().filter_map(|read| read.entry.clone());
         let entries = entries.map(|entry| (entry.endpoint.id.clone(), entry)).collect();
-        let changed =
-            self.part.take(Wanted { entries, ..Wanted::default() }, &Heard::Everything, rules, now_ms);
-        self.keys = keys;
-        self.heard_ms = Some(now_ms);
-        (changed, refused)
+        Wanted { entries, ..Wanted::default() }
+    }
+
+    fn remembered(&self) -> Remembered {
+        let before = self.read.iter().filter(|(_, read)| read.refused.is_some());
+        let before = before.filter_map(|(key, read)| Some((Arc::clone(key), read.entry.clone()?)));
+        Remembered { keys: Arc::clone(&self.keys), held: self.part.kept(), before: before.collect() }
     }
 
     fn status(&self) -> SourceStatus {
@@ -370,7 +405,7 @@ mod tests {
         assert!(discovered.is_unknown(NAME));
         discovered.absorb(heard(&[("a", "10.0.0.1:80"), ("b", "no")]), HALF, 1);
         let mut next = Discovered::default();
-        next.remember(discovered.keys().map(|(name, keys)| (Arc::clone(name), Arc::clone(keys))));
+        next.remember(discovered.known().map(|(name, known)| (Arc::clone(name), known)), (HALF, 2));
         assert!(!next.is_unknown(NAME));
         assert_eq!(served(&next, named(None, 0)), ["a 10.0.0.1:80 1 - 0"]);
         next.retain(|_| false);

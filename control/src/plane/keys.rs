@@ -44,6 +44,7 @@ impl Plane {
         }
         let places = self.clusters_of.get(source).cloned().unwrap_or_default();
         self.settle(&places);
+        self.save();
         Some(status.held)
     }
 

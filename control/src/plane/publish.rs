@@ -292,7 +292,7 @@ impl Plane {
             path: rundir::absolute(&self.options.file),
             accepted: Arc::clone(&self.accepted),
             names: self.names.clone(),
-            keys: self.discovered.keys().map(|(name, keys)| (Arc::clone(name), Arc::clone(keys))).collect(),
+            keys: self.discovered.known().map(|(name, known)| (Arc::clone(name), known)).collect(),
         };
         self.outlets.last_good.send_replace(Some(unsaved));
     }

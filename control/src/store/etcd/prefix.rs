@@ -85,6 +85,9 @@ impl Prefix {
                             Ok(range) => self.compare(&range),
                             Err(error) => return Err(self.failed(error).await),
                         }
+                        if self.failing {
+                            return Ok(self.told());
+                        }
                         tracing::debug!(%why, "following keys of etcd goes on at another member");
                         sleep(PAUSE).await;
                         continue;
@@ -137,7 +140,7 @@ impl Prefix {
 
     /// Reads everything, as of one revision.
     async fn load(&mut self) -> Result<(), Failure> {
-        let (mut from, end) = (self.prefix.clone(), end_of(&self.prefix));
+        let (mut from, end) = (self.prefix.clone().into_bytes(), end_of(&self.prefix));
         let (mut keys, mut revision) = (BTreeMap::new(), 0);
         loop {
             let body = json!({
@@ -149,7 +152,7 @@ impl Prefix {
                 revision = page.header.revision.0;
             }
             if let Some(last) = page.kvs.last() {
-                from = format!("{}\0", last.key.0);
+                from = [last.key.bytes(), b"\0"].concat();
             }
             for kv in page.kvs {
                 if let Some(key) = kv.key.0.strip_prefix(&self.prefix) {
@@ -170,7 +173,7 @@ impl Prefix {
 
     async fn begin(&mut self) -> Result<Watching, String> {
         let body = json!({ "create_request": {
-            "key": b64(&self.prefix), "range_end": b64(&end_of(&self.prefix)),
+            "key": b64(&self.prefix), "range_end": b64(end_of(&self.prefix)),
             "start_revision": (self.revision + 1).to_string(),
         } });
         self.gateway.watch(&body).await
@@ -221,7 +224,7 @@ impl Prefix {
     /// One read that needs a majority: how many keys there are, and the newest of them.
     async fn look(&mut self) -> Result<Range, Failure> {
         let body = json!({
-            "key": b64(&self.prefix), "range_end": b64(&end_of(&self.prefix)), "limit": "1", "keys_only": true,
+            "key": b64(&self.prefix), "range_end": b64(end_of(&self.prefix)), "limit": "1", "keys_only": true,
             "sort_order": "DESCEND", "sort_target": "MOD",
         });
         self.asking.call("/v3/kv/range", &body, Instant::now() + ANSWER_WAIT).await
@@ -247,4 +250,58 @@ impl Prefix {
 
 fn too_many() -> Failure {
     Failure::Refused(format!("there are more than {KEYS_MAX} keys behind the prefix"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use ekiden_config::model::EtcdMember;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A gateway of one key that lets nobody watch, and refuses everything while it is told to.
+    async fn gateway(listener: TcpListener, is_out: Arc<AtomicBool>) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (mut asked, mut some) = (Vec::new(), [0; 4_096]);
+            while !asked.ends_with(b"}") {
+                let count = stream.read(&mut some).await.unwrap();
+                assert_ne!(count, 0, "a request that does not end");
+                asked.extend_from_slice(&some[..count]);
+            }
+            let is_watch = asked.starts_with(b"POST /v3/watch");
+            let (status, body) = match is_watch || is_out.load(Ordering::SeqCst) {
+                true => ("400 Bad Request", r#"{"code":7,"message":"etcdserver: permission denied"}"#),
+                false => (
+                    "200 OK",
+                    r#"{"header":{"revision":"5"},"kvs":[{"key":"L3cvYQ==","value":"eA==","mod_revision":"4"}],"count":"1"}"#,
+                ),
+            };
+            let length = body.len();
+            let answer =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_etcd_that_lets_nobody_watch_is_told_well_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let member = EtcdMember { secure: false, host: "127.0.0.1".into(), port };
+        let places = Places { members: vec![member], ca: None, identity: None, user: None };
+        let is_out = Arc::new(AtomicBool::new(false));
+        tokio::spawn(gateway(listener, Arc::clone(&is_out)));
+        let mut prefix = Prefix::new(&Arc::new(places), "/w/");
+        let keys = prefix.next().await.unwrap();
+        assert_eq!(keys.get("a").map(|value| &**value), Some("x"));
+        is_out.store(true, Ordering::SeqCst);
+        assert!(prefix.next().await.is_err());
+        is_out.store(false, Ordering::SeqCst);
+        // It would look for ever.
+        let told = timeout(Duration::from_secs(60), prefix.next()).await.unwrap();
+        assert_eq!(told, Ok(keys));
+    }
 }

@@ -140,7 +140,7 @@ fn note(shared: &Shared, known: &mut Known, kv: &Kv, there: bool) {
 async fn watch(shared: &Shared, gateway: &mut Gateway, asking: &mut Gateway, every: Duration) -> Ended {
     let from = shared.known.borrow().revision + 1;
     let body = json!({ "create_request": {
-        "key": b64(&shared.keys.all), "range_end": b64(&end_of(&shared.keys.all)), "start_revision": from.to_string(),
+        "key": b64(&shared.keys.all), "range_end": b64(end_of(&shared.keys.all)), "start_revision": from.to_string(),
     } });
     let mut watching = match gateway.watch(&body).await {
         Ok(watching) => watching,

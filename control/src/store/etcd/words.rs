@@ -45,18 +45,38 @@ impl<'de> Deserialize<'de> for Num {
     }
 }
 
-/// Bytes. All that is written here is text; what others wrote is read as far as it is.
+/// Bytes. All that is written here is text; of what others wrote, bytes that are none stand as `\xHH`, so that two keys stay two.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Text(pub(super) String);
+pub(super) struct Text(pub(super) String, Option<Vec<u8>>);
+
+impl Text {
+    fn of(bytes: Vec<u8>) -> Self {
+        match String::from_utf8(bytes) {
+            Ok(text) => Self(text, None),
+            Err(wrong) => Self(escaped(wrong.as_bytes()), Some(wrong.into_bytes())),
+        }
+    }
+
+    /// As they were written.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.1.as_deref().unwrap_or(self.0.as_bytes())
+    }
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         let bytes = BASE64.decode(text.as_bytes()).map_err(de::Error::custom)?;
-        Ok(Self(
-            String::from_utf8(bytes)
-                .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned()),
-        ))
+        Ok(Self::of(bytes))
     }
 }
 
@@ -170,8 +190,8 @@ pub(super) struct Happened {
 }
 
 /// Bytes as the gateway takes them.
-pub(super) fn b64(text: &str) -> String {
-    BASE64.encode(text.as_bytes())
+pub(super) fn b64(bytes: impl AsRef<[u8]>) -> String {
+    BASE64.encode(bytes.as_ref())
 }
 
 /// The key behind all that begin so. Prefixes are ASCII and end with `/`.
@@ -249,6 +269,14 @@ mod tests {
         let gone: Kept = serde_json::from_str(r#"{"result":{"header":{},"ID":"5"}}"#).unwrap();
         assert_eq!((gone.result.id, gone.result.ttl), (Num(5), Num(0)));
         assert!(serde_json::from_str::<Kv>(r#"{"key":"?"}"#).is_err());
+        // Keys that are no text stay two, and are named.
+        let keys = [b"/a\xff".as_slice(), b"/a\xfe\xffb"].map(|key| {
+            let kv: Kv = serde_json::from_value(json!({ "key": BASE64.encode(key) })).unwrap();
+            kv.key
+        });
+        assert_eq!([&*keys[0].0, &*keys[1].0], [r"/a\xff", r"/a\xfe\xffb"]);
+        assert_eq!(keys[1].bytes(), b"/a\xfe\xffb");
+        assert!(ekiden_config::names::EndpointId::new(&keys[0].0).is_err(), "it is refused by name");
     }
 
     #[test]
