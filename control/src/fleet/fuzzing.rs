@@ -14,14 +14,14 @@ pub(crate) fn link(data: &[u8]) {
         return;
     };
     let read = match &down {
-        Down::Put(key, value) => object(key, Some(value)),
+        Down::Put(key, value) => object(key, Some(value.clone())),
         Down::Drop(key) => object(key, None),
         Down::Welcome { .. } | Down::Commit { .. } | Down::Ping {} | Down::Bye { .. } => return,
     };
     if let Ok(Object::Endpoint(place, id, Some(endpoint))) = read {
         let key = endpoint_key(&place.app, &place.cluster, &id);
         let same = Object::Endpoint(place, id, Some(endpoint.clone()));
-        assert_eq!(object(&key, Some(&endpoint_value(&endpoint))), Ok(same));
+        assert_eq!(object(&key, Some(endpoint_value(&endpoint))), Ok(same));
     }
 }
 
