@@ -71,12 +71,27 @@ impl FromStr for ControlUrl {
         if !rest.trim_end_matches('/').eq_ignore_ascii_case(authority.as_str()) || rest.contains('@') {
             return Err(format!("{}; there is nothing behind the port", wrong()));
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        if host.is_empty() {
-            return Err(wrong());
-        }
-        let port = authority.port_u16().unwrap_or(LISTEN_DEFAULT.port());
+        let host = host(authority.host()).ok_or_else(wrong)?;
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => LISTEN_DEFAULT.port(),
+            Some(_) => authority.port_u16().ok_or_else(wrong)?,
+            None => return Err(wrong()),
+        };
         Ok(Self { place: Place::Tcp { secure, host, port } })
+    }
+}
+
+/// The host of an authority: an address of IPv6 without its brackets, or a name or an address of IPv4.
+fn host(text: &str) -> Option<String> {
+    match text.strip_prefix('[') {
+        Some(rest) => {
+            let inner = rest.strip_suffix(']')?;
+            inner.parse::<std::net::Ipv6Addr>().ok().map(|_| inner.to_owned())
+        }
+        None => {
+            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            (!text.is_empty() && text.bytes().all(is_name)).then(|| text.to_owned())
+        }
     }
 }
 
@@ -380,6 +395,11 @@ mod tests {
             "http://u@a:1",
             "unix:run",
             "https://a?b",
+            "http://A[::1]p7070host//",
+            "http://1[:]:7070/",
+            "http://[::1",
+            "http://[x]:1",
+            "http://a:",
         ] {
             assert!(bad.parse::<ControlUrl>().is_err(), "{bad}");
         }
