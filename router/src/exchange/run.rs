@@ -587,9 +587,6 @@ pub(super) fn choose<D: Downstream>(
 }
 
 /// What a route lets in; its limits come last, so that what is refused for another reason takes nothing from them.
-// Of its two other callers none is on the way of a request: a call here is seen in its instructions.
-#[inline(always)]
-#[allow(clippy::inline_always, reason = "measured: loadtest limits")]
 pub fn let_in<'t, D: Downstream>(
     entry: &'t RouteEntry,
     connection: &Connection<D>,
