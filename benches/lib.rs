@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ekiden_config::model::{
     Action, Address, App, Balance, Cluster, ClusterPolicy, ConnectionLimits, Endpoint, EndpointTags, Forward,
-    HeaderEdits, HostMatch, HttpLimits, Listener, LoosePath, Model, Owner, PathMatch, Place, Role, Route,
-    RoutePolicy, ShardPolicy, SplitKey, Timeouts, WeightedCluster,
+    HostMatch, HttpLimits, Listener, Model, Owner, PathMatch, Place, Role, Route, RoutePolicy, ShardPolicy,
+    SplitKey, WeightedCluster,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName};
 use ekiden_core::cell::CellRegistry;
@@ -141,34 +141,7 @@ fn route(at: usize, host: usize, on_host: usize, cluster: usize) -> Route {
             prefix_rewrite: None,
             host_rewrite: None,
         }),
-        policy: Arc::new(RoutePolicy {
-            listeners: None,
-            methods,
-            headers: Vec::new(),
-            query: Vec::new(),
-            cookies: Vec::new(),
-            client_cert: Vec::new(),
-            claims: Vec::new(),
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
-            timeouts: Timeouts::default(),
-            attempts: 3,
-            retry: None,
-            hedge: None,
-            mirror: None,
-            faults: None,
-            loose_path: LoosePath::Refuse,
-            body_limit: None,
-            admission: None,
-            rate_limits: None,
-            upgrades: Default::default(),
-            connect: Vec::new(),
-            grpc_web: false,
-            priority: Default::default(),
-            entrance: None,
-            caps: None,
-            hold: None,
-        }),
+        policy: Arc::new(RoutePolicy { methods, ..RoutePolicy::default() }),
     }
 }
 

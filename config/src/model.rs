@@ -324,6 +324,40 @@ pub struct RoutePolicy {
     pub hold: Option<HoldPolicy>,
 }
 
+impl Default for RoutePolicy {
+    /// A route of which nothing is written but where it leads.
+    fn default() -> Self {
+        Self {
+            listeners: None,
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            cookies: Vec::new(),
+            client_cert: Vec::new(),
+            claims: Vec::new(),
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            timeouts: Timeouts::default(),
+            attempts: 3,
+            retry: None,
+            hedge: None,
+            mirror: None,
+            faults: None,
+            loose_path: LoosePath::default(),
+            body_limit: None,
+            admission: None,
+            entrance: None,
+            rate_limits: None,
+            upgrades: Upgrades::default(),
+            connect: Vec::new(),
+            grpc_web: false,
+            priority: Priority::default(),
+            caps: None,
+            hold: None,
+        }
+    }
+}
+
 /// The host condition of a route. Stored in lower case, without port and final dot; IPv6 literals keep brackets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostMatch {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use ekiden_config::doors::Generation;
 use ekiden_config::model::{
-    Action, Address, App, Balance, Cluster, ClusterPolicy, Endpoint, FixedResponse, HeaderEdits, HostMatch,
-    LoosePath, Model, Owner, PathMatch, ProbeKind, ProbePolicy, Route, RoutePolicy, Timeouts,
+    Action, Address, App, Balance, Cluster, ClusterPolicy, Endpoint, FixedResponse, HostMatch, Model, Owner,
+    PathMatch, ProbeKind, ProbePolicy, Route, RoutePolicy,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, RouteName};
 use ekiden_core::stats::{RouteCell, WorkerShard};
@@ -90,34 +90,7 @@ fn route(name: &str) -> Route {
             content_type: "text/plain".into(),
             body: "".into(),
         }),
-        policy: Arc::new(RoutePolicy {
-            listeners: None,
-            methods: Vec::new(),
-            headers: Vec::new(),
-            query: Vec::new(),
-            cookies: Vec::new(),
-            client_cert: Vec::new(),
-            claims: Vec::new(),
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
-            timeouts: Timeouts::default(),
-            attempts: 1,
-            retry: None,
-            hedge: None,
-            mirror: None,
-            faults: None,
-            loose_path: LoosePath::Refuse,
-            body_limit: None,
-            admission: None,
-            rate_limits: None,
-            upgrades: Default::default(),
-            connect: Vec::new(),
-            grpc_web: false,
-            priority: Default::default(),
-            entrance: None,
-            caps: None,
-            hold: None,
-        }),
+        policy: Arc::new(RoutePolicy { attempts: 1, ..RoutePolicy::default() }),
     }
 }
 

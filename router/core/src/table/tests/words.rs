@@ -4,9 +4,8 @@ use super::*;
 use std::collections::BTreeMap;
 
 use ekiden_config::model::{
-    Action, Address, Auth, Balance, ClusterPolicy, ConnectionLimits, Endpoint, Entrance, Forward,
-    HeaderEdits, HttpLimits, Listener, Owner, PathRegex, RoutePolicy, SplitKey, Timeouts, Tokens,
-    ValueCondition, WeightedCluster,
+    Action, Address, Auth, Balance, ClusterPolicy, ConnectionLimits, Endpoint, Entrance, Forward, HttpLimits,
+    Listener, Owner, PathRegex, RoutePolicy, SplitKey, Tokens, ValueCondition, WeightedCluster,
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName, TrustName};
 
@@ -75,34 +74,7 @@ pub(super) fn route(host: HostMatch, path: PathMatch) -> Route {
         host,
         path,
         action: forward(&[("web", 1)]),
-        policy: Arc::new(RoutePolicy {
-            listeners: None,
-            methods: Vec::new(),
-            headers: Vec::new(),
-            query: Vec::new(),
-            cookies: Vec::new(),
-            client_cert: Vec::new(),
-            claims: Vec::new(),
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
-            timeouts: Timeouts::default(),
-            attempts: 3,
-            retry: None,
-            hedge: None,
-            mirror: None,
-            faults: None,
-            loose_path: LoosePath::Refuse,
-            body_limit: None,
-            admission: None,
-            rate_limits: None,
-            upgrades: Default::default(),
-            connect: Vec::new(),
-            grpc_web: false,
-            priority: Default::default(),
-            entrance: None,
-            caps: None,
-            hold: None,
-        }),
+        policy: Arc::new(RoutePolicy::default()),
     }
 }
 
