@@ -244,9 +244,6 @@ impl Limiter {
     /// Takes what a request costs. `None` when it is not counted.
     #[inline]
     fn take(&self, asked: &Asked<'_>, now_ns: u64) -> Result<Option<Take<'_>>, Refusal<'_>> {
-        if self.is_plain {
-            return self.take_of_client(asked.client, now_ns);
-        }
         if let Some(nets) = &self.except
             && asked.client.is_some_and(|client| nets.has(client))
         {
@@ -263,7 +260,7 @@ impl Limiter {
         }
     }
 
-    /// The same where only the client matters.
+    /// The same where only the client matters: see `is_plain`.
     #[inline]
     fn take_of_client(&self, client: Option<IpAddr>, now_ns: u64) -> Result<Option<Take<'_>>, Refusal<'_>> {
         let Some(cost) = NonZeroU32::new(self.words.cost.otherwise) else { return Ok(None) };
@@ -376,10 +373,34 @@ pub fn take<'t>(
     turn: Turn,
     takes: &mut Takes<'t>,
 ) -> Result<Option<&'t Limiter>, Refusal<'t>> {
+    take_each(limits, turn, takes, |limiter| limiter.take(asked, turn.now_ns))
+}
+
+/// The same where [`Limiters::is_plain`] says that nothing but the client is asked for.
+///
+/// # Errors
+/// As [`take`].
+#[inline]
+pub fn take_of_client<'t>(
+    limits: &'t [Limiter],
+    client: Option<IpAddr>,
+    turn: Turn,
+    takes: &mut Takes<'t>,
+) -> Result<Option<&'t Limiter>, Refusal<'t>> {
+    take_each(limits, turn, takes, |limiter| limiter.take_of_client(client, turn.now_ns))
+}
+
+#[inline]
+fn take_each<'t>(
+    limits: &'t [Limiter],
+    turn: Turn,
+    takes: &mut Takes<'t>,
+    take_one: impl Fn(&'t Limiter) -> Result<Option<Take<'t>>, Refusal<'t>>,
+) -> Result<Option<&'t Limiter>, Refusal<'t>> {
     let mut shadow = None;
     for limiter in limits {
         let shard = || limiter.counts.shard(turn.worker);
-        match limiter.take(asked, turn.now_ns) {
+        match take_one(limiter) {
             Ok(None) => {}
             Ok(Some(take)) => {
                 shard().allowed.add(1);
