@@ -12,15 +12,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ekiden_config::model::{Cost, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, Rate};
-use ekiden_core::policy::limit::{Asked, LimitPlace, Limiters, Maker, Takes, Turn, take};
+use ekiden_core::policy::limit::{LimitPlace, Limiters, Maker, Takes, Turn, take_of_client};
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::HashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
-
-use crate::NoFields;
 
 /// Keys of a measurement with many.
 pub const KEYS: usize = 10_000;
@@ -61,20 +59,10 @@ pub fn clients() -> Vec<IpAddr> {
     (0..1 << 16).map(|_| client(random.usize(..KEYS))).collect()
 }
 
-/// As the router does it: the request asked for its key, the verdict counted.
+/// As the router does it: the request's client asked for, the verdict counted.
 pub fn check(limits: &Limiters, client: IpAddr, worker: usize, now_ns: u64) -> bool {
-    let asked = Asked {
-        client: Some(client),
-        host: "a",
-        method: "GET",
-        path: "/",
-        query: "",
-        fields: &NoFields,
-        api_key: None,
-        client_cert: None,
-    };
     let mut takes = Takes::new();
-    take(limits.list(), &asked, Turn { worker, now_ns }, &mut takes).is_ok()
+    take_of_client(limits.list(), Some(client), Turn { worker, now_ns }, &mut takes).is_ok()
 }
 
 /// A clock that each check moves on.

@@ -29,7 +29,7 @@ use governor::{Quota, RateLimiter};
 /// Accounts of a set.
 pub(super) const WAYS: usize = 8;
 
-/// Names in one pair of cache lines, times in the next: a known key reads one of each.
+/// Names in one cache line, times in the next: a known key reads both, and writes only the second.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Set {
