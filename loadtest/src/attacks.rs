@@ -6,7 +6,8 @@
 //! (iii)                              attack -> router      CPU of the router by byte, or by connection
 //! (iv)                               honest -> router      the same, of honest traffic of the attack's class
 //! ```
-//! The sink, the attackers and the load share a core; the router has its own, and is a new one for each attack and round.
+//! The sink, the attackers and the load share a core; the router has its own, and is a new one for each attack and round. What
+//! floods attackers has an origin of its own: normal traffic waits for the router, not behind what the sink need not make.
 //! It starts everything and hands the figures to `attacks/report.rs`; it judges nothing itself.
 
 pub(crate) mod crowd;
@@ -113,8 +114,10 @@ struct Measured {
 pub(crate) fn run(wish: &Wish) -> Fallible<()> {
     let machine = Machine::look(wish.date.as_deref());
     let dir = tempfile::tempdir()?;
-    let origin_at = launch::free_address()?;
+    let (origin_at, floods_at) = (launch::free_address()?, launch::free_address()?);
     let _origin = peers::start_origin(&[origin_at], None, dir.path())?;
+    let _floods = peers::start_origin(&[floods_at], None, dir.path())?;
+    let origins = Origins { floods: Some(floods_at), ..Origins::plain(origin_at) };
     let measure = |attack: &Attack| Measured {
         attack: attack.clone(),
         strength: strength::of(attack, wish.smoke),
@@ -126,7 +129,7 @@ pub(crate) fn run(wish: &Wish) -> Fallible<()> {
         for one in &mut measured {
             let says = format!("round {}/{} {}", number + 1, wish.rounds, one.attack.name);
             let place = dir.path().join(format!("{number}-{}", one.attack.name.replace(' ', "-")));
-            match round(wish, &one.attack, one.strength, origin_at, &place) {
+            match round(wish, &one.attack, one.strength, origins, &place) {
                 Ok(round) => {
                     println!("{says}: p99 {} us, {} us", fixed(round.sink_us, 0), fixed(round.router_us, 0));
                     one.rounds.push(round);
@@ -143,25 +146,19 @@ pub(crate) fn run(wish: &Wish) -> Fallible<()> {
 }
 
 /// The four windows of one attack, with a router and a sink of their own.
-fn round(
-    wish: &Wish,
-    attack: &Attack,
-    strength: Strength,
-    origin: SocketAddr,
-    dir: &Path,
-) -> Fallible<Round> {
+fn round(wish: &Wish, attack: &Attack, strength: Strength, origins: Origins, dir: &Path) -> Fallible<Round> {
     std::fs::create_dir_all(dir)?;
     let kind = if attack.http2 { Kind::EkidenH2c } else { Kind::Ekiden };
-    let mut front = fronts::start(kind, "ekiden", Origins::plain(origin), dir)?;
+    let mut front = fronts::start(kind, "ekiden", origins, dir)?;
     let sink_at = launch::free_address()?;
     let mut sink = Launch::own("sink", LOAD_CORE)?.arg("--listen").arg(sink_at.to_string()).start(dir)?;
     await_sink(&mut sink, sink_at)?;
     let warm_up = Launch::own("drive", LOAD_CORE)?.arg("--to").arg(front.address.to_string());
     warm_up.args(["--connections", NORMAL, "--requests", "2000"]).output(dir, PATIENCE)?;
     let windows = Windows { wish, attack, strength, front: &front, dir };
-    let (sink_us, ..) = windows.beside(sink_at, origin)?;
+    let (sink_us, ..) = windows.beside(sink_at, origins)?;
     sink.alive()?;
-    let (router_us, held) = windows.beside(front.address, origin)?;
+    let (router_us, held) = windows.beside(front.address, origins)?;
     let (hostile, honest) = (windows.alone(false)?, windows.alone(true)?);
     front.running.alive()?;
     Ok(Round { sink_us, router_us, hostile, honest, held })
@@ -201,9 +198,11 @@ impl Windows<'_> {
     }
 
     /// p99 of normal traffic beside an attack, and what the router held more than before.
-    fn beside(&self, to: SocketAddr, origin: SocketAddr) -> Fallible<(f64, Held)> {
+    fn beside(&self, to: SocketAddr, origins: Origins) -> Fallible<(f64, Held)> {
         let pid = self.front.running.pid();
-        let queued = || usage::queued_bytes(self.front.address.port(), origin.port());
+        let ports: Vec<u16> =
+            [Some(origins.plain), origins.floods].iter().flatten().map(SocketAddr::port).collect();
+        let queued = || usage::queued_bytes(self.front.address.port(), &ports);
         let (process, kernel) = (usage::anonymous_bytes(pid)?, queued()?);
         let mut crowd = self.crowd(to, false)?;
         let wish = self.wish;

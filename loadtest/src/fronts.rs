@@ -172,12 +172,14 @@ pub(crate) struct Origins {
     pub(crate) plain: SocketAddr,
     /// HTTP/2 in clear text, for `/h2` and for calls of gRPC.
     pub(crate) http2: Option<SocketAddr>,
+    /// HTTP/1, for `/flood` of ekiden.
+    pub(crate) floods: Option<SocketAddr>,
 }
 
 impl Origins {
     /// HTTP/1 only.
     pub(crate) fn plain(plain: SocketAddr) -> Self {
-        Self { plain, http2: None }
+        Self { plain, http2: None, floods: None }
     }
 }
 

@@ -150,7 +150,7 @@ pub(crate) fn run(wish: &Wish) -> Fallible<()> {
     let origin_at = launch::free_address()?;
     let http2_at = launch::free_address()?;
     let _origin = start_origin(&[origin_at], Some(http2_at), dir.path())?;
-    let origins = Origins { plain: origin_at, http2: Some(http2_at) };
+    let origins = Origins { plain: origin_at, http2: Some(http2_at), floods: None };
     let fronts = start_fronts(&wish.kinds, origins, dir.path())?;
     let mut measured = Measured {
         machine: Machine::look(wish.date.as_deref()),

@@ -86,19 +86,20 @@ pub(crate) fn anonymous_bytes(pid: u32) -> Fallible<u64> {
 
 /// Bytes that wait in the kernel in the sockets of a proxy: those of its listener's port, and its side of connections
 /// to the origin's. Payload only: the kernel's own structures are not in it.
-pub(crate) fn queued_bytes(listener: u16, origin: u16) -> Fallible<u64> {
-    Ok(queued_in(&fs::read_to_string("/proc/net/tcp")?, listener, origin))
+pub(crate) fn queued_bytes(listener: u16, origins: &[u16]) -> Fallible<u64> {
+    Ok(queued_in(&fs::read_to_string("/proc/net/tcp")?, listener, origins))
 }
 
 /// Sums rows of /proc/net/tcp: `sl local remote state tx:rx ...`, numbers in hexadecimal. State 0A is a listener, whose
 /// queue counts connections.
-fn queued_in(table: &str, listener: u16, origin: u16) -> u64 {
+fn queued_in(table: &str, listener: u16, origins: &[u16]) -> u64 {
     let hex = |word: &str| u64::from_str_radix(word, 16).ok();
     let port = |word: &str| word.rsplit(':').next().and_then(hex);
     let row = |line: &str| -> Option<u64> {
         let words: Vec<&str> = line.split_whitespace().take(5).collect();
         let [_, local, remote, state, queues] = words[..] else { return None };
-        let ours = port(local)? == u64::from(listener) || port(remote)? == u64::from(origin);
+        let remote = port(remote)?;
+        let ours = port(local)? == u64::from(listener) || origins.iter().any(|at| u64::from(*at) == remote);
         let (sent, received) = queues.split_once(':')?;
         (ours && state != "0A").then_some(hex(sent)? + hex(received)?)
     };
@@ -170,7 +171,7 @@ mod tests {
             2: 0300007F:C001 0100007F:1F90 01 00000000:00001000 00\n\
             3: 0100007F:C002 0100007F:0BB8 01 00000001:00000100 00\n\
             4: 0100007F:0BB8 0100007F:C002 01 00100000:00000000 00\n";
-        assert_eq!(queued_in(text, 8080, 3000), 0x12 + 0x101);
+        assert_eq!(queued_in(text, 8080, &[3000]), 0x12 + 0x101);
     }
 
     #[test]

@@ -26,11 +26,15 @@ pub(super) fn ekiden(
         let cluster = format!("\n[cluster.streams]\nendpoints = [\"{at}\"]\nprotocol = \"h2\"\n");
         cluster + &route("/h2") + &route("/bench.Echo")
     });
+    let floods = origin.floods.map_or_else(String::new, |at| {
+        let cluster = format!("\n[cluster.floods]\nendpoints = [\"{at}\"]\n");
+        cluster + "\n[[route]]\npath = \"/flood\"\ncluster = \"floods\"\n"
+    });
     let plain = origin.plain;
     let to = log.map_or_else(|| "off".to_owned(), |path| path.display().to_string());
     format!(
         "max_connections = 19000\n\n[access_log]\nto = \"{to}\"\n\n[listener.edge]\naddress = \"{address}\"\n{keys}\n{secure}\
-         [cluster.web]\nendpoints = [\"{plain}\"]\n\n[[route]]\ncluster = \"web\"\n{route}{http2}"
+         [cluster.web]\nendpoints = [\"{plain}\"]\n\n[[route]]\ncluster = \"web\"\n{route}{http2}{floods}"
     )
 }
 
