@@ -134,7 +134,7 @@ fn run_whole(wish: &Wish, size: Size, origin: SocketAddr, dir: &Path) -> Fallibl
     let rate = swap::open_rate(&front, CONNECTIONS, "any.test", dir)?;
     println!("one process: ready after {start_s:.1} s; driving {} requests a second", thousands(rate));
     let resident = usage::resident_bytes(front.running.pid())?;
-    let mut changes = Changes { control, size, next: 0 };
+    let mut changes = Changes { control: kept(control), size, next: 0 };
     let mut windows = [Window::default(), Window::default(), Window::default()];
     for (place, (window, time)) in
         windows.iter_mut().zip([4, 1, 4].map(|part| wish.window / part)).enumerate()
@@ -164,7 +164,7 @@ fn run_apart(wish: &Wish, size: Size, origin: SocketAddr, dir: &Path, rate: f64)
     let start_s = started.elapsed().as_secs_f64();
     println!("router apart: ready after {start_s:.1} s");
     let router_full = usage::anonymous_bytes(front.running.pid())?;
-    let mut changes = Changes { control: api, size, next: 1_000_000 };
+    let mut changes = Changes { control: kept(api), size, next: 1_000_000 };
     let pace = (rate, wish.window / 4);
     let window = run_window(&front, control.pid(), pace, &mut changes, wish.rate, dir)?;
     println!("router apart, {} changes a second: p99 {:.0} us", wish.rate, window.p99_us);
@@ -193,7 +193,7 @@ fn run_spread(wish: &Wish, origin: SocketAddr, dir: &Path) -> Fallible<Spread> {
     let links = Links::open(link, wish.routers, START_MAX)?;
     let open_s = opened.elapsed().as_secs_f64();
     println!("{} routers have the table after {open_s:.1} s", wish.routers);
-    let mut changes = Changes { control: api, size: SMALL, next: 0 };
+    let mut changes = Changes { control: kept(api), size: SMALL, next: 0 };
     let mut spread = Spread { routers: wish.routers, open_s, ..Spread::default() };
     for _ in 0..wish.spread_changes {
         let asked = Instant::now();
@@ -257,10 +257,14 @@ fn run_window(
     })
 }
 
-/// The changes: an endpoint put somewhere else each time.
+fn kept(api: SocketAddr) -> http1::Kept {
+    http1::Kept::new(api, Duration::from_secs(20))
+}
+
+/// The changes: an endpoint put somewhere else each time, all on one connection, as who makes a hundred a second does.
 #[derive(Debug)]
 struct Changes {
-    control: SocketAddr,
+    control: http1::Kept,
     size: Size,
     next: usize,
 }
@@ -273,7 +277,7 @@ impl Changes {
         self.next += 1;
         let body = json!({ "address": format!("10.255.{middle}.{low}:81") }).to_string();
         let started = Instant::now();
-        let answer = http1::exchange(self.control, "PUT", &target, Some(&body), Duration::from_secs(20))?;
+        let answer = self.control.exchange("PUT", &target, Some(&body))?;
         if answer.status == 200 {
             return Ok(started.elapsed().as_secs_f64() * 1_000.0);
         }

@@ -1,8 +1,8 @@
-//! The little HTTP/1.1 this tool needs on the client side: a response head, one blocking exchange.
+//! The little HTTP/1.1 this tool needs on the client side: a response head, blocking exchanges, one or many on a connection.
 //! It reads only what our origin and the control API send; chunked bodies are read to the close.
 
 use crate::failure::{Fallible, failure};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -62,17 +62,60 @@ pub(crate) fn exchange(
     body: Option<&str>,
     limit: Duration,
 ) -> Fallible<Answer> {
-    let mut stream = TcpStream::connect_timeout(&to, limit)?;
+    let mut stream = connect(to, limit)?;
+    stream.write_all(&request(to, (method, target), "Connection: close\r\n", body))?;
+    answer(&mut stream)
+}
+
+/// A connection that is kept from exchange to exchange, and opened again when the other side has closed it between two.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    to: SocketAddr,
+    limit: Duration,
+    stream: Option<TcpStream>,
+}
+
+impl Kept {
+    /// Opens nothing yet.
+    pub(crate) fn new(to: SocketAddr, limit: Duration) -> Self {
+        Self { to, limit, stream: None }
+    }
+
+    /// One exchange. `body` is sent as JSON.
+    pub(crate) fn exchange(&mut self, method: &str, target: &str, body: Option<&str>) -> Fallible<Answer> {
+        let mut stream = match self.stream.take().filter(is_open) {
+            Some(stream) => stream,
+            None => connect(self.to, self.limit)?,
+        };
+        stream.write_all(&request(self.to, (method, target), "", body))?;
+        let answer = answer(&mut stream)?;
+        self.stream = Some(stream);
+        Ok(answer)
+    }
+}
+
+/// Whether nothing came on an idle connection, which can only be its end.
+fn is_open(stream: &TcpStream) -> bool {
+    let waits = stream.set_nonblocking(true).is_ok()
+        && matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+    waits && stream.set_nonblocking(false).is_ok()
+}
+
+fn connect(to: SocketAddr, limit: Duration) -> Fallible<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_nodelay(true)?;
-    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n");
+    Ok(stream)
+}
+
+fn request(to: SocketAddr, (method, target): (&str, &str), more: &str, body: Option<&str>) -> Vec<u8> {
+    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {to}\r\n{more}");
     if let Some(body) = body {
         request += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
     }
     request += "\r\n";
     request += body.unwrap_or("");
-    stream.write_all(request.as_bytes())?;
-    answer(&mut stream)
+    request.into_bytes()
 }
 
 fn answer(stream: &mut TcpStream) -> Fallible<Answer> {
