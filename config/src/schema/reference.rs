@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{bounds, flat};
 use crate::raw::{Raw, RawApp, RawProcess, Shape, TableShape};
 
-const HEAD: &str = "<!-- Made from config/src/raw/keys.rs by the test `reference_is_current`; \
+const HEAD: &str = "<!-- Made from config/src/raw/keys/ by the test `reference_is_current`; \
 EKIDEN_BLESS=1 writes it anew. -->\n\
 # Configuration reference\n\n\
 One file in TOML, YAML or JSON, by extension; the keys are the same. Durations are texts with units (`\"500ms\"`, \
