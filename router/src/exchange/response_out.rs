@@ -8,9 +8,10 @@ use ekiden_config::model::{HeaderEdits, Listener};
 use ekiden_core::cell::load::Load;
 use ekiden_core::outcome::Cause;
 
+use crate::clock::Clock;
 use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::Out;
-use crate::exchange::request_out::apply_edits;
+use crate::exchange::request_out::{apply_edits, edits_name};
 use crate::exchange::secure;
 use crate::head::FieldId;
 use crate::wire::Version;
@@ -93,6 +94,8 @@ pub struct ResponseOut<'a> {
     pub is_call: bool,
     /// The client connection stays open.
     pub keep: bool,
+    /// What time it is, for responses that do not say.
+    pub clock: &'a Clock,
 }
 
 /// Writes the final head; gives how the body goes, and the bytes of the head that are on their way already.
@@ -113,8 +116,13 @@ pub fn write_response<D: Downstream>(
     let bodiless = response.framing == Framing::None;
     apply_edits(&mut response.head, with.edits);
     client.begin_head(out, response.status, response.reason());
+    let mut dated = false;
     for (id, name, value) in response.head.iter() {
         let pass = match id {
+            FieldId::Date => {
+                dated = true;
+                true
+            }
             FieldId::XRouterError => with.peer_router,
             // It was for this router.
             FieldId::XRouterLoad => false,
@@ -129,6 +137,10 @@ pub fn write_response<D: Downstream>(
         if pass {
             client.field(out, name, value);
         }
+    }
+    // RFC 9110 section 6.6.1: who has a clock and passes on a response without a date adds one.
+    if !dated && !edits_name(with.edits, b"date") {
+        client.field(out, b"Date", &with.clock.http_date());
     }
     if shape.coding == Coding::Chunked && !bodiless {
         client.field(out, b"Transfer-Encoding", b"chunked");
