@@ -138,8 +138,9 @@ pub fn write_response<D: Downstream>(
             client.field(out, name, value);
         }
     }
-    // RFC 9110 section 6.6.1: who has a clock and passes on a response without a date adds one.
-    if !dated && !edits_name(with.edits, b"date") {
+    // RFC 9110 section 6.6.1: who has a clock and passes on a response without a date adds one. A client of gRPC would take
+    // it for metadata.
+    if !dated && !with.is_call && !edits_name(with.edits, b"date") {
         client.field(out, b"Date", &with.clock.http_date());
     }
     if shape.coding == Coding::Chunked && !bodiless {
@@ -148,7 +149,11 @@ pub fn write_response<D: Downstream>(
     secure::hsts(with.listener, &response.head, |name, value| client.field(out, name, value));
     if let Some(pseudonym) = &with.listener.via {
         // What is named is the version in which the endpoint spoke.
-        let version: &[u8] = if with.endpoint_http2 { b"2.0 " } else { b"1.1 " };
+        let version: &[u8] = match response.version {
+            _ if with.endpoint_http2 => b"2.0 ",
+            Version::Http10 => b"1.0 ",
+            Version::Http11 | Version::Http2 => b"1.1 ",
+        };
         let mut via = smallvec::SmallVec::<[u8; 72]>::from_slice(version);
         via.extend_from_slice(pseudonym.as_bytes());
         client.field(out, b"Via", &via);
