@@ -3,6 +3,7 @@
 //! One reading of one clock serves everything that a poll does. All workers count from the same moment. Does not wait.
 
 use std::cell::Cell;
+use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment of a worker's life: microseconds since the clock began. Arithmetic on it is one instruction, where
@@ -35,7 +36,12 @@ pub struct Clock {
     epoch_unix_us: Cell<u64>,
     turn: Cell<Moment>,
     turn_ns: Cell<u64>,
+    /// The last date that was written, and the second since 1970 that it stands for.
+    date: Cell<(u64, [u8; DATE_LENGTH])>,
 }
+
+/// Bytes of an IMF-fixdate.
+const DATE_LENGTH: usize = 29;
 
 fn unix_us() -> u64 {
     SystemTime::now()
@@ -46,8 +52,13 @@ fn unix_us() -> u64 {
 impl Clock {
     /// A clock that counts from a moment which all workers share, so that what they write down compares.
     pub fn since(epoch: Instant) -> Self {
-        let clock =
-            Self { epoch, epoch_unix_us: Cell::default(), turn: Cell::default(), turn_ns: Cell::default() };
+        let clock = Self {
+            epoch,
+            epoch_unix_us: Cell::default(),
+            turn: Cell::default(),
+            turn_ns: Cell::default(),
+            date: Cell::new((u64::MAX, [b' '; DATE_LENGTH])),
+        };
         clock.correct();
         clock
     }
@@ -96,9 +107,19 @@ impl Clock {
     pub fn unix_us_now(&self) -> u64 {
         self.unix_us(self.turn())
     }
-}
 
-/// The value of a `Date` field (RFC 9110 section 5.6.7) for seconds since the Unix epoch.
-pub fn http_date(unix_seconds: u64) -> String {
-    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_seconds))
+    /// The value of a `Date` field (RFC 9110 section 5.6.7) for this turn. Written once a second, without an allocation.
+    pub fn http_date(&self) -> [u8; DATE_LENGTH] {
+        let second = self.unix_us_now() / 1_000_000;
+        let (written, text) = self.date.get();
+        if written == second {
+            return text;
+        }
+        let mut fresh = [b' '; DATE_LENGTH];
+        let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
+        // Every year that this clock can show has four digits, so that the text fits.
+        let _ = write!(fresh.as_mut_slice(), "{date}");
+        self.date.set((second, fresh));
+        fresh
+    }
 }

@@ -350,3 +350,13 @@ fn the_access_log_says_what_happened() {
     }
     assert!(line.contains(&format!("dyno={}", echo.address)), "{line}");
 }
+
+#[test]
+fn via_tells_the_version_in_which_the_endpoint_spoke() {
+    let origin = Origin::start(|conn| {
+        let _ = conn.request();
+        conn.send("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    let router = InProcess::start(Setup::new(web(&[origin.address], "", "")).listener("via = \"ekiden-1\""));
+    assert_eq!(router.get("/").get("via"), Some("1.0 ekiden-1"));
+}

@@ -8,7 +8,6 @@ use std::fmt::Write;
 use ekiden_config::model::Action;
 use ekiden_core::outcome::{Cause, Outcome};
 
-use crate::clock::http_date;
 use crate::exchange::Workspace;
 use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::entrance;
@@ -31,7 +30,7 @@ pub struct Answer<'a> {
 }
 
 /// Methods named in `Allow` when the router refuses a method on every route.
-const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+pub(super) const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Queues an answer. `keep` says whether the connection stays open.
 ///
@@ -48,7 +47,7 @@ pub fn write_answer<D: Downstream>(
     let (worker, client) = (&connection.worker, &mut connection.stream);
     let out = &mut ws.client_out;
     client.begin_head(out, answer.status, reason(answer.status).as_bytes());
-    client.field(out, b"Date", http_date(worker.clock.unix_us_now() / 1_000_000).as_bytes());
+    client.field(out, b"Date", &worker.clock.http_date());
     secure::own_hsts(worker, ws.session.is_some(), ws.listener.as_deref(), |name, value| {
         client.field(out, name, value);
     });

@@ -16,6 +16,7 @@ pub mod faults;
 pub mod forward;
 pub mod grpc;
 pub mod hold;
+pub mod hops;
 pub mod learn;
 pub mod leg;
 pub mod limit;

@@ -638,6 +638,7 @@ impl Relay {
             endpoint_http2,
             is_call: ws.call.is_some(),
             keep,
+            clock: &sides.worker.clock,
         };
         let (shape, sent) =
             response_out::write_response(sides.client, &mut ws.client_out, &mut ws.response, &with)?;
@@ -970,8 +971,10 @@ fn may_trail(name: &[u8]) -> Result<bool, Cause> {
 fn is_end_to_end(name: &[u8]) -> Result<bool, Cause> {
     let id = FieldId::of(name);
     match id {
-        FieldId::ContentLength | FieldId::TransferEncoding | FieldId::Trailer => Err(Cause::TrailerMalformed),
-        FieldId::Host
+        FieldId::ContentLength | FieldId::TransferEncoding => Err(Cause::TrailerMalformed),
+        // It announces trailers, and comes too late for that.
+        FieldId::Trailer
+        | FieldId::Host
         | FieldId::Authorization
         | FieldId::Cookie
         | FieldId::SetCookie

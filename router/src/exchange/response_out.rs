@@ -8,9 +8,10 @@ use ekiden_config::model::{HeaderEdits, Listener};
 use ekiden_core::cell::load::Load;
 use ekiden_core::outcome::Cause;
 
+use crate::clock::Clock;
 use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::Out;
-use crate::exchange::request_out::apply_edits;
+use crate::exchange::request_out::{apply_edits, edits_name};
 use crate::exchange::secure;
 use crate::head::FieldId;
 use crate::wire::Version;
@@ -93,6 +94,8 @@ pub struct ResponseOut<'a> {
     pub is_call: bool,
     /// The client connection stays open.
     pub keep: bool,
+    /// What time it is, for responses that do not say.
+    pub clock: &'a Clock,
 }
 
 /// Writes the final head; gives how the body goes, and the bytes of the head that are on their way already.
@@ -113,8 +116,13 @@ pub fn write_response<D: Downstream>(
     let bodiless = response.framing == Framing::None;
     apply_edits(&mut response.head, with.edits);
     client.begin_head(out, response.status, response.reason());
+    let mut dated = false;
     for (id, name, value) in response.head.iter() {
         let pass = match id {
+            FieldId::Date => {
+                dated = true;
+                true
+            }
             FieldId::XRouterError => with.peer_router,
             // It was for this router.
             FieldId::XRouterLoad => false,
@@ -130,13 +138,22 @@ pub fn write_response<D: Downstream>(
             client.field(out, name, value);
         }
     }
+    // RFC 9110 section 6.6.1: who has a clock and passes on a response without a date adds one. A client of gRPC would take
+    // it for metadata.
+    if !dated && !with.is_call && !edits_name(with.edits, b"date") {
+        client.field(out, b"Date", &with.clock.http_date());
+    }
     if shape.coding == Coding::Chunked && !bodiless {
         client.field(out, b"Transfer-Encoding", b"chunked");
     }
     secure::hsts(with.listener, &response.head, |name, value| client.field(out, name, value));
     if let Some(pseudonym) = &with.listener.via {
         // What is named is the version in which the endpoint spoke.
-        let version: &[u8] = if with.endpoint_http2 { b"2.0 " } else { b"1.1 " };
+        let version: &[u8] = match response.version {
+            _ if with.endpoint_http2 => b"2.0 ",
+            Version::Http10 => b"1.0 ",
+            Version::Http11 | Version::Http2 => b"1.1 ",
+        };
         let mut via = smallvec::SmallVec::<[u8; 72]>::from_slice(version);
         via.extend_from_slice(pseudonym.as_bytes());
         client.field(out, b"Via", &via);

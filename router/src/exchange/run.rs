@@ -28,8 +28,8 @@ use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
 use crate::exchange::{
-    After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, hold, learn, load, mirror,
-    overload, secure, trace, upgrade,
+    After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, hold, hops, learn, load,
+    mirror, overload, secure, trace, upgrade,
 };
 use crate::head::Head;
 use crate::tls::{Session, authority};
@@ -167,6 +167,9 @@ pub fn serve_decision<D: Downstream>(
                 (entry, cluster)
             }
         };
+        if hops::end_here(&mut ws.request) {
+            return Box::pin(async move { hops::answer(connection, ws, &entry).await }).await;
+        }
         if ws.request.is_connect {
             let tunnel = forward::forward_connect(connection, ws, &settings.listener, entry, cluster);
             return Box::pin(tunnel).await;
@@ -766,8 +769,7 @@ pub async fn answer_from_backend<D: Downstream>(
     let head_only = ws.request.is_head || matches!(status, 204 | 304);
     let (client, out) = (&mut connection.stream, &mut ws.client_out);
     client.begin_head(out, status, answer::reason(status).as_bytes());
-    let date = crate::clock::http_date(connection.worker.clock.unix_us_now() / 1_000_000);
-    client.field(out, b"Date", date.as_bytes());
+    client.field(out, b"Date", &connection.worker.clock.http_date());
     secure::own_hsts(&connection.worker, ws.session.is_some(), ws.listener.as_deref(), |name, value| {
         client.field(out, name, value);
     });

@@ -25,6 +25,8 @@ pub struct ResponseHead {
     pub head: Head,
     /// 100..=599.
     pub status: u16,
+    /// Version as received; that of text made from HTTP/2 is 1.1.
+    pub version: Version,
     reason: Span,
     /// How the body is framed, given the request's method.
     pub framing: Framing,
@@ -73,6 +75,7 @@ impl ResponseHead {
         self.status = status;
         self.reason = self.head.store(response.reason.unwrap_or("").as_bytes());
         let version = if version == 0 { Version::Http10 } else { Version::Http11 };
+        self.version = version;
         let (mut lengths, mut codings) = (0, 0);
         for header in response.headers.iter() {
             let value = header.value.trim_ascii();

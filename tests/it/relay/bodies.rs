@@ -237,7 +237,7 @@ fn request_trailers() {
     );
     let trailers = "X-Sum: 42\r\nHost: evil\r\nAuthorization: Basic x\r\nCookie: a=b\r\nX-Forwarded-For: 1.2.3.4\r\n\
                     X-Request-Id: 0123456789012345678901\r\nForwarded: for=1.2.3.4\r\nVia: x\r\nClient-Cert: x\r\n\
-                    X-Set: 9\r\nx-gone: 9\r\nX-ADDED: 9\r\nConnection: close\r\nTE: x\r\nLast: one\r\n";
+                    X-Set: 9\r\nx-gone: 9\r\nX-ADDED: 9\r\nTrailer: Last\r\nConnection: close\r\nTE: x\r\nLast: one\r\n";
     for split in [false, true] {
         let mut client = router.client();
         let text = [
@@ -263,7 +263,7 @@ fn request_trailers() {
 #[test]
 fn response_trailers() {
     let trailers = "X-Sum: 42\r\nHost: evil\r\nSet-Cookie: a=b\r\nX-Router-Error: no\r\nX-Forwarded-For: 1.2.3.4\r\nX-Set: 9\r\n\
-                    X-Gone: 9\r\nConnection: close\r\nLast: one\r\n";
+                    X-Gone: 9\r\nTrailer: Last\r\nConnection: close\r\nLast: one\r\n";
     let origin = Origin::start(move |conn| {
         while conn.request().is_some() {
             conn.send("HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n");

@@ -58,7 +58,7 @@ fn hop_by_hop_and_nominated_response_fields_are_removed() {
     let router = serve(&origin);
     let response = router.get("/");
     let names: Vec<&str> = response.fields.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["Set-Cookie", "X-End", "Set-Cookie", "Content-Length"]);
+    assert_eq!(names, ["Set-Cookie", "X-End", "Set-Cookie", "Content-Length", "Date"]);
     assert_eq!(response.all("set-cookie"), ["a=1", "b=2"]);
     assert_eq!(response.text(), "ok");
 }
@@ -109,4 +109,48 @@ fn a_reason_phrase_may_be_odd_or_empty() {
         let response = router.get("/");
         assert_eq!(response.status.to_string(), line[9..12], "{line:?}");
     }
+}
+
+#[test]
+fn a_response_without_a_date_gets_one() {
+    let origin = Origin::start(|conn| {
+        while let Some(request) = conn.request() {
+            let date =
+                if request.target() == "/dated" { "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n" } else { "" };
+            conn.send(format!("HTTP/1.1 200 OK\r\n{date}Content-Length: 0\r\n\r\n"));
+        }
+    });
+    let router = serve(&origin);
+    let text = |path: &str| router.get(path).all("date").join("|");
+    assert_eq!(text("/dated"), "Sun, 06 Nov 1994 08:49:37 GMT");
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(2);
+    let added = httpdate::parse_http_date(&text("/")).unwrap();
+    assert!(added > before && added < std::time::SystemTime::now() + std::time::Duration::from_secs(2));
+}
+
+#[test]
+fn a_date_that_the_route_takes_away_stays_away() {
+    use ekiden_tests::{InProcess, Setup, web};
+    let origin = Origin::hello("ok");
+    let edits = "response_headers = { remove = [\"date\"] }";
+    let router = InProcess::start(Setup::new(web(&[origin.address], "", edits)));
+    assert_eq!(router.get("/").all("date"), Vec::<&str>::new());
+}
+
+#[test]
+fn options_are_passed_on_as_often_as_their_client_says() {
+    let echo = Echo::start("one");
+    let router = serve(echo.origin());
+    let ask =
+        |method: &str, hops: &str| router.ask(&format!("{method} /x HTTP/1.1\r\nHost: a\r\n{hops}\r\n"));
+    for (hops, left) in [("", None), ("Max-Forwards: 5\r\n", Some("4")), ("max-forwards: 1\r\n", Some("0"))] {
+        assert_eq!(Seen::from(ask("OPTIONS", hops)).field("max-forwards").as_deref(), left, "{hops:?}");
+    }
+    // Methods that the field says nothing about.
+    assert_eq!(Seen::from(ask("GET", "Max-Forwards: 0\r\n")).field("max-forwards").as_deref(), Some("0"));
+    let requests = echo.requests();
+    let response = ask("OPTIONS", "Max-Forwards: 0\r\n");
+    assert_eq!((response.status, response.code()), (204, ""));
+    assert!(response.get("allow").is_some_and(|methods| methods.contains("OPTIONS")), "{response:?}");
+    assert_eq!(echo.requests(), requests, "an endpoint was asked");
 }
