@@ -279,6 +279,8 @@ pub(crate) fn base_of(file: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
+mod storm;
+#[cfg(test)]
 mod tests {
     use super::*;
 
