@@ -336,6 +336,7 @@ impl Plane {
             tracing::info!(%name, "DNS: the name answers again");
         }
         let places = places.clone();
+        self.take_confirmed(&Arc::from(format!("dns:{name}")));
         if absorbed.changed {
             self.save();
             return places;
