@@ -741,7 +741,7 @@ pub struct Endpoint {
 }
 
 // There may be a million.
-const _: () = assert!(size_of::<Endpoint>() <= 64);
+const _: () = assert!(size_of::<Endpoint>() <= 72);
 
 /// Texts of an endpoint. Most endpoints of a cluster have the same, and then share them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

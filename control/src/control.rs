@@ -781,6 +781,7 @@ fn plane(
         discovering,
         placed: Default::default(),
         pushed: Default::default(),
+        confirmed: Default::default(),
         held: Default::default(),
         dues: Default::default(),
         due_ms: None,

@@ -55,10 +55,34 @@ pub(crate) enum Word {
     Records(Told),
     /// The keys behind a prefix of an etcd, or why they cannot be asked for. Which clusters name it, the loop knows.
     Keys(discovered::Followed),
-    /// What the store has of a cluster may be new, and these were heard: what is pushed is durable before it counts.
-    Stored(ClusterKey, part::Heard),
+    /// This is to be stored of a cluster, of which these were heard. Nothing is taken yet: what would be kept of what it takes away is
+    /// stored with it, so that no process ever finds the one without the other.
+    Wished(ClusterKey, part::Wanted, part::Heard, oneshot::Sender<Judged>),
+    /// What the store has of a cluster may be new, and these were heard: what is pushed is durable before it counts. It is taken as of
+    /// the moment it was judged at.
+    Stored(ClusterKey, part::Heard, Option<u64>),
+    /// What is withheld of the source of this name; none where nobody knows it.
+    Withheld(Arc<str>, oneshot::Sender<Option<Withheld>>),
     /// A person has looked at what is withheld of the source of this name: it may go.
     Confirm(Arc<str>),
+}
+
+/// What was said of a word that is not taken yet.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// What is kept of what the source takes away.
+    pub(crate) kept: part::Kept,
+    /// When that was, in milliseconds since the Unix epoch.
+    pub(crate) at_ms: u64,
+}
+
+/// What a person may confirm.
+#[derive(Debug)]
+pub(crate) struct Withheld {
+    /// What the source took away and is kept.
+    pub(crate) gone: Vec<String>,
+    /// Until when it would be kept if it were taken away now, in milliseconds since the Unix epoch.
+    pub(crate) until_ms: u64,
 }
 
 /// What became of a word.

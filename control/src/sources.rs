@@ -3,6 +3,8 @@
 //! Reads and names; does not parse. A text that cannot be read is a diagnostic like any other, so that all
 //! findings of a run stand in one list. Blocking.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,57 @@ impl Sources {
             hash.feed(source.text.as_bytes());
         }
         hash.hex()
+    }
+}
+
+/// The texts in force, as people are shown them.
+#[derive(Debug, Clone)]
+pub(crate) enum Texts {
+    /// Files.
+    Files(Arc<Sources>),
+    /// What a router has from control.
+    Documents(Arc<Documents>),
+}
+
+/// A process file, and apps as documents of control: their texts are those that the table was made of, and not there once more.
+#[derive(Debug)]
+pub(crate) struct Documents {
+    /// The process file.
+    pub(crate) main: Source,
+    /// In JSON.
+    pub(crate) apps: Arc<BTreeMap<AppName, Arc<str>>>,
+}
+
+/// The name of an app's document.
+pub(crate) fn document_of(app: &AppName) -> String {
+    format!("control:/v1/apps/{app}")
+}
+
+impl Texts {
+    /// The process file.
+    pub(crate) fn main(&self) -> &Source {
+        match self {
+            Self::Files(sources) => &sources.main,
+            Self::Documents(documents) => &documents.main,
+        }
+    }
+
+    /// The text of an app.
+    pub(crate) fn app(&self, name: &AppName) -> Option<Cow<'_, Source>> {
+        match self {
+            Self::Files(sources) => sources.app(name).map(Cow::Borrowed),
+            Self::Documents(documents) => documents.apps.get(name).map(|text| {
+                Cow::Owned(Source { file: document_of(name), text: text.to_string(), format: Format::Json })
+            }),
+        }
+    }
+
+    /// The apps that have one.
+    pub(crate) fn names(&self) -> Vec<&AppName> {
+        match self {
+            Self::Files(sources) => sources.apps.iter().map(|(app, _)| app).collect(),
+            Self::Documents(documents) => documents.apps.keys().collect(),
+        }
     }
 }
 

@@ -1,16 +1,19 @@
 //! `idle`: resident memory of a proxy with many idle keep-alive client connections, against none: HTTP/1, the same over TLS,
-//! HTTP/2 over TLS. And what is left of it once they are closed.
+//! HTTP/2 over TLS. And what is left of it once they are closed. Before all that, what a router beside an app takes while nothing
+//! happens.
 //! Memory of the kernel for the sockets is not in it; it is the same for every proxy.
 
 use crate::failure::{Fallible, failure};
 use crate::figures::thousands;
 use crate::fronts::{self, Front, Kind, Origins};
 use crate::hold::Speaks;
-use crate::launch::{self, LOAD_CORE, Launch};
+use crate::launch::{self, LOAD_CORE, Launch, ROUTER_CORE};
 use crate::machine::Machine;
 use crate::{peers, results, usage};
 use serde_json::json;
 use std::fmt::Write;
+use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,6 +25,55 @@ fn bar_mb(speaks: Speaks) -> f64 {
         Speaks::Tls => 150.0,
         Speaks::Http2 => 250.0,
     }
+}
+
+/// Most that a router beside an app may take while nothing happens, in MB, shared pages counted whole.
+const AMBASSADOR_BAR_MB: f64 = 10.0;
+/// Looks at it, a tenth of a second apart: it lets go of what only its start needed after five seconds.
+const AMBASSADOR_LOOKS: usize = 80;
+
+/// Resident bytes of a router beside an app: all of it, with shared pages divided among those who share them, and what is its own.
+struct Ambassador {
+    all: u64,
+    divided: u64,
+    anonymous: u64,
+}
+
+/// Starts one by a file as `config/examples/ambassador.toml`, sends it one request, and leaves it alone.
+fn ambassador(origin: SocketAddr, dir: &Path) -> Fallible<Ambassador> {
+    let (inbound, outbound, telemetry) =
+        (launch::free_address()?, launch::free_address()?, launch::free_address()?);
+    let dir = dir.join("ambassador");
+    fs::create_dir_all(&dir)?;
+    let file = dir.join("ambassador.toml");
+    let listener = |name: &str, address: SocketAddr, role: &str| {
+        format!("[listener.{name}]\naddress = \"{address}\"\nrole = \"{role}\"\n\n")
+    };
+    let cluster = |name: &str, listener: &str| {
+        format!(
+            "[cluster.{name}]\nendpoints = [\"{origin}\"]\n\n[[route]]\nlisteners = [\"{listener}\"]\ncluster = \"{name}\"\n\n"
+        )
+    };
+    let listeners = [listener("in", inbound, "inbound"), listener("out", outbound, "outbound")].concat();
+    fs::write(&file, [listeners, cluster("app", "in"), cluster("billing", "out")].concat())?;
+    let launch = Launch::new("ambassador", fronts::ekiden_program()?, ROUTER_CORE);
+    let control = format!("unix:{}", dir.join("control.sock").display());
+    let launch = fronts::ekiden(launch, &file, &dir, 1, &telemetry.to_string(), &control);
+    let running = launch.start(&dir)?;
+    let name = "ambassador".to_owned();
+    let mut front = Front { kind: Kind::Ekiden, name, address: inbound, secure: None, running };
+    front.await_ready("/", Duration::from_secs(20))?;
+    let pid = front.running.pid();
+    let mut least = Ambassador { all: u64::MAX, divided: 0, anonymous: 0 };
+    for _ in 0..AMBASSADOR_LOOKS {
+        std::thread::sleep(Duration::from_millis(100));
+        let all = usage::all_bytes(pid)?;
+        if all < least.all {
+            let (divided, anonymous) = (usage::resident_bytes(pid)?, usage::anonymous_bytes(pid)?);
+            least = Ambassador { all, divided, anonymous };
+        }
+    }
+    Ok(least)
 }
 
 /// Resident bytes of one proxy.
@@ -54,6 +106,8 @@ pub(crate) fn run(
     let _origin = peers::start_origin(&[origin_at], None, dir.path())?;
     let mut measured = Vec::new();
     let mut failed = Vec::new();
+    let is_ours = kinds.iter().any(|kind| kind.is_ours());
+    let beside = is_ours.then(|| ambassador(origin_at, dir.path())).transpose()?;
     for kind in kinds {
         let program = match kind.program() {
             Ok(program) => program,
@@ -82,7 +136,7 @@ pub(crate) fn run(
             }
         }
     }
-    publish(&measured, &failed, count, &Machine::look(date), record)?;
+    publish((&measured, beside.as_ref()), &failed, count, &Machine::look(date), record)?;
     if failed.is_empty() { Ok(()) } else { Err(failure(failed.join("\n"))) }
 }
 
@@ -124,7 +178,7 @@ fn settled(front: &Front) -> Fallible<u64> {
 }
 
 fn publish(
-    measured: &[Memory],
+    (measured, beside): (&[Memory], Option<&Ambassador>),
     failed: &[String],
     count: usize,
     machine: &Machine,
@@ -158,6 +212,17 @@ fn publish(
             "| {name} | {speaks} | {before:.1} | {held:.1} | {after:.1} | {per:.2} | {verdict} |"
         )?;
     }
+    if let Some(Ambassador { all, divided, anonymous }) = beside {
+        let verdict = if mb(*all) <= AMBASSADOR_BAR_MB { "met" } else { "missed" };
+        writeln!(
+            text,
+            "\nA router beside an app (one worker, inbound and outbound listener, telemetry, API), after one request, idle: {:.1} MB resident \
+             ({:.1} with shared pages divided, {:.1} anonymous); bar {AMBASSADOR_BAR_MB}: {verdict}.",
+            mb(*all),
+            mb(*divided),
+            mb(*anonymous)
+        )?;
+    }
     failed.iter().try_for_each(|words| writeln!(text, "\n**Failed**: {}", words.replace('\n', " ")))?;
     println!("\n{text}");
     let rows: Vec<_> = measured
@@ -167,7 +232,9 @@ fn publish(
                     "after": memory.after, "mb_per_10000": memory.mb_per_10k(count) })
         })
         .collect();
-    let report =
-        json!({ "machine": machine.json(), "connections": count, "fronts": rows, "failures": failed });
+    let beside = beside
+        .map(|beside| json!({ "all": beside.all, "divided": beside.divided, "anonymous": beside.anonymous }));
+    let report = json!({ "machine": machine.json(), "connections": count, "fronts": rows, "failures": failed,
+        "ambassador": beside });
     results::publish("idle", &report, &text, record)
 }

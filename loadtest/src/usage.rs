@@ -78,10 +78,19 @@ pub(crate) fn resident_bytes(pid: u32) -> Fallible<u64> {
 
 /// Anonymous memory of one process in bytes: pages of its binary that it touches for the first time are no growth.
 pub(crate) fn anonymous_bytes(pid: u32) -> Fallible<u64> {
+    status_bytes(pid, "RssAnon")
+}
+
+/// All memory of one process that is resident, in bytes, also what it shares with others.
+pub(crate) fn all_bytes(pid: u32) -> Fallible<u64> {
+    status_bytes(pid, "VmRSS")
+}
+
+fn status_bytes(pid: u32, name: &str) -> Fallible<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    Ok(1024 * kib.ok_or_else(|| failure(format!("no RssAnon line for process {pid}")))?)
+    Ok(1024 * kib.ok_or_else(|| failure(format!("no {name} line for process {pid}")))?)
 }
 
 /// Bytes that wait in the kernel in the sockets of a proxy: those of its listener's port, and its side of connections
@@ -178,6 +187,8 @@ mod tests {
     fn memory_of_this_process_is_sane() {
         let bytes = resident_bytes(std::process::id()).unwrap();
         assert!((100_000..10_000_000_000).contains(&bytes), "{bytes}");
-        assert!((10_000..10_000_000_000).contains(&anonymous_bytes(std::process::id()).unwrap()));
+        let (anonymous, all) =
+            (anonymous_bytes(std::process::id()).unwrap(), all_bytes(std::process::id()).unwrap());
+        assert!(10_000 < anonymous && anonymous < all && all < 10_000_000_000, "{anonymous} of {all}");
     }
 }

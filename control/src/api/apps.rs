@@ -1,6 +1,7 @@
 //! Apps, their routes and clusters, and whole files: from what is asked to one change of specs. The control loop judges it,
 //! builds it with everything else, makes it durable and publishes it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use ekiden_config::document::document;
@@ -67,8 +68,8 @@ pub(super) fn current(api: &Api, view: &View, app: &AppName) -> Result<Option<Cu
         }));
     }
     let default = *app == AppName::default_app();
-    let source = if default { Some(&view.sources.main) } else { view.sources.app(app) };
-    let Some(source) = source else { return Ok(None) };
+    let source = if default { Some(Cow::Borrowed(view.texts.main())) } else { view.texts.app(app) };
+    let Some(source) = source.as_deref() else { return Ok(None) };
     // A text that is refused has no document; its app may serve all the same.
     let mut spec = document(source).unwrap_or(Value::Null);
     if let Some(members) = spec.as_object_mut().filter(|_| default) {

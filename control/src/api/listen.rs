@@ -99,6 +99,17 @@ impl Listening {
         Ok(Self { address, socket: bare.registered()?, sockets: None })
     }
 
+    /// As [`Listening::bind`], for a crowd that comes at once: so many may wait to be accepted, as far as the system allows. Who finds no
+    /// place would have its connection reset, or have to try again.
+    pub(crate) fn bind_for(address: &Address, crowd: i32) -> io::Result<Self> {
+        let this = Self::bind(address)?;
+        match &this.socket {
+            Socket::Tcp(listener) => rustix::net::listen(listener, crowd)?,
+            Socket::Unix(listener) => rustix::net::listen(listener, crowd)?,
+        }
+        Ok(this)
+    }
+
     /// As [`Listening::bind`], or takes over what an earlier term of this process has bound there.
     pub(crate) fn take(wanted: &Address, sockets: &Sockets, tenure: &Tenure) -> io::Result<Self> {
         let mut kept = sockets.kept();
@@ -182,6 +193,9 @@ fn bind_at(path: &Path) -> io::Result<StdUnixListener> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream as StdTcpStream;
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[tokio::test]
@@ -205,5 +219,31 @@ mod tests {
         let bound = one.address().clone();
         drop(one);
         Listening::bind(&bound).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_crowd_waits_to_be_accepted_and_nobody_of_it_is_sent_away() {
+        const CROWD: usize = 400;
+        let anywhere = Address::Tcp("127.0.0.1:0".parse().unwrap());
+        let mut listening = Listening::bind_for(&anywhere, 1_000).unwrap();
+        let &Address::Tcp(address) = listening.address() else { panic!("TCP") };
+        let come = |_| StdTcpStream::connect_timeout(&address, Duration::from_secs(20)).unwrap();
+        let crowd: Vec<StdTcpStream> = (0..CROWD).map(come).collect();
+        // Those that wait are connections of the system's already (proc(5): 01 is established), before anybody is accepted.
+        let here = format!(":{:04X}", address.port());
+        let is_ours = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().take(4).collect();
+            words.len() == 4 && words[1].ends_with(&here) && words[3] == "01"
+        };
+        let wait =
+            || fs::read_to_string("/proc/net/tcp").unwrap().lines().filter(|line| is_ours(line)).count();
+        let until = Instant::now() + Duration::from_secs(20);
+        while wait() < CROWD {
+            assert!(Instant::now() < until, "{} of {CROWD}", wait());
+        }
+        for _ in 0..CROWD {
+            listening.accept().await.unwrap();
+        }
+        drop(crowd);
     }
 }

@@ -155,6 +155,8 @@ pub(crate) struct Api {
     pub(crate) idempotency: Idempotency,
     /// Watches that may be open.
     pub(crate) watches: Arc<Semaphore>,
+    /// Changes of what is pushed, one after the other.
+    pub(crate) lanes: placements::Lanes,
 }
 
 /// What the server needs of control.
@@ -228,6 +230,7 @@ impl Api {
             rates: Rates::default(),
             idempotency: Idempotency::default(),
             watches: watch::permits(),
+            lanes: placements::Lanes::default(),
         }
     }
 

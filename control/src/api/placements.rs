@@ -2,35 +2,41 @@
 //!
 //! Durable first, then published, then answered. A renewal that says nothing new is not written.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_config::model::PRIORITY_MAX;
 use ekiden_config::names::EndpointId;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 
 use super::Api;
 use super::body::pointer;
-use super::records::failed;
+use super::records::{failed, too_often};
 use super::reply::{Answer, Part, Reply, applied, gone, page};
 use super::request::Ask;
 use crate::address::parse_address;
 use crate::clock::unix_ms;
+use crate::desired::confirmed::{CONFIRMED, ConfirmedWords, confirmed, confirmed_key};
 use crate::desired::placements::{
     HeldWords, PARTS_MAX, PLACEMENTS, PLACEMENTS_MAX, PlacementWords, PlacementsWords, placements_key,
 };
 use crate::desired::{words, write};
 use crate::overlay::ClusterKey;
 use crate::placement::part::{Condition, Heard as Spoken, Kept};
-use crate::placement::{Heard, Said, Word};
+use crate::placement::{Heard, Said, Withheld, Word};
 use crate::plane::{not_durable, push_name, pushed_place};
 use crate::problem::Problem;
 use crate::status::SourceStatus;
-use crate::store::{Object, Revision, StoreError, Txn, Write};
+use crate::store::{Object, Revision, Store, StoreError, Txn, Write};
 
 /// Tries of a change that others got ahead of.
 const TRIES_MAX: usize = 16;
+/// Clusters that are changed at once, at most.
+const LANES: usize = 32;
+/// Confirmations of long ago that are taken away at once, at most.
+const OLD_MAX: usize = 100;
 /// Longest lease.
 const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Shortest lease.
@@ -149,6 +155,22 @@ pub(super) async fn delete_all(api: &Api, ask: &Ask) -> Answer {
     change(api, ask, Spoken::Everything, &|_| Ok(None)).await
 }
 
+/// Changes of what is pushed for a cluster go one after the other, since what is kept of one is judged by what came before it. Some
+/// clusters share a lane, which costs them waiting.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes([Arc<Mutex<()>>; LANES]);
+
+impl Lanes {
+    /// Waits until the lane of a cluster is free.
+    async fn of(&self, place: &ClusterKey) -> OwnedMutexGuard<()> {
+        let mut hasher = DefaultHasher::new();
+        (place.app.as_str(), place.cluster.as_str()).hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % LANES as u64).unwrap_or(0);
+        // There is one for each number.
+        self.0.get(at).cloned().unwrap_or_default().lock_owned().await
+    }
+}
+
 /// Changes what is stored of a cluster, has the loop look at it, and waits until every worker has it.
 async fn change(
     api: &Api,
@@ -157,9 +179,7 @@ async fn change(
     make: &(dyn Fn(PlacementsWords) -> Result<Option<PlacementsWords>, Problem> + Send + Sync),
 ) -> Answer {
     let place = place(api, ask)?;
-    let revision = stored(api, &place, make).await?;
-    let heard = say(api, Word::Stored(place.clone(), spoken)).await?;
-    keep(api, &place, &heard.kept).await;
+    let (revision, heard) = stored(api, &place, spoken, make).await?;
     let kept = &heard.kept.endpoints;
     let more = json!({
         "source": push_name(&place),
@@ -172,13 +192,16 @@ async fn change(
     Ok(reply)
 }
 
-/// Writes what `make` makes of what is stored; none when that is the same.
+/// Writes what `make` makes of what is stored, with what is kept of what that takes away, and has the loop hear of it; no revision when
+/// that is the same.
 async fn stored(
     api: &Api,
     place: &ClusterKey,
+    spoken: Spoken,
     make: &(dyn Fn(PlacementsWords) -> Result<Option<PlacementsWords>, Problem> + Send + Sync),
-) -> Result<Option<Revision>, Problem> {
+) -> Result<(Option<Revision>, Heard), Problem> {
     let store = api.store.as_ref().ok_or_else(not_durable)?;
+    let lane = Arc::new(api.lanes.of(place).await);
     let key = placements_key(place);
     for _ in 0..TRIES_MAX {
         let object = store.get(&key);
@@ -188,32 +211,26 @@ async fn stored(
         let expired = status_of(api, place).expired;
         live.placements.retain(|id, _| !expired.contains(id));
         let mut new = make(live)?;
+        let mut judged_ms = None;
         if let Some(new) = &mut new {
-            new.held.clone_from(&old.held);
+            bounded(&**store, new, object.is_some())?;
+            let (reply, judged) = oneshot::channel();
+            let word = Word::Wished(place.clone(), new.wanted(), spoken.clone(), reply);
+            api.said.send(Said { word, reply: None }).await.map_err(|_| gone())?;
+            let judged = judged.await.map_err(|_| gone())?;
+            new.held = Some(HeldWords::of(&judged.kept));
+            judged_ms = Some(judged.at_ms);
         }
-        if new.as_ref().map_or(object.is_none(), |new| object.is_some() && *new == old) {
-            return Ok(None);
-        }
-        if let Some(new) = &mut new {
-            // What of it is kept is judged next.
-            new.held = None;
-            if new.placements.len() > PLACEMENTS_MAX {
-                let detail = format!("a cluster has at most {PLACEMENTS_MAX} endpoints that are pushed");
-                return Err(Problem::new(507, "too_many_placements", detail));
-            }
-            if object.is_none() && store.list(PLACEMENTS, None, PARTS_MAX).objects.len() >= PARTS_MAX {
-                let detail =
-                    format!("endpoints are pushed for {PARTS_MAX} clusters already, which is the bound");
-                return Err(Problem::new(507, "too_many_placements", detail));
-            }
-        }
-        let writes = vec![match &new {
-            Some(new) => write(Arc::clone(&key), new),
-            None => Write { key: Arc::clone(&key), value: None },
-        }];
+        let write = match &new {
+            Some(new) if object.is_some() && new.says_as_much_as(&old) => None,
+            Some(new) => Some(write(Arc::clone(&key), new)),
+            None => object.is_some().then(|| Write { key: Arc::clone(&key), value: None }),
+        };
         let when = vec![(Arc::clone(&key), object.map_or(0, |object| object.modified))];
-        match store.commit(Txn { when, writes }).await {
-            Ok(revision) => return Ok(Some(revision)),
+        let txn = write.map(|write| Txn { when, writes: vec![write] });
+        let word = Word::Stored(place.clone(), spoken.clone(), judged_ms);
+        match told(api, store, txn, word, Arc::clone(&lane)).await? {
+            Ok(told) => return Ok(told),
             Err(error) => {
                 if let Some(problem) = failed(&error) {
                     return Err(problem);
@@ -222,6 +239,44 @@ async fn stored(
         }
     }
     Err(Problem::new(409, "conflict", "others change this cluster all the time; nothing was changed"))
+}
+
+/// Whether there is room for it.
+fn bounded(store: &dyn Store, new: &PlacementsWords, is_known: bool) -> Result<(), Problem> {
+    let too_many = |detail: String| Err(Problem::new(507, "too_many_placements", detail));
+    if new.placements.len() > PLACEMENTS_MAX {
+        return too_many(format!("a cluster has at most {PLACEMENTS_MAX} endpoints that are pushed"));
+    }
+    if !is_known && store.list(PLACEMENTS, None, PARTS_MAX).objects.len() >= PARTS_MAX {
+        return too_many(format!(
+            "endpoints are pushed for {PARTS_MAX} clusters already, which is the bound"
+        ));
+    }
+    Ok(())
+}
+
+/// Makes a change durable and has the loop hear of it, whoever still waits for the answer: what is stored comes into force.
+async fn told(
+    api: &Api,
+    store: &Arc<dyn Store>,
+    txn: Option<Txn>,
+    word: Word,
+    lane: Arc<OwnedMutexGuard<()>>,
+) -> Result<Result<(Option<Revision>, Heard), StoreError>, Problem> {
+    let (store, said) = (Arc::clone(store), api.said.clone());
+    let ended = tokio::spawn(async move {
+        let revision = match txn {
+            Some(txn) => match store.commit(txn).await {
+                Ok(revision) => Some(revision),
+                Err(error) => return Ok(Err(error)),
+            },
+            None => None,
+        };
+        let heard = say(&said, word).await;
+        drop(lane);
+        heard.map(|heard| Ok((revision, heard)))
+    });
+    ended.await.map_err(|_| gone())?
 }
 
 /// Writes down what is kept of a cluster, so that the next process keeps it too, and those that follow.
@@ -246,9 +301,9 @@ async fn keep(api: &Api, place: &ClusterKey, kept: &Kept) {
     }
 }
 
-async fn say(api: &Api, word: Word) -> Result<Heard, Problem> {
+async fn say(said: &mpsc::Sender<Said>, word: Word) -> Result<Heard, Problem> {
     let (reply, heard) = oneshot::channel();
-    api.said.send(Said { word, reply: Some(reply) }).await.map_err(|_| gone())?;
+    said.send(Said { word, reply: Some(reply) }).await.map_err(|_| gone())?;
     heard.await.map_err(|_| gone())
 }
 
@@ -275,18 +330,54 @@ pub(super) async fn confirm(api: &Api, ask: &Ask) -> Answer {
         let detail = "\"source\" must be the name of a source, as /v1/sources lists them";
         return Err(Problem::at(422, "bad_value", "/source", detail));
     };
-    let heard = say(api, Word::Confirm(Arc::from(source))).await?;
-    let confirmed = heard
-        .confirmed
-        .ok_or_else(|| Problem::new(404, "unknown_source", format!("there is no source {source}")))?;
-    if confirmed.is_empty() {
+    let source: Arc<str> = Arc::from(source);
+    let place = pushed_place(&source);
+    let _lane = match &place {
+        Some(place) => Some(api.lanes.of(place).await),
+        None => None,
+    };
+    let nothing = || {
         let detail = format!("nothing of {source} waits to be confirmed");
-        return Err(Problem::new(409, "nothing_held", detail));
+        Problem::new(409, "nothing_held", detail)
+    };
+    let unknown = || Problem::new(404, "unknown_source", format!("there is no source {source}"));
+    if place.is_none() && api.elector.is_some() {
+        // Others hold the same, each by itself.
+        let (reply, withheld) = oneshot::channel();
+        let word = Word::Withheld(Arc::clone(&source), reply);
+        api.said.send(Said { word, reply: None }).await.map_err(|_| gone())?;
+        let withheld = withheld.await.map_err(|_| gone())?.ok_or_else(unknown)?;
+        if withheld.gone.is_empty() {
+            return Err(nothing());
+        }
+        write_down(api, &source, withheld).await?;
     }
-    if let Some(place) = pushed_place(source) {
+    let heard = say(&api.said, Word::Confirm(Arc::clone(&source))).await?;
+    let confirmed = heard.confirmed.ok_or_else(unknown)?;
+    if confirmed.is_empty() {
+        return Err(nothing());
+    }
+    if let Some(place) = place {
         keep(api, &place, &Kept::default()).await;
     }
     applied(api, &heard.ticket, &[], json!({ "source": source, "confirmed": confirmed })).await
+}
+
+/// Says to those that follow what a person has confirmed, and takes away what was said so long ago that it counts no longer.
+async fn write_down(api: &Api, source: &str, withheld: Withheld) -> Result<(), Problem> {
+    let store = api.store.as_ref().ok_or_else(not_durable)?;
+    let now_ms = unix_ms();
+    let words =
+        ConfirmedWords { until_unix_ms: withheld.until_ms, gone: withheld.gone.into_iter().collect() };
+    let key = confirmed_key(source);
+    let old = store.list(CONFIRMED, None, OLD_MAX).objects;
+    let old = old
+        .into_iter()
+        .filter(|object| object.key != key && !confirmed(object).is_some_and(|old| old.counts(now_ms)));
+    let old = old.map(|object| Write { key: object.key, value: None });
+    let writes = old.chain([write(key.clone(), &words)]).collect();
+    let ended = store.commit(Txn { when: Vec::new(), writes }).await;
+    ended.map(drop).map_err(|error| failed(&error).unwrap_or_else(too_often))
 }
 
 fn ttl(value: Option<&Value>, at: &str) -> Result<Option<u64>, Problem> {

@@ -148,7 +148,7 @@ pub(super) fn failed(error: &StoreError) -> Option<Problem> {
     Some(Problem::new(status, code, detail))
 }
 
-fn too_often() -> Problem {
+pub(super) fn too_often() -> Problem {
     Problem::new(409, "conflict", "others change it all the time; nothing was changed")
 }
 

@@ -76,7 +76,7 @@ pub(super) fn status(api: &Api) -> Result<Value, Problem> {
 pub(super) fn apps(api: &Api, ask: &Ask) -> Answer {
     let view = api.view.read();
     let status = api.status.read();
-    let files = view.sources.apps.iter().map(|(app, _)| app);
+    let files = view.texts.names().into_iter();
     let names: BTreeSet<&AppName> = view.live.apps.keys().chain(view.apps.keys()).chain(files).collect();
     let views = names.into_iter().map(|name| {
         let app = view.live.apps.get(name);

@@ -4,6 +4,7 @@
 //! Pure. The words are a promise to every later version: what is stored today must be read after an upgrade.
 
 pub(crate) mod changes;
+pub(crate) mod confirmed;
 pub(crate) mod merge;
 pub(crate) mod placements;
 

@@ -95,6 +95,15 @@ pub(crate) fn place(key: &str) -> Option<ClusterKey> {
 }
 
 impl PlacementsWords {
+    /// Whether the others say the same; where nobody has said what is kept, nothing is.
+    pub(crate) fn says_as_much_as(&self, others: &Self) -> bool {
+        let nothing = HeldWords::default();
+        let held = |words: &Self| {
+            words.held.as_ref().unwrap_or(&nothing) == others.held.as_ref().unwrap_or(&nothing)
+        };
+        self.ttl_ms == others.ttl_ms && self.placements == others.placements && held(self)
+    }
+
     /// As a source's wish. What cannot be read is left out, loudly.
     pub(crate) fn wanted(&self) -> Wanted {
         let kept = self.held.as_ref().map(HeldWords::kept);

@@ -27,7 +27,7 @@ use crate::clock::unix_ms;
 use crate::desired::ApiApps;
 use crate::plane::{ReloadReply, Reloaded, View, ViewCell, rendered, stopped};
 use crate::problem::Problem;
-use crate::sources::{Sources, read_main};
+use crate::sources::{Documents, Texts, read_main};
 use crate::status::{Reload, StatusCell};
 
 /// Objects of one batch; more are not taken.
@@ -67,8 +67,8 @@ pub(crate) struct Agent {
     pub(super) main: Source,
     pub(super) objects: Arc<Objects>,
     pub(super) made: Made,
-    /// The texts of it, once somebody was shown them: a change of endpoints leaves them as they are.
-    pub(super) sources: Option<Arc<Sources>>,
+    /// The texts of it, as people are shown them: a change of endpoints leaves them as they are.
+    pub(super) texts: Option<Arc<Documents>>,
     /// There is something of control's to serve.
     pub(super) whole: bool,
     pub(super) have: Have,
@@ -333,7 +333,7 @@ impl Agent {
                 for refused in &made.refused {
                     tracing::error!(part = %refused.part, reason = %refused.reason, "refused; its last good version serves, if it had one");
                 }
-                (self.made, self.main, self.sources) = (made, main, None);
+                (self.made, self.main, self.texts) = (made, main, None);
                 self.tidy_at = Some(Instant::now() + TIDY_AFTER);
                 self.unread.remove(TABLE);
                 None
@@ -413,7 +413,7 @@ impl Agent {
         let taken = self.keep.offer(is_last, || Kept {
             main: Some(self.main.clone()),
             objects: Arc::clone(&self.objects),
-            in_force: self.made.in_force.clone(),
+            in_force: Arc::clone(&self.made.in_force),
             held: self.made.held.clone(),
             have: self.have,
             heard_unix_ms: self.status.read().link.heard_unix_ms,
@@ -424,17 +424,13 @@ impl Agent {
     /// Makes what serves visible to the API's readers.
     fn show(&mut self) {
         let (made, main) = (&self.made, &self.main);
-        let sources = self.sources.get_or_insert_with(|| {
-            let apps = made.in_force.iter().map(|(name, text)| {
-                let file = format!("control:/v1/apps/{name}");
-                (name.clone(), Source { file, text: text.to_string(), format: ekiden_config::Format::Json })
-            });
-            Arc::new(Sources { main: main.clone(), apps: apps.collect(), ..Sources::default() })
+        let texts = self.texts.get_or_insert_with(|| {
+            Arc::new(Documents { main: main.clone(), apps: Arc::clone(&made.in_force) })
         });
         self.view.replace(View {
             live: Arc::clone(&self.made.model),
             dormant: BTreeMap::new(),
-            sources: Arc::clone(sources),
+            texts: Texts::Documents(Arc::clone(texts)),
             apps: Arc::new(ApiApps::new()),
         });
     }
@@ -630,7 +626,7 @@ mod tests {
             objects: Arc::default(),
             started_with: made.built.process.clone(),
             made,
-            sources: None,
+            texts: None,
             whole: false,
             have: Have::default(),
             publisher: Box::new(Slow(published)),

@@ -53,7 +53,7 @@ pub(super) struct Kept {
     /// What control had said.
     pub(super) objects: Arc<Objects>,
     /// Documents that served in place of refused ones.
-    pub(super) in_force: BTreeMap<AppName, Arc<str>>,
+    pub(super) in_force: Arc<BTreeMap<AppName, Arc<str>>>,
     /// Endpoints of clusters that only those have.
     pub(super) held: Endpoints,
     /// Their term and generation.
@@ -161,7 +161,7 @@ impl Kept {
             let key = endpoint_key(&place.app, &place.cluster, &endpoint.id);
             lines.push(&Line::Held(key, endpoint_value(endpoint)))?;
         }
-        for (name, text) in &self.in_force {
+        for (name, text) in &*self.in_force {
             if self.objects.apps.get(name) != Some(text) {
                 lines.push(&Line::InForce(name.to_string(), text.to_string()))?;
             }
@@ -193,7 +193,7 @@ impl Kept {
             return Err("its checksum is wrong".to_owned());
         }
         let (mut kept, mut count, mut touched) = (Self::default(), 0, Touched::default());
-        let (mut objects, mut held) = (Objects::default(), Objects::default());
+        let (mut objects, mut held, mut in_force) = (Objects::default(), Objects::default(), BTreeMap::new());
         let mut ours = false;
         for line in told.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             count += 1;
@@ -216,7 +216,7 @@ impl Kept {
                 Line::Held(key, value) => held.take(object(&key, Some(value))?, &mut touched),
                 Line::InForce(name, text) => {
                     let name = AppName::new(&name).map_err(|error| error.to_string())?;
-                    kept.in_force.insert(name, Arc::from(text));
+                    in_force.insert(name, Arc::from(text));
                 }
                 Line::End { .. } => return Err("it ends twice".to_owned()),
             }
@@ -227,15 +227,16 @@ impl Kept {
             return Err(format!("{count} of {lines} lines are there"));
         }
         for (name, text) in &objects.apps {
-            kept.in_force.entry(name.clone()).or_insert_with(|| Arc::clone(text));
+            in_force.entry(name.clone()).or_insert_with(|| Arc::clone(text));
         }
+        kept.in_force = Arc::new(in_force);
         (kept.objects, kept.held) = (Arc::new(objects), held.endpoints);
         Ok(ours.then_some(kept))
     }
 
     /// The objects with the documents that are known to serve, and the endpoints that only these have.
     pub(super) fn good(&self) -> Objects {
-        let mut all = Objects { apps: self.in_force.clone(), ..Objects::clone(&self.objects) };
+        let mut all = Objects { apps: BTreeMap::clone(&self.in_force), ..Objects::clone(&self.objects) };
         all.endpoints.extend(self.held.clone());
         all
     }
@@ -351,7 +352,7 @@ mod tests {
         Kept {
             main: Some(Source { file: "r.yaml".to_owned(), text: "a: 1\n".to_owned(), format: Format::Yaml }),
             objects: Arc::new(objects),
-            in_force,
+            in_force: Arc::new(in_force),
             held: held.endpoints,
             have: Have { term: 7, generation: 9 },
             heard_unix_ms: 5,

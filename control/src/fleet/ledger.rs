@@ -58,6 +58,19 @@ pub(crate) struct Ledger {
     forgotten: u64,
     /// Where the objects of each app are, for readers of shares; none where there are no shares.
     by_app: Option<HashMap<Arc<str>, BTreeSet<Place>>>,
+    /// What readers have cost, for tests that bound it.
+    #[cfg(test)]
+    spent: std::cell::Cell<Spent>,
+}
+
+/// What readers have cost.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spent {
+    /// Bytes that they were given.
+    pub(super) bytes: u64,
+    /// Objects that were looked at for that.
+    pub(super) looks: u64,
 }
 
 impl Ledger {
@@ -166,6 +179,18 @@ impl Ledger {
         self.forgotten
     }
 
+    #[cfg(test)]
+    fn spend(&self, bytes: usize) {
+        let Spent { bytes: before, looks } = self.spent.get();
+        self.spent.set(Spent { bytes: before + bytes as u64, looks: looks + 1 });
+    }
+
+    /// What readers have cost so far.
+    #[cfg(test)]
+    pub(super) fn spent(&self) -> Spent {
+        self.spent.get()
+    }
+
     /// The next lines behind a cursor, which moves behind them; about `bytes` of them, without those that are not of the share.
     pub(super) fn after(&self, cursor: &mut Cursor, bytes: usize, share: &Share) -> Piece {
         let from = match &cursor.key {
@@ -181,6 +206,8 @@ impl Ledger {
             if size >= bytes {
                 return piece;
             }
+            #[cfg(test)]
+            self.spend(if share.has(&place.1) { line.len() } else { 0 });
             if share.has(&place.1) {
                 size += line.len();
                 piece.lines.push(line.clone());

@@ -213,7 +213,7 @@ impl RemoteRouter {
             objects: kept.objects,
             started_with: loaded.made.built.process.clone(),
             made: loaded.made,
-            sources: None,
+            texts: None,
             whole,
             have: kept.have,
             publisher,

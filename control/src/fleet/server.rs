@@ -29,6 +29,8 @@ pub(crate) const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Add
 pub(super) const PATH: &str = "/v1/link";
 /// Links at once; further ones are turned away.
 const LINKS_MAX: usize = 10_000;
+/// Routers that wait to be accepted: after a takeover all of them come at once.
+const WAITING_MAX: i32 = 10_000;
 /// Connections that have not said who they are; of further ones the oldest is turned away.
 const STRANGERS_MAX: usize = 2_048;
 /// Longest time until a router has said who it is, from its first byte on.
@@ -75,7 +77,7 @@ pub(crate) async fn serve(
     let link = Arc::new(link);
     let links = Arc::new(Semaphore::new(LINKS_MAX));
     loop {
-        match Listening::bind(&link.address) {
+        match Listening::bind_for(&link.address, WAITING_MAX) {
             Ok(listening) => {
                 tracing::info!(address = %listening.address(), tls = link.secure.is_some(), "routers may connect");
                 bound.send_replace(Some(listening.address().clone()));
@@ -278,6 +280,8 @@ pub(crate) fn base_of(file: &Path) -> PathBuf {
     file.parent().unwrap_or_else(|| Path::new("")).to_owned()
 }
 
+#[cfg(test)]
+mod storm;
 #[cfg(test)]
 mod tests {
     use super::*;

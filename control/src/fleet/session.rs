@@ -21,7 +21,7 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// Longest time between two lines.
 pub(super) const PING_EVERY: Duration = Duration::from_secs(5);
 /// How much is taken out of the ledger at once, in bytes.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 /// Longest name of a router, in bytes.
 const NAME_MAX: usize = 512;
 

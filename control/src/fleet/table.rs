@@ -14,6 +14,7 @@ use ekiden_config::{Built, Diagnostic, Format, HostOwners, Input, Purpose, Sourc
 use super::wire::{Object, REFUSED_MAX, Refused};
 use crate::overlay::ClusterKey;
 use crate::shown::{Routes, held as made_to_wait, in_maintenance};
+use crate::sources::document_of;
 
 /// Endpoints by cluster, each list in the order of the ids. The Model has the same lists, so that what is kept of endpoints beside it
 /// is one pointer a cluster.
@@ -179,20 +180,15 @@ pub(super) struct Made {
     /// What is published.
     pub(super) model: Arc<Model>,
     /// The documents in force: of a refused app the one before.
-    pub(super) in_force: BTreeMap<AppName, Arc<str>>,
+    pub(super) in_force: Arc<BTreeMap<AppName, Arc<str>>>,
     /// Endpoints of clusters in force that the refused version of their app does not have: control has none for them any more.
     pub(super) held: Endpoints,
     /// Apps that are refused.
     pub(super) refused: Vec<Refused>,
 }
 
-/// The name of an app's document in findings.
-fn file_of(app: &AppName) -> String {
-    format!("control:/v1/apps/{app}")
-}
-
 fn source(app: &AppName, text: &str) -> Source {
-    Source { file: file_of(app), text: text.to_owned(), format: Format::Json }
+    Source { file: document_of(app), text: text.to_owned(), format: Format::Json }
 }
 
 /// Makes the table. Errors: the process file's findings; what was made before serves on then.
@@ -219,7 +215,7 @@ pub(super) fn make(main: &Source, objects: &Objects, before: Option<&Made>) -> R
         .map(|found| (found.file.as_str(), found))
         .collect();
     for name in objects.apps.keys() {
-        let Some(found) = wrong.get(file_of(name).as_str()) else { continue };
+        let Some(found) = wrong.get(document_of(name).as_str()) else { continue };
         names.insert(name);
         if refused.len() < REFUSED_MAX {
             let help = found.help.as_deref().map(|help| format!("; {help}")).unwrap_or_default();
@@ -238,7 +234,7 @@ pub(super) fn make(main: &Source, objects: &Objects, before: Option<&Made>) -> R
         }
         Some((name.clone(), Arc::clone(before?.in_force.get(name)?)))
     });
-    let in_force = in_force.collect();
+    let in_force = Arc::new(in_force.collect());
     let mut model = Model::clone(&built.model);
     let mut held = Endpoints::new();
     for app in model.apps.values_mut() {

@@ -171,6 +171,21 @@ impl Part {
         self.settle(rules, now_ms)
     }
 
+    /// What would be kept of what the source takes away by such a word, which is not taken yet.
+    pub(crate) fn judged(&self, wanted: Wanted, heard: &Heard, rules: Rules, now_ms: u64) -> Kept {
+        let mut tried = Self {
+            // The word brings another.
+            wanted: Wanted::default(),
+            leases: self.leases.clone(),
+            expired: self.expired.clone(),
+            in_force: self.in_force.clone(),
+            removals: self.removals.clone(),
+            ..*self
+        };
+        tried.take(wanted, heard, rules, now_ms);
+        tried.kept()
+    }
+
     /// Brings into force what may be; whether that differs. Called too when [`Part::due_ms`] has come.
     pub(crate) fn settle(&mut self, rules: Rules, now_ms: u64) -> bool {
         let wanted = self

@@ -33,19 +33,8 @@ impl Plane {
         if absorbed.written {
             self.save();
         }
+        self.take_confirmed(&source);
         if absorbed.changed { places } else { BTreeSet::new() }
-    }
-
-    /// A person says that what is missing is meant to be; what waited for that. None when there is no such source.
-    pub(super) fn confirm_keys(&mut self, source: &str) -> Option<Vec<String>> {
-        let (_, status) = self.discovered.statuses().find(|(name, _)| ***name == *source)?;
-        if !self.discovered.confirm(source, unix_ms()) {
-            return Some(Vec::new());
-        }
-        let places = self.clusters_of.get(source).cloned().unwrap_or_default();
-        self.settle(&places);
-        self.save();
-        Some(status.held)
     }
 
     /// Tells how they are.

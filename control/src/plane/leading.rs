@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Built, Plane};
 use crate::clock::unix_ms;
 use crate::control::overlay;
+use crate::desired::confirmed::{CONFIRMED, confirmed_source};
 use crate::desired::{
     self, ApiApps, FORMATIONS, GUARDS, HOLDS, MAINTENANCE, RELEASES, VERSIONS, api_apps, host_owners,
     placements,
@@ -99,6 +100,8 @@ enum Kind {
     Part(ClusterKey),
     /// The maintenance or the hold of an app.
     Word(AppName),
+    /// What was confirmed of a source.
+    Confirmed(Arc<str>),
     /// Nothing that a table is made of.
     InNoTable,
     /// It takes a build, or nobody knows what it takes.
@@ -112,6 +115,9 @@ fn kind(key: &str) -> Kind {
     }
     if let Some(place) = placements::place(key) {
         return Kind::Part(place);
+    }
+    if let Some(source) = confirmed_source(key) {
+        return Kind::Confirmed(source);
     }
     if let Some(app) = word.and_then(|app| AppName::new(app).ok()) {
         return Kind::Word(app);
@@ -179,7 +185,7 @@ impl Plane {
 
     fn follow_one_by_one(&mut self, events: &[Event]) {
         let mut touched: BTreeSet<ClusterKey> = BTreeSet::new();
-        let (mut parts, mut reworded) = (BTreeSet::new(), BTreeSet::new());
+        let (mut parts, mut reworded, mut confirmed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for event in events {
             self.seen = self.seen.max(event.revision);
             match kind(&event.key) {
@@ -194,11 +200,12 @@ impl Plane {
                 }
                 Kind::Part(place) => drop(parts.insert(place)),
                 Kind::Word(app) => drop(reworded.insert(app)),
+                Kind::Confirmed(source) => drop(confirmed.insert(source)),
                 Kind::InNoTable | Kind::Built => {}
             }
         }
         for place in &parts {
-            self.take_part(place, &Spoken::Everything);
+            self.take_part(place, (&Spoken::Everything, None));
             self.look_later_at(place);
             self.show_part(place);
         }
@@ -207,6 +214,7 @@ impl Plane {
             self.settle_words();
         }
         self.settle(&touched);
+        self.follow_confirmed(confirmed.into_iter());
         self.note_store();
     }
 
@@ -262,6 +270,8 @@ impl Plane {
         self.read_holds();
         self.read_parts();
         self.put_in_force(accepted);
+        let confirmed = store.list(CONFIRMED, None, usize::MAX).objects;
+        self.follow_confirmed(confirmed.iter().filter_map(|object| confirmed_source(&object.key)));
         self.save();
         self.note_store();
         let refused = self.accepted.refused.iter().map(ToString::to_string).collect();

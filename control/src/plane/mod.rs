@@ -99,6 +99,8 @@ pub(crate) struct Plane {
     pub(crate) placed: BTreeMap<ClusterKey, Vec<Arc<Endpoint>>>,
     /// What was pushed through the API, by cluster.
     pub(crate) pushed: BTreeMap<ClusterKey, Part>,
+    /// The confirmations of others that were taken, by source.
+    pub(crate) confirmed: BTreeMap<Arc<str>, Revision>,
     /// When sources are to be looked at again, in milliseconds since the Unix epoch.
     pub(crate) due_ms: Option<u64>,
     /// The same of each part that was pushed.

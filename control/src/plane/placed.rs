@@ -8,13 +8,14 @@ use ekiden_config::names::{AppName, ClusterName, EndpointId};
 
 use super::Plane;
 use crate::clock::unix_ms;
+use crate::desired::confirmed::{confirmed, confirmed_key};
 use crate::desired::placements::{PLACEMENTS, parts, placements_key, wanted};
 use crate::overlay::ClusterKey;
 use crate::placement::discovered::is_keys;
 use crate::placement::dues::Dues;
-use crate::placement::part::{Heard as Spoken, Kept, Part, State};
+use crate::placement::part::{Heard as Spoken, Kept, Part, State, Wanted};
 use crate::placement::removals::Rules;
-use crate::placement::{Heard, Said, Word};
+use crate::placement::{Heard, Judged, Said, Withheld, Word};
 use crate::status::SourceStatus;
 
 /// Sources in the status, at most.
@@ -79,8 +80,10 @@ impl Plane {
         let Said { word, reply } = said;
         let (mut kept, mut confirmed, mut touched) = (Kept::default(), None, BTreeSet::new());
         let about: Vec<AppName> = match &word {
-            Word::Dynos(place, _) | Word::Stored(place, _) => vec![place.app.clone()],
-            Word::Records(_) | Word::Keys(_) | Word::Confirm(_) => Vec::new(),
+            Word::Dynos(place, _) | Word::Stored(place, ..) => vec![place.app.clone()],
+            Word::Records(_) | Word::Keys(_) | Word::Confirm(_) | Word::Wished(..) | Word::Withheld(..) => {
+                Vec::new()
+            }
         };
         match word {
             Word::Dynos(place, endpoints) => {
@@ -95,8 +98,15 @@ impl Plane {
                 }
             }
             Word::Keys(followed) => touched = self.absorb_keys(followed),
-            Word::Stored(place, spoken) => {
-                self.take_part(&place, &spoken);
+            // Who asks may have gone away.
+            Word::Wished(place, wanted, spoken, judged) => {
+                let _ = judged.send(self.judge_part(&place, wanted, &spoken));
+            }
+            Word::Withheld(source, told) => {
+                let _ = told.send(self.withheld(&source));
+            }
+            Word::Stored(place, spoken, judged_ms) => {
+                self.take_part(&place, (&spoken, judged_ms));
                 kept = self.pushed.get(&place).map(Part::kept).unwrap_or_default();
                 self.look_later_at(&place);
                 self.show_part(&place);
@@ -123,8 +133,16 @@ impl Plane {
         self.show_names();
     }
 
-    /// Takes in what the store has of a cluster. Who follows goes by what the leader wrote down.
-    pub(super) fn take_part(&mut self, place: &ClusterKey, spoken: &Spoken) {
+    /// What would be kept of what is taken away by what is to be stored of a cluster.
+    fn judge_part(&self, place: &ClusterKey, wanted: Wanted, spoken: &Spoken) -> Judged {
+        let (rules, at_ms, nothing) = (self.rules(), unix_ms(), Part::default());
+        let part = self.pushed.get(place).unwrap_or(&nothing);
+        Judged { kept: part.judged(wanted, spoken, rules, at_ms), at_ms }
+    }
+
+    /// Takes in what the store has of a cluster, as of the moment it was judged at: the judgement that was written down beside is then
+    /// the one that counts here. Who follows goes by what the leader wrote down.
+    pub(super) fn take_part(&mut self, place: &ClusterKey, (spoken, judged_ms): (&Spoken, Option<u64>)) {
         let stored = self.store.as_ref().and_then(|store| store.get(&placements_key(place)));
         let Some(object) = stored else {
             // It was taken back as a whole, which is a word of its own: nothing of it is kept.
@@ -134,7 +152,7 @@ impl Plane {
         };
         // What cannot be read, and that is in the log, takes nothing away.
         let Some(wanted) = wanted(&object) else { return };
-        let (rules, now_ms) = (self.rules(), unix_ms());
+        let (rules, now_ms) = (self.rules(), judged_ms.unwrap_or_else(unix_ms));
         let part = self.pushed.entry(place.clone()).or_default();
         let differs = if self.leads {
             part.take(wanted, spoken, rules, now_ms)
@@ -147,32 +165,88 @@ impl Plane {
         }
     }
 
-    /// A person says that what a source took away is meant to be; what waited for that. None when there is no such source.
-    fn confirm(&mut self, source: &str) -> Option<Vec<String>> {
-        let now_ms = unix_ms();
-        if let Some(name) = source.strip_prefix("dns:") {
-            let places = self.clusters_of.get(name).cloned()?;
-            let held = self.names.known().find(|(known, _)| ***known == *name).map(|(_, known)| known.held());
-            if !self.names.confirm(name, now_ms) {
-                return Some(Vec::new());
-            }
-            self.save();
-            self.settle(&places);
-            return held;
+    /// What a person may confirm of a source; none when there is no such source.
+    fn withheld(&self, source: &str) -> Option<Withheld> {
+        let gone = self.held_of(source)?;
+        Some(Withheld { gone, until_ms: unix_ms().saturating_add(self.rules().hold_ms) })
+    }
+
+    /// What is held of a source; none when there is no such source.
+    fn held_of(&self, source: &str) -> Option<Vec<String>> {
+        if let Some(name) = source.strip_prefix(NAMES) {
+            self.clusters_of.get(name)?;
+            let known = self.names.known().find(|(known, _)| ***known == *name);
+            return Some(known.map(|(_, known)| known.held()).unwrap_or_default());
+        }
+        if is_keys(source) {
+            let (_, status) = self.discovered.statuses().find(|(name, _)| ***name == *source)?;
+            return Some(status.held);
         }
         if self.placed.keys().any(|place| placed_name(place) == source) {
             return Some(Vec::new());
         }
-        if is_keys(source) {
-            return self.confirm_keys(source);
+        let part = self.pushed.get(&pushed_place(source)?)?;
+        Some(part.held().iter().map(ToString::to_string).collect())
+    }
+
+    /// What a person has confirmed of sources to the leader goes here too: this process holds the same by itself, and would have it
+    /// again once it leads.
+    pub(super) fn follow_confirmed(&mut self, sources: impl Iterator<Item = Arc<str>>) {
+        let mut went = false;
+        for source in sources {
+            went |= self.take_confirmed(&source);
         }
-        let place = pushed_place(source)?;
-        let part = self.pushed.get_mut(&place)?;
-        let held = part.held().iter().map(ToString::to_string).collect();
-        if !part.confirm(now_ms) {
-            return Some(Vec::new());
+        if went {
+            self.look_later_at_all();
+            self.show_sources();
         }
-        self.settle(&BTreeSet::from([place]));
+    }
+
+    /// Whether what is held of a source was confirmed elsewhere, and goes.
+    pub(super) fn take_confirmed(&mut self, source: &Arc<str>) -> bool {
+        // Who leads was told itself, or has followed who did before.
+        let Some(store) = self.store.clone().filter(|_| self.elector.is_some() && !self.leads) else {
+            return false;
+        };
+        let Some(object) = store.get(&confirmed_key(source)) else { return false };
+        let is_taken = self.confirmed.get(source).is_some_and(|taken| *taken >= object.modified);
+        let Some(words) = confirmed(&object).filter(|words| !is_taken && words.counts(unix_ms())) else {
+            return false;
+        };
+        let held = self.held_of(source).unwrap_or_default();
+        if !words.covers(&held) {
+            return false;
+        }
+        tracing::info!(%source, count = held.len(), "what was held is confirmed: it goes");
+        // Once: what the source takes away after that is another matter.
+        self.confirmed.retain(|source, _| store.get(&confirmed_key(source)).is_some());
+        self.confirmed.insert(Arc::clone(source), object.modified);
+        self.confirm(source);
+        true
+    }
+
+    /// A person says that what a source took away is meant to be; what waited for that. None when there is no such source.
+    fn confirm(&mut self, source: &str) -> Option<Vec<String>> {
+        let held = self.held_of(source)?;
+        if held.is_empty() {
+            return Some(held);
+        }
+        let (now_ms, followed) =
+            (unix_ms(), source.strip_prefix(NAMES).or(is_keys(source).then_some(source)));
+        let touched = match (followed, pushed_place(source)) {
+            (Some(name), _) => {
+                self.names.confirm(name, now_ms);
+                self.discovered.confirm(name, now_ms);
+                self.clusters_of.get(name).cloned().unwrap_or_default()
+            }
+            (None, Some(place)) => {
+                self.pushed.get_mut(&place)?.confirm(now_ms);
+                BTreeSet::from([place])
+            }
+            (None, None) => return Some(Vec::new()),
+        };
+        self.settle(&touched);
+        self.save();
         Some(held)
     }
 

@@ -24,7 +24,7 @@ use crate::overlay::{ClusterKey, Dormancy, Dormant, merge};
 use crate::own::Own;
 use crate::rundir;
 use crate::settings::{has_side_listener, settings};
-use crate::sources::Sources;
+use crate::sources::Texts;
 use crate::status::{NameStatus, StatusCell};
 use crate::store::Standing;
 
@@ -38,8 +38,8 @@ pub(crate) struct View {
     pub(crate) live: Arc<Model>,
     /// What is written but not served.
     pub(crate) dormant: BTreeMap<ClusterKey, Arc<[Dormant]>>,
-    /// The texts of the files in force.
-    pub(crate) sources: Arc<Sources>,
+    /// The texts in force.
+    pub(crate) texts: Texts,
     /// Apps owned by the API.
     pub(crate) apps: Arc<ApiApps>,
 }
@@ -54,7 +54,7 @@ impl ViewCell {
         let view = View {
             live: Arc::new(Model::empty()),
             dormant: BTreeMap::new(),
-            sources: Arc::default(),
+            texts: Texts::Files(Arc::default()),
             apps: Arc::default(),
         };
         Self(Arc::new(Mutex::new(Arc::new(view))))
@@ -221,7 +221,7 @@ impl Plane {
         self.view.replace(View {
             live: Arc::clone(&self.live),
             dormant: self.dormant.clone(),
-            sources: Arc::clone(&self.accepted.sources),
+            texts: Texts::Files(Arc::clone(&self.accepted.sources)),
             apps: Arc::clone(&self.apps),
         });
         let revision = self.store.as_ref().map_or(0, |store| store.revision());
@@ -336,6 +336,7 @@ impl Plane {
             tracing::info!(%name, "DNS: the name answers again");
         }
         let places = places.clone();
+        self.take_confirmed(&Arc::from(format!("dns:{name}")));
         if absorbed.changed {
             self.save();
             return places;

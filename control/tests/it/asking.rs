@@ -294,3 +294,40 @@ fn the_api_describes_itself() {
     assert_eq!(document.body["openapi"], "3.1.0");
     assert!(document.body["paths"]["/v1/apps/{app}"]["patch"].is_object());
 }
+
+#[test]
+fn what_is_kept_of_a_push_is_written_with_it() {
+    const PUSHED: &str = "/v1/apps/default/clusters/web/placements";
+    let bench = Bench::new(SMALL);
+    let running = bench.start();
+    let push = |ids: &[&str]| {
+        let one = |id: &&str| json!({ "id": id, "address": "127.0.0.1:13001" });
+        let all: Vec<Value> = ids.iter().map(one).collect();
+        running.ask("PUT", PUSHED, &json!({ "placements": all }).to_string()).body
+    };
+    let mut watch = Watching::begin(&running, "", "");
+    let mut pushed = || loop {
+        let next = watch.next();
+        if next["kind"] == "placements" {
+            let held = next["value"]["held"]["placements"].as_object();
+            return held.map(|held| held.keys().cloned().collect::<Vec<_>>());
+        }
+    };
+    push(&["a", "b", "c", "d"]);
+    assert_eq!(pushed(), Some(vec![]));
+    // Whoever reads it at any moment finds what is kept: a push and what is kept of it are one change.
+    assert_eq!(push(&["d"])["held"], json!(["a", "b", "c"]));
+    assert_eq!(pushed(), Some(vec!["a".to_owned(), "b".to_owned(), "c".to_owned()]));
+    push(&["a", "b", "d"]);
+    assert_eq!(pushed(), Some(vec![]), "little of it is named no more");
+    // Many at once are judged one after the other.
+    std::thread::scope(|scope| {
+        for at in 0..8 {
+            let (running, path) = (&running, format!("{PUSHED}/e{at}"));
+            scope.spawn(move || running.ask("PUT", &path, r#"{"address":"127.0.0.1:13001"}"#));
+        }
+    });
+    for _ in 0..8 {
+        assert_eq!(pushed(), Some(vec![]));
+    }
+}

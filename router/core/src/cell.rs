@@ -16,7 +16,7 @@ pub use evidence::EvidenceSeen;
 pub use incarnation::{ClusterPlace, Incarnation};
 pub use registry::CellRegistry;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ekiden_config::doors::EndpointStatus;
@@ -78,29 +78,30 @@ fn flags_of(story: &Readiness) -> u32 {
 }
 
 /// The live state of one incarnation, shared by every table, worker and pool that knows it.
+///
+/// What workers write comes first, beside the counts of the `Arc`: 32 bytes of which no two cells of an allocator's page have any in
+/// the same cache line, as there are 64 between them.
 #[derive(Debug)]
+#[repr(C)]
 pub struct EndpointCell {
-    uid: u64,
-    incarnation: Incarnation,
     /// What `story` says, for workers; written under its lock only.
     flags: AtomicU32,
     in_flight: AtomicU32,
-    /// Most requests at once; 0 means no bound. Written under the lock of `story`.
-    slots: AtomicU32,
-    /// Part of its share that a warming endpoint gets, of [`FULL_SHARE`].
-    ramp: AtomicU32,
     evidence: Counts,
+    /// How long it keeps idle connections, in milliseconds, and [`CHOSE_HTTP1`].
+    habits: AtomicU32,
+    uid: u64,
+    incarnation: Incarnation,
     /// What most endpoints never need.
     extra: OnceBox<Extra>,
-    idle_limit_ms: AtomicU32,
-    /// It chose HTTP/1 when it was last offered both.
-    chose_http1: AtomicBool,
-    transitions: AtomicU32,
     story: Mutex<Readiness>,
 }
 
-// There is one for each endpoint; with the counts of its `Arc` it is two cache lines.
-const _: () = assert!(size_of::<EndpointCell>() <= 112);
+// There is one for each endpoint; with the counts of its `Arc` it is a cache line and a half.
+const _: () = assert!(size_of::<EndpointCell>() <= 80);
+
+/// Bit of `habits`: it chose HTTP/1 when it was last offered both.
+const CHOSE_HTTP1: u32 = 1 << 31;
 
 static NEXT_UID: AtomicU64 = AtomicU64::new(1);
 
@@ -112,13 +113,9 @@ impl EndpointCell {
             incarnation,
             flags: AtomicU32::new(bits(health)),
             in_flight: AtomicU32::new(0),
-            slots: AtomicU32::new(0),
-            ramp: AtomicU32::new(FULL_SHARE),
             evidence: Counts::default(),
+            habits: AtomicU32::new(0),
             extra: OnceBox::new(),
-            idle_limit_ms: AtomicU32::new(0),
-            chose_http1: AtomicBool::new(false),
-            transitions: AtomicU32::new(0),
             story: Mutex::new(Readiness::new(health, reason, now_unix_ms)),
         }
     }
@@ -127,7 +124,7 @@ impl EndpointCell {
     /// are new and for all cells of a cluster whose policy changed.
     pub fn set_policy(&self, policy: &ReadinessPolicy, now_unix_ms: u64) {
         self.story().set_policy(policy);
-        self.evidence.set_policy(policy.ejection.as_ref());
+        self.count_by(policy.ejection.as_ref());
         if policy.ejection.is_none() {
             self.on(Event::Lift("ejection was switched off"), now_unix_ms);
         }
@@ -143,9 +140,11 @@ impl EndpointCell {
     fn take(&self, story: &mut Readiness, event: Event<'_>, now_unix_ms: u64) -> Option<Change> {
         let was_ejected = story.is_ejected();
         let change = story.on(event, now_unix_ms);
-        self.ramp.store(story.ramp(), Ordering::Relaxed);
+        if story.is_warming() {
+            self.extra().ramp.store(story.ramp(), Ordering::Relaxed);
+        }
         if was_ejected && !story.is_ejected() {
-            self.evidence.forget();
+            self.forget_evidence();
             self.forget_estimate();
         }
         self.flags.store(flags_of(story) | self.slotted(), Ordering::Release);
@@ -174,8 +173,12 @@ impl EndpointCell {
     #[inline]
     pub(crate) fn takes(&self, barred: u32, grain: u32) -> bool {
         let flags = self.flags.load(Ordering::Acquire);
-        flags == 0
-            || (flags & barred == 0 && (flags & WARMING == 0 || grain <= self.ramp.load(Ordering::Relaxed)))
+        flags == 0 || (flags & barred == 0 && (flags & WARMING == 0 || grain <= self.share()))
+    }
+
+    /// Part of its share that it gets while it is warming, of [`FULL_SHARE`].
+    pub(super) fn share(&self) -> u32 {
+        self.extra_seen().map_or(FULL_SHARE, |extra| extra.ramp.load(Ordering::Relaxed))
     }
 
     /// The state as workers see it. No lock.
@@ -209,7 +212,10 @@ impl EndpointCell {
 
     /// The part of its share that it gets, 0 to 1.
     pub fn ramp(&self) -> f64 {
-        f64::from(self.ramp.load(Ordering::Relaxed)) / f64::from(FULL_SHARE)
+        match self.is_warming() {
+            true => f64::from(self.share()) / f64::from(FULL_SHARE),
+            false => 1.0,
+        }
     }
 
     /// What the checks say, whatever the marks.
@@ -262,7 +268,6 @@ impl EndpointCell {
             return false;
         }
         self.take(&mut story, Event::Checked(to, reason), now_unix_ms);
-        self.transitions.fetch_add(1, Ordering::Relaxed);
         true
     }
 
@@ -273,9 +278,9 @@ impl EndpointCell {
         (reason.to_owned(), since)
     }
 
-    /// Changes of health so far.
+    /// Changes of health so far. Locks: not for workers.
     pub fn transitions(&self) -> u32 {
-        self.transitions.load(Ordering::Relaxed)
+        self.story().transitions()
     }
 
     /// Requests it is serving over all workers, counted until the last byte.
@@ -316,32 +321,35 @@ impl EndpointCell {
     /// How long the endpoint keeps an idle connection, in milliseconds; 0 while unknown.
     #[inline]
     pub fn idle_limit_ms(&self) -> u32 {
-        self.idle_limit_ms.load(Ordering::Relaxed)
+        self.habits.load(Ordering::Relaxed) & !CHOSE_HTTP1
     }
 
     /// Learns how long the endpoint keeps an idle connection, from a `Keep-Alive` field or from a close that was
     /// observed after `ms` of silence. The shortest seen wins, down to [`IDLE_LIMIT_FLOOR_MS`].
     pub fn learn_idle_limit(&self, ms: u32) {
-        let ms = ms.max(IDLE_LIMIT_FLOOR_MS);
-        let known = self.idle_limit_ms.load(Ordering::Relaxed);
+        let ms = ms.clamp(IDLE_LIMIT_FLOOR_MS, !CHOSE_HTTP1);
+        let known = self.idle_limit_ms();
         if known == 0 || ms < known {
-            // A lost race between workers is learned again at the next response; a stale store can only be one of
-            // two values that were both observed.
-            self.idle_limit_ms.store(ms, Ordering::Relaxed);
+            // A lost race between workers is learned again at the next response; a stale value can only be one of
+            // two that were both observed.
+            let learned = |habits: u32| Some(habits & CHOSE_HTTP1 | ms);
+            let _always = self.habits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, learned);
         }
     }
 
     /// Whether the endpoint chose HTTP/1 when it was last offered HTTP/2 too: its connections are then not waited for by
     /// others.
     pub fn chose_http1(&self) -> bool {
-        self.chose_http1.load(Ordering::Relaxed)
+        self.habits.load(Ordering::Relaxed) & CHOSE_HTTP1 != 0
     }
 
     /// Notes what it chose.
     pub fn note_choice(&self, http1: bool) {
-        if self.chose_http1() != http1 {
-            self.chose_http1.store(http1, Ordering::Relaxed);
-        }
+        match http1 {
+            _ if self.chose_http1() == http1 => 0,
+            true => self.habits.fetch_or(CHOSE_HTTP1, Ordering::Relaxed),
+            false => self.habits.fetch_and(!CHOSE_HTTP1, Ordering::Relaxed),
+        };
     }
 
     /// Live state for people and the API. Locks: not for workers.

@@ -16,8 +16,8 @@
 //! them: one history has one answer. Pure: time is an argument, in milliseconds since the Unix epoch, and never goes
 //! back; an earlier one counts as none passed. Does not check, eject or count requests.
 //!
-//! Of a million endpoints most have the first state that they were given, so that one is a few bytes, and everything else is the
-//! [`Story`] of those to which something has happened.
+//! Of a million endpoints most have the first state that they were given and go by the standard policy, so that one is a few bytes,
+//! and everything else is the [`Story`] of those to which something has happened.
 
 mod story;
 mod words;
@@ -56,14 +56,21 @@ pub const FULL_SHARE: u32 = u32::MAX;
 /// The readiness of one endpoint. Owned by its cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
-    /// There once something has happened.
-    story: Option<Box<Story>>,
+    /// There once something has happened, or where the policy is not the standard one.
+    more: Option<Box<More>>,
     /// Since when it is as it was made; until then its health is `first`, and its reason that of an endpoint nobody has checked.
     since: u64,
-    policy: Terms,
     first: Health,
     /// Removed before anything else happened to it.
     is_gone: bool,
+}
+
+/// What most endpoints do without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct More {
+    policy: Terms,
+    /// There once something has happened.
+    story: Option<Box<Story>>,
 }
 
 /// What a policy says, in milliseconds.
@@ -75,6 +82,11 @@ struct Terms {
 }
 
 impl Terms {
+    /// What holds unless another policy was set.
+    fn standard() -> Self {
+        Self::of(&ReadinessPolicy::default())
+    }
+
     fn of(policy: &ReadinessPolicy) -> Self {
         let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let (base, max) = policy.ejection.as_ref().map_or_else(
@@ -91,25 +103,41 @@ impl Terms {
 impl Readiness {
     /// An endpoint with this health.
     pub fn new(health: Health, reason: &str, now: u64) -> Self {
-        let policy = Terms::of(&ReadinessPolicy::default());
-        let mut this = Self { story: None, since: now, policy, first: health, is_gone: false };
+        let mut this = Self { more: None, since: now, first: health, is_gone: false };
         if reason != health::unchecked(health) {
-            this.story = Some(Box::new(Story::new((health, reason, now), policy)));
+            let policy = Terms::standard();
+            let story = Some(Box::new(Story::new((health, reason, now), policy)));
+            this.more = Some(Box::new(More { policy, story }));
         }
         this
     }
 
+    fn story(&self) -> Option<&Story> {
+        self.more.as_ref()?.story.as_deref()
+    }
+
+    fn policy(&self) -> Terms {
+        self.more.as_ref().map_or_else(Terms::standard, |more| more.policy)
+    }
+
     /// Goes by another policy from now on. What is under way ends as it began.
     pub fn set_policy(&mut self, policy: &ReadinessPolicy) {
-        self.policy = Terms::of(policy);
-        if let Some(story) = &mut self.story {
-            story.set_policy(self.policy);
+        let policy = Terms::of(policy);
+        if let Some(story) = self.more.as_mut().and_then(|more| more.story.as_mut()) {
+            story.set_policy(policy);
+        } else if policy == Terms::standard() {
+            self.more = None;
+            return;
+        }
+        match &mut self.more {
+            Some(more) => more.policy = policy,
+            None => self.more = Some(Box::new(More { policy, story: None })),
         }
     }
 
     /// Takes an event and returns the change of state, if any.
     pub fn on(&mut self, event: Event<'_>, now: u64) -> Option<Change> {
-        if self.story.is_none() {
+        if self.story().is_none() {
             if !self.is_news(event) {
                 return None;
             }
@@ -120,8 +148,9 @@ impl Readiness {
             }
         }
         let (made, policy, is_gone) =
-            ((self.first, health::unchecked(self.first), self.since), self.policy, self.is_gone);
-        let story = self.story.get_or_insert_with(|| {
+            ((self.first, health::unchecked(self.first), self.since), self.policy(), self.is_gone);
+        let more = self.more.get_or_insert_with(|| Box::new(More { policy, story: None }));
+        let story = more.story.get_or_insert_with(|| {
             let mut story = Box::new(Story::new(made, policy));
             if is_gone {
                 story.on(Event::Gone, made.2);
@@ -136,7 +165,7 @@ impl Readiness {
         match event {
             Event::Gone => !self.is_gone,
             Event::Drain(on) => on,
-            Event::Joined => self.policy.slow_start > 0,
+            Event::Joined => self.policy().slow_start > 0,
             Event::Checked(health, _) => health != self.first,
             Event::Eject(_) => self.state() == State::Ready,
             Event::Trial(_) | Event::Tried(_) | Event::Lift(_) | Event::Time => false,
@@ -145,12 +174,12 @@ impl Readiness {
 
     /// Requests in a row that have to go well before [`Event::Tried`] may say that they did: 3 to 10.
     pub fn trial_requests(&self) -> u32 {
-        self.story.as_ref().map_or(TRIAL_REQUESTS, |story| story.trial_requests())
+        self.story().map_or(TRIAL_REQUESTS, |story| story.trial_requests())
     }
 
     /// The state: control's word before the checks', the checks' before evidence.
     pub fn state(&self) -> State {
-        match (&self.story, self.is_gone, self.first) {
+        match (self.story(), self.is_gone, self.first) {
             (Some(story), _, _) => story.state(),
             (None, true, _) => State::Gone,
             (None, false, Health::Starting) => State::Starting,
@@ -161,7 +190,7 @@ impl Readiness {
 
     /// Why it is in its state.
     pub fn reason(&self) -> String {
-        match &self.story {
+        match self.story() {
             Some(story) => story.reason(),
             None if self.is_gone => story::REMOVED.to_owned(),
             None => health::unchecked(self.first).to_owned(),
@@ -170,17 +199,22 @@ impl Readiness {
 
     /// Since when it is in its state.
     pub fn since(&self) -> u64 {
-        self.story.as_ref().map_or(self.since, |story| story.since())
+        self.story().map_or(self.since, |story| story.since())
+    }
+
+    /// How often what the checks say has changed.
+    pub fn transitions(&self) -> u32 {
+        self.story().map_or(0, |story| story.transitions())
     }
 
     /// What the checks say.
     pub fn health(&self) -> Health {
-        self.story.as_ref().map_or(self.first, |story| story.health())
+        self.story().map_or(self.first, |story| story.health())
     }
 
     /// Why the checks say so, and since when.
     pub fn health_story(&self) -> (&str, u64) {
-        match &self.story {
+        match self.story() {
             Some(story) => story.health_story(),
             None => (health::unchecked(self.first), self.since),
         }
@@ -188,42 +222,42 @@ impl Readiness {
 
     /// Whether it was removed.
     pub fn is_gone(&self) -> bool {
-        self.story.as_ref().map_or(self.is_gone, |story| story.is_gone())
+        self.story().map_or(self.is_gone, |story| story.is_gone())
     }
 
     /// Whether it is marked as draining.
     pub fn is_draining(&self) -> bool {
-        self.story.as_ref().is_some_and(|story| story.is_draining())
+        self.story().is_some_and(|story| story.is_draining())
     }
 
     /// Whether it is set aside by evidence, whatever else is true of it.
     pub fn is_ejected(&self) -> bool {
-        self.story.as_ref().is_some_and(|story| story.is_ejected())
+        self.story().is_some_and(|story| story.is_ejected())
     }
 
     /// Whether it has less than its share for a while, whatever else is true of it.
     pub fn is_warming(&self) -> bool {
-        self.story.as_ref().is_some_and(|story| story.is_warming())
+        self.story().is_some_and(|story| story.is_warming())
     }
 
     /// Whether requests that cannot be sent twice had better go elsewhere: it just comes back from an ejection.
     pub fn is_on_trial(&self) -> bool {
-        self.story.as_ref().is_some_and(|story| story.is_on_trial())
+        self.story().is_some_and(|story| story.is_on_trial())
     }
 
     /// The part of its share that it gets, of [`FULL_SHARE`].
     pub fn ramp(&self) -> u32 {
-        self.story.as_ref().map_or(FULL_SHARE, |story| story.ramp())
+        self.story().map_or(FULL_SHARE, |story| story.ramp())
     }
 
     /// How long it has been ejected at least, in milliseconds, before a check is believed that saw nothing wrong.
     pub fn hold_ms(&self) -> Option<u64> {
-        self.story.as_ref().and_then(|story| story.hold_ms())
+        self.story().and_then(|story| story.hold_ms())
     }
 }
 
 // One is in the cell of each endpoint.
-const _: () = assert!(size_of::<Readiness>() <= 32);
+const _: () = assert!(size_of::<Readiness>() <= 24);
 
 #[cfg(test)]
 mod tests;

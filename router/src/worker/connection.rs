@@ -520,7 +520,7 @@ mod tests {
             drain: false,
             owner: Owner::File,
         };
-        let place = Arc::new(ClusterPlace { app: app.clone(), cluster: cluster.clone() });
+        let place = Arc::new(ClusterPlace::new(app.clone(), cluster.clone()));
         let incarnation = Incarnation::new(place, Arc::new(endpoint));
         let cell = Arc::new(EndpointCell::new(incarnation, Health::Ready, "", 0));
         cell.set_slots(1);

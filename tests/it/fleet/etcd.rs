@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::thread;
 
+use data_encoding::BASE64;
 use ekiden_tests::{
     Authority, Background, Client, Etcd, Load, MIXED, Refused, Response, Stamped, binary, free_port, in_time,
 };
@@ -403,6 +404,68 @@ fn without_a_majority_nothing_changes_and_everything_serves() {
     load.serve_more(100);
     let tally = load.stop();
     assert_eq!(tally.failed, Vec::<String>::new(), "of {}", tally.served);
+}
+
+#[test]
+fn what_a_person_confirms_goes_wherever_it_is_held() {
+    const SOURCE: &str = "etcd:main/services/web/";
+    let etcd = Etcd::start(1);
+    let text = |text: &str| BASE64.encode(text.as_bytes());
+    let ask_etcd = |path: &str, body: &Value| in_time("an answer of etcd", || etcd.ask(0, path, body));
+    let put_all = || {
+        for name in ["a", "b", "c"] {
+            let (key, value) = (format!("/services/web/{name}"), "127.0.0.1:9");
+            ask_etcd("/v3/kv/put", &json!({ "key": text(&key), "value": text(value) }));
+        }
+    };
+    let delete_all = || {
+        let range = json!({ "key": text("/services/web/"), "range_end": text("/services/web0") });
+        ask_etcd("/v3/kv/deleterange", &range);
+    };
+    put_all();
+    let homes = ["one", "two"].map(|name| {
+        let discovery =
+            format!("[discovery.main]\nendpoints = [\"http://{}\"]\napps = [\"shop\"]\n", etcd.address(0));
+        let home = ControlHome::new().fleet(&format!("{}name = \"{name}\"\n{discovery}", etcd.table(LONG)));
+        home.app(
+            "shop",
+            &format!(
+                "[cluster.web]\nendpoints = [\"{SOURCE}\"]\n[[route]]\nhost = \"{HOST}\"\ncluster = \"web\"\n"
+            ),
+        );
+        home
+    });
+    let [one, two] = [homes[0].start(), homes[1].start()];
+    let first = leader(&[&one, &two]).api;
+    let (first, second) = if first == one.api { (one, two) } else { (two, one) };
+    let wait = |node: &Node, state: &str, endpoints: u64| {
+        in_time(&format!("{endpoints} endpoints, {state}"), || {
+            let all = node.get("/v1/sources");
+            let source = all["sources"].as_array()?.iter().find(|source| source["name"] == SOURCE)?;
+            (source["state"] == state && source["endpoints"] == endpoints).then_some(())
+        });
+    };
+    let wait_both = |state: &str, endpoints: u64| [&first, &second].map(|node| wait(node, state, endpoints));
+    wait_both("live", 3);
+    delete_all();
+    wait_both("held", 3);
+    let confirm =
+        |node: &Node| node.ask("POST", "/v1/sources/confirm", &json!({ "source": SOURCE }).to_string());
+    let (status, document) = problem(&in_time("who leads", || {
+        Some(confirm(&second)).filter(|answer| answer.json()["leader"]["api"].is_string())
+    }));
+    assert_eq!((status, document["code"].as_str()), (503, Some("not_leading")), "{document}");
+    assert_eq!(document["leader"]["api"], format!("http://{}", first.api));
+    wait_both("held", 3);
+    let confirmed = confirm(&first);
+    assert!(matches!(confirmed.status, 200 | 202), "{confirmed:?}");
+    assert_eq!(confirmed.json()["confirmed"], json!(["a", "b", "c"]));
+    wait_both("live", 0);
+    // It was said once.
+    put_all();
+    wait_both("live", 3);
+    delete_all();
+    wait_both("held", 3);
 }
 
 #[test]

@@ -189,3 +189,21 @@ fn what_is_written_down_as_kept_is_kept_by_whoever_reads_it() {
     follower.follow(Wanted { kept: Some(Kept::default()), ..ready(&["d"]) }, RULES, NOW + 1);
     assert_eq!((served(&follower), follower.state(NOW + 1)), (vec!["d".to_owned()], State::Live));
 }
+
+#[test]
+fn what_would_be_kept_is_what_is_kept_once_it_is_taken() {
+    let mut part = Part::begin(leased(&["a", "b", "c", "d"], 10_000), RULES, NOW);
+    for (wanted, heard, later) in [
+        (ready(&["d"]), Heard::Everything, 1),
+        (ready(&["d", "e"]), one("e"), 2),
+        (leased(&["a", "b", "c", "d"], 1_000), Heard::Everything, 3),
+        (leased(&["a", "b", "c", "d"], 1_000), one("a"), 80_000),
+        (ready(&["a"]), Heard::Everything, 80_001 + RULES.hold_ms),
+    ] {
+        let before = part.clone();
+        let judged = part.judged(wanted.clone(), &heard, RULES, NOW + later);
+        assert_eq!(part, before, "nothing is taken yet");
+        part.take(wanted, &heard, RULES, NOW + later);
+        assert_eq!(part.kept(), judged, "{heard:?} after {later} ms");
+    }
+}

@@ -57,6 +57,7 @@ fn each_kind_of_object_is_taken_for_what_it_is() {
         ("endpoints/shop/web/a", Kind::Record),
         ("marks/shop/web/a", Kind::Record),
         ("placements/shop/web", Kind::Part(place())),
+        ("confirmed/dns:web.test", Kind::Confirmed(Arc::from("dns:web.test"))),
         ("maintenance/shop", Kind::Word(app())),
         ("holds/shop", Kind::Word(app())),
         ("guards/shop", Kind::InNoTable),
@@ -70,6 +71,7 @@ fn each_kind_of_object_is_taken_for_what_it_is() {
         ("spells/shop", Kind::Built),
         ("placements/shop", Kind::Built),
         ("holds/a b", Kind::Built),
+        ("confirmed/", Kind::Built),
     ];
     for (key, wanted) in rows {
         assert_eq!(kind(key), wanted, "{key}");

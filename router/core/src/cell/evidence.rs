@@ -3,7 +3,7 @@
 //!
 //! An endpoint that serves and is not looked at costs one load per request. Does not judge (see `ejection`).
 
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ekiden_config::model::EjectionPolicy;
 
@@ -20,60 +20,35 @@ const TRIED: u32 = 1 << 29;
 const STREAK: u32 = TRIED - 1;
 /// A streak is not counted beyond; far from the bit even if every worker of a machine adds one at a time.
 const STREAK_MAX: u32 = 1 << 24;
-/// Bit of [`Counts::statuses`] for those that have none of their own.
+/// Bit of `Extra::statuses` for those that have none of their own.
 const OTHER_STATUS: u16 = 15;
-/// Bits of [`Counts::news`]: there is something to judge; the streak was long enough.
+/// Bits of `Extra::news`: there is something to judge; the streak was long enough.
 const NEWS: u8 = 1;
 const TRIPPED: u8 = 2;
 /// Failures in a row that eject an endpoint which is just coming back.
 const TRIAL_STREAK: u32 = 2;
-/// [`Counts::trip_at`] when no streak ejects; 0 when nothing does.
+/// What trips when no streak ejects; 0 when nothing does.
 const NEVER: u32 = u32::MAX;
 
-/// The counts of one endpoint that are looked at while it serves; how many went well and how many failed is in `extra`.
-#[derive(Debug)]
+/// The count of one endpoint that is looked at while it serves; what is known of its failures is in `extra`.
+#[derive(Debug, Default)]
 pub(super) struct Counts {
     /// The streak, and whether the endpoint is watched or timed: the one word that a served request looks at.
     run: AtomicU32,
-    trip_at: AtomicU32,
-    news: AtomicU8,
-    last: AtomicU8,
-    /// Statuses of responses that were failures in this streak: a bit each from 500 on, the last one for all beyond.
-    statuses: AtomicU16,
 }
 
-impl Default for Counts {
+/// How many failures in a row eject an endpoint of a cluster.
+#[derive(Debug)]
+pub(super) struct Trip(AtomicU32);
+
+impl Default for Trip {
     fn default() -> Self {
-        let counts = Self {
-            run: AtomicU32::new(0),
-            trip_at: AtomicU32::new(0),
-            news: AtomicU8::new(0),
-            last: AtomicU8::new(0),
-            statuses: AtomicU16::new(0),
-        };
-        counts.set_policy(Some(&EjectionPolicy::default()));
-        counts
+        Self(AtomicU32::new(trip_at(Some(&EjectionPolicy::default()))))
     }
 }
 
-impl Counts {
-    /// Counts by this policy from now on.
-    pub(super) fn set_policy(&self, policy: Option<&EjectionPolicy>) {
-        let trip_at =
-            policy.map_or(0, |policy| policy.consecutive.map_or(NEVER, |count| u32::from(count).max(1)));
-        self.trip_at.store(trip_at, Ordering::Relaxed);
-        if trip_at == 0 {
-            self.forget();
-            // No judge takes it any more; left standing, none would be told after the next change of policy.
-            self.news.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// An endpoint that comes back starts without a streak.
-    pub(super) fn forget(&self) {
-        self.run.fetch_and(!STREAK, Ordering::Relaxed);
-        self.news.fetch_and(!TRIPPED, Ordering::Relaxed);
-    }
+fn trip_at(policy: Option<&EjectionPolicy>) -> u32 {
+    policy.map_or(0, |policy| policy.consecutive.map_or(NEVER, |count| u32::from(count).max(1)))
 }
 
 /// What the judge reads of an endpoint.
@@ -90,6 +65,25 @@ pub struct EvidenceSeen {
 }
 
 impl EndpointCell {
+    /// Counts by this policy from now on, as all endpoints of its cluster do.
+    pub(super) fn count_by(&self, policy: Option<&EjectionPolicy>) {
+        let trip_at = trip_at(policy);
+        self.incarnation.trip().0.store(trip_at, Ordering::Relaxed);
+        if trip_at == 0 {
+            self.forget_evidence();
+            // No judge takes it any more; left standing, none would be told after the next change of policy.
+            self.extra_seen().into_iter().for_each(|extra| extra.news.store(0, Ordering::Relaxed));
+        }
+    }
+
+    /// An endpoint that comes back starts without a streak.
+    pub(super) fn forget_evidence(&self) {
+        self.evidence.run.fetch_and(!STREAK, Ordering::Relaxed);
+        if let Some(extra) = self.extra_seen() {
+            extra.news.fetch_and(!TRIPPED, Ordering::Relaxed);
+        }
+    }
+
     /// Whether there is nothing to note of a request that went well. One load.
     #[inline]
     pub fn is_quiet(&self) -> bool {
@@ -137,29 +131,29 @@ impl EndpointCell {
     /// Counts a failure that speaks against the endpoint. True when the judge is to be told: once until it has looked.
     /// Called by workers; no lock.
     pub fn note_evidence(&self, kind: Evidence) -> bool {
-        let counts = &self.evidence;
-        let trip_at = match counts.trip_at.load(Ordering::Relaxed) {
+        let trip_at = match self.incarnation.trip().0.load(Ordering::Relaxed) {
             0 => return false,
             trip_at if trip_at != NEVER && self.flags.load(Ordering::Acquire) & TRIAL != 0 => {
                 trip_at.min(TRIAL_STREAK)
             }
             trip_at => trip_at,
         };
-        counts.last.store(kind as u8, Ordering::Relaxed);
-        self.extra().bad.fetch_add(1, Ordering::Relaxed);
+        let (counts, extra) = (&self.evidence, self.extra());
+        extra.last.store(kind as u8, Ordering::Relaxed);
+        extra.bad.fetch_add(1, Ordering::Relaxed);
         let mut streak = counts.run.load(Ordering::Relaxed) & STREAK;
         if streak < STREAK_MAX {
             streak = (counts.run.fetch_add(1, Ordering::Relaxed) & STREAK) + 1;
         }
         let news = if streak >= trip_at { NEWS | TRIPPED } else { NEWS };
         // Releases the counts above to the judge, which takes the news first.
-        counts.news.fetch_or(news, Ordering::AcqRel) & NEWS == 0
+        extra.news.fetch_or(news, Ordering::AcqRel) & NEWS == 0
     }
 
     /// Notes the status of a response that is a failure, before it is counted as one.
     pub fn note_failed_status(&self, status: u16) {
         let bit = 1 << status.saturating_sub(500).min(OTHER_STATUS);
-        let statuses = &self.evidence.statuses;
+        let statuses = &self.extra().statuses;
         if self.evidence.run.load(Ordering::Relaxed) & STREAK == 0 {
             statuses.store(bit, Ordering::Relaxed);
         } else {
@@ -169,7 +163,7 @@ impl EndpointCell {
 
     /// Whether responses of this streak failed, all of them with statuses of which `takes` is true. Statuses from 515 on are none.
     pub fn failed_with(&self, takes: impl Fn(u16) -> bool) -> bool {
-        let statuses = self.evidence.statuses.load(Ordering::Relaxed);
+        let statuses = self.extra_seen().map_or(0, |extra| extra.statuses.load(Ordering::Relaxed));
         let all = || (0..OTHER_STATUS).filter(|bit| statuses & 1 << bit != 0);
         statuses != 0 && statuses & 1 << OTHER_STATUS == 0 && all().all(|bit| takes(500 + bit))
     }
@@ -185,12 +179,14 @@ impl EndpointCell {
 
     /// The judge was not reached: the next failure tells it.
     pub fn keep_news(&self) {
-        self.evidence.news.fetch_and(!NEWS, Ordering::AcqRel);
+        if let Some(extra) = self.extra_seen() {
+            extra.news.fetch_and(!NEWS, Ordering::AcqRel);
+        }
     }
 
     /// Takes the news: whether a streak was long enough since the last time. Called by the judge.
     pub fn take_news(&self) -> bool {
-        self.evidence.news.swap(0, Ordering::AcqRel) & TRIPPED != 0
+        self.extra_seen().is_some_and(|extra| extra.news.swap(0, Ordering::AcqRel) & TRIPPED != 0)
     }
 
     /// The counts as they are. Called by the judge.
@@ -200,7 +196,9 @@ impl EndpointCell {
             good: extra.map_or(0, |extra| extra.good.load(Ordering::Relaxed)),
             bad: extra.map_or(0, |extra| extra.bad.load(Ordering::Relaxed)),
             streak: counts.run.load(Ordering::Relaxed) & STREAK,
-            last: Evidence::at(counts.last.load(Ordering::Relaxed)).unwrap_or(Evidence::Connect),
+            last: extra
+                .and_then(|extra| Evidence::at(extra.last.load(Ordering::Relaxed)))
+                .unwrap_or(Evidence::Connect),
         }
     }
 

@@ -5,13 +5,21 @@ use std::sync::Arc;
 use ekiden_config::model::{Address, Endpoint};
 use ekiden_config::names::{AppName, ClusterName, EndpointId};
 
-/// A cluster by its names; one for all of its endpoints.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use super::evidence::Trip;
+
+/// A cluster by its names, with what all of its endpoints go by; one for all of them.
+#[derive(Debug)]
 pub struct ClusterPlace {
-    /// The app that owns the cluster.
-    pub app: AppName,
-    /// The cluster.
-    pub cluster: ClusterName,
+    app: AppName,
+    cluster: ClusterName,
+    trip: Trip,
+}
+
+impl ClusterPlace {
+    /// A cluster of an app.
+    pub fn new(app: AppName, cluster: ClusterName) -> Self {
+        Self { app, cluster, trip: Trip::default() }
+    }
 }
 
 /// What makes an endpoint the same one: the same id at another address, or of another release, is a new endpoint that starts fresh
@@ -41,6 +49,11 @@ impl Incarnation {
         (&self.place.app, &self.place.cluster)
     }
 
+    /// When its failures in a row are too many.
+    pub(super) fn trip(&self) -> &Trip {
+        &self.place.trip
+    }
+
     /// Its id in the cluster.
     pub fn id(&self) -> &EndpointId {
         &self.endpoint.id
@@ -59,7 +72,7 @@ impl Incarnation {
 
 impl PartialEq for Incarnation {
     fn eq(&self, other: &Self) -> bool {
-        self.place == other.place && self.id() == other.id() && self.is(&other.endpoint)
+        self.place() == other.place() && self.id() == other.id() && self.is(&other.endpoint)
     }
 }
 

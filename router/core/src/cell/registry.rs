@@ -153,7 +153,7 @@ impl CellRegistry {
         let part = self.apps.entry(app.clone()).or_default();
         let part = part.clusters.entry(cluster.name.clone()).or_insert_with(|| ClusterPart {
             cell: Arc::new(ClusterCell::new(app.clone(), cluster.name.clone(), workers)),
-            place: Arc::new(ClusterPlace { app: app.clone(), cluster: cluster.name.clone() }),
+            place: Arc::new(ClusterPlace::new(app.clone(), cluster.name.clone())),
             endpoints: Arc::from([]),
             policy: None,
             shards: None,

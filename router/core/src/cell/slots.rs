@@ -10,22 +10,28 @@ impl EndpointCell {
     /// Takes this many requests at once from now on; 0 means no bound. What is in flight beyond it goes on. Called when a
     /// table is compiled.
     pub fn set_slots(&self, count: u32) {
-        if self.slots.load(Ordering::Relaxed) == count {
+        if self.most() == count {
             return;
         }
         let story = self.story();
-        self.slots.store(count, Ordering::Relaxed);
+        self.extra().slots.store(count, Ordering::Relaxed);
         self.flags.store(super::flags_of(&story) | self.slotted(), Ordering::Release);
+    }
+
+    /// Most requests at once; 0 means no bound.
+    #[inline]
+    fn most(&self) -> u32 {
+        self.extra_seen().map_or(0, |extra| extra.slots.load(Ordering::Relaxed))
     }
 
     /// The flag that goes with the slots.
     pub(super) fn slotted(&self) -> u32 {
-        if self.slots.load(Ordering::Relaxed) > 0 { SLOTTED } else { 0 }
+        if self.most() > 0 { SLOTTED } else { 0 }
     }
 
     /// Most requests at once; none means no bound.
     pub fn slots(&self) -> Option<u32> {
-        Some(self.slots.load(Ordering::Relaxed)).filter(|count| *count > 0)
+        Some(self.most()).filter(|count| *count > 0)
     }
 
     /// Whether it has a bound on requests at once. One load.
@@ -40,8 +46,8 @@ impl EndpointCell {
         let flags = self.flags.load(Ordering::Acquire);
         flags == 0
             || (flags & barred == 0
-                && (flags & WARMING == 0 || grain <= self.ramp.load(Ordering::Relaxed))
-                && (flags & SLOTTED == 0 || self.in_flight() < self.slots.load(Ordering::Relaxed)))
+                && (flags & WARMING == 0 || grain <= self.share())
+                && (flags & SLOTTED == 0 || self.in_flight() < self.most()))
     }
 
     /// Counts a request in unless every slot is taken. Without slots it always does.
@@ -51,7 +57,7 @@ impl EndpointCell {
             self.enter();
             return true;
         }
-        let most = self.slots.load(Ordering::Relaxed);
+        let most = self.most();
         let one_more = |now: u32| (now < most).then(|| now + 1);
         self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }

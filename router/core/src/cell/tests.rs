@@ -9,7 +9,7 @@ use crate::cluster::fixture::{app, endpoint};
 use crate::health::{Health, Transition};
 
 pub(super) fn cell(health: Health) -> EndpointCell {
-    let place = ClusterPlace { app: app(), cluster: ClusterName::new("web").unwrap() };
+    let place = ClusterPlace::new(app(), ClusterName::new("web").unwrap());
     let incarnation = Incarnation::new(Arc::new(place), Arc::new(endpoint(1, 1)));
     EndpointCell::new(incarnation, health, "made for a test", 10)
 }
@@ -88,7 +88,13 @@ fn the_shortest_idle_limit_is_learned_down_to_the_floor() {
     for (seen, known) in [(5_000, 5_000), (60_000, 5_000), (2_000, 2_000), (3, IDLE_LIMIT_FLOOR_MS)] {
         cell.learn_idle_limit(seen);
         assert_eq!(cell.idle_limit_ms(), known);
+        // What it speaks is kept beside, and neither disturbs the other.
+        cell.note_choice(seen == 2_000);
+        assert_eq!((cell.chose_http1(), cell.idle_limit_ms()), (seen == 2_000, known));
     }
+    cell.note_choice(true);
+    cell.learn_idle_limit(u32::MAX);
+    assert!(cell.chose_http1() && cell.idle_limit_ms() == IDLE_LIMIT_FLOOR_MS);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(super) struct Story {
     health: Health,
     health_reason: String,
     health_since: u64,
+    /// Changes of it so far.
+    transitions: u32,
     is_gone: bool,
     gone_since: u64,
     draining_since: Option<u64>,
@@ -62,6 +64,7 @@ impl Story {
             health,
             health_reason: reason.to_owned(),
             health_since: now,
+            transitions: 0,
             is_gone: false,
             gone_since: now,
             draining_since: None,
@@ -133,6 +136,7 @@ impl Story {
             return;
         }
         self.health = health;
+        self.transitions = self.transitions.wrapping_add(1);
         reason.clone_into(&mut self.health_reason);
         self.health_since = self.now;
         self.returned = None;
@@ -255,6 +259,11 @@ impl Story {
             State::Warming => self.ramp.as_ref().map_or(self.now, |ramp| ramp.since),
             State::Ready => self.returned.as_ref().map_or(self.health_since, |returned| returned.1),
         }
+    }
+
+    /// Changes of what the checks say so far.
+    pub(super) fn transitions(&self) -> u32 {
+        self.transitions
     }
 
     /// What the checks say.

@@ -223,11 +223,11 @@ fn what_changes_nothing_leaves_an_endpoint_as_it_was_made() {
     for event in [Event::Time, Event::Drain(false), Event::Joined, PASS, FAIL, PASSES, Event::Lift("off")] {
         let mut one = machine();
         assert_eq!(one.on(event, 5), None);
-        assert_eq!((one.story.is_none(), one.since()), (true, 0), "{event:?}");
+        assert_eq!((one.story().is_none(), one.since()), (true, 0), "{event:?}");
     }
     let mut one = machine();
     assert!(one.on(Event::Gone, 0).is_some() && one.on(Event::Gone, 9).is_none());
-    assert!(one.story.is_none() && one.is_gone() && one.state() == State::Gone);
+    assert!(one.story().is_none() && one.is_gone() && one.state() == State::Gone);
     // What comes late changes no more than it would have.
     one.on(FAILS, 20);
     assert_eq!((one.state(), one.health(), one.since()), (State::Gone, Health::Failing, 0));
@@ -296,7 +296,7 @@ proptest! {
             }
             prop_assert_eq!(change.is_some(), before.clone().state() != state);
             prop_assert!(one.since() <= now && !one.reason().is_empty());
-            let ramp = one.story.as_ref().and_then(|story| story.ramp_seen());
+            let ramp = one.story().and_then(|story| story.ramp_seen());
             prop_assert_eq!(one.is_warming(), one.ramp() < FULL_SHARE || ramp.is_some());
             prop_assert!(!(one.is_warming() && one.is_ejected()), "ejected and coming back at once");
             // Only evidence ejects, and only a check, requests, or switching it off, ends that.

@@ -228,7 +228,7 @@ mod tests {
     use crate::stream::Stream;
 
     fn cell() -> Arc<EndpointCell> {
-        let place = ClusterPlace { app: AppName::default_app(), cluster: ClusterName::new("web").unwrap() };
+        let place = ClusterPlace::new(AppName::default_app(), ClusterName::new("web").unwrap());
         let endpoint = Endpoint {
             id: EndpointId::new("one").unwrap(),
             address: Address::Unix("/one".into()),
