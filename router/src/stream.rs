@@ -217,6 +217,14 @@ impl Stream {
         }
     }
 
+    /// The socket, with what TLS makes of its bytes left out.
+    pub fn beneath(&mut self) -> &mut Self {
+        match self {
+            Stream::Tls(stream) => stream.io_mut(),
+            other => other,
+        }
+    }
+
     /// The TLS session; none on a plain socket.
     pub fn session(&self) -> Option<&Arc<Session>> {
         match self {

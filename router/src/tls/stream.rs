@@ -137,6 +137,11 @@ impl TlsStream {
         &self.io
     }
 
+    /// The socket, for who reads what nobody decrypts any more.
+    pub fn io_mut(&mut self) -> &mut Stream {
+        &mut self.io
+    }
+
     /// Makes the close to come a reset, without the word that the end is an orderly one.
     pub fn abort(&self) {
         self.aborted.set(true);

@@ -417,7 +417,8 @@ impl Kept {
         }
     }
 
-    /// Ends our side, then swallows what the client still sends.
+    /// Ends our side, then swallows what the client still sends. Over TLS it is not decrypted: nobody reads it, and what is wrong with it
+    /// could not be answered any more.
     async fn linger(&mut self) {
         let over_ms = self.connection.worker.now_ms() + LINGER_MS;
         let worker = Rc::clone(&self.connection.worker);
@@ -429,7 +430,7 @@ impl Kept {
             if !shut {
                 shut = Pin::new(&mut self.connection.stream).poll_shutdown(cx).is_ready();
             }
-            while let Poll::Ready(read) = buffer.poll_read(cx, &mut self.connection.stream) {
+            while let Poll::Ready(read) = buffer.poll_read(cx, self.connection.stream.beneath()) {
                 let count: usize = read.unwrap_or(0);
                 buffer.consume(count);
                 swallowed += count;
