@@ -168,10 +168,11 @@ impl Stream {
         self.abort();
     }
 
-    /// Before an orderly close: over TLS, says that nothing more comes. Costs nothing on a plain socket.
-    pub fn say_goodbye(&mut self) {
-        if let Stream::Tls(stream) = self {
-            stream.say_goodbye();
+    /// Before an orderly close: over TLS, says that nothing more comes. Costs nothing on a plain socket. False when it is worth a wait.
+    pub fn say_goodbye(&mut self) -> bool {
+        match self {
+            Stream::Tls(stream) => stream.say_goodbye(),
+            _ => true,
         }
     }
 
