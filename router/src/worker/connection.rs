@@ -540,7 +540,8 @@ mod tests {
         let mut kept = Kept::new(worker, listener, Stream::Tls(Box::new(tls)), None, open);
         (kept.keepalive_ms, kept.served) = (0, true);
         let mut serving = Box::pin(kept.serve());
-        poll_fn(|cx| Poll::Ready(assert!(serving.as_mut().poll(cx).is_pending(), "it waits"))).await;
+        let waits = poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx).is_pending())).await;
+        assert!(waits, "the client has not been told");
         go.send(()).unwrap();
         serving.await;
         assert!(peer.join().unwrap().unwrap().is_ok());
