@@ -60,9 +60,9 @@ impl Trusting {
         Self { of_http1: both(HTTP1), of_http2: both(HTTP2) }
     }
 
-    /// One of the versions of TLS, mostly the newer.
+    /// One of the versions of TLS.
     fn one(rng: &mut Rng, configs: &[Arc<ClientConfig>]) -> Arc<ClientConfig> {
-        let number = usize::from(rng.u8(..4) == 0);
+        let number = usize::from(rng.bool());
         Arc::clone(configs.get(number).unwrap())
     }
 
@@ -111,13 +111,15 @@ pub(super) struct Secure {
 }
 
 impl Secure {
-    /// Begins on a plain socket. Few name a host that the router's certificate does not cover.
-    pub(super) fn new(io: Socket, trusting: &Trusting, rng: &mut Rng) -> Self {
+    /// Begins on a plain socket. Few name a host that the router's certificate does not cover; where there are faults, few spoil their
+    /// first word.
+    pub(super) fn new(io: Socket, trusting: &Trusting, rng: &mut Rng, faulty: bool) -> Self {
         let host = if rng.u8(..12) == 0 { OTHER_HOST } else { HOST };
         let config = Trusting::one(rng, &trusting.of_http1);
         let tls = ClientConnection::new(config, ServerName::try_from(host).unwrap()).unwrap();
+        let garbles = faulty && rng.u8(..20) == 0;
         let rng = Rng::with_seed(rng.u64(..));
-        Self { io, tls, rng, unsent: Vec::new(), garbles: false, lost: false, end: None }
+        Self { io, tls, rng, unsent: Vec::new(), garbles, lost: false, end: None }
     }
 
     /// Spoils a byte of what is sent next.

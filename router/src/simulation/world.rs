@@ -248,7 +248,7 @@ impl World {
         };
         let listener = if on_secure { Rc::clone(&self.secure) } else { Rc::clone(&self.listener) };
         let ours = match speaks_tls {
-            true => Socket::Secure(Box::new(Secure::new(ours, &self.trusting, &mut self.rng))),
+            true => Socket::Secure(Box::new(Secure::new(ours, &self.trusting, &mut self.rng, !self.calm))),
             false => ours,
         };
         self.let_in(stream, peer, listener);
