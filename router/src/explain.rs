@@ -21,6 +21,7 @@ use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
 use ekiden_core::policy::limit::Asked;
 use ekiden_core::shard::request::{self, Found};
 use ekiden_core::split::{self, Side};
+use ekiden_core::stats::Counter;
 use ekiden_core::table::{Facts, ListenerTable, Match, RouteEntry, Table, Target};
 
 use crate::entrance::keyring::Keyring;
@@ -260,8 +261,9 @@ impl Read<'_> {
             return Way::refused(String::new(), Cause::PathIllegal, Phase::Match);
         };
         let mut loose = String::new();
-        // Keys that are not known are not asked for.
-        let token = ShownToken::new(self.keyring, &self.request.head, false);
+        // Keys that are not known are not asked for, nothing is paid and nothing counted.
+        let nobody = Counter::new();
+        let token = ShownToken::new(self.keyring, &self.request.head, (), &nobody);
         let facts = Facts {
             host: &self.request.host,
             path: normal,

@@ -168,10 +168,11 @@ impl Stream {
         self.abort();
     }
 
-    /// Before an orderly close: over TLS, says that nothing more comes. Costs nothing on a plain socket.
-    pub fn say_goodbye(&mut self) {
-        if let Stream::Tls(stream) = self {
-            stream.say_goodbye();
+    /// Before an orderly close: over TLS, says that nothing more comes. Costs nothing on a plain socket. False when it is worth a wait.
+    pub fn say_goodbye(&mut self) -> bool {
+        match self {
+            Stream::Tls(stream) => stream.say_goodbye(),
+            _ => true,
         }
     }
 
@@ -214,6 +215,14 @@ impl Stream {
             Stream::Tcp(stream) => stream.local_addr().ok(),
             Stream::Tls(stream) => stream.io().local_address(),
             Stream::Unix(_) | Stream::Http2(_) | Stream::Taken => None,
+        }
+    }
+
+    /// The socket, with what TLS makes of its bytes left out.
+    pub fn beneath(&mut self) -> &mut Self {
+        match self {
+            Stream::Tls(stream) => stream.io_mut(),
+            other => other,
         }
     }
 

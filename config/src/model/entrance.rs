@@ -1,7 +1,8 @@
 //! What a request must show before a route serves it: words only. The router's core and the router act on them; nothing
 //! here does.
 //!
-//! The order of the steps is fixed: what `allow` and `deny` say, CORS, rate limits, credentials, the authorizer.
+//! The order of the steps is fixed: what `allow` and `deny` say, CORS, rate limits, credentials, the authorizer. Where routes have
+//! conditions on claims, a signature is looked at before there is a route, and limits by client are met before that.
 
 use std::sync::Arc;
 use std::time::Duration;

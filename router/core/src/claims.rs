@@ -1,19 +1,28 @@
 //! Claims of a token as conditions of routes see them. Verifies no tokens and reads none: whoever has the keys shows what a token says.
 
+use std::sync::Arc;
+
 use ekiden_config::model::{Route, ValueCondition, ValueTest};
 use ekiden_config::names::{AppName, TrustName};
+
+use crate::table::RouteEntry;
+
+/// Who looks at a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Looker<'a> {
+    /// The app of the rule.
+    pub app: &'a AppName,
+    /// Who must have signed the token.
+    pub issuer: &'a TrustName,
+    /// The rule, where it is compiled.
+    pub entry: Option<&'a Arc<RouteEntry>>,
+}
 
 /// The token of a request.
 pub trait Claims {
     /// Shows the values of a claim as texts until `visit` returns false: those of a token that was verified by the keys of this issuer,
-    /// and of an issuer that the app may use. Called for routes with conditions on claims alone.
-    fn look(
-        &self,
-        app: &AppName,
-        issuer: &TrustName,
-        claim: &str,
-        visit: &mut dyn FnMut(&str) -> bool,
-    ) -> Claim;
+    /// and of an issuer that the app may use. Called for routes with conditions on claims alone, once all else of them holds.
+    fn look(&self, looker: &Looker<'_>, claim: &str, visit: &mut dyn FnMut(&str) -> bool) -> Claim;
 }
 
 /// What a token says of a claim.
@@ -44,8 +53,12 @@ pub fn issuer(route: &Route) -> Option<&TrustName> {
     Some(&route.entrance.as_ref()?.auth.as_ref()?.tokens.as_ref()?.issuer)
 }
 
-/// Whether a condition of the route holds. Without a good token none does, not even that a claim is not there.
-pub(crate) fn holds(app: &AppName, route: &Route, condition: &ValueCondition, shown: Shown<'_>) -> bool {
+/// Whether a condition of the rule holds. Without a good token none does, not even that a claim is not there.
+pub(crate) fn holds(
+    (app, route, entry): (&AppName, &Route, Option<&Arc<RouteEntry>>),
+    condition: &ValueCondition,
+    shown: Shown<'_>,
+) -> bool {
     let token = match shown {
         Shown::Nothing => return false,
         Shown::Any => return true,
@@ -53,7 +66,7 @@ pub(crate) fn holds(app: &AppName, route: &Route, condition: &ValueCondition, sh
     };
     let Some(issuer) = issuer(route) else { return false };
     let mut found = false;
-    let claim = token.look(app, issuer, &condition.name, &mut |value| {
+    let claim = token.look(&Looker { app, issuer, entry }, &condition.name, &mut |value| {
         found |= match &condition.test {
             ValueTest::Present | ValueTest::Absent => true,
             ValueTest::Equals(text) => **text == *value,

@@ -27,6 +27,8 @@ const WINDOW_UPDATES_EACH: u64 = 10;
 const CONTINUATION_MAX: u64 = 5;
 /// Frames of unknown types, and GOAWAY, in a window.
 const OTHER_MAX: u64 = 100;
+/// Requests in a window that are malformed or whose heads are too large: each leaves a record, so that a flood would fill the log.
+pub const MALFORMED_MAX: u64 = 100;
 
 /// Why a connection is told to calm down. A closed list; each has a stable word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub enum Budget {
     Continuation,
     /// Frames of unknown types, and GOAWAY.
     Other,
-    /// Requests that are malformed, each of which makes the router reset a stream.
+    /// Requests that are malformed, each of which makes the router reset a stream, or whose heads are too large for the codec.
     Malformed,
     /// A bound that the codec keeps: streams that other faults of the client made it reset ("made you reset"), streams
     /// reset before they were taken, memory of small DATA frames, size of the header list.
@@ -140,9 +142,7 @@ impl FrameCounts {
     /// # Errors
     /// The budget that it is over.
     pub fn receive(&mut self, frame: FrameHeader, now_ms: u64) -> Result<(), Budget> {
-        if now_ms.saturating_sub(self.since_ms) >= WINDOW_MS {
-            *self = Self { since_ms: now_ms, in_head: self.in_head, ..Self::default() };
-        }
+        self.turn_window(now_ms);
         let first_flag = frame.flags & FIRST_FLAG != 0;
         let budget = match frame.kind {
             kind::DATA if frame.length > 0 => {
@@ -170,6 +170,26 @@ impl FrameCounts {
             }
             _ => Budget::Other,
         };
+        self.count(budget)
+    }
+
+    /// Counts a request that is none, or that was refused before anybody saw it. Frames do not tell.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn note_malformed(&mut self, now_ms: u64) -> Result<(), Budget> {
+        self.turn_window(now_ms);
+        self.count(Budget::Malformed)
+    }
+
+    /// Begins a new window where the last one is over.
+    fn turn_window(&mut self, now_ms: u64) {
+        if now_ms.saturating_sub(self.since_ms) >= WINDOW_MS {
+            *self = Self { since_ms: now_ms, in_head: self.in_head, ..Self::default() };
+        }
+    }
+
+    fn count(&mut self, budget: Budget) -> Result<(), Budget> {
         let count = self.counts.get(budget.index()).copied().unwrap_or(0) + 1;
         self.set(budget, count);
         if count > self.allowed(budget) { Err(budget) } else { Ok(()) }
@@ -201,7 +221,8 @@ impl FrameCounts {
             Budget::WindowUpdate => WINDOW_UPDATE_MAX + self.streams + WINDOW_UPDATES_EACH * self.data,
             Budget::Continuation => CONTINUATION_MAX,
             Budget::Other => OTHER_MAX,
-            Budget::Malformed | Budget::Codec => u64::MAX,
+            Budget::Malformed => MALFORMED_MAX,
+            Budget::Codec => u64::MAX,
         }
     }
 }
@@ -239,6 +260,19 @@ mod tests {
             assert_eq!(counts.receive(frame, 9_999), Err(budget));
             assert_eq!(counts.receive(frame, WINDOW_MS), Ok(()), "a new window");
         }
+    }
+
+    /// However long a connection lives, it may send as many in each window, and no more in one.
+    #[test]
+    fn malformed_requests_are_a_rate() {
+        let mut counts = FrameCounts::default();
+        for window in 0..10 {
+            for _ in 0..MALFORMED_MAX {
+                assert_eq!(counts.note_malformed(window * WINDOW_MS), Ok(()), "in window {window}");
+            }
+        }
+        assert_eq!(counts.note_malformed(10 * WINDOW_MS - 1), Err(Budget::Malformed));
+        assert_eq!(counts.note_malformed(10 * WINDOW_MS), Ok(()));
     }
 
     #[test]

@@ -1,13 +1,15 @@
-//! The token of a request, before its route is known: verified once by each issuer that routes with conditions on claims name. Judges no
-//! request: the route that is chosen asks for credentials as every route does (see `exchange::entrance`).
+//! The token of a request, before its route is known: verified once by each issuer that routes with conditions on claims name, where its
+//! gate lets it. Judges no request: the route that is chosen asks for credentials as every route does (see `exchange::entrance`).
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
 use ekiden_config::model::{CLAIM_ISSUERS_MAX, may_use};
-use ekiden_config::names::{AppName, TrustName};
-use ekiden_core::claims::{Claim, Claims};
+use ekiden_config::names::TrustName;
+use ekiden_core::claims::{Claim, Claims, Looker};
+use ekiden_core::stats::Counter;
+use ekiden_core::table::RouteEntry;
 use serde_json::Value;
 use smallvec::SmallVec;
 
@@ -19,12 +21,39 @@ use crate::head::Head;
 /// What the issuers make of it so far: the claims, where they signed it.
 type Known = SmallVec<[(Arc<Issuer>, Option<Arc<Value>>); 1]>;
 
+/// What a token has to pass before its signature is looked at for a rule.
+pub trait Gate {
+    /// What is paid to pass.
+    type Paid;
+
+    /// Whether it may be looked at. Once it may not, it may not for any other rule.
+    fn passes(&self, entry: &Arc<RouteEntry>) -> bool;
+
+    /// What was paid.
+    fn end(self) -> Self::Paid;
+}
+
+/// No gate.
+impl Gate for () {
+    type Paid = ();
+
+    fn passes(&self, _: &Arc<RouteEntry>) -> bool {
+        true
+    }
+
+    fn end(self) {}
+}
+
 /// The token of one request.
-pub struct ShownToken<'a> {
+pub struct ShownToken<'a, G> {
     keyring: &'a Keyring,
     head: &'a Head,
+    gate: G,
+    verified: &'a Counter,
     /// Keys that are not known may be asked for.
     may_ask: bool,
+    /// A signature was looked at for nothing.
+    is_bad: Cell<bool>,
     known: RefCell<Known>,
     /// Who is being asked for a key that may be this token's.
     asked: RefCell<Option<Arc<Issuer>>>,
@@ -32,22 +61,42 @@ pub struct ShownToken<'a> {
     says: OnceCell<Option<String>>,
 }
 
-impl<'a> ShownToken<'a> {
-    /// The token in a head. Nothing is looked at before it is asked about.
-    pub fn new(keyring: &'a Keyring, head: &'a Head, may_ask: bool) -> Self {
+/// What was found out of a token while a route was looked for.
+pub struct Looked<P> {
+    /// An issuer that is being asked for keys: what it answers may change which conditions hold.
+    pub asked: Option<Arc<Issuer>>,
+    /// Signatures were looked at, and none was good.
+    pub is_bad: bool,
+    /// What was paid for it.
+    pub paid: P,
+}
+
+impl<'a, G: Gate> ShownToken<'a, G> {
+    /// The token in a head. Nothing is looked at before it is asked about; `verified` counts the signatures that are.
+    pub fn new(keyring: &'a Keyring, head: &'a Head, gate: G, verified: &'a Counter) -> Self {
         Self {
             keyring,
             head,
-            may_ask,
+            gate,
+            verified,
+            may_ask: false,
+            is_bad: Cell::new(false),
             known: RefCell::default(),
             asked: RefCell::default(),
             says: OnceCell::new(),
         }
     }
 
-    /// An issuer that is being asked for keys: what it answers may change which conditions hold.
-    pub fn take_asked(&self) -> Option<Arc<Issuer>> {
-        self.asked.take()
+    /// The same, for which keys that are not known may be asked for.
+    pub fn asking(mut self, may_ask: bool) -> Self {
+        self.may_ask = may_ask;
+        self
+    }
+
+    /// What was found out.
+    pub fn end(self) -> Looked<G::Paid> {
+        let is_good = self.known.take().iter().any(|(_, claims)| claims.is_some());
+        Looked { asked: self.asked.take(), is_bad: self.is_bad.get() && !is_good, paid: self.gate.end() }
     }
 
     /// The one token of the request.
@@ -60,7 +109,7 @@ impl<'a> ShownToken<'a> {
         }
     }
 
-    fn verified(&self, name: &TrustName, issuer: Arc<Issuer>) -> Option<Arc<Value>> {
+    fn claims(&self, looker: &Looker<'_>, issuer: Arc<Issuer>) -> Option<Arc<Value>> {
         if let Some((_, claims)) = self.known.borrow().iter().find(|(known, _)| Arc::ptr_eq(known, &issuer)) {
             return claims.clone();
         }
@@ -72,16 +121,28 @@ impl<'a> ShownToken<'a> {
         if self.known.borrow().len() >= CLAIM_ISSUERS_MAX {
             return None;
         }
-        let verdict = issuer.verify(self.token()?);
-        if let Err(Fault::UnknownKey | Fault::NoKeys) = verdict
-            && self.may_ask
-            && self.keyring.ask_again(name, &issuer)
-        {
-            self.asked.replace(Some(Arc::clone(&issuer)));
-        }
-        let claims = verdict.ok();
+        let token = self.token()?;
+        let claims = match issuer.recall(token) {
+            Some(claims) => Some(claims),
+            None if looker.entry.is_some_and(|entry| !self.gate.passes(entry)) => return None,
+            None => self.verify(looker.issuer, &issuer, token),
+        };
         self.known.borrow_mut().push((issuer, claims.clone()));
         claims
+    }
+
+    fn verify(&self, name: &TrustName, issuer: &Arc<Issuer>, token: &[u8]) -> Option<Arc<Value>> {
+        let verdict = issuer.verify(token, self.verified);
+        match verdict {
+            Err(Fault::UnknownKey | Fault::NoKeys) => {
+                if self.may_ask && self.keyring.ask_again(name, issuer) {
+                    self.asked.replace(Some(Arc::clone(issuer)));
+                }
+            }
+            Err(Fault::Refused | Fault::Expired) => self.is_bad.set(true),
+            Ok(_) => {}
+        }
+        verdict.ok()
     }
 }
 
@@ -95,16 +156,11 @@ fn issuer_in(token: &[u8]) -> Option<String> {
     }
 }
 
-impl Claims for ShownToken<'_> {
-    fn look(
-        &self,
-        app: &AppName,
-        issuer: &TrustName,
-        claim: &str,
-        visit: &mut dyn FnMut(&str) -> bool,
-    ) -> Claim {
-        let issuer_of = self.keyring.issuer(issuer).filter(|found| may_use(app, &found.words.apps));
-        let Some(claims) = issuer_of.and_then(|found| self.verified(issuer, found)) else {
+impl<G: Gate> Claims for ShownToken<'_, G> {
+    fn look(&self, looker: &Looker<'_>, claim: &str, visit: &mut dyn FnMut(&str) -> bool) -> Claim {
+        let issuer =
+            self.keyring.issuer(looker.issuer).filter(|found| may_use(looker.app, &found.words.apps));
+        let Some(claims) = issuer.and_then(|issuer| self.claims(looker, issuer)) else {
             return Claim::NoToken;
         };
         match tokens::claim(&claims, claim) {

@@ -207,7 +207,8 @@ fn judge_authorization(
         }
         let issuer =
             worker.shared.keyring.issuer(&words.issuer).filter(|issuer| may_use(app, &issuer.words.apps));
-        let verdict = issuer.as_ref().map_or(Err(Fault::NoKeys), |issuer| issuer.verify(token));
+        let verified = &worker.shard.tokens_verified;
+        let verdict = issuer.as_ref().map_or(Err(Fault::NoKeys), |issuer| issuer.verify(token, verified));
         drop(fields);
         if let (Err(Fault::UnknownKey | Fault::NoKeys), Some(issuer)) = (&verdict, issuer)
             && worker.shared.keyring.ask_again(&words.issuer, &issuer)
@@ -300,7 +301,9 @@ async fn wait_for_key<D: Downstream>(
     };
     learn::keys(connection, ws, issuer).await?;
     let value = ws.request.head.known(FieldId::Authorization).unwrap_or(b"");
-    let verdict = of_scheme(value, "Bearer").map_or(Err(Fault::Refused), |token| issuer.verify(token));
+    let verified = &worker.shard.tokens_verified;
+    let token = of_scheme(value, "Bearer");
+    let verdict = token.map_or(Err(Fault::Refused), |token| issuer.verify(token, verified));
     rule_token(&worker, auth, words, ws, verdict)
 }
 

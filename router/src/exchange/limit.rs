@@ -19,6 +19,8 @@ use crate::exchange::Workspace;
 use crate::exchange::request_out::client_address;
 use crate::exchange::run::client_cert;
 use crate::head::Head;
+use crate::tls::Session;
+use crate::wire::request::RequestHead;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
 
@@ -54,6 +56,28 @@ impl<'a> Met<'a> {
         let peer = connection.peer.map(|peer| peer.ip());
         Self { worker: &connection.worker, peer, listener, asks_client }
     }
+
+    /// The same for other limits.
+    pub fn asking(self, asks_client: bool) -> Self {
+        Self { asks_client, ..self }
+    }
+
+    /// The client, where it matters.
+    #[inline]
+    pub fn client(&self, head: &Head) -> Option<IpAddr> {
+        match self.peer {
+            Some(_) if !self.asks_client => None,
+            // Where nobody is trusted the peer is the client; core compares addresses in their own family.
+            Some(peer) if self.listener.trust.is_empty() => Some(peer),
+            peer => client_address(self.listener, head, peer),
+        }
+    }
+
+    /// Where and when it is judged.
+    #[inline]
+    pub fn turn(&self) -> Turn {
+        Turn { worker: self.worker.id, now_ns: self.worker.clock.turn_ns() }
+    }
 }
 
 /// Takes the request from each of the limits.
@@ -66,14 +90,7 @@ pub fn enforce<'t>(
     ws: &mut Workspace,
     takes: &mut Takes<'t>,
 ) -> Result<(), Cause> {
-    let worker = met.worker;
-    let client = match met.peer {
-        Some(_) if !met.asks_client => None,
-        // Where nobody is trusted the peer is the client; core compares addresses in their own family.
-        Some(peer) if met.listener.trust.is_empty() => Some(peer),
-        peer => client_address(met.listener, &ws.request.head, peer),
-    };
-    let turn = Turn { worker: worker.id, now_ns: worker.clock.turn_ns() };
+    let (client, turn) = (met.client(&ws.request.head), met.turn());
     let taken = if limits.is_plain() {
         take_of_client(limits.list(), client, turn, takes)
     } else {
@@ -104,18 +121,29 @@ fn take_by_all<'t>(
     turn: Turn,
     (ws, takes): (&Workspace, &mut Takes<'t>),
 ) -> Result<Option<&'t Limiter>, Refusal<'t>> {
-    let request = &ws.request;
-    let asked = Asked {
+    let asked = asked(client, &ws.request, &ws.path, ws.entrance.key_id(), ws.session.as_deref());
+    take(limits, &asked, turn, takes)
+}
+
+/// What limits may ask of a request.
+#[inline]
+pub fn asked<'a>(
+    client: Option<IpAddr>,
+    request: &'a RequestHead,
+    path: &'a str,
+    api_key: Option<&'a str>,
+    session: Option<&'a Session>,
+) -> Asked<'a> {
+    Asked {
         client,
         host: &request.host,
         method: request.method(),
-        path: &ws.path,
+        path,
         query: request.query().unwrap_or(""),
         fields: &request.head,
-        api_key: ws.entrance.key_id(),
-        client_cert: client_cert(ws.session.as_deref()),
-    };
-    take(limits, &asked, turn, takes)
+        api_key,
+        client_cert: client_cert(session),
+    }
 }
 
 impl LimitNotes {
@@ -178,6 +206,14 @@ impl LimitNotes {
         if words.fields != LimitFields::Never {
             self.item(refusal.limiter, refusal.left(now_ns), Some(self.retry_after_s));
         }
+    }
+
+    /// Takes the words of others, of a refusal that was met before the route was known.
+    pub fn say(&mut self, other: Self) {
+        self.named = other.named;
+        self.policy = other.policy;
+        self.state = other.state;
+        self.retry_after_s = other.retry_after_s;
     }
 
     /// Adds one item to each of the two lists (RFC 9651). Names are letters, digits, `-`, `_` and `.`: no text needs escaping.

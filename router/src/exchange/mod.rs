@@ -35,6 +35,7 @@ pub mod secure;
 pub mod shard;
 pub mod splice;
 pub mod stage;
+pub mod toll;
 pub mod trace;
 pub mod tries;
 pub mod tunnel;

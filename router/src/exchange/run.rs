@@ -27,9 +27,10 @@ use crate::exchange::limit::{Met, enforce};
 use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
+use crate::exchange::toll::Tollgate;
 use crate::exchange::{
     After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, hold, hops, learn, load,
-    mirror, overload, secure, trace, upgrade,
+    mirror, overload, secure, toll, trace, upgrade,
 };
 use crate::head::Head;
 use crate::tls::{Session, authority};
@@ -435,9 +436,9 @@ fn find_way<'t, D: Downstream>(
     settings: &'t ListenerTable,
     takes: &mut Takes<'t>,
 ) -> Decision {
-    let listener = &settings.listener;
+    let (listener, worker) = (&settings.listener, &connection.worker);
     if listener.tls.is_some()
-        && let Err(cause) = authority::judge(&connection.worker, ws.session.as_deref(), &ws.request.host)
+        && let Err(cause) = authority::judge(worker, ws.session.as_deref(), &ws.request.host)
     {
         return Decision::Refuse(cause, None);
     }
@@ -465,9 +466,12 @@ fn find_way<'t, D: Downstream>(
         ws.request.keep_alive = false;
         return Decision::Refuse(Cause::NoRoute, None);
     };
-    let keyring = &connection.worker.shared.keyring;
-    let token =
-        table.asks_claims().then(|| ShownToken::new(keyring, &ws.request.head, !ws.entrance.has_learned()));
+    let token = table.asks_claims().then(|| {
+        let (request, path, session) = (&ws.request, ws.path.as_str(), ws.session.as_deref());
+        let gate = Tollgate::new(Met::new(connection, listener, true), request, path, session);
+        let (keyring, verified) = (&worker.shared.keyring, &worker.shard.tokens_verified);
+        ShownToken::new(keyring, &request.head, gate, verified).asking(!ws.entrance.has_learned())
+    });
     let facts = Facts {
         host: &ws.request.host,
         path: &ws.path,
@@ -487,8 +491,10 @@ fn find_way<'t, D: Downstream>(
         };
     }
     let found = table.find(index, &facts);
-    if let Some(issuer) = token.as_ref().and_then(ShownToken::take_asked) {
-        return Decision::Learn(issuer);
+    if let Some(looked) = token.map(ShownToken::end)
+        && let Some(decision) = toll::settle(worker, ws, looked, &found, takes)
+    {
+        return decision;
     }
     let entry = match rule(found, ws.request.is_connect) {
         Ok(entry) => entry,

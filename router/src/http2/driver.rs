@@ -77,7 +77,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
             let next = pin!(self.codec.accept()).poll(cx);
             for _ in 0..self.notes.take_refused() {
                 streams::refused(&self.accepted);
-                self.streams.note_malformed();
+                self.notes.note_malformed(self.accepted.worker.turn_ms());
             }
             match next {
                 Poll::Ready(Some(Ok(taken))) => {
@@ -156,11 +156,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Driver<'a, S> {
                     return self.end(Reason::from(code), now_ms);
                 }
             }
-        }
-        if self.streams.are_malformed() {
-            self.end_counted = true;
-            self.count_calmed(Budget::Malformed);
-            return self.end(Reason::ENHANCE_YOUR_CALM, now_ms);
         }
         let idle_since_ms = self.streams.idle_since_ms();
         let idle = idle_since_ms.is_some();

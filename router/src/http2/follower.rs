@@ -13,13 +13,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use ekiden_core::frame_budget::{Budget, FrameCounts, FrameHeader, kind};
+use ekiden_core::frame_budget::{Budget, FrameCounts, FrameHeader, MALFORMED_MAX, kind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buffer::Buffer;
 use crate::http2::preface::PREFACE;
 use crate::http2::rules::{Rules, code};
-use crate::http2::streams::MALFORMED_MAX;
 use crate::http2::track::{Part, Track};
 use crate::worker::Worker;
 
@@ -113,6 +112,15 @@ impl Notes {
     /// How many requests the codec has answered by itself since the last call: their lists of fields were over the bound.
     pub fn take_refused(&self) -> u32 {
         self.refused.take()
+    }
+
+    /// Notes a request that is malformed, or that the codec has refused: of too many the connection is ended.
+    pub fn note_malformed(&self, now_ms: u64) {
+        if let Err(budget) = self.counts.borrow_mut().note_malformed(now_ms)
+            && self.fault.get().is_none()
+        {
+            self.fault.set(Some(Fault::Over(budget)));
+        }
     }
 
     /// Sees a head on its way to the client. The codec answers nothing but what it does not hand over.
@@ -241,7 +249,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Follower<'_, S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.notes.fault.get().is_some() || this.notes.refused.get() > MALFORMED_MAX as u32 {
+        if this.notes.fault.get().is_some() || u64::from(this.notes.refused.get()) > MALFORMED_MAX {
             // The connection ends it; nothing more is read, so nobody is to be woken for it. It counts what the codec has answered
             // once that has nothing to do.
             return Poll::Pending;
@@ -319,6 +327,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Follower<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A connection that lives for long and sends a few now and then is not ended; one that sends too many at once is.
+    #[test]
+    fn malformed_requests_end_a_connection_by_their_rate() {
+        let notes = Notes::default();
+        for second in 0..1_000 {
+            (0..10).for_each(|_| notes.note_malformed(second * 1_000));
+            assert_eq!(notes.fault(), None, "after {second} seconds");
+        }
+        (0..=MALFORMED_MAX).for_each(|_| notes.note_malformed(1_000_000));
+        assert_eq!(notes.fault(), Some(Fault::Over(Budget::Malformed)));
+    }
 
     #[test]
     fn a_head_that_nobody_here_sent_is_a_refusal() {

@@ -31,14 +31,11 @@ use crate::worker::connection::{Busy, Connection};
 /// How long, and for how much, a stream whose response was early waits for the end of its request.
 const LINGER_MS: u64 = 1_000;
 const LINGER_BYTES: usize = 64 << 10;
-/// Requests over the life of a connection that are malformed or whose heads are too large: each leaves a record.
-pub const MALFORMED_MAX: usize = 100;
 
 /// Streams under way.
 #[derive(Debug, Default)]
 pub struct Streams {
     open: Cell<u32>,
-    malformed: Cell<usize>,
     idle_since_ms: Cell<u64>,
     waker: RefCell<Option<Waker>>,
 }
@@ -56,12 +53,7 @@ impl Streams {
         (self.open.get() == 0).then(|| self.idle_since_ms.get())
     }
 
-    /// Whether the client sends more requests than it may that are none.
-    pub fn are_malformed(&self) -> bool {
-        self.malformed.get() > MALFORMED_MAX
-    }
-
-    /// Whom to wake when none is open any more, or too many were malformed.
+    /// Whom to wake when none is open any more.
     pub fn set_waker(&self, waker: &Waker) {
         let mut held = self.waker.borrow_mut();
         if !held.as_ref().is_some_and(|held| held.will_wake(waker)) {
@@ -73,14 +65,6 @@ impl Streams {
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
-        }
-    }
-
-    /// Notes a request that is no request.
-    pub fn note_malformed(&self) {
-        self.malformed.set(self.malformed.get() + 1);
-        if self.are_malformed() {
-            self.wake();
         }
     }
 }
@@ -157,7 +141,7 @@ pub fn start(
         choose_request_id(worker, ws);
         connection.stream.reset(Reason::PROTOCOL_ERROR);
         trace::end(worker, ws, cause);
-        streams.note_malformed();
+        notes.note_malformed(worker.turn_ms());
         return;
     }
     connection.deadline.set_busy(true);

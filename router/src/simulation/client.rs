@@ -1,6 +1,7 @@
 //! A client: sends its requests in pieces, reads what comes in pieces, and knows what it may be told.
 
 use super::message::{self, Message, Open};
+use super::secure::Secure;
 use super::socket::{Got, Socket};
 use fastrand::Rng;
 
@@ -13,6 +14,8 @@ pub(super) struct Ask {
     pub(super) tag: String,
     text: Vec<u8>,
     is_head: bool,
+    /// Something comes behind its head.
+    goes_on: bool,
     /// What is sent once a tunnel is open.
     tunnel: usize,
 }
@@ -41,14 +44,16 @@ pub(super) struct Client {
 pub(super) const MANY: usize = 8 << 10;
 pub(super) const NOW_AND_THEN: u32 = 16;
 
-pub(super) const ROUTES: &[&str] =
-    &["web", "web", "slots", "limited", "hedged", "mirror", "tunnel", "fixed", "none"];
+pub(super) const ROUTES: &[&str] = &[
+    "web", "web", "slots", "limited", "hedged", "mirror", "tunnel", "fixed", "none", "guarded", "shown",
+    "lenient",
+];
 
 impl Ask {
     fn random(rng: &mut Rng, number: usize, client: usize) -> Self {
         let route = ROUTES.get(rng.usize(..ROUTES.len())).copied().unwrap_or("web");
         let tag = format!("c{client}r{number}");
-        let tunnels = route == "tunnel" && rng.u8(..4) > 0;
+        let tunnels = (route == "tunnel" && rng.u8(..4) > 0) || (route == "guarded" && rng.u8(..6) == 0);
         let method = match rng.u8(..10) {
             _ if tunnels => "GET",
             0..=4 => "GET",
@@ -56,7 +61,8 @@ impl Ask {
             6 => "PUT",
             _ => "POST",
         };
-        let mut head = format!("{method} /{route}/{tag} HTTP/1.1\r\nHost: sim.test\r\n");
+        // What the authorizer says, only it may say.
+        let mut head = format!("{method} /{route}/{tag} HTTP/1.1\r\nHost: sim.test\r\nX-May: forged\r\n");
         let mut sent = Vec::new();
         let length = size(rng);
         let body = message::body(&tag, length);
@@ -79,10 +85,11 @@ impl Ask {
             head.push_str("Connection: close\r\n");
         }
         head.push_str("\r\n");
+        let goes_on = tunnels || !sent.is_empty();
         let mut text = head.into_bytes();
         text.extend(sent);
         let tunnel = if tunnels { rng.usize(..TUNNEL_MOST) } else { 0 };
-        Self { tag, text, is_head: method == "HEAD", tunnel }
+        Self { tag, text, is_head: method == "HEAD", goes_on, tunnel }
     }
 }
 
@@ -119,6 +126,19 @@ impl Client {
     /// Whether it has nothing left to do.
     pub(super) fn is_done(&self) -> bool {
         self.socket.is_none() || self.ended || (self.answered == self.asks.len() && self.tunnels.is_none())
+    }
+
+    /// Whether its connection was closed in a way that it cannot tell from a cut, though it sent nothing that was left unread, for which a
+    /// socket is reset.
+    pub(super) fn was_cut(&mut self) -> bool {
+        let all_read = self.in_turn && self.asks.iter().all(|ask| !ask.goes_on);
+        all_read && self.socket.as_mut().and_then(Socket::secure).is_some_and(|secure| secure.was_cut())
+    }
+
+    /// What it speaks TLS by, unless it is in a tunnel: there the router may have ended its own side, after which rustls takes no spoiled
+    /// record in builds that assert.
+    pub(super) fn garblable(&mut self) -> Option<&mut Secure> {
+        if self.asks.iter().any(|ask| ask.tunnel > 0) { None } else { self.socket.as_mut()?.secure() }
     }
 
     /// Where it stands.

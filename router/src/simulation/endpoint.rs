@@ -1,14 +1,17 @@
-//! An endpoint: takes connections, reads requests in pieces, answers each in one of many ways, and can be told to fail.
+//! An endpoint, or the authorizer: takes connections, reads requests in pieces, answers each in one of many ways, and can be told to
+//! fail.
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use fastrand::Rng;
 
 use super::client::{MANY, NOW_AND_THEN, piece, size};
 use super::message::{self, Message, Open};
 use super::socket::{Got, Socket};
+use super::verdicts::Verdicts;
 
 /// Where it listens.
 #[derive(Debug)]
@@ -17,9 +20,18 @@ enum Door {
     Tcp(TcpListener),
 }
 
+/// What it does with requests.
+#[derive(Debug)]
+struct Desk {
+    /// It is asked whether requests are let in, and serves none.
+    judges: bool,
+    verdicts: Rc<Verdicts>,
+}
+
 #[derive(Debug)]
 pub(super) struct Endpoint {
     door: Door,
+    desk: Desk,
     pub(super) connections: Vec<Served>,
     pub(super) stalled: bool,
     /// Connections are closed as soon as they are taken.
@@ -53,21 +65,28 @@ enum Break {
 
 impl Endpoint {
     /// One on a unix socket.
-    pub(super) fn unix(path: PathBuf) -> Self {
-        let mut endpoint = Self::on(Door::Unix(None, path));
+    pub(super) fn unix(path: PathBuf, verdicts: &Rc<Verdicts>) -> Self {
+        let mut endpoint = Self::on(Door::Unix(None, path), verdicts);
         endpoint.open();
         endpoint
     }
 
     /// One on TCP.
-    pub(super) fn tcp() -> Self {
+    pub(super) fn tcp(verdicts: &Rc<Verdicts>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        Self::on(Door::Tcp(listener))
+        Self::on(Door::Tcp(listener), verdicts)
     }
 
-    fn on(door: Door) -> Self {
-        Self { door, connections: Vec::new(), stalled: false, refuses: false }
+    fn on(door: Door, verdicts: &Rc<Verdicts>) -> Self {
+        let desk = Desk { judges: false, verdicts: Rc::clone(verdicts) };
+        Self { door, desk, connections: Vec::new(), stalled: false, refuses: false }
+    }
+
+    /// The same as the authorizer.
+    pub(super) fn judging(mut self) -> Self {
+        self.desk.judges = true;
+        self
     }
 
     /// The address as a table says it.
@@ -138,7 +157,7 @@ impl Endpoint {
         }
         let number = rng.usize(..self.connections.len());
         let Some(served) = self.connections.get_mut(number) else { return Ok(()) };
-        served.step(rng, faulty)?;
+        served.step(rng, faulty, &self.desk)?;
         if served.over {
             self.connections.swap_remove(number);
         }
@@ -184,7 +203,7 @@ impl Served {
         }
     }
 
-    fn step(&mut self, rng: &mut Rng, faulty: bool) -> Result<(), String> {
+    fn step(&mut self, rng: &mut Rng, faulty: bool, desk: &Desk) -> Result<(), String> {
         if rng.bool() && !self.ended {
             match self.socket.read(&mut self.input, piece(rng)) {
                 Got::Bytes | Got::Nothing => {}
@@ -196,7 +215,7 @@ impl Served {
         } else if self.output.is_empty() && self.breaks.is_none() && !self.closes {
             self.steps += 1;
             if self.input.len() < MANY || self.ended || self.steps.is_multiple_of(NOW_AND_THEN) {
-                self.take_request(rng, faulty)?;
+                self.take_request(rng, faulty, desk)?;
             }
         }
         self.send(rng);
@@ -243,10 +262,15 @@ impl Served {
     }
 
     /// Reads the next request, checks that it is one that a client sent, and makes the answer.
-    fn take_request(&mut self, rng: &mut Rng, faulty: bool) -> Result<(), String> {
+    fn take_request(&mut self, rng: &mut Rng, faulty: bool, desk: &Desk) -> Result<(), String> {
         let Some(request) = message::read(&self.input, Open::NoBody, false) else { return Ok(()) };
         let request = request.map_err(|error| format!("at the endpoint: {error}"))?;
-        let tag = request.path().rsplit('/').next().unwrap_or("").to_owned();
+        let tag = if desk.judges {
+            Verdicts::question(&request)?
+        } else {
+            desk.verdicts.judge(&request)?;
+            request.path().rsplit('/').next().unwrap_or("").to_owned()
+        };
         if !tag.starts_with('c') || request.field("Host") != Some("sim.test") {
             return Err(format!("at the endpoint: nobody sent {:?}", request.head));
         }
@@ -271,8 +295,31 @@ impl Served {
             self.unread = true;
         }
         self.input.drain(..request.length.min(self.input.len()));
-        self.answer(rng, faulty, &tag, &request);
+        if desk.judges {
+            self.rule(rng, faulty, &tag, &desk.verdicts);
+        } else {
+            self.answer(rng, faulty, &tag, &request);
+        }
         Ok(())
+    }
+
+    /// Says whether a request is let in, or fails to.
+    fn rule(&mut self, rng: &mut Rng, faulty: bool, tag: &str, verdicts: &Verdicts) {
+        let status = match rng.u8(..10) {
+            0 => "401 Unauthorized",
+            1 => "403 Forbidden",
+            2 => "302 Found",
+            3 if faulty => "500 Internal Server Error",
+            4 => "204 No Content",
+            _ => "200 OK",
+        };
+        if status.starts_with('2') {
+            verdicts.allow(tag);
+        }
+        self.put_answer(rng, (status, &format!("X-May: {tag}\r\n")), tag, false);
+        if faulty && rng.u8(..4) == 0 {
+            self.break_off(rng, 0);
+        }
     }
 
     fn answer(&mut self, rng: &mut Rng, faulty: bool, tag: &str, request: &Message) {
@@ -282,18 +329,32 @@ impl Served {
             self.echoes = true;
             return;
         }
-        if rng.u8(..10) == 0 {
-            self.output.extend(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
-        }
         let status = match rng.u8(..20) {
             0 => "204 No Content",
             1 if faulty => "503 Service Unavailable",
             2 => "404 Not Found",
             _ => "200 OK",
         };
+        let head_length = self.put_answer(rng, (status, ""), tag, request.head.starts_with("HEAD"));
+        if faulty && rng.u8(..12) == 0 {
+            self.break_off(rng, head_length);
+        }
+    }
+
+    /// Writes an answer of some length and framing; gives that of its head.
+    fn put_answer(
+        &mut self,
+        rng: &mut Rng,
+        (status, fields): (&str, &str),
+        tag: &str,
+        is_head: bool,
+    ) -> usize {
+        if rng.u8(..10) == 0 {
+            self.output.extend(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+        }
         let body = message::body(tag, size(rng));
-        let mut text = format!("HTTP/1.1 {status}\r\nX-Tag: {tag}\r\n");
-        let bodyless = request.head.starts_with("HEAD") || status.starts_with("204");
+        let mut text = format!("HTTP/1.1 {status}\r\nX-Tag: {tag}\r\n{fields}");
+        let bodyless = is_head || status.starts_with("204");
         let framing = rng.u8(..8);
         self.closes = self.unread || rng.u8(..10) == 0;
         match framing {
@@ -316,11 +377,14 @@ impl Served {
                 _ => self.output.extend(body),
             }
         }
-        if faulty && rng.u8(..12) == 0 {
-            let how = [Break::Close, Break::Reset, Break::Silence];
-            let how = how.get(rng.usize(..3)).copied().unwrap_or(Break::Close);
-            let most = if rng.bool() { head_length } else { self.output.len() };
-            self.breaks = Some((rng.usize(..=most), how));
-        }
+        head_length
+    }
+
+    /// Has the answer break off: in its first `early` bytes or anywhere; anywhere when there are none.
+    fn break_off(&mut self, rng: &mut Rng, early: usize) {
+        let how = [Break::Close, Break::Reset, Break::Silence];
+        let how = how.get(rng.usize(..3)).copied().unwrap_or(Break::Close);
+        let most = if early > 0 && rng.bool() { early } else { self.output.len() };
+        self.breaks = Some((rng.usize(..=most), how));
     }
 }

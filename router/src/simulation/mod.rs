@@ -1,17 +1,20 @@
-//! A simulation of exchanges: the worker's own code over real sockets, with scripted clients and endpoints, a clock that it makes
-//! itself and faults between any two polls, all in an order that a seed fixes.
+//! A simulation of exchanges: the worker's own code over real sockets, with scripted clients, endpoints and an authorizer, a clock that
+//! it makes itself and faults between any two polls, all in an order that a seed fixes. Clients speak HTTP/1 and HTTP/2, some of them
+//! over TLS.
 //!
-//! Of each run it holds: every exchange ends in exactly one outcome, whatever was taken is given back (permits, counts, places,
-//! slots, buffers, tasks), no client gets what is another's, no endpoint a request that nobody sent, and without faults nobody
-//! waits for ever. `EKIDEN_SEED` repeats one run and tells its steps, `EKIDEN_SEEDS` makes more. Does not simulate the network:
+//! Of each run it holds: every exchange and every handshake ends in exactly one outcome, whatever was taken is given back (permits,
+//! counts, places, slots, buffers, tasks), no client gets what is another's, no endpoint a request that nobody sent or that the
+//! authorizer has not let in, and without faults nobody waits for ever. `EKIDEN_SEED` repeats one run and tells its steps, `EKIDEN_SEEDS` makes more. Does not simulate the network:
 //! bytes go through the kernel, and their order in time is the script's.
 
 mod client;
 mod endpoint;
 pub(crate) mod ledger;
 mod message;
+mod secure;
 mod socket;
 mod streams;
+mod verdicts;
 mod world;
 
 use std::collections::BTreeMap;
@@ -56,6 +59,7 @@ fn every_exchange_ends_once_and_gives_back_what_it_took() {
     let mut faults = BTreeMap::<Fault, u64>::new();
     let mut ends = BTreeMap::<String, u64>::new();
     let mut causes = Vec::<Cause>::new();
+    let mut turns = BTreeMap::<String, u64>::new();
     for seed in 0..asked.unwrap_or(SEEDS) {
         if asked.is_none() && seed >= SEEDS_LEAST && began.elapsed() > TIME {
             break;
@@ -66,6 +70,7 @@ fn every_exchange_ends_once_and_gives_back_what_it_took() {
         runs += 1;
         exchanges += report.exchanges;
         report.faults.into_iter().for_each(|(fault, count)| *faults.entry(fault).or_default() += count);
+        report.turns.into_iter().for_each(|(turn, count)| *turns.entry(turn).or_default() += count);
         for (cause, phase) in report.ends {
             *ends.entry(format!("{} in {phase:?}", cause.code())).or_default() += 1;
             if !causes.contains(&cause) {
@@ -74,7 +79,7 @@ fn every_exchange_ends_once_and_gives_back_what_it_took() {
         }
     }
     println!(
-        "{runs} runs, {exchanges} exchanges in {:?}\nfaults: {faults:?}\nends: {ends:#?}",
+        "{runs} runs, {exchanges} exchanges in {:?}\nfaults: {faults:?}\nturns: {turns:?}\nends: {ends:#?}",
         began.elapsed()
     );
     if asked.is_some_and(|asked| asked < SEEDS_LEAST) {
@@ -85,6 +90,9 @@ fn every_exchange_ends_once_and_gives_back_what_it_took() {
     }
     for cause in MET {
         assert!(causes.contains(cause), "no exchange ended with {}", cause.code());
+    }
+    for turn in TAKEN {
+        assert!(turns.get(*turn).is_some_and(|count| *count > 0), "there was none: {turn}");
     }
 }
 
@@ -99,4 +107,25 @@ const MET: &[Cause] = &[
     Cause::UpstreamReset,
     Cause::FirstByteTimeout,
     Cause::RateLimited,
+    Cause::AuthorizerRefused,
+    Cause::AuthorizerFailed,
+    Cause::PlainOnTls,
+];
+
+/// What handshakes and questions must have come to, likewise.
+const TAKEN: &[&str] = &[
+    "handshake full 1.2",
+    "handshake full 1.3",
+    "handshake resumed 1.2",
+    "handshake resumed 1.3",
+    "handshake refused",
+    "handshake closed",
+    "handshake timeout",
+    "handshake not_tls",
+    "handshake peer_alert",
+    "handshake invalid",
+    "handshake drained",
+    "authorizer allowed",
+    "authorizer refused",
+    "authorizer failed",
 ];

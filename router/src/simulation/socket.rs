@@ -1,4 +1,4 @@
-//! The end of a connection that a script holds: real, not blocking, and read and written by hand.
+//! The end of a connection that a script holds: real, not blocking, and read and written by hand. Under TLS too (see `secure`).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::secure::Secure;
+
 #[derive(Debug)]
 pub(super) enum Socket {
     Unix(UnixStream),
     Tcp(TcpStream),
+    /// TLS over one of the others.
+    Secure(Box<Secure>),
 }
 
 /// What a read came to.
@@ -29,6 +33,7 @@ impl Socket {
         let read = match self {
             Socket::Unix(socket) => socket.read(&mut piece),
             Socket::Tcp(socket) => socket.read(&mut piece),
+            Socket::Secure(socket) => return socket.read(into, most),
         };
         match read {
             Ok(0) => Got::End,
@@ -46,6 +51,7 @@ impl Socket {
         let wrote = match self {
             Socket::Unix(socket) => socket.write(bytes),
             Socket::Tcp(socket) => socket.write(bytes),
+            Socket::Secure(socket) => return socket.write(bytes),
         };
         match wrote {
             Ok(count) => Some(count),
@@ -55,17 +61,33 @@ impl Socket {
     }
 
     /// Says that nothing more comes.
-    pub(super) fn half_close(&self) {
+    pub(super) fn half_close(&mut self) {
         let _lost_already = match self {
             Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
             Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Secure(socket) => {
+                socket.half_close();
+                Ok(())
+            }
         };
     }
 
     /// Closes with a reset, where the socket has one.
     pub(super) fn reset(self) {
-        if let Socket::Tcp(socket) = &self {
-            let _closes_all_the_same = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        match self {
+            Socket::Unix(_) => {}
+            Socket::Tcp(socket) => {
+                let _closes_all_the_same = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+            }
+            Socket::Secure(socket) => socket.reset(),
+        }
+    }
+
+    /// The TLS of it.
+    pub(super) fn secure(&mut self) -> Option<&mut Secure> {
+        match self {
+            Socket::Secure(socket) => Some(socket),
+            Socket::Unix(_) | Socket::Tcp(_) => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A client that speaks HTTP/2: a few requests at once on one connection, each read and checked by itself; some are taken back.
+//! A client that speaks HTTP/2, in clear text or over TLS: a few requests at once on one connection, each read and checked by itself; some are taken back.
 //!
 //! One task polls the connection and all of its requests, so that dropping it is the client's end.
 
@@ -6,17 +6,23 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
 use fastrand::Rng;
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 use super::client::{ROUTES, size};
 use super::message;
+use super::secure::HOST;
 use super::world::Fault;
 
 #[derive(Debug, Default)]
@@ -42,11 +48,24 @@ impl Drop for Streams {
 }
 
 impl Streams {
-    pub(super) fn start(socket: UnixStream, rng: &mut Rng, client: usize) -> Self {
+    pub(super) fn start(
+        socket: UnixStream,
+        tls: Option<Arc<ClientConfig>>,
+        rng: &mut Rng,
+        client: usize,
+    ) -> Self {
         let state = Rc::new(State::default());
-        let (count, seed) = (rng.usize(1..=5), rng.u64(..));
+        let (count, rng) = (rng.usize(1..=5), Rng::with_seed(rng.u64(..)));
         state.left.set(count);
-        let task = tokio::task::spawn_local(run(socket, Rng::with_seed(seed), client, Rc::clone(&state)));
+        let held = Rc::clone(&state);
+        let task = tokio::task::spawn_local(async move {
+            let Some(tls) = tls else { return run(socket, rng, client, held).await };
+            let name = ServerName::try_from(HOST).unwrap();
+            match TlsConnector::from(tls).connect(name, socket).await {
+                Ok(socket) => run(socket, rng, client, held).await,
+                Err(_) => held.over.set(true),
+            }
+        });
         Self { state, task }
     }
 
@@ -71,7 +90,10 @@ impl Streams {
     }
 }
 
-async fn run(socket: UnixStream, mut rng: Rng, client: usize, state: Rc<State>) {
+async fn run<S>(socket: S, mut rng: Rng, client: usize, state: Rc<State>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let Ok((requests, connection)) = h2::client::handshake(socket).await else {
         state.over.set(true);
         return;
@@ -110,6 +132,8 @@ async fn ask(mut requests: SendRequest<Bytes>, mut rng: Rng, tag: &str, state: &
     let has_body = rng.bool();
     let method = if has_body { "POST" } else { "GET" };
     let request = http::Request::builder().method(method).uri(format!("http://sim.test/{route}/{tag}"));
+    // What the authorizer says, only it may say.
+    let request = request.header("x-may", "forged");
     let Ok(request) = request.body(()) else { return Err("it cannot be asked".to_owned()) };
     let Ok((response, mut body)) = requests.send_request(request, !has_body) else { return Ok(()) };
     if has_body {

@@ -8,17 +8,20 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use ekiden_config::doors::Generation;
 use ekiden_config::names::ListenerName;
 use ekiden_config::{Format, HostOwners, Input, Source};
 use ekiden_core::outcome::{Cause, Phase};
+use ekiden_core::policy::entrance::{Ruling, Step};
 use ekiden_core::resilience::breaker::Bound;
-use ekiden_core::stats::WorkerShard;
+use ekiden_core::stats::{HandshakeFailure, WorkerShard};
 use ekiden_core::table::{Compiler, Table};
 use fastrand::Rng;
 use tokio::task::JoinHandle;
@@ -26,8 +29,10 @@ use tokio::task::JoinHandle;
 use super::client::Client;
 use super::endpoint::Endpoint;
 use super::ledger;
+use super::secure::{self, Secure, Trusting};
 use super::socket::Socket;
 use super::streams::Streams;
+use super::verdicts::{PATH, SHOWN_MOST, Verdicts};
 use crate::exchange::Workspace;
 use crate::record::Recorder;
 use crate::shared::{Retired, Shared};
@@ -51,6 +56,8 @@ pub(super) enum Fault {
     ClientReset,
     ClientHalfCloses,
     ClientStalls,
+    /// What it sends under TLS is spoiled.
+    ClientGarbles,
     EndpointLost,
     EndpointReset,
     EndpointHalfCloses,
@@ -65,11 +72,12 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Fault; 15] = [
+    pub(super) const ALL: [Fault; 16] = [
         Fault::ClientGone,
         Fault::ClientReset,
         Fault::ClientHalfCloses,
         Fault::ClientStalls,
+        Fault::ClientGarbles,
         Fault::EndpointLost,
         Fault::EndpointReset,
         Fault::EndpointHalfCloses,
@@ -90,10 +98,14 @@ pub(super) struct Report {
     pub(super) exchanges: u64,
     pub(super) ends: Vec<(Cause, Phase)>,
     pub(super) faults: BTreeMap<Fault, u64>,
+    /// How handshakes ended, and what the authorizer's answers came to.
+    pub(super) turns: Vec<(String, u64)>,
 }
 
 pub(super) struct World {
     rng: Rng,
+    /// Nothing fails.
+    calm: bool,
     dir: tempfile::TempDir,
     shared: Arc<Shared>,
     retired: Receiver<Retired>,
@@ -104,6 +116,13 @@ pub(super) struct World {
     tables: Vec<Arc<Table>>,
     listener: Rc<ListenerRef>,
     http2: Rc<ListenerRef>,
+    secure: Rc<ListenerRef>,
+    /// Words of the certificate of that listener, and what its clients share.
+    certificate: String,
+    trusting: Trusting,
+    /// Connections that it let in.
+    secured: u64,
+    /// The last is the authorizer.
     endpoints: Vec<Endpoint>,
     clients: Vec<Client>,
     streams: Vec<Streams>,
@@ -113,24 +132,31 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A worker, two or three endpoints and their table. Called inside the runtime.
+    /// A worker, three endpoints, an authorizer and their table. Called inside the runtime.
     pub(super) fn new(seed: u64, told: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         // What the worker draws comes from the thread's generator.
         fastrand::seed(seed);
+        let calm = rng.u8(..8) == 0;
         let dir = tempfile::tempdir().unwrap();
+        let certificate = secure::put_files(dir.path());
         let tcp = rng.u8(..4) == 0;
-        let endpoints = ["one", "two", "three"]
-            .iter()
-            .map(|name| if tcp { Endpoint::tcp() } else { Endpoint::unix(dir.path().join(name)) })
-            .collect();
+        let verdicts = Rc::new(Verdicts::default());
+        let endpoint = |name: &str| match tcp {
+            true => Endpoint::tcp(&verdicts),
+            false => Endpoint::unix(dir.path().join(name), &verdicts),
+        };
+        let mut endpoints: Vec<_> = ["one", "two", "three"].map(endpoint).into();
+        endpoints.push(endpoint("four").judging());
         let (shared, retired) = Shared::new(1, PathBuf::new());
         shared.know_clients(1_000);
         let worker = Worker::new(0, Arc::clone(&shared), Arc::new(WorkerShard::new()), Recorder::off(), 100);
         let listener = ListenerRef::new(ListenerName::new("edge").unwrap());
         let http2 = ListenerRef::new(ListenerName::new("http2").unwrap());
+        let secure = ListenerRef::new(ListenerName::new("secure").unwrap());
         let mut world = Self {
             rng,
+            calm,
             dir,
             shared,
             retired,
@@ -140,6 +166,10 @@ impl World {
             tables: Vec::new(),
             listener,
             http2,
+            secure,
+            certificate,
+            trusting: Trusting::new(),
+            secured: 0,
             endpoints,
             clients: Vec::new(),
             streams: Vec::new(),
@@ -159,7 +189,8 @@ impl World {
 
     /// Puts another table in force, as the swapper does.
     fn swap(&mut self, changed: bool) {
-        let text = words(&self.endpoints, if changed { self.rng.u8(..) } else { 0 });
+        let change = if changed { self.rng.u8(..) } else { 0 };
+        let text = words(&self.endpoints, change) + &words_secure(&self.certificate, change, self.calm);
         let source = Source { file: "ekiden.toml".to_owned(), text, format: Format::Toml };
         let hosts = HostOwners::default();
         let built = ekiden_config::build(Input { main: &source, apps: &[], previous: None, hosts: &hosts });
@@ -168,6 +199,8 @@ impl World {
         let before = Arc::clone(self.compiler.table());
         let compiled = self.compiler.compile(&model, Generation(self.generation));
         assert!(compiled.refused.is_empty(), "{:?}", compiled.refused);
+        let refused = self.shared.tls.apply(&model);
+        assert!(refused.is_empty(), "{refused:?}");
         self.shared.table.store(Arc::clone(&compiled.table));
         for cell in &compiled.removed {
             cell.mark_gone();
@@ -207,15 +240,34 @@ impl World {
             let _as_small_as_it_gets = socket2::SockRef::from(&theirs).set_send_buffer_size(4 << 10);
             (Socket::Tcp(ours), Stream::fresh(theirs), Some(peer))
         };
-        self.let_in(stream, peer, Rc::clone(&self.listener));
+        // One that speaks plain HTTP on the port of TLS is told so.
+        let (on_secure, speaks_tls) = match self.rng.u8(..24) {
+            0 => (true, false),
+            1..=9 => (true, true),
+            _ => (false, false),
+        };
+        let listener = if on_secure { Rc::clone(&self.secure) } else { Rc::clone(&self.listener) };
+        let ours = match speaks_tls {
+            true => Socket::Secure(Box::new(Secure::new(ours, &self.trusting, &mut self.rng, !self.calm))),
+            false => ours,
+        };
+        self.let_in(stream, peer, listener);
         self.clients.push(Client::new(ours, &mut self.rng, number));
-        self.say(|| format!("client {number} comes"));
+        self.say(|| {
+            let how = match (on_secure, speaks_tls) {
+                (_, true) => ", with TLS",
+                (true, false) => ", without TLS where it is spoken",
+                (false, false) => "",
+            };
+            format!("client {number} comes{how}")
+        });
     }
 
     fn let_in(&mut self, stream: Stream, peer: Option<SocketAddr>, listener: Rc<ListenerRef>) {
         let let_in = connection_limits::enter(&self.worker, &listener, stream, peer);
         let (stream, permit) = let_in.expect("the table bounds no clients");
         stream.assume_silent();
+        self.secured += u64::from(listener.name == self.secure.name);
         let open = self.worker.open_connection().with(permit);
         let kept = Kept::new(Rc::clone(&self.worker), listener, stream, peer, open);
         self.tasks.push(tokio::task::spawn_local(serve(kept)));
@@ -229,10 +281,13 @@ impl World {
         theirs.set_nonblocking(true).unwrap();
         let _as_small_as_it_gets = socket2::SockRef::from(&theirs).set_send_buffer_size(4 << 10);
         let stream = Stream::Unix(tokio::net::UnixStream::from_std(theirs).unwrap());
-        self.let_in(stream, None, Rc::clone(&self.http2));
+        let tls = self.rng.bool().then(|| self.trusting.http2(&mut self.rng));
+        let listener = if tls.is_some() { Rc::clone(&self.secure) } else { Rc::clone(&self.http2) };
+        self.let_in(stream, None, listener);
         let ours = tokio::net::UnixStream::from_std(ours).unwrap();
-        self.streams.push(Streams::start(ours, &mut self.rng, number));
-        self.say(|| format!("client {number} comes, with HTTP/2"));
+        let over = if tls.is_some() { " over TLS" } else { "" };
+        self.streams.push(Streams::start(ours, tls, &mut self.rng, number));
+        self.say(|| format!("client {number} comes, with HTTP/2{over}"));
     }
 
     /// Time passes, and the worker's wheel turns.
@@ -289,6 +344,10 @@ impl World {
 
     async fn fail(&mut self, fault: Fault) {
         self.say(|| format!("fault: {fault:?}"));
+        if fault == Fault::ClientGarbles {
+            self.garble();
+            return;
+        }
         *self.report.faults.entry(fault).or_default() += 1;
         let client = self.rng.usize(..self.clients.len());
         let endpoint = self.rng.usize(..self.endpoints.len());
@@ -308,8 +367,9 @@ impl World {
         match fault {
             Fault::ClientGone => client_of.socket = None,
             Fault::ClientReset => client_of.socket.take().map_or((), Socket::reset),
-            Fault::ClientHalfCloses => client_of.socket.iter().for_each(Socket::half_close),
+            Fault::ClientHalfCloses => client_of.socket.iter_mut().for_each(Socket::half_close),
             Fault::ClientStalls => client_of.stalled = !client_of.stalled,
+            Fault::ClientGarbles => {}
             Fault::EndpointLost => endpoint_of.lose_one(&mut self.rng, false),
             Fault::EndpointReset => endpoint_of.lose_one(&mut self.rng, true),
             Fault::EndpointHalfCloses => endpoint_of.half_close_one(&mut self.rng),
@@ -332,15 +392,27 @@ impl World {
         }
     }
 
+    /// Spoils what one of those sends that speak TLS, if there is one.
+    fn garble(&mut self) {
+        let count = self.clients.iter_mut().filter_map(Client::garblable).count();
+        if count == 0 {
+            return;
+        }
+        let number = self.rng.usize(..count);
+        if let Some(one) = self.clients.iter_mut().filter_map(Client::garblable).nth(number) {
+            one.garble();
+            *self.report.faults.entry(Fault::ClientGarbles).or_default() += 1;
+        }
+    }
+
     /// Runs it. What is wrong comes as words.
     pub(super) async fn run(mut self) -> Result<Report, String> {
-        let calm = self.rng.u8(..8) == 0;
         let count = self.rng.usize(1..=4);
         (0..count).for_each(|_| self.connect());
         if self.rng.u8(..3) == 0 {
             self.connect_http2();
         }
-        if calm {
+        if self.calm {
             self.run_calm().await?;
         } else {
             self.run_faulty().await?;
@@ -354,7 +426,10 @@ impl World {
         for number in 0.. {
             self.streams.iter().try_for_each(Streams::judge)?;
             if self.clients.iter().all(Client::is_done) && self.streams.iter().all(Streams::is_done) {
-                return Ok(());
+                return match self.clients.iter_mut().any(Client::was_cut) {
+                    true => Err("a close that a client under TLS cannot tell from a cut".to_owned()),
+                    false => Ok(()),
+                };
             }
             if number < STEPS_CALM {
                 self.step(false).await?;
@@ -438,51 +513,27 @@ impl World {
                 wrong.push(format!("{what}: {count}"));
             }
         };
+        must("connections whose task panicked", self.tasks.iter_mut().filter_map(panicked).count() as u64);
         let worker = &self.worker;
         let shard = &worker.shard;
         must("client connections open", worker.open_connections());
         must("tunnels open", shard.tunnels_open.value());
         must("streams open", shard.streams_open.value());
         must("panics", shard.panics.value());
+        must("handshakes in progress", shard.tls.in_progress.value());
         must("slots of the wheel", worker.wheel.in_use() as u64);
         must("idle connections to endpoints", worker.pool.len() as u64);
         must("holders of the worker beside the run", Rc::strong_count(worker) as u64 - 1);
-        for table in &self.tables {
-            for cluster in table.all_clusters() {
-                let name = cluster.cluster.name.as_str();
-                let shard = cluster.cell.shard(0);
-                must(&format!("{name}: requests in flight"), shard.in_flight.value());
-                must(&format!("{name}: requests in line"), shard.queued.value());
-                must(&format!("{name}: connections"), shard.connections.value());
-                must(&format!("{name}: idle connections"), shard.idle.value());
-                for bound in [Bound::Requests, Bound::Pending, Bound::Connections] {
-                    must(&format!("{name}: breaker, {bound:?}"), u64::from(cluster.cell.breaker.used(bound)));
-                }
-                for endpoint in &*cluster.endpoints {
-                    let id = &endpoint.endpoint.id;
-                    must(&format!("{name}: in flight at {id}"), u64::from(endpoint.cell.in_flight()));
-                }
-            }
-            for entry in table.routes() {
-                let name = &entry.names;
-                must(&format!("{name}: requests in flight"), entry.cell.shard(0).in_flight.value());
-                for limiter in entry.limits.iter().flat_map(|limits| limits.lists()).flatten() {
-                    must(&format!("{name}: places of a limit"), limiter.keys_in_use(worker.clock.turn_ns()));
-                }
-                if let Some(mirror) = &entry.mirror {
-                    must(&format!("{name}: copies"), u64::from(mirror.in_flight()));
-                }
-                if let Some(caps) = &entry.caps {
-                    must("requests of the app", u64::from(caps.usage.in_flight()));
-                    must("connections of the app", u64::from(caps.usage.connections()));
-                    must("buffered bytes of the app", caps.usage.buffered());
-                }
-            }
-        }
+        self.tables.iter().for_each(|table| judge_table(table, worker, &mut must));
         for _ in 0..16 {
             if let Some(what) = held(&worker.take_workspace()) {
                 must(&format!("an unused workspace holds {what}"), 1);
             }
+        }
+        let ended: u64 = handshakes(worker).iter().map(|(_, count)| count).sum();
+        must("handshakes that nobody began", ended.saturating_sub(self.secured));
+        if !self.report.faults.contains_key(&Fault::TaskDropped) {
+            must("handshakes that ended in nothing", self.secured.saturating_sub(ended));
         }
         let (begun, overwritten, ends) = ledger::end();
         let counted: u64 = shard.outcomes.iter().map(|count| count.value()).sum();
@@ -497,9 +548,71 @@ impl World {
         }
         self.report.exchanges = begun;
         self.report.ends = ends;
+        self.report.turns = handshakes(worker);
+        for ruling in Ruling::ALL {
+            let count = shard.rulings.of(Step::Authorizer, ruling).map_or(0, |count| count.value());
+            self.report.turns.push((format!("authorizer {}", ruling.word()), count));
+        }
         drop(self.dir);
         Ok(self.report)
     }
+}
+
+/// What a table's parts still count.
+fn judge_table(table: &Table, worker: &Worker, must: &mut dyn FnMut(&str, u64)) {
+    for cluster in table.all_clusters() {
+        let name = cluster.cluster.name.as_str();
+        let shard = cluster.cell.shard(0);
+        must(&format!("{name}: requests in flight"), shard.in_flight.value());
+        must(&format!("{name}: requests in line"), shard.queued.value());
+        must(&format!("{name}: connections"), shard.connections.value());
+        must(&format!("{name}: idle connections"), shard.idle.value());
+        for bound in [Bound::Requests, Bound::Pending, Bound::Connections] {
+            must(&format!("{name}: breaker, {bound:?}"), u64::from(cluster.cell.breaker.used(bound)));
+        }
+        for endpoint in &*cluster.endpoints {
+            let id = &endpoint.endpoint.id;
+            must(&format!("{name}: in flight at {id}"), u64::from(endpoint.cell.in_flight()));
+        }
+    }
+    for entry in table.routes() {
+        let name = &entry.names;
+        must(&format!("{name}: requests in flight"), entry.cell.shard(0).in_flight.value());
+        for limiter in entry.limits.iter().flat_map(|limits| limits.lists()).flatten() {
+            must(&format!("{name}: places of a limit"), limiter.keys_in_use(worker.clock.turn_ns()));
+        }
+        if let Some(mirror) = &entry.mirror {
+            must(&format!("{name}: copies"), u64::from(mirror.in_flight()));
+        }
+        if let Some(caps) = &entry.caps {
+            must("requests of the app", u64::from(caps.usage.in_flight()));
+            must("connections of the app", u64::from(caps.usage.connections()));
+            must("buffered bytes of the app", caps.usage.buffered());
+        }
+    }
+}
+
+/// Whether a task has ended with a panic.
+fn panicked(task: &mut JoinHandle<()>) -> Option<()> {
+    match Pin::new(task).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Err(error)) if error.is_panic() => Some(()),
+        Poll::Ready(_) | Poll::Pending => None,
+    }
+}
+
+/// How handshakes ended, and how many of each.
+fn handshakes(worker: &Worker) -> Vec<(String, u64)> {
+    let tls = &worker.shard.tls;
+    let made = [
+        ("full 1.2", &tls.full_12),
+        ("full 1.3", &tls.full_13),
+        ("resumed 1.2", &tls.resumed_12),
+        ("resumed 1.3", &tls.resumed_13),
+        ("refused", &tls.refused),
+    ];
+    let failed = HandshakeFailure::ALL.map(|failure| (failure.code(), tls.failed(failure)));
+    let all = made.into_iter().chain(failed);
+    all.map(|(what, count)| (format!("handshake {what}"), count.value())).collect()
 }
 
 /// What a workspace that nobody uses still holds.
@@ -519,6 +632,7 @@ fn held(ws: &Workspace) -> Option<&'static str> {
         ("an open exchange", ws.trace.is_open()),
         ("a cluster", ws.trace.cluster.is_some()),
         ("a listener", ws.listener.is_some()),
+        ("a session", ws.session.is_some()),
     ];
     all.into_iter().find_map(|(what, held)| held.then_some(what))
 }
@@ -545,6 +659,8 @@ fn words(endpoints: &[Endpoint], change: u8) -> String {
         ""
     };
     let web_route = if has(5) { "" } else { "body_limit = \"100KiB\"\n" };
+    // Another id is another endpoint, whatever its address.
+    let judge = if has(6) { "judge" } else { "another" };
     format!(
         r#"
 caps = {{ in_flight = 6, connections = 5, buffered = "4MiB" }}
@@ -574,6 +690,10 @@ endpoints = [{slots}]
 pool_idle = 0
 endpoints = [{{ id = "three", address = {third:?} }}]
 
+[cluster.policy]
+pool_idle_timeout = "5s"
+endpoints = [{{ id = "{judge}", address = {fourth:?} }}]
+
 [[route]]
 name = "web"
 host = "sim.test"
@@ -591,6 +711,46 @@ limit = [{{ name = "one", concurrency = 1 }}]
 
 {tunnel}{ROUTES}"#,
         third = address(2),
+        fourth = address(3),
+    )
+}
+
+/// The listener of TLS, and the routes whose requests an authorizer lets in.
+fn words_secure(certificate: &str, change: u8, calm: bool) -> String {
+    let version = if change & (1 << 7) == 0 { "1.2" } else { "1.3" };
+    let handshakes = if calm { 100 } else { 2 };
+    format!(
+        r#"
+[listener.secure]
+address = "127.0.0.1:3"
+tls = [{certificate}]
+min_tls_version = "{version}"
+max_handshakes = {handshakes}
+limits = {{ handshake_deadline = "2s", head_deadline = "2s", keepalive_idle = "3s", body_idle = "4s", min_body_rate = "off", min_response_rate = "off" }}
+
+[[route]]
+name = "guarded"
+host = "sim.test"
+path = {{ prefix = "/guarded" }}
+cluster = "web"
+upgrades = ["echo"]
+authorizer = {{ cluster = "policy", path = "{PATH}", timeout = "1s", returns = ["X-May"] }}
+
+[[route]]
+name = "shown"
+host = "sim.test"
+path = {{ prefix = "/shown" }}
+cluster = "web"
+retry = {{ on = ["connect", "reset"], attempts = 2, backoff = "5ms", buffer = "64KiB", replay = "idempotent" }}
+authorizer = {{ cluster = "policy", path = "{PATH}", timeout = "2s", returns = ["X-May"], body = {{ max = {SHOWN_MOST}, over = "partial" }} }}
+
+[[route]]
+name = "lenient"
+host = "sim.test"
+path = {{ prefix = "/lenient" }}
+cluster = "web"
+authorizer = {{ cluster = "policy", path = "{PATH}", timeout = "500ms", returns = ["X-May"], fail = "open" }}
+"#
     )
 }
 

@@ -56,7 +56,19 @@ fn process(max: usize, workers: &[Arc<WorkerShard>], ceilings: [Nearness; 2]) ->
     }
     let lag = workers.iter().map(|worker| worker.lag_level.value()).max().unwrap_or(0);
     level.gauge(&[("resource", "lag")], lag as f64);
-    vec![shed, level, used, entrance(max, workers)]
+    vec![shed, level, used, entrance(max, workers), verified(workers)]
+}
+
+/// Tokens that were looked at in earnest, for whatever.
+fn verified(workers: &[Arc<WorkerShard>]) -> Family {
+    let mut family = Family::counters(
+        1,
+        "ekiden_tokens_verified_total",
+        "Tokens whose signatures were verified; one that was good within the last minute is not verified again.",
+    );
+    let total = workers.iter().map(|worker| worker.tokens_verified.value()).fold(0, u64::wrapping_add);
+    family.count(&[], total);
+    family
 }
 
 /// What the steps before routes decided.

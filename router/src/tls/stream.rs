@@ -137,6 +137,11 @@ impl TlsStream {
         &self.io
     }
 
+    /// The socket, for who reads what nobody decrypts any more.
+    pub fn io_mut(&mut self) -> &mut Stream {
+        &mut self.io
+    }
+
     /// Makes the close to come a reset, without the word that the end is an orderly one.
     pub fn abort(&self) {
         self.aborted.set(true);
@@ -200,10 +205,13 @@ impl TlsStream {
         }
     }
 
-    /// Says that nothing more comes and tries once to send it. For an orderly close; costs a write.
-    pub fn say_goodbye(&mut self) {
+    /// Says that nothing more comes and tries once to send it. For an orderly close; costs a write. False when that alone is left to be
+    /// sent: without it the peer cannot tell the end from a cut. Who has not taken what came before it is owed nothing.
+    pub fn say_goodbye(&mut self) -> bool {
+        let is_owed = !self.tls.wants_write();
         self.close_notify();
-        let _best_effort = self.poll_send(&mut Context::from_waker(Waker::noop()));
+        let sent = self.poll_send(&mut Context::from_waker(Waker::noop()));
+        sent.is_ready() || !is_owed
     }
 
     fn close_notify(&mut self) {
@@ -307,7 +315,7 @@ impl TlsStream {
 impl Drop for TlsStream {
     fn drop(&mut self) {
         if self.trust.is_some() && !self.aborted.get() && !self.tls.is_handshaking() {
-            self.say_goodbye();
+            let _best_effort = self.say_goodbye();
         }
     }
 }

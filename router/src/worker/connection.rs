@@ -206,8 +206,8 @@ impl Kept {
             // Boxed: an idle task has no room for what only its beginning needs.
             match Box::pin(self.begin()).await {
                 After::Keep | After::Idle => {}
-                After::Close => return self.connection.stream.say_goodbye(),
-                After::Linger => return Box::pin(self.linger()).await,
+                After::Close if self.connection.stream.say_goodbye() => return,
+                After::Close | After::Linger => return Box::pin(self.linger()).await,
                 After::Abort => return self.connection.stream.abort(),
             }
         }
@@ -227,12 +227,14 @@ impl Kept {
             }
             match after {
                 After::Idle | After::Keep => {}
-                After::Close => return self.connection.stream.say_goodbye(),
-                After::Linger => return Box::pin(self.linger()).await,
+                After::Close if self.connection.stream.say_goodbye() => return,
+                After::Close | After::Linger => return Box::pin(self.linger()).await,
                 After::Abort => return self.connection.stream.abort(),
             }
         }
-        self.connection.stream.say_goodbye();
+        if !self.connection.stream.say_goodbye() {
+            Box::pin(self.linger()).await;
+        }
     }
 
     /// What comes before requests, or in their place: a header of the PROXY protocol, then a handshake, or no HTTP at all.
@@ -417,7 +419,8 @@ impl Kept {
         }
     }
 
-    /// Ends our side, then swallows what the client still sends.
+    /// Ends our side, then swallows what the client still sends. Over TLS it is not decrypted: nobody reads it, and what is wrong with it
+    /// could not be answered any more.
     async fn linger(&mut self) {
         let over_ms = self.connection.worker.now_ms() + LINGER_MS;
         let worker = Rc::clone(&self.connection.worker);
@@ -429,7 +432,7 @@ impl Kept {
             if !shut {
                 shut = Pin::new(&mut self.connection.stream).poll_shutdown(cx).is_ready();
             }
-            while let Poll::Ready(read) = buffer.poll_read(cx, &mut self.connection.stream) {
+            while let Poll::Ready(read) = buffer.poll_read(cx, self.connection.stream.beneath()) {
                 let count: usize = read.unwrap_or(0);
                 buffer.consume(count);
                 swallowed += count;
@@ -450,17 +453,98 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Read};
+    use std::os::unix::net::UnixStream;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
+    use std::sync::mpsc::{Sender, channel};
+    use std::task::{Context, Waker};
+    use std::thread::JoinHandle;
 
+    use ekiden_config::names::ListenerName;
     use ekiden_core::stats::WorkerShard;
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    };
 
     use super::*;
     use crate::record::Recorder;
     use crate::shared::Shared;
+    use crate::tls::TlsStream;
 
     fn future_size<A, F>(_: fn(A) -> F) -> usize {
         size_of::<F>()
+    }
+
+    /// Both ends of a session over a socket that takes little, ours without the handshake made.
+    fn secure_pair() -> (TlsStream, StreamOwned<ClientConnection, UnixStream>) {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(vec!["a.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let ours = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
+        let server = ServerConnection::new(Arc::new(server)).unwrap();
+        let client = ClientConnection::new(Arc::new(client), "a.test".try_into().unwrap()).unwrap();
+        (TlsStream::new(ours, server), StreamOwned::new(client, theirs))
+    }
+
+    /// A session whose socket has taken so many pieces at most, and is to take no more; how many it took; who reads them when told, and
+    /// then says how the connection ended.
+    async fn filled(most: usize) -> (TlsStream, usize, Sender<()>, JoinHandle<Option<io::Result<usize>>>) {
+        const PIECE: usize = 16 << 10;
+        let (mut tls, mut theirs) = secure_pair();
+        let (go, wait) = channel();
+        let peer = std::thread::spawn(move || {
+            theirs.conn.complete_io(&mut theirs.sock).unwrap();
+            wait.recv().ok()?;
+            // An end without the word that nothing more comes is an error here.
+            Some(theirs.read_to_end(&mut Vec::new()))
+        });
+        assert!(poll_fn(|cx| tls.poll_handshake(cx)).await.is_ok());
+        let (mut cx, mut pieces) = (Context::from_waker(Waker::noop()), 0);
+        while pieces < most && Pin::new(&mut tls).poll_flush(&mut cx).is_ready() {
+            assert!(Pin::new(&mut tls).poll_write(&mut cx, &[7; PIECE]).is_ready());
+            pieces += 1;
+        }
+        (tls, pieces, go, peer)
+    }
+
+    /// The last response has filled the socket, so that the word that nothing more comes does not fit behind it: the close waits for
+    /// room, or the client could not tell the end from a cut.
+    #[tokio::test]
+    async fn a_close_over_tls_waits_until_it_can_be_told() {
+        let (_, too_many, ..) = filled(usize::MAX).await;
+        let (tls, _, go, peer) = filled(too_many - 1).await;
+        assert_eq!(tls.held(), 0, "all of it is in the socket");
+        let (shared, _retired) = Shared::new(1, std::path::PathBuf::new());
+        let worker = Worker::new(0, shared, Arc::new(WorkerShard::new()), Recorder::off(), 100);
+        let listener = ListenerRef::new(ListenerName::new("edge").unwrap());
+        let open = worker.open_connection();
+        let mut kept = Kept::new(worker, listener, Stream::Tls(Box::new(tls)), None, open);
+        (kept.keepalive_ms, kept.served) = (0, true);
+        let mut serving = Box::pin(kept.serve());
+        let waits = poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx).is_pending())).await;
+        assert!(waits, "the client has not been told");
+        go.send(()).unwrap();
+        serving.await;
+        assert!(peer.join().unwrap().unwrap().is_ok());
     }
 
     /// Ten thousand idle connections must fit in 15 MB; the task is the largest part of one.

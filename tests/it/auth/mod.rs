@@ -10,6 +10,7 @@ mod keys;
 mod leaving;
 mod passwords;
 mod tokens;
+mod tolls;
 
 use aws_lc_rs::digest;
 use data_encoding::{BASE64, HEXLOWER};

@@ -271,6 +271,8 @@ fn a_burst_where_tls_chooses_http1() {
     let outer = auto(&[origin.address], &authority);
     let clients = burst(&outer);
     until_true("all requests", || outer.metric("ekiden_requests_in_flight", &[]) as usize == REQUESTS);
+    // A request is in flight before its connection has been accepted.
+    until_true("the first connection", || origin.connections() > 0);
     assert_eq!(origin.connections(), 1, "the others wait for what it chooses");
     go.store(true, Ordering::Release);
     all_well(clients);

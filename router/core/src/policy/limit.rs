@@ -12,6 +12,7 @@ mod groups;
 mod key;
 mod places;
 mod shared;
+mod toll;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -25,6 +26,7 @@ pub use self::counts::{LimitCounts, LimitPlace, LimitShard};
 use self::key::Key;
 use self::places::Places;
 pub use self::shared::{Bell, Due, SharedLimit};
+pub use self::toll::Toll;
 use super::nets::NetSet;
 use crate::client_cert::ClientCert;
 use crate::table::Fields;
@@ -226,6 +228,11 @@ impl Limiter {
         }
     }
 
+    /// Whether it is taken before a token is verified to find a route: it counts requests of one client and nothing else.
+    fn takes_toll(&self) -> bool {
+        self.words.unit == LimitUnit::Rate && self.key.is_by_client()
+    }
+
     /// Whether the client's address matters, so that it is looked for only then.
     pub fn asks_client(&self) -> bool {
         self.except.is_some() || self.key.asks_client()
@@ -328,6 +335,14 @@ impl Take<'_> {
             })),
         };
         Some(Hold { kind })
+    }
+
+    /// What was taken of a rate.
+    fn units(&self) -> Option<accounts::Taken> {
+        match self.taken {
+            Taken::Units(taken) => Some(taken),
+            Taken::Place(_) => None,
+        }
     }
 
     fn crowded(&self) -> bool {

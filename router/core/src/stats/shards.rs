@@ -399,6 +399,8 @@ pub struct WorkerShard {
     pub shed: ShedCounts,
     /// What steps before routes decided.
     pub rulings: Rulings,
+    /// Tokens whose signatures were verified.
+    pub tokens_verified: Counter,
     /// Panics caught.
     pub panics: Counter,
     /// Generation of the table this worker has taken.
@@ -441,6 +443,7 @@ impl WorkerShard {
             lag_level: Gauge::new(),
             shed: ShedCounts::new(),
             rulings: Rulings::new(),
+            tokens_verified: Counter::new(),
             panics: Counter::new(),
             generation: Gauge::new(),
             tls: TlsShard::new(),

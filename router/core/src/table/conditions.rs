@@ -1,10 +1,12 @@
 //! Conditions of a rule beside host, path and method: headers, query parameters, cookies, the client's certificate and claims of its
 //! token.
 
+use std::sync::Arc;
+
 use ekiden_config::model::{Route, ValueCondition, ValueTest};
 use ekiden_config::names::AppName;
 
-use super::{Facts, Fields};
+use super::{Facts, Fields, RouteEntry};
 use crate::{claims, client_cert, cookie, query};
 
 /// Whether the route has any such condition; most have none and are not looked at again.
@@ -16,23 +18,31 @@ pub(super) fn any(route: &Route) -> bool {
         && route.claims.is_empty())
 }
 
+/// Whether all conditions of a compiled rule hold.
+pub(super) fn hold(entry: &Arc<RouteEntry>, facts: &Facts<'_>) -> bool {
+    hold_of((&entry.app_name, &entry.route, Some(entry)), facts)
+}
+
 /// Whether all conditions of the route hold. No allocation, except for an encoded query value longer than 256 bytes
 /// that is compared with an expression, and for claims. Claims come last: a signature costs more than all else.
-pub(super) fn hold(app: &AppName, route: &Route, facts: &Facts<'_>) -> bool {
+pub(super) fn hold_of(
+    rule @ (_, route, _): (&AppName, &Route, Option<&Arc<RouteEntry>>),
+    facts: &Facts<'_>,
+) -> bool {
     route.headers.iter().all(|condition| header_holds(condition, facts.fields))
         && route.query.iter().all(|condition| query_holds(condition, facts.query))
         && route.cookies.iter().all(|condition| cookie_holds(condition, facts.fields))
         && route.client_cert.iter().all(|condition| client_cert::holds(condition, facts.client_cert))
-        && route.claims.iter().all(|condition| claims::holds(app, route, condition, facts.claims))
+        && route.claims.iter().all(|condition| claims::holds(rule, condition, facts.claims))
 }
 
 /// Shows each condition with its kind, its name and whether it holds. Not for workers.
 pub(super) fn each(
-    app: &AppName,
-    route: &Route,
+    entry: &Arc<RouteEntry>,
     facts: &Facts<'_>,
     visit: &mut dyn FnMut(&'static str, &str, &ValueTest, bool),
 ) {
+    let route = &entry.route;
     let mut show = |of, one: &ValueCondition, holds| visit(of, &one.name, &one.test, holds);
     route.headers.iter().for_each(|one| show("header", one, header_holds(one, facts.fields)));
     route.query.iter().for_each(|one| show("query", one, query_holds(one, facts.query)));
@@ -41,7 +51,8 @@ pub(super) fn each(
         visit("client_cert", one.field.word(), &one.test, client_cert::holds(one, facts.client_cert));
     }
     for one in &route.claims {
-        visit("claim", &one.name, &one.test, claims::holds(app, route, one, facts.claims));
+        let rule = (&entry.app_name, &**route, Some(entry));
+        visit("claim", &one.name, &one.test, claims::holds(rule, one, facts.claims));
     }
 }
 

@@ -27,8 +27,7 @@ impl Table {
                 if !seen.insert(Arc::as_ptr(met.entry)) {
                     continue;
                 }
-                let holds =
-                    met.path && met.method && conditions::hold(&met.entry.app_name, &met.entry.route, facts);
+                let holds = met.path && met.method && conditions::hold(met.entry, facts);
                 let standing = match (rank, holds) {
                     (0, true) if taken => Standing::Behind,
                     (0, true) => Standing::Taken,
@@ -73,7 +72,7 @@ fn story(met: &Met<'_>, standing: Standing, facts: &Facts<'_>) -> RuleStory {
     if !route.methods.is_empty() {
         checks.push(Check { of: "method", wanted: methods(route), holds: met.method });
     }
-    conditions::each(&met.entry.app_name, route, facts, &mut |of, name, test, holds| {
+    conditions::each(met.entry, facts, &mut |of, name, test, holds| {
         checks.push(Check { of, wanted: value(name, test), holds });
     });
     RuleStory { app: met.entry.app_name.clone(), route: route.name.clone(), standing, checks }

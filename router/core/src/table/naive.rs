@@ -84,7 +84,7 @@ fn select<'m>(
 ) -> Result<(AppName, &'m Route), Said> {
     let mut allowed = BTreeSet::new();
     for (order, route) in rules {
-        if !path_matches(&route.path, path) || !conditions::hold(&order.app, route, facts) {
+        if !path_matches(&route.path, path) || !conditions::hold_of((&order.app, route, None), facts) {
             continue;
         }
         if method_matches(route, facts.method) {

@@ -151,8 +151,7 @@ impl<'t> Judge<'t> for Search<'_> {
     #[inline]
     fn takes(&mut self, rule: &'t Rule) -> bool {
         let method = rule.methods.takes(self.method_bit, self.facts.method, &rule.entry.route);
-        let holds =
-            !rule.conditional || conditions::hold(&rule.entry.app_name, &rule.entry.route, self.facts);
+        let holds = !rule.conditional || conditions::hold(&rule.entry, self.facts);
         if holds && !method {
             self.allow = self.allow.with(rule.methods);
         }

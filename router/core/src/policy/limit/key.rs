@@ -52,6 +52,12 @@ impl Key {
         self.parts.iter().any(|part| matches!(part, Part::Group(_) | Part::Plain(KeyPart::Client)))
     }
 
+    /// Whether it is made of the client's address and of groups of addresses, and of nothing else.
+    pub(super) fn is_by_client(&self) -> bool {
+        let of_client = |part: &Part| matches!(part, Part::Group(_) | Part::Plain(KeyPart::Client));
+        !self.parts.is_empty() && self.parts.iter().all(of_client)
+    }
+
     /// The hash of a request's key; none when it lacks a part and is not to be counted then.
     #[inline]
     pub(super) fn hash(&self, asked: &Asked<'_>) -> Option<u64> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ekiden_config::model::{Cost, KeyPart, Limit, LimitFields, LimitUnit, MissingKey, Rate};
 
-use super::{Asked, LimitPlace, Limiters, Maker, Takes, Turn, Unheld, take};
+use super::{Asked, LimitPlace, Limiters, Maker, Takes, Toll, Turn, Unheld, take};
 use crate::table::Fields;
 
 struct Head(Vec<(&'static str, &'static str)>);
@@ -66,7 +66,8 @@ fn passed(limits: &Limiters, client: &str, tries: usize, now_ns: u64) -> usize {
 }
 
 fn counts(limits: &Limiters, at: usize) -> (u64, u64, u64) {
-    let shard = &limits.list()[at].counts.shards()[0];
+    let shards = limits.list()[at].counts.shards();
+    let Some(shard) = shards.first() else { return (0, 0, 0) };
     (shard.allowed.value(), shard.refused.value(), shard.shadow_refused.value())
 }
 
@@ -206,4 +207,77 @@ fn what_nobody_comes_to_hold_is_given_back() {
     }));
     assert!(unwound.is_err());
     assert!(judge(&limits, &asked, 0).0, "the place is there again");
+}
+
+/// What is left for a client, of each limit.
+fn left(limits: &Limiters, client: &str) -> Vec<u64> {
+    let mut takes = Takes::new();
+    let turn = Turn { worker: 1, now_ns: 0 };
+    assert!(take(limits.list(), &asked(client, "GET", &NONE), turn, &mut takes).is_ok());
+    let left = takes.iter().map(|take| take.left(0).units + 1).collect();
+    super::give_back(&mut takes);
+    left
+}
+
+#[test]
+fn a_toll_is_given_back_left_or_kept() {
+    let (app, route) = (limiters(&[limit("app", 1, 9)]), limiters(&[limit("route", 1, 5)]));
+    let (asked, turn) = (asked("192.0.2.1", "GET", &NONE), Turn { worker: 0, now_ns: 0 });
+    let pay = || {
+        let mut toll = Toll::default();
+        // Both forms of a path may lead to the same rule: it is paid once.
+        for _ in 0..2 {
+            assert!([&app, &route].into_iter().all(|limits| toll.pay(limits.list(), &asked, turn).is_ok()));
+        }
+        assert_eq!((left(&app, "192.0.2.1"), left(&route, "192.0.2.1")), (vec![8], vec![4]));
+        toll
+    };
+    let mut good = pay();
+    good.give_back();
+    assert_eq!((left(&app, "192.0.2.1"), left(&route, "192.0.2.1")), (vec![9], vec![5]));
+    assert_eq!((counts(&app, 0), counts(&route, 0)), ((0, 0, 0), (0, 0, 0)), "nothing was counted");
+    let mut bad = pay();
+    bad.leave_to(app.list());
+    assert_eq!(bad.keep(0), None);
+    assert_eq!((left(&app, "192.0.2.1"), left(&route, "192.0.2.1")), (vec![9], vec![4]));
+    assert_eq!((counts(&app, 0), counts(&route, 0)), ((0, 0, 0), (1, 0, 0)));
+}
+
+#[test]
+fn a_toll_that_is_refused_takes_nothing() {
+    let (app, route) = (limiters(&[limit("app", 1, 9)]), limiters(&[limit("route", 1, 1)]));
+    let (asked, turn) = (asked("192.0.2.1", "GET", &NONE), Turn { worker: 0, now_ns: 0 });
+    let mut first = Toll::default();
+    assert!(first.pay(route.list(), &asked, turn).is_ok());
+    let mut second = Toll::default();
+    assert!(second.pay(app.list(), &asked, turn).is_ok());
+    let refusal = second.pay(route.list(), &asked, turn).expect_err("it is empty");
+    assert_eq!((&*refusal.limiter.words.name, refusal.wait_ns()), ("route", SECOND));
+    assert_eq!((left(&app, "192.0.2.1"), counts(&route, 0)), (vec![9], (0, 1, 0)));
+}
+
+/// What is not a client's own allowance takes no part, and a shadow refuses nothing here either.
+#[test]
+fn only_limits_by_client_take_a_toll() {
+    let by = |name: &str, key: Vec<KeyPart>| Limit { key, ..limit(name, 1, 5) };
+    let header = || KeyPart::Header("x".into());
+    let limits = limiters(&[
+        by("all", Vec::new()),
+        by("header", vec![header()]),
+        by("both", vec![KeyPart::Client, header()]),
+        Limit { unit: LimitUnit::AtATime, ..limit("places", 1, 5) },
+        Limit { shadow: true, ..limit("shadow", 1, 1) },
+        by("client", vec![KeyPart::Client]),
+    ]);
+    let (asked, turn) = (asked("192.0.2.1", "GET", &NONE), Turn { worker: 0, now_ns: 0 });
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut toll = Toll::default();
+        assert!(toll.pay(limits.list(), &asked, turn).is_ok());
+        kept.push(toll.keep(0));
+    }
+    assert_eq!(kept, [None, Some(Arc::from("shadow"))]);
+    let taken: Vec<_> = (0..6).map(|at| counts(&limits, at)).collect();
+    let nothing = (0, 0, 0);
+    assert_eq!(taken, [nothing, nothing, nothing, nothing, (1, 0, 1), (2, 0, 0)]);
 }

@@ -9,7 +9,7 @@ use ekiden_config::model::{
 };
 use ekiden_config::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName, TrustName};
 
-use crate::claims::{Claim, Claims};
+use crate::claims::{Claim, Claims, Looker};
 use crate::table::Fields;
 
 #[derive(Debug, Clone, Default)]
@@ -232,14 +232,8 @@ pub(super) struct Token {
 }
 
 impl Claims for Token {
-    fn look(
-        &self,
-        _app: &AppName,
-        issuer: &TrustName,
-        claim: &str,
-        visit: &mut dyn FnMut(&str) -> bool,
-    ) -> Claim {
-        if issuer.as_str() != self.issuer {
+    fn look(&self, looker: &Looker<'_>, claim: &str, visit: &mut dyn FnMut(&str) -> bool) -> Claim {
+        if looker.issuer.as_str() != self.issuer {
             return Claim::NoToken;
         }
         let mut values =

@@ -1,0 +1,104 @@
+//! What is paid for the look at a token that decides which route a request has, and what becomes of it once the route is known. The
+//! rules are core's: see `core::policy::limit::Toll`.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use ekiden_core::outcome::Cause;
+use ekiden_core::policy::limit::{Takes, Toll, give_back};
+use ekiden_core::table::{Match, RouteEntry};
+
+use crate::entrance::shown::{Gate, Looked};
+use crate::exchange::limit::{LimitNotes, Met, asked};
+use crate::exchange::run::Decision;
+use crate::exchange::{Workspace, entrance};
+use crate::tls::Session;
+use crate::wire::request::RequestHead;
+use crate::worker::Worker;
+
+/// Lets a token be looked at for as long as limits by client do.
+pub struct Tollgate<'a> {
+    met: Met<'a>,
+    request: &'a RequestHead,
+    path: &'a str,
+    session: Option<&'a Session>,
+    paid: RefCell<Paid>,
+}
+
+impl<'a> Tollgate<'a> {
+    /// For a request of which nobody has looked at the token yet.
+    pub fn new(met: Met<'a>, request: &'a RequestHead, path: &'a str, session: Option<&'a Session>) -> Self {
+        Self { met, request, path, session, paid: RefCell::default() }
+    }
+}
+
+/// What a request has paid, or the rule whose limits refused it.
+#[derive(Default)]
+pub struct Paid {
+    toll: Toll,
+    refused: Option<(Arc<RouteEntry>, LimitNotes)>,
+}
+
+impl Gate for Tollgate<'_> {
+    type Paid = Paid;
+
+    fn end(self) -> Paid {
+        self.paid.into_inner()
+    }
+
+    fn passes(&self, entry: &Arc<RouteEntry>) -> bool {
+        let mut paid = self.paid.borrow_mut();
+        let Some(limits) = entry.limits.as_ref().filter(|_| paid.refused.is_none()) else {
+            return paid.refused.is_none();
+        };
+        let met = self.met.asking(limits.asks_client());
+        let (client, turn) = (met.client(&self.request.head), met.turn());
+        let asked = asked(client, self.request, self.path, None, self.session);
+        for list in limits.lists() {
+            if let Err(refusal) = paid.toll.pay(list, &asked, turn) {
+                let mut notes = LimitNotes::default();
+                notes.refuse(&refusal, turn.now_ns);
+                paid.refused = Some((Arc::clone(entry), notes));
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Settles what was paid, before the route that was found takes from its limits. Some decision where there is no more to decide.
+#[inline(never)]
+pub fn settle(
+    worker: &Worker,
+    ws: &mut Workspace,
+    looked: Looked<Paid>,
+    found: &Match<'_>,
+    takes: &mut Takes<'_>,
+) -> Option<Decision> {
+    let Paid { mut toll, refused } = looked.paid;
+    if let Some((entry, notes)) = refused {
+        give_back(takes);
+        if let Some(steps) = &entry.entrance {
+            entrance::begin(worker, steps, ws, &entry.app_name);
+        }
+        ws.limits.say(notes);
+        return Some(Decision::RefuseOn(entry, Cause::RateLimited));
+    }
+    if let Some(issuer) = looked.asked {
+        toll.give_back();
+        return Some(Decision::Learn(issuer));
+    }
+    if !looked.is_bad {
+        toll.give_back();
+        return None;
+    }
+    if let Match::Route(entry) = found
+        && let Some(limits) = &entry.limits
+    {
+        limits.lists().for_each(|list| toll.leave_to(list));
+    }
+    if let Some(shadow) = toll.keep(worker.id) {
+        ws.limits.named.get_or_insert(shadow);
+    }
+    None
+}
