@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use ekiden_config::model::{HeaderEdits, Listener, Route};
 use ekiden_core::outcome::{Cause, Phase};
 
+use crate::buffer::{LARGE, TINY};
 use crate::exchange::Workspace;
 use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, put_chunk_size, put_field};
@@ -274,6 +275,9 @@ impl Relay {
         if moved != after {
             self.progress_ms = now_ms;
         }
+        if D::IS_STREAM {
+            self.rest(sides);
+        }
         self.poll_deadline(cx, sides, now_ms)
     }
 
@@ -518,8 +522,12 @@ impl Relay {
             }
             self.response_wait = Wait::EndpointRead;
             let first = !sides.ws.leg.answered;
-            let wanted = self.response != ResponseSide::Body || sides.client.has_room(cx);
-            match sides.ws.leg.poll_receive(cx, &sides.worker.buffers, wanted) {
+            let received = if D::IS_STREAM {
+                self.poll_receive_some(cx, sides)
+            } else {
+                sides.ws.leg.poll_receive(cx, &sides.worker.buffers)
+            };
+            match received {
                 Poll::Ready(Ok(_)) => {
                     if first && sides.ws.leg.answered {
                         sides.ws.trace.first_byte_at = Some(sides.worker.clock.turn());
@@ -532,6 +540,43 @@ impl Relay {
                 }
                 Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+
+    /// Receives for a client of which this is one of many streams: no more than it takes, and the smallest read beyond that.
+    fn poll_receive_some<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_, D>,
+    ) -> Poll<std::io::Result<usize>> {
+        let in_body = self.response == ResponseSide::Body;
+        let most = match in_body {
+            // What comes with the head has no place to go while others wait for theirs.
+            false if sides.client.is_crowded() => TINY,
+            false => LARGE,
+            true => match sides.client.room(cx, LARGE) {
+                0 if self.response_decoder.is_inside() => {
+                    self.response_wait = Wait::ClientWrite;
+                    return Poll::Pending;
+                }
+                // The end of a body and its trailers need no room, and are known once they are there.
+                room => room.max(TINY),
+            },
+        };
+        let received = sides.ws.leg.poll_receive_some(cx, &sides.worker.buffers, most);
+        if in_body && received.is_pending() {
+            sides.client.return_room();
+        }
+        received
+    }
+
+    /// What waits holds no storage that it does not need, where there may be hundreds.
+    fn rest<D: Downstream>(&self, sides: &mut Sides<'_, D>) {
+        let (buffers, ws) = (&sides.worker.buffers, &mut *sides.ws);
+        buffers.rest(&mut ws.leg.input);
+        buffers.rest(&mut ws.client_in);
+        if self.head_queued && sides.client.is_crowded() {
+            ws.slim();
         }
     }
 

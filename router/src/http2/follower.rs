@@ -52,12 +52,16 @@ pub struct Notes {
     blocked: Cell<bool>,
     /// Streams that wait for the socket.
     choked: RefCell<Vec<Waker>>,
+    /// Streams with something to send that wait, for the socket or for a window.
+    waiting: Cell<u32>,
     local: Option<SocketAddr>,
 }
 
-/// Bytes of bodies that wait in the codec for the socket, all streams together. The codec bounds those of each stream, of which
-/// there may be hundreds.
+/// Most bytes of bodies that wait in the codec for the socket, all streams together. The codec bounds those of each stream, of
+/// which there may be hundreds.
 const QUEUED_MAX: usize = 64 << 10;
+/// Bytes from which streams wait: below, there is room for a piece that is worth its frame.
+const QUEUED_ENOUGH: usize = QUEUED_MAX / 2;
 /// Streams kept by the codec that are remembered.
 const KEPT_MAX: usize = 16;
 
@@ -130,7 +134,23 @@ impl Notes {
 
     /// Whether the codec is to get no more now: enough waits for the socket.
     pub fn is_choked(&self) -> bool {
-        self.queued.get() >= QUEUED_MAX
+        self.queued.get() >= QUEUED_ENOUGH
+    }
+
+    /// How many bytes the codec may get now.
+    pub fn free(&self) -> usize {
+        QUEUED_MAX.saturating_sub(self.queued.get())
+    }
+
+    /// Notes that one more stream waits for the client, or one less.
+    pub fn count_waiting(&self, waits: bool) {
+        let waiting = self.waiting.get();
+        self.waiting.set(if waits { waiting + 1 } else { waiting.saturating_sub(1) });
+    }
+
+    /// How many streams wait for the client.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.get()
     }
 
     /// Has the task woken when the socket takes something.
@@ -319,6 +339,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Follower<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn streams_wait_while_there_is_no_room_for_a_good_piece() {
+        let notes = Notes::default();
+        notes.queue(QUEUED_ENOUGH - 1);
+        assert_eq!((notes.is_choked(), notes.free()), (false, QUEUED_ENOUGH + 1));
+        notes.queue(notes.free());
+        assert_eq!((notes.is_choked(), notes.free()), (true, 0));
+        notes.note_taken(&Poll::Ready(Ok(QUEUED_ENOUGH)));
+        assert!(notes.is_choked());
+        notes.note_taken(&Poll::Ready(Ok(1)));
+        assert!(!notes.is_choked());
+    }
 
     #[test]
     fn a_head_that_nobody_here_sent_is_a_refusal() {

@@ -95,6 +95,15 @@ impl Decoder {
         }
     }
 
+    /// Whether the next byte is one of the body's data, and not of its framing or beyond its end.
+    pub fn is_inside(&self) -> bool {
+        match self {
+            Decoder::Length(_) => true,
+            Decoder::Chunked(chunked) => chunked.is_inside(),
+            Decoder::Done | Decoder::Close => false,
+        }
+    }
+
     /// Decodes the next frame from the bytes received and not yet taken.
     pub fn next(&mut self, bytes: &[u8]) -> Result<Frame, Cause> {
         match self {
@@ -139,6 +148,37 @@ impl Decoder {
                 true
             }
             Decoder::Length(_) | Decoder::Chunked(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_inside_of_a_body_is_data() {
+        let rows: &[(Framing, &[u8], bool)] = &[
+            (Framing::None, b"", false),
+            (Framing::Length(5), b"", true),
+            (Framing::Length(5), b"1234", true),
+            (Framing::Length(5), b"12345", false),
+            (Framing::Chunked, b"", false),
+            (Framing::Chunked, b"5\r\n", false),
+            (Framing::Chunked, b"5\r\n1234", true),
+            (Framing::Chunked, b"5\r\n12345", false),
+            (Framing::Chunked, b"1\r\n1\r\n", false),
+            (Framing::Close, b"1234", false),
+        ];
+        for (framing, bytes, inside) in rows {
+            let mut decoder = Decoder::new(*framing);
+            let mut at = 0;
+            while at < bytes.len()
+                && let Ok(Frame::Data { skip, take }) = decoder.next(&bytes[at..])
+            {
+                at += skip + take;
+            }
+            assert_eq!(decoder.is_inside(), *inside, "{framing:?} after {bytes:?}");
         }
     }
 }

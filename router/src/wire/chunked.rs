@@ -52,6 +52,11 @@ pub enum Event {
 }
 
 impl Chunked {
+    /// Whether the next byte is one of a chunk's data.
+    pub fn is_inside(&self) -> bool {
+        matches!(self.state, State::Data(_))
+    }
+
     /// Next event and how many framing bytes precede it.
     pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, Event), Cause> {
         let mut at = 0;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::{HOSTILE, NORMAL, client_from};
 use ekiden_loadtest::hostile::{Attack, Hostile, Tally, attacks};
+use ekiden_tests::http2::{END, END_HEADERS, Frames, PREFACE, fields, kind};
 use ekiden_tests::{DEADLINE, Ekiden, Origin, Served, Setup, web};
 
 /// Attackers at once.
@@ -178,6 +179,45 @@ fn run(attack: &Attack, bound: &Bound) {
     let allowed = CROWD as u64 * (PER_CONNECTION + streams * PER_STREAM) + SLACK;
     assert!(most.saturating_sub(before) <= allowed, "{}: from {before} to {most} bytes", attack.name);
     assert!(most_queued <= CROWD as u64 * QUEUED, "{}: {most_queued} bytes in the kernel", attack.name);
+}
+
+/// Connections, and streams on each, that wait for a window.
+const WAITING: (usize, usize) = (2, 250);
+/// Memory of one such stream: its request, its connection to the endpoint, a task; of its response next to nothing.
+const PER_WAITING: u64 = 10 << 10;
+/// Memory of the process for the first of a size, where nothing is attacked again and again.
+const FIRST: u64 = 4 << 20;
+
+/// The response of each has begun, and no byte of its body can be sent: the window of each stream is closed, or that of all.
+#[test]
+fn hundreds_of_streams_that_wait_hold_little() {
+    for window in [0_u32, 0x7fff_ffff] {
+        let origin = origin();
+        let router = Ekiden::start(Setup::new(web(&[origin.address], "", "")).listener("h2c = true"));
+        assert_eq!(client_from(NORMAL, router.address()).get("a", "/good").status, 200);
+        let before = resident(router.id());
+        let (connections, streams) = WAITING;
+        let section =
+            fields(&[(":method", b"GET"), (":scheme", b"http"), (":authority", b"a"), (":path", b"/flood")]);
+        let ask = || {
+            let mut frames = Frames::bare(router.address());
+            frames.bytes(PREFACE);
+            frames.send(kind::SETTINGS, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat());
+            for number in 0..streams {
+                let stream = u32::try_from(number * 2 + 1).unwrap();
+                frames.send(kind::HEADERS, END | END_HEADERS, stream, &section);
+            }
+            frames
+        };
+        let mut open: Vec<_> = (0..connections).map(|_| ask()).collect();
+        for frames in &mut open {
+            (0..streams).for_each(|_| drop(frames.first(kind::HEADERS)));
+        }
+        let held = resident(router.id()).saturating_sub(before);
+        let waiting = (connections * streams) as u64;
+        let allowed = connections as u64 * PER_CONNECTION + waiting * PER_WAITING + FIRST;
+        assert!(held <= allowed, "window {window}: {} bytes a stream", held / waiting);
+    }
 }
 
 #[test]
