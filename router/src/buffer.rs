@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Size of the smallest buffer: what is received ahead of a client that takes nothing, of whose streams there may be hundreds.
-pub const TINY: usize = 1 << 10;
+pub const TINY: usize = 512;
 /// Size of an ordinary buffer: a head or a small body in one read.
 pub const SMALL: usize = 16 << 10;
 /// Size of a buffer for large bodies; a read that fills a small one trades up. As much as a connection may hold of what its
@@ -237,8 +237,8 @@ impl Buffers {
     /// Makes storage of `most` bytes of a buffer whose next read is to bring no more than that; it may have more.
     pub fn prepare(&self, buffer: &mut Buffer, most: usize) {
         let size = match most {
-            ..=TINY => TINY,
-            ..=SMALL => SMALL,
+            0..=TINY => TINY,
+            _ if most <= SMALL => SMALL,
             _ => LARGE,
         };
         if buffer.capacity() < size {
@@ -323,7 +323,7 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).cycle().take(LARGE).collect();
         let mut source: &[u8] = &bytes;
         buffers.prepare(&mut buffer, LARGE);
-        assert!(matches!(buffer.poll_read_some(&mut cx, &mut source, TINY + 9), Poll::Ready(Ok(1_033))));
+        assert!(matches!(buffer.poll_read_some(&mut cx, &mut source, TINY + 9), Poll::Ready(Ok(521))));
         buffers.rest(&mut buffer);
         assert_eq!(buffer.capacity(), LARGE, "it does not fit into less");
         buffer.consume(9);

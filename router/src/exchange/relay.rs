@@ -7,6 +7,7 @@
 //! The response may begin, and end, before the request has been sent. Backpressure is the absence of reading. Whether
 //! a failure is answered, replayed or cuts the client is the driver's to decide (`forward`).
 
+mod room;
 mod web;
 
 use std::task::{Context, Poll};
@@ -14,7 +15,6 @@ use std::task::{Context, Poll};
 use ekiden_config::model::{HeaderEdits, Listener, Route};
 use ekiden_core::outcome::{Cause, Phase};
 
-use crate::buffer::{LARGE, TINY};
 use crate::exchange::Workspace;
 use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, put_chunk_size, put_field};
@@ -100,6 +100,8 @@ pub struct Relay {
     switched: bool,
     early_bytes: bool,
     woken: bool,
+    /// What is queued for the client had to wait.
+    waited: bool,
     /// Longest wait of this try for the first byte.
     first_byte_ms: u64,
     progress_ms: u64,
@@ -189,6 +191,7 @@ impl Relay {
             switched: false,
             early_bytes: false,
             woken: false,
+            waited: false,
             first_byte_ms: milliseconds(first_byte),
             progress_ms: now_ms,
             request_wait: Wait::EndpointWrite,
@@ -489,10 +492,14 @@ impl Relay {
         sides: &mut Sides<'_, D>,
     ) -> Poll<Result<(), Cause>> {
         loop {
+            if D::IS_STREAM && self.waited {
+                self.top_up(cx, sides)?;
+            }
             while sides.ws.client_out.pending() > 0 || self.direct > 0 {
                 match self.poll_write_client(cx, sides) {
                     Poll::Ready(result) => result?,
                     Poll::Pending => {
+                        self.waited = D::IS_STREAM;
                         self.response_wait = Wait::ClientWrite;
                         return Poll::Pending;
                     }
@@ -540,43 +547,6 @@ impl Relay {
                 }
                 Poll::Pending => return Poll::Pending,
             }
-        }
-    }
-
-    /// Receives for a client of which this is one of many streams: no more than it takes, and the smallest read beyond that.
-    fn poll_receive_some<D: Downstream>(
-        &mut self,
-        cx: &mut Context<'_>,
-        sides: &mut Sides<'_, D>,
-    ) -> Poll<std::io::Result<usize>> {
-        let in_body = self.response == ResponseSide::Body;
-        let most = match in_body {
-            // What comes with the head has no place to go while others wait for theirs.
-            false if sides.client.is_crowded() => TINY,
-            false => LARGE,
-            true => match sides.client.room(cx, LARGE) {
-                0 if self.response_decoder.is_inside() => {
-                    self.response_wait = Wait::ClientWrite;
-                    return Poll::Pending;
-                }
-                // The end of a body and its trailers need no room, and are known once they are there.
-                room => room.max(TINY),
-            },
-        };
-        let received = sides.ws.leg.poll_receive_some(cx, &sides.worker.buffers, most);
-        if in_body && received.is_pending() {
-            sides.client.return_room();
-        }
-        received
-    }
-
-    /// What waits holds no storage that it does not need, where there may be hundreds.
-    fn rest<D: Downstream>(&self, sides: &mut Sides<'_, D>) {
-        let (buffers, ws) = (&sides.worker.buffers, &mut *sides.ws);
-        buffers.rest(&mut ws.leg.input);
-        buffers.rest(&mut ws.client_in);
-        if self.head_queued && sides.client.is_crowded() {
-            ws.slim();
         }
     }
 

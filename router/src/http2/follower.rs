@@ -132,9 +132,9 @@ impl Notes {
         self.queued.set(self.queued.get() + bytes);
     }
 
-    /// Whether the codec is to get no more now: enough waits for the socket.
+    /// Whether the codec is to get no more now: the socket takes nothing, or enough waits for it.
     pub fn is_choked(&self) -> bool {
-        self.queued.get() >= QUEUED_ENOUGH
+        self.blocked.get() || self.queued.get() >= QUEUED_ENOUGH
     }
 
     /// How many bytes the codec may get now.
@@ -161,12 +161,11 @@ impl Notes {
         }
     }
 
-    /// Notes whether the socket has taken something.
+    /// Notes whether the socket has taken something. Who waits for it is woken when the codec has done with it for now.
     fn note_taken(&self, written: &Poll<io::Result<usize>>) {
         self.blocked.set(written.is_pending());
         if let Poll::Ready(Ok(bytes)) = written {
             self.queued.set(self.queued.get().saturating_sub(*bytes));
-            self.wake_choked();
         }
     }
 

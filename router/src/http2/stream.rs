@@ -252,6 +252,10 @@ impl Downstream for ClientStream {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(lost(error))),
                 Poll::Ready(None) => return Poll::Ready(Err(gone())),
                 Poll::Pending => {
+                    if !last {
+                        // In turn with other streams, and for a piece that is worth it: more will be there by then.
+                        send.reserve_capacity(PIECE_MAX);
+                    }
                     self.set_waits(true);
                     return Poll::Pending;
                 }
@@ -295,7 +299,7 @@ impl Downstream for ClientStream {
     }
 
     fn is_crowded(&self) -> bool {
-        self.notes.waiting() > u32::from(self.waits)
+        self.notes.waiting() > u32::from(self.waits) || self.notes.is_choked()
     }
 
     /// The codec sends by itself.

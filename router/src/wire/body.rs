@@ -95,12 +95,12 @@ impl Decoder {
         }
     }
 
-    /// Whether the next byte is one of the body's data, and not of its framing or beyond its end.
-    pub fn is_inside(&self) -> bool {
+    /// How many of the next bytes are data of the body for sure, and nothing of its framing or beyond its end.
+    pub fn inside(&self) -> u64 {
         match self {
-            Decoder::Length(_) => true,
-            Decoder::Chunked(chunked) => chunked.is_inside(),
-            Decoder::Done | Decoder::Close => false,
+            Decoder::Length(left) => *left,
+            Decoder::Chunked(chunked) => chunked.inside(),
+            Decoder::Done | Decoder::Close => 0,
         }
     }
 
@@ -158,17 +158,17 @@ mod tests {
 
     #[test]
     fn what_is_inside_of_a_body_is_data() {
-        let rows: &[(Framing, &[u8], bool)] = &[
-            (Framing::None, b"", false),
-            (Framing::Length(5), b"", true),
-            (Framing::Length(5), b"1234", true),
-            (Framing::Length(5), b"12345", false),
-            (Framing::Chunked, b"", false),
-            (Framing::Chunked, b"5\r\n", false),
-            (Framing::Chunked, b"5\r\n1234", true),
-            (Framing::Chunked, b"5\r\n12345", false),
-            (Framing::Chunked, b"1\r\n1\r\n", false),
-            (Framing::Close, b"1234", false),
+        let rows: &[(Framing, &[u8], u64)] = &[
+            (Framing::None, b"", 0),
+            (Framing::Length(5), b"", 5),
+            (Framing::Length(5), b"1234", 1),
+            (Framing::Length(5), b"12345", 0),
+            (Framing::Chunked, b"", 0),
+            (Framing::Chunked, b"5\r\n", 5),
+            (Framing::Chunked, b"5\r\n1234", 1),
+            (Framing::Chunked, b"5\r\n12345", 0),
+            (Framing::Chunked, b"1\r\n1\r\n", 0),
+            (Framing::Close, b"1234", 0),
         ];
         for (framing, bytes, inside) in rows {
             let mut decoder = Decoder::new(*framing);
@@ -178,7 +178,7 @@ mod tests {
             {
                 at += skip + take;
             }
-            assert_eq!(decoder.is_inside(), *inside, "{framing:?} after {bytes:?}");
+            assert_eq!(decoder.inside(), *inside, "{framing:?} after {bytes:?}");
         }
     }
 }

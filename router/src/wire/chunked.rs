@@ -52,9 +52,12 @@ pub enum Event {
 }
 
 impl Chunked {
-    /// Whether the next byte is one of a chunk's data.
-    pub fn is_inside(&self) -> bool {
-        matches!(self.state, State::Data(_))
+    /// How many of the next bytes are data of a chunk for sure.
+    pub fn inside(&self) -> u64 {
+        match self.state {
+            State::Data(left) => left,
+            State::Size | State::DataEnd | State::Trailers => 0,
+        }
     }
 
     /// Next event and how many framing bytes precede it.

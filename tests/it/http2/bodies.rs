@@ -364,10 +364,9 @@ fn body_of(frames: &mut Frames, stream: u32) -> (Vec<u8>, Frame) {
     }
 }
 
-/// What comes beside a stream that waits is received in small pieces: heads, chunks and trailers of every size are whole.
-#[test]
-fn streams_beside_one_that_waits_are_whole() {
-    let origin = Origin::start(|conn| {
+/// An origin that is told by the path how large its body is, and in chunks of which size it comes; none where that is zero.
+fn sized() -> Origin {
+    Origin::start(|conn| {
         while let Some(request) = conn.request() {
             let (size, chunked) = request.target()[1..].split_once('/').unwrap();
             let (size, chunk): (usize, usize) = (size.parse().unwrap(), chunked.parse().unwrap());
@@ -385,28 +384,36 @@ fn streams_beside_one_that_waits_are_whole() {
             let trailers = format!("0\r\nx-sum: {padding}\r\n\r\n");
             conn.send([head.into_bytes(), pieces.collect(), trailers.into_bytes()].concat());
         }
-    });
+    })
+}
+
+/// A `GET` of a path.
+fn ask_path(path: &str) -> Vec<u8> {
+    ekiden_tests::http2::fields(&[
+        (":method", b"GET"),
+        (":scheme", b"http"),
+        (":authority", b"a"),
+        (":path", path.as_bytes()),
+    ])
+}
+
+/// What comes beside a stream that waits is received in small pieces: heads, chunks and trailers of every size are whole.
+#[test]
+fn streams_beside_one_that_waits_are_whole() {
+    let origin = sized();
     let router = serve(&origin);
     let mut frames = Frames::bare(router.setup().address());
     frames.bytes(PREFACE);
     frames.send(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 100]);
     frames.send(kind::WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0]);
-    let ask = |path: &str| {
-        ekiden_tests::http2::fields(&[
-            (":method", b"GET"),
-            (":scheme", b"http"),
-            (":authority", b"a"),
-            (":path", path.as_bytes()),
-        ])
-    };
-    frames.send(kind::HEADERS, END | END_HEADERS, 1, &ask("/100000/0"));
+    frames.send(kind::HEADERS, END | END_HEADERS, 1, &ask_path("/100000/0"));
     assert_eq!(frames.first(kind::DATA).payload.len(), 100);
     let sizes = [0, 1, 100, 700, 1_023, 1_024, 1_025, 16_383, 16_384, 16_385, 65_536, 300_007];
     let rows = sizes.into_iter().flat_map(|size| [0, 1_000, 20_000].map(|chunk| (size, chunk)));
     let mut stream = 1;
     for (size, chunk) in rows {
         stream += 2;
-        frames.send(kind::HEADERS, END | END_HEADERS, stream, &ask(&format!("/{size}/{chunk}")));
+        frames.send(kind::HEADERS, END | END_HEADERS, stream, &ask_path(&format!("/{size}/{chunk}")));
         frames.send(kind::WINDOW_UPDATE, 0, stream, &[0x40, 0, 0, 0]);
         let (body, last) = body_of(&mut frames, stream);
         assert!(body == pattern(size), "{size} bytes in chunks of {chunk}: {}", body.len());
@@ -414,6 +421,24 @@ fn streams_beside_one_that_waits_are_whole() {
     }
     frames.send(kind::WINDOW_UPDATE, 0, 1, &[0x40, 0, 0, 0]);
     assert_eq!(body_of(&mut frames, 1).0.len(), 100_000 - 100);
+}
+
+/// What is received is measured by the client's room. A last read that is filled to the brim would cost the endpoint's connection:
+/// nothing says then that no more is there.
+#[test]
+fn an_endpoint_keeps_its_connection_whatever_the_size() {
+    let origin = sized();
+    let router = serve(&origin);
+    let mut frames = Frames::bare(router.setup().address());
+    frames.bytes(PREFACE);
+    frames.send(kind::SETTINGS, 0, 0, &[0, 4, 0x40, 0, 0, 0]);
+    frames.send(kind::WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0]);
+    let sizes = [100, 65_536, 131_072, 1 << 20];
+    for (stream, size) in (1..).step_by(2).zip(sizes.into_iter().cycle().take(40)) {
+        frames.send(kind::HEADERS, END | END_HEADERS, stream, &ask_path(&format!("/{size}/0")));
+        assert_eq!(body_of(&mut frames, stream).0.len(), size);
+    }
+    assert_eq!(origin.connections(), 1);
 }
 
 /// The end of a response and its trailers need no window: they are not held back by a closed one.
@@ -441,13 +466,7 @@ fn what_needs_no_window_passes_a_closed_one() {
     frames.bytes(PREFACE);
     frames.send(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
     for (stream, path) in (1..).step_by(2).zip(["/waits", "/trailers", "/close"]) {
-        let section = ekiden_tests::http2::fields(&[
-            (":method", b"GET"),
-            (":scheme", b"http"),
-            (":authority", b"a"),
-            (":path", path.as_bytes()),
-        ]);
-        frames.send(kind::HEADERS, END | END_HEADERS, stream, &section);
+        frames.send(kind::HEADERS, END | END_HEADERS, stream, &ask_path(path));
         assert_eq!(frames.first(kind::HEADERS).stream, stream);
         if stream > 1 {
             assert_eq!(body_of(&mut frames, stream).0, b"", "{path}");
