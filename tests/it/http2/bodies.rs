@@ -423,24 +423,6 @@ fn streams_beside_one_that_waits_are_whole() {
     assert_eq!(body_of(&mut frames, 1).0.len(), 100_000 - 100);
 }
 
-/// What is received is measured by the client's room. A last read that is filled to the brim would cost the endpoint's connection:
-/// nothing says then that no more is there.
-#[test]
-fn an_endpoint_keeps_its_connection_whatever_the_size() {
-    let origin = sized();
-    let router = serve(&origin);
-    let mut frames = Frames::bare(router.setup().address());
-    frames.bytes(PREFACE);
-    frames.send(kind::SETTINGS, 0, 0, &[0, 4, 0x40, 0, 0, 0]);
-    frames.send(kind::WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0]);
-    let sizes = [100, 65_536, 131_072, 1 << 20];
-    for (stream, size) in (1..).step_by(2).zip(sizes.into_iter().cycle().take(40)) {
-        frames.send(kind::HEADERS, END | END_HEADERS, stream, &ask_path(&format!("/{size}/0")));
-        assert_eq!(body_of(&mut frames, stream).0.len(), size);
-    }
-    assert_eq!(origin.connections(), 1);
-}
-
 /// The end of a response and its trailers need no window: they are not held back by a closed one.
 #[test]
 fn what_needs_no_window_passes_a_closed_one() {

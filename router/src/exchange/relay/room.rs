@@ -30,24 +30,15 @@ impl Relay {
             self.response_wait = Wait::ClientWrite;
             return Poll::Pending;
         }
-        let received = sides.ws.leg.poll_receive_some(cx, &sides.worker.buffers, self.fitting(room));
+        let received = sides.ws.leg.poll_receive_some(
+            cx,
+            &sides.worker.buffers,
+            fitting(self.response_decoder.inside(), room),
+        );
         if received.is_pending() {
             sides.client.return_room();
         }
         received
-    }
-
-    /// How much to receive of a body for so much room. The end of a body and its trailers need none, and are known once they are
-    /// there; framing needs none either. A read that may bring the end asks for more than that: filled to the brim it would leave
-    /// the socket readable for all that is known, which the pool takes for dead.
-    fn fitting(&self, room: usize) -> usize {
-        let inside = usize::try_from(self.response_decoder.inside()).unwrap_or(usize::MAX);
-        let most = room.max(TINY);
-        match inside {
-            LARGE => most.min(LARGE - TINY),
-            _ if inside > most => most,
-            _ => room + TINY,
-        }
     }
 
     /// The little that had to wait for the client goes out with what comes behind it: a frame of its own would cost as much as
@@ -67,7 +58,11 @@ impl Relay {
         if room <= TINY {
             return Ok(());
         }
-        match sides.ws.leg.poll_receive_some(cx, &sides.worker.buffers, self.fitting(room)) {
+        match sides.ws.leg.poll_receive_some(
+            cx,
+            &sides.worker.buffers,
+            fitting(self.response_decoder.inside(), room),
+        ) {
             Poll::Ready(Ok(1..)) => self.decode_response(sides).map(|_produced| ()),
             // It is told once, and a reset is no end of a body that lasts until the close.
             Poll::Ready(Err(error)) => Err(sides.ws.leg.loss(Some(&error))),
@@ -82,6 +77,39 @@ impl Relay {
         buffers.rest(&mut ws.client_in);
         if self.head_queued && sides.client.is_crowded() {
             ws.slim();
+        }
+    }
+}
+
+/// How much to receive of a body for so much room, when so many of the next bytes are `inside` of it for sure. The end of a body
+/// and its trailers need none, and are known once they are there; framing needs none either.
+///
+/// A read that may bring the end asks for more than that: filled to the brim it would leave the socket readable for all that is
+/// known, which the pool takes for dead.
+fn fitting(inside: u64, room: usize) -> usize {
+    let inside = usize::try_from(inside).unwrap_or(usize::MAX);
+    let most = room.max(TINY);
+    match inside {
+        LARGE => most.min(LARGE - TINY),
+        _ if inside > most => most,
+        _ => room + TINY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_fits_the_room_and_no_last_one_is_filled_to_the_brim() {
+        let sizes = [0, 1, 99, TINY - 1, TINY, TINY + 1, 16 << 10, LARGE - TINY, LARGE - 1, LARGE];
+        for room in sizes {
+            for inside in sizes.into_iter().chain([LARGE + 1, 1 << 20]) {
+                let most = fitting(inside as u64, room);
+                assert!(most > 0 && most <= room + TINY, "{room} {inside}: {most}");
+                // Without room nothing is received that is known to need it.
+                assert!(room == 0 || most.min(LARGE) != inside, "{inside} bytes, room for {room}");
+            }
         }
     }
 }
