@@ -9,12 +9,15 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+/// Size of the smallest buffer: what is received ahead of a client that takes nothing, of whose streams there may be hundreds.
+pub const TINY: usize = 512;
 /// Size of an ordinary buffer: a head or a small body in one read.
 pub const SMALL: usize = 16 << 10;
 /// Size of a buffer for large bodies; a read that fills a small one trades up. As much as a connection may hold of what its
 /// client does not read: the allocator writes all of it to make it zero.
 pub const LARGE: usize = 64 << 10;
 /// Buffers of each size that a worker keeps when not in use.
+const KEPT_TINY: usize = 512;
 const KEPT_SMALL: usize = 512;
 const KEPT_LARGE: usize = 64;
 
@@ -96,7 +99,32 @@ impl Buffer {
         if self.is_full() {
             self.compact();
         }
-        let Some(space) = self.data.get_mut(self.end..) else {
+        let end = self.data.len();
+        self.poll_read_to(cx, stream, end)
+    }
+
+    /// The same for at most `most` bytes, at least one.
+    pub fn poll_read_some<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        if self.is_full() {
+            self.compact();
+        }
+        let end = self.data.len().min(self.end.saturating_add(most));
+        self.poll_read_to(cx, stream, end)
+    }
+
+    #[inline]
+    fn poll_read_to<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        end: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Some(space) = self.data.get_mut(self.end..end) else {
             return Poll::Ready(Ok(0));
         };
         let mut target = ReadBuf::new(space);
@@ -153,20 +181,42 @@ impl<T> Spares<T> {
 /// A worker's unused buffers.
 #[derive(Debug)]
 pub struct Buffers {
+    tiny: Spares<Box<[u8]>>,
     small: Spares<Box<[u8]>>,
     large: Spares<Box<[u8]>>,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { small: Spares::new(KEPT_SMALL), large: Spares::new(KEPT_LARGE) }
+        Self { tiny: Spares::new(KEPT_TINY), small: Spares::new(KEPT_SMALL), large: Spares::new(KEPT_LARGE) }
     }
 }
 
 impl Buffers {
     /// Gives unneeded buffers up; returns how many bytes.
     pub fn trim(&self) -> usize {
-        self.small.trim() * SMALL + self.large.trim() * LARGE
+        self.tiny.trim() * TINY + self.small.trim() * SMALL + self.large.trim() * LARGE
+    }
+
+    /// Storage of one of the three sizes.
+    fn storage(&self, size: usize) -> Box<[u8]> {
+        let spare = match size {
+            TINY => self.tiny.take(),
+            SMALL => self.small.take(),
+            _ => self.large.take(),
+        };
+        spare.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+    }
+
+    /// Trades the storage of a buffer for one of this size, keeping its bytes, which have room there.
+    fn trade(&self, buffer: &mut Buffer, size: usize) {
+        let mut data = self.storage(size);
+        let length = buffer.len();
+        if let Some(target) = data.get_mut(..length) {
+            target.copy_from_slice(buffer.bytes());
+        }
+        let old = std::mem::replace(buffer, Buffer { data, start: 0, end: length });
+        self.keep(old.data);
     }
 
     /// Gives storage to a buffer that has none.
@@ -181,19 +231,28 @@ impl Buffers {
         if buffer.capacity() >= LARGE {
             return;
         }
-        let mut data = self.large.take().unwrap_or_else(|| vec![0; LARGE].into_boxed_slice());
-        let length = buffer.len();
-        if let Some(target) = data.get_mut(..length) {
-            target.copy_from_slice(buffer.bytes());
-        }
-        let old = std::mem::replace(buffer, Buffer { data, start: 0, end: length });
-        self.keep(old.data);
+        self.trade(buffer, LARGE);
     }
 
-    /// Takes the storage of an empty large buffer back: a small one is enough for what comes next.
-    pub fn shrink(&self, buffer: &mut Buffer) {
-        if buffer.capacity() >= LARGE {
+    /// Makes storage of `most` bytes of a buffer whose next read is to bring no more than that; it may have more.
+    pub fn prepare(&self, buffer: &mut Buffer, most: usize) {
+        let size = match most {
+            0..=TINY => TINY,
+            _ if most <= SMALL => SMALL,
+            _ => LARGE,
+        };
+        if buffer.capacity() < size {
+            self.trade(buffer, size);
+        }
+    }
+
+    /// Takes storage back that a buffer does not need while nothing comes: all of it from an empty one, and a larger one where
+    /// the smallest would do.
+    pub fn rest(&self, buffer: &mut Buffer) {
+        if buffer.is_empty() {
             self.detach(buffer);
+        } else if buffer.capacity() > TINY && buffer.len() <= TINY {
+            self.trade(buffer, TINY);
         }
     }
 
@@ -203,7 +262,8 @@ impl Buffers {
         if buffer.is_full() {
             buffer.compact();
             if buffer.is_full() {
-                self.enlarge(buffer);
+                let size = if buffer.capacity() < SMALL { SMALL } else { LARGE };
+                self.prepare(buffer, size);
             }
         }
         !buffer.is_full()
@@ -223,6 +283,7 @@ impl Buffers {
 
     fn keep(&self, data: Box<[u8]>) {
         match data.len() {
+            TINY => self.tiny.give(data),
             SMALL => self.small.give(data),
             LARGE => self.large.give(data),
             _ => {}
@@ -252,6 +313,29 @@ mod tests {
         buffers.detach(&mut buffer);
         assert!(!buffer.is_attached());
         assert_eq!((buffers.small.kept.borrow().len(), buffers.large.kept.borrow().len()), (1, 1));
+    }
+
+    #[test]
+    fn a_buffer_that_rests_holds_no_more_than_it_needs() {
+        let buffers = Buffers::default();
+        let mut buffer = Buffer::default();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let bytes: Vec<u8> = (0..=255).cycle().take(LARGE).collect();
+        let mut source: &[u8] = &bytes;
+        buffers.prepare(&mut buffer, LARGE);
+        assert!(matches!(buffer.poll_read_some(&mut cx, &mut source, TINY + 9), Poll::Ready(Ok(521))));
+        buffers.rest(&mut buffer);
+        assert_eq!(buffer.capacity(), LARGE, "it does not fit into less");
+        buffer.consume(9);
+        buffers.rest(&mut buffer);
+        assert_eq!((buffer.capacity(), buffer.bytes()), (TINY, &bytes[9..TINY + 9]));
+        assert!(buffers.make_room(&mut buffer));
+        assert_eq!(buffer.capacity(), SMALL, "what fills the smallest needs no large one yet");
+        buffer.consume(TINY);
+        buffers.rest(&mut buffer);
+        assert!(!buffer.is_attached());
+        let kept = [&buffers.tiny, &buffers.small, &buffers.large].map(|spares| spares.kept.borrow().len());
+        assert_eq!(kept, [1, 1, 1]);
     }
 
     #[test]

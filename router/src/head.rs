@@ -275,6 +275,12 @@ impl Head {
         self.fields.clear();
     }
 
+    /// Gives back the memory in which nothing stands.
+    pub fn slim(&mut self) {
+        self.buffer.shrink_to_fit();
+        self.fields.shrink_to_fit();
+    }
+
     /// Appends text and returns where it stands. Heads are bounded far below 4 GiB by `HttpLimits`.
     pub fn store(&mut self, text: &[u8]) -> Span {
         let start = self.buffer.len() as u32;

@@ -208,7 +208,7 @@ async fn relayed(
         let fed = staged.feed(&mut decoder, leg.input.bytes(), &mut out, &|_| Ok(true)).unwrap();
         leg.input.consume(fed.taken);
         if !fed.again && !staged.is_done() {
-            let count = poll_fn(|cx| leg.poll_receive(cx, buffers, true)).await.unwrap();
+            let count = poll_fn(|cx| leg.poll_receive(cx, buffers)).await.unwrap();
             assert!(count > 0, "the origin ended early");
         }
     }

@@ -80,11 +80,22 @@ pub trait Downstream {
         last: bool,
     ) -> Poll<io::Result<Written>>;
 
-    /// Whether the client takes bytes of a body now, as far as that is known before there are any. Where it does not, no more
-    /// than a small buffer of them is received.
+    /// How many bytes of a body, `most` of them at most, the client takes now, as far as that is known before there are any; the
+    /// task is woken when there are more than none. They are held for this response until [`Downstream::return_room`] or the next
+    /// write.
     #[inline]
-    fn has_room(&mut self, _: &mut Context<'_>) -> bool {
-        true
+    fn room(&mut self, _: &mut Context<'_>, most: usize) -> usize {
+        most
+    }
+
+    /// Gives back what [`Downstream::room`] has found: nothing is there to be sent, and others may have something.
+    #[inline]
+    fn return_room(&mut self) {}
+
+    /// Whether other responses of the connection wait for their client: what comes ahead of it is to be small.
+    #[inline]
+    fn is_crowded(&self) -> bool {
+        false
     }
 
     /// Sends what was taken by [`Downstream::poll_write`] and held back. Ready at once where nothing is.

@@ -963,7 +963,8 @@ async fn speak(
         return Ok((stream, connected));
     }
     stream.bound_silence(SILENCE_MAX);
-    let begun = connection::begin(stream).await.map_err(OpenError::Http2)?;
+    // Boxed: who opens a connection of HTTP/1 would have room for its codec, and hundreds may at once.
+    let begun = Box::pin(connection::begin(stream)).await.map_err(OpenError::Http2)?;
     let wanted = Wanted {
         cell: &endpoint.cell,
         stats: &cluster.cell,

@@ -18,7 +18,7 @@ use ekiden_core::stats::ClusterCell;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use crate::buffer::{Buffer, Buffers};
+use crate::buffer::{Buffer, Buffers, SMALL};
 use crate::exchange::out::Out;
 use crate::http2::endpoint;
 use crate::http2::endpoint::stream::Lost;
@@ -251,38 +251,58 @@ impl Leg {
         }
     }
 
-    /// One read; zero bytes mean the endpoint closed. Grows the buffer when the last read filled it and the body is `wanted`,
-    /// and gives a large one back when it is not.
-    pub fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffers: &Buffers,
-        wanted: bool,
-    ) -> Poll<io::Result<usize>> {
+    /// One read; zero bytes mean the endpoint closed. Grows the buffer when the last read filled it.
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>, buffers: &Buffers) -> Poll<io::Result<usize>> {
         let Some(stream) = self.stream.as_mut() else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        if !wanted {
-            buffers.shrink(&mut self.input);
-        } else if self.filled {
+        if self.filled {
             buffers.enlarge(&mut self.input);
         }
         if !buffers.make_room(&mut self.input) {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
-        let count = match ready!(self.input.poll_read(cx, stream)) {
-            Ok(count) => count,
-            Err(error) => {
-                self.unprocessed = endpoint::stream::lost(&error) == Some(Lost::Unprocessed);
-                self.reset_code = endpoint::stream::reset_code(&error);
-                return Poll::Ready(Err(error));
-            }
-        };
-        self.answered |= count > 0;
-        self.closed |= count == 0;
-        self.bytes_down += count as u64;
+        let read = ready!(self.input.poll_read(cx, stream));
+        let read = self.note_received(read);
         self.filled = self.input.is_full();
-        Poll::Ready(Ok(count))
+        Poll::Ready(read)
+    }
+
+    /// The same for at most `most` bytes, in no larger storage than they may need: the rest stays in the endpoint's socket.
+    pub fn poll_receive_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &Buffers,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Some(stream) = self.stream.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        // A large one only where the last read had all it asked for.
+        buffers.prepare(&mut self.input, if self.filled { most } else { most.min(SMALL) });
+        if !buffers.make_room(&mut self.input) {
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
+        let asked = most.min(self.input.capacity() - self.input.len());
+        let read = ready!(self.input.poll_read_some(cx, stream, most));
+        self.filled = read.as_ref().is_ok_and(|count| *count >= asked);
+        Poll::Ready(self.note_received(read))
+    }
+
+    #[inline]
+    fn note_received(&mut self, read: io::Result<usize>) -> io::Result<usize> {
+        match &read {
+            Ok(count) => {
+                self.answered |= *count > 0;
+                self.closed |= *count == 0;
+                self.bytes_down += *count as u64;
+            }
+            Err(error) => {
+                self.unprocessed = endpoint::stream::lost(error) == Some(Lost::Unprocessed);
+                self.reset_code = endpoint::stream::reset_code(error);
+            }
+        }
+        read
     }
 
     /// Parses the next head if it is complete in the input: true when `head` was filled and its bytes taken.
@@ -308,7 +328,7 @@ impl Leg {
             if self.take_head(head, to_head)? {
                 return Poll::Ready(Ok(()));
             }
-            match ready!(self.poll_receive(cx, buffers, true)) {
+            match ready!(self.poll_receive(cx, buffers)) {
                 Ok(0) => return Poll::Ready(Err(self.loss(None))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(self.loss(Some(&error)))),

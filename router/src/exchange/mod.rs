@@ -143,6 +143,16 @@ impl Workspace {
         (self.body_pace, self.read_pace) = Default::default();
     }
 
+    /// Gives back the memory that is not needed any more once the head of the response has been written. What comes after this
+    /// request makes it anew.
+    pub fn slim(&mut self) {
+        self.client_out.slim();
+        self.leg.output.slim();
+        self.request.slim();
+        self.response.head.slim();
+        (self.path, self.loose, self.scratch) = Default::default();
+    }
+
     /// When the leg that serves the request had all of it: of two legs the one that took over.
     pub fn leg_began(&self) -> Option<Moment> {
         self.tries.second_began.or(self.trace.sent_at)

@@ -78,6 +78,12 @@ impl Out {
         }
     }
 
+    /// Gives back the memory in which nothing stands that is still to be written.
+    pub fn slim(&mut self) {
+        self.release_sent();
+        self.bytes.shrink_to_fit();
+    }
+
     /// Writes what is pending followed by `direct` in one call; returns how much of `direct` went out. Ready when at
     /// least one byte was written.
     pub fn poll_write<S: AsyncWrite + Unpin>(

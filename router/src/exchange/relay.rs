@@ -7,6 +7,7 @@
 //! The response may begin, and end, before the request has been sent. Backpressure is the absence of reading. Whether
 //! a failure is answered, replayed or cuts the client is the driver's to decide (`forward`).
 
+mod room;
 mod web;
 
 use std::task::{Context, Poll};
@@ -99,6 +100,8 @@ pub struct Relay {
     switched: bool,
     early_bytes: bool,
     woken: bool,
+    /// What is queued for the client had to wait.
+    waited: bool,
     /// Longest wait of this try for the first byte.
     first_byte_ms: u64,
     progress_ms: u64,
@@ -188,6 +191,7 @@ impl Relay {
             switched: false,
             early_bytes: false,
             woken: false,
+            waited: false,
             first_byte_ms: milliseconds(first_byte),
             progress_ms: now_ms,
             request_wait: Wait::EndpointWrite,
@@ -273,6 +277,9 @@ impl Relay {
         );
         if moved != after {
             self.progress_ms = now_ms;
+        }
+        if D::IS_STREAM {
+            self.rest(sides);
         }
         self.poll_deadline(cx, sides, now_ms)
     }
@@ -485,10 +492,14 @@ impl Relay {
         sides: &mut Sides<'_, D>,
     ) -> Poll<Result<(), Cause>> {
         loop {
+            if D::IS_STREAM && self.waited {
+                self.top_up(cx, sides)?;
+            }
             while sides.ws.client_out.pending() > 0 || self.direct > 0 {
                 match self.poll_write_client(cx, sides) {
                     Poll::Ready(result) => result?,
                     Poll::Pending => {
+                        self.waited = D::IS_STREAM;
                         self.response_wait = Wait::ClientWrite;
                         return Poll::Pending;
                     }
@@ -518,8 +529,12 @@ impl Relay {
             }
             self.response_wait = Wait::EndpointRead;
             let first = !sides.ws.leg.answered;
-            let wanted = self.response != ResponseSide::Body || sides.client.has_room(cx);
-            match sides.ws.leg.poll_receive(cx, &sides.worker.buffers, wanted) {
+            let received = if D::IS_STREAM {
+                self.poll_receive_some(cx, sides)
+            } else {
+                sides.ws.leg.poll_receive(cx, &sides.worker.buffers)
+            };
+            match received {
                 Poll::Ready(Ok(_)) => {
                     if first && sides.ws.leg.answered {
                         sides.ws.trace.first_byte_at = Some(sides.worker.clock.turn());

@@ -354,7 +354,7 @@ impl Tunnel {
                 }
                 Poll::Ready(Stop::NoPipe) => {}
             }
-            match ws.leg.poll_receive(cx, &worker.buffers, true) {
+            match ws.leg.poll_receive(cx, &worker.buffers) {
                 Poll::Ready(Ok(0)) => way.ended = true,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return Err(Cause::UpstreamReset),

@@ -51,12 +51,16 @@ pub struct Notes {
     blocked: Cell<bool>,
     /// Streams that wait for the socket.
     choked: RefCell<Vec<Waker>>,
+    /// Streams with something to send that wait, for the socket or for a window.
+    waiting: Cell<u32>,
     local: Option<SocketAddr>,
 }
 
-/// Bytes of bodies that wait in the codec for the socket, all streams together. The codec bounds those of each stream, of which
-/// there may be hundreds.
+/// Most bytes of bodies that wait in the codec for the socket, all streams together. The codec bounds those of each stream, of
+/// which there may be hundreds.
 const QUEUED_MAX: usize = 64 << 10;
+/// Bytes from which streams wait: below, there is room for a piece that is worth its frame.
+const QUEUED_ENOUGH: usize = QUEUED_MAX / 2;
 /// Streams kept by the codec that are remembered.
 const KEPT_MAX: usize = 16;
 
@@ -136,9 +140,25 @@ impl Notes {
         self.queued.set(self.queued.get() + bytes);
     }
 
-    /// Whether the codec is to get no more now: enough waits for the socket.
+    /// Whether the codec is to get no more now: the socket takes nothing, or enough waits for it.
     pub fn is_choked(&self) -> bool {
-        self.queued.get() >= QUEUED_MAX
+        self.blocked.get() || self.queued.get() >= QUEUED_ENOUGH
+    }
+
+    /// How many bytes the codec may get now.
+    pub fn free(&self) -> usize {
+        QUEUED_MAX.saturating_sub(self.queued.get())
+    }
+
+    /// Notes that one more stream waits for the client, or one less.
+    pub fn count_waiting(&self, waits: bool) {
+        let waiting = self.waiting.get();
+        self.waiting.set(if waits { waiting + 1 } else { waiting.saturating_sub(1) });
+    }
+
+    /// How many streams wait for the client.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.get()
     }
 
     /// Has the task woken when the socket takes something.
@@ -149,12 +169,11 @@ impl Notes {
         }
     }
 
-    /// Notes whether the socket has taken something.
+    /// Notes whether the socket has taken something. Who waits for it is woken when the codec has done with it for now.
     fn note_taken(&self, written: &Poll<io::Result<usize>>) {
         self.blocked.set(written.is_pending());
         if let Poll::Ready(Ok(bytes)) = written {
             self.queued.set(self.queued.get().saturating_sub(*bytes));
-            self.wake_choked();
         }
     }
 
@@ -338,6 +357,19 @@ mod tests {
         }
         (0..=MALFORMED_MAX).for_each(|_| notes.note_malformed(1_000_000));
         assert_eq!(notes.fault(), Some(Fault::Over(Budget::Malformed)));
+    }
+
+    #[test]
+    fn streams_wait_while_there_is_no_room_for_a_good_piece() {
+        let notes = Notes::default();
+        notes.queue(QUEUED_ENOUGH - 1);
+        assert_eq!((notes.is_choked(), notes.free()), (false, QUEUED_ENOUGH + 1));
+        notes.queue(notes.free());
+        assert_eq!((notes.is_choked(), notes.free()), (true, 0));
+        notes.note_taken(&Poll::Ready(Ok(QUEUED_ENOUGH)));
+        assert!(notes.is_choked());
+        notes.note_taken(&Poll::Ready(Ok(1)));
+        assert!(!notes.is_choked());
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub struct ClientStream {
     trailers_out: Option<Box<HeaderMap>>,
     /// END_STREAM has been sent.
     ended: bool,
+    /// It waits for the client, and is counted in the notes.
+    waits: bool,
     notes: Rc<Notes>,
     session: Option<Arc<Session>>,
 }
@@ -83,6 +85,7 @@ impl ClientStream {
             trailers_in: None,
             trailers_out: None,
             ended: false,
+            waits: false,
             notes,
             session,
         }
@@ -150,6 +153,13 @@ impl ClientStream {
         }
     }
 
+    /// Notes whether there is something to send that waits for the client.
+    fn set_waits(&mut self, waits: bool) {
+        if std::mem::replace(&mut self.waits, waits) != waits {
+            self.notes.count_waiting(waits);
+        }
+    }
+
     /// The end of the body: takes the trailers, once.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.body_ended {
@@ -166,6 +176,12 @@ impl ClientStream {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        self.set_waits(false);
     }
 }
 
@@ -219,20 +235,30 @@ impl Downstream for ClientStream {
         last: bool,
     ) -> Poll<io::Result<Written>> {
         let Some(send) = self.send.as_mut() else { return Poll::Ready(Err(gone())) };
+        let pending = out.unsent();
+        let wanted = pending.len() + direct.len();
         if self.notes.is_choked() {
             self.notes.wait_for_socket(cx);
             // The end of the stream or of its connection is heard of by this alone.
-            return send.poll_reset(cx).map(|_| Err(gone()));
+            let ended = send.poll_reset(cx);
+            self.set_waits(true);
+            return ended.map(|_| Err(gone()));
         }
-        let pending = out.unsent();
-        let wanted = pending.len() + direct.len();
-        let asked = wanted.min(PIECE_MAX);
+        let asked = wanted.min(PIECE_MAX).min(self.notes.free());
         send.reserve_capacity(asked);
         while send.capacity() == 0 {
-            match ready!(send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(lost(error))),
-                None => return Poll::Ready(Err(gone())),
+            match send.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(lost(error))),
+                Poll::Ready(None) => return Poll::Ready(Err(gone())),
+                Poll::Pending => {
+                    if !last {
+                        // In turn with other streams, and for a piece that is worth it: more will be there by then.
+                        send.reserve_capacity(PIECE_MAX);
+                    }
+                    self.set_waits(true);
+                    return Poll::Pending;
+                }
             }
         }
         let count = send.capacity().min(asked);
@@ -242,21 +268,38 @@ impl Downstream for ClientStream {
         bytes.extend_from_slice(direct.get(..count - buffered).unwrap_or(&[]));
         self.ended = last && count == wanted && self.trailers_out.is_none();
         send.send_data(bytes.freeze(), self.ended).map_err(lost)?;
+        self.set_waits(false);
         self.notes.queue(count);
         out.note_sent(buffered);
         Poll::Ready(Ok(Written { total: count, direct: count - buffered }))
     }
 
-    /// One byte is asked for: what is asked for and not used is held back from the other streams.
-    fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(send) = self.send.as_mut() else { return true };
-        send.reserve_capacity(1);
-        while send.capacity() == 0 {
-            if !matches!(send.poll_capacity(cx), Poll::Ready(Some(Ok(_)))) {
-                return false;
+    fn room(&mut self, cx: &mut Context<'_>, most: usize) -> usize {
+        let Some(send) = self.send.as_mut() else { return most };
+        let mut room = 0;
+        if self.notes.is_choked() {
+            self.notes.wait_for_socket(cx);
+        } else {
+            let most = most.min(self.notes.free());
+            send.reserve_capacity(most);
+            room = send.capacity().min(most);
+            while room == 0 && matches!(send.poll_capacity(cx), Poll::Ready(Some(Ok(_)))) {
+                room = send.capacity().min(most);
             }
         }
-        !self.notes.is_choked()
+        self.set_waits(room == 0);
+        room
+    }
+
+    /// One byte stays asked for: the task is woken when a window that was closed opens.
+    fn return_room(&mut self) {
+        if let Some(send) = self.send.as_mut() {
+            send.reserve_capacity(1);
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.notes.waiting() > u32::from(self.waits) || self.notes.is_choked()
     }
 
     /// The codec sends by itself.

@@ -95,6 +95,15 @@ impl Decoder {
         }
     }
 
+    /// How many of the next bytes are data of the body for sure, and nothing of its framing or beyond its end.
+    pub fn inside(&self) -> u64 {
+        match self {
+            Decoder::Length(left) => *left,
+            Decoder::Chunked(chunked) => chunked.inside(),
+            Decoder::Done | Decoder::Close => 0,
+        }
+    }
+
     /// Decodes the next frame from the bytes received and not yet taken.
     pub fn next(&mut self, bytes: &[u8]) -> Result<Frame, Cause> {
         match self {
@@ -139,6 +148,37 @@ impl Decoder {
                 true
             }
             Decoder::Length(_) | Decoder::Chunked(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_inside_of_a_body_is_data() {
+        let rows: &[(Framing, &[u8], u64)] = &[
+            (Framing::None, b"", 0),
+            (Framing::Length(5), b"", 5),
+            (Framing::Length(5), b"1234", 1),
+            (Framing::Length(5), b"12345", 0),
+            (Framing::Chunked, b"", 0),
+            (Framing::Chunked, b"5\r\n", 5),
+            (Framing::Chunked, b"5\r\n1234", 1),
+            (Framing::Chunked, b"5\r\n12345", 0),
+            (Framing::Chunked, b"1\r\n1\r\n", 0),
+            (Framing::Close, b"1234", 0),
+        ];
+        for (framing, bytes, inside) in rows {
+            let mut decoder = Decoder::new(*framing);
+            let mut at = 0;
+            while at < bytes.len()
+                && let Ok(Frame::Data { skip, take }) = decoder.next(&bytes[at..])
+            {
+                at += skip + take;
+            }
+            assert_eq!(decoder.inside(), *inside, "{framing:?} after {bytes:?}");
         }
     }
 }

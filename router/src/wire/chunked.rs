@@ -52,6 +52,14 @@ pub enum Event {
 }
 
 impl Chunked {
+    /// How many of the next bytes are data of a chunk for sure.
+    pub fn inside(&self) -> u64 {
+        match self.state {
+            State::Data(left) => left,
+            State::Size | State::DataEnd | State::Trailers => 0,
+        }
+    }
+
     /// Next event and how many framing bytes precede it.
     pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, Event), Cause> {
         let mut at = 0;

@@ -87,6 +87,14 @@ impl RequestHead {
         self.is_extended || self.is_connect
     }
 
+    /// Gives back the memory in which nothing stands that is needed once the head has been judged.
+    pub fn slim(&mut self) {
+        self.head.slim();
+        self.line.shrink_to_fit();
+        self.host.shrink_to_fit();
+        self.scratch = String::new();
+    }
+
     /// The method as received.
     pub fn method(&self) -> &str {
         self.method.text(&self.line)

@@ -6,15 +6,16 @@ use std::time::Instant;
 
 use super::{HOSTILE, NORMAL, client_from};
 use ekiden_loadtest::hostile::{Attack, Hostile, Tally, attacks};
+use ekiden_tests::http2::{END, END_HEADERS, Frames, PREFACE, fields, kind};
 use ekiden_tests::{DEADLINE, Ekiden, Origin, Served, Setup, web};
 
 /// Attackers at once.
 const CROWD: usize = 60;
 /// Memory that one may hold.
 const PER_CONNECTION: u64 = 64 << 10;
-/// Memory that one stream of HTTP/2 may hold beside: a request under way, and a small buffer of its response, which waits for a
-/// window.
-const PER_STREAM: u64 = 40 << 10;
+/// Memory that one stream of HTTP/2 may hold beside: a request under way, its connection to the endpoint, a task, and next to
+/// nothing of its response, which waits for the client.
+const PER_STREAM: u64 = 8 << 10;
 /// Streams that the attacks of HTTP/2 have open at once, at most, on a connection.
 const STREAMS: u64 = 8;
 /// Bytes that the kernel may hold of what one of them does not read: what the router lets it have beyond the window, the
@@ -178,6 +179,43 @@ fn run(attack: &Attack, bound: &Bound) {
     let allowed = CROWD as u64 * (PER_CONNECTION + streams * PER_STREAM) + SLACK;
     assert!(most.saturating_sub(before) <= allowed, "{}: from {before} to {most} bytes", attack.name);
     assert!(most_queued <= CROWD as u64 * QUEUED, "{}: {most_queued} bytes in the kernel", attack.name);
+}
+
+/// Connections, and streams on each, that wait for a window.
+const WAITING: (usize, usize) = (2, 250);
+/// [`SLACK`] where no attack was there before.
+const FIRST: u64 = 2 << 20;
+
+/// The response of each has begun, and no byte of its body can be sent: the window of each stream is closed, or that of all.
+#[test]
+fn hundreds_of_streams_that_wait_hold_little() {
+    for window in [0_u32, 0x7fff_ffff] {
+        let origin = origin();
+        let router = Ekiden::start(Setup::new(web(&[origin.address], "", "")).listener("h2c = true"));
+        assert_eq!(client_from(NORMAL, router.address()).get("a", "/good").status, 200);
+        let before = resident(router.id());
+        let (connections, streams) = WAITING;
+        let section =
+            fields(&[(":method", b"GET"), (":scheme", b"http"), (":authority", b"a"), (":path", b"/flood")]);
+        let ask = || {
+            let mut frames = Frames::bare(router.address());
+            frames.bytes(PREFACE);
+            frames.send(kind::SETTINGS, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat());
+            for number in 0..streams {
+                let stream = u32::try_from(number * 2 + 1).unwrap();
+                frames.send(kind::HEADERS, END | END_HEADERS, stream, &section);
+            }
+            frames
+        };
+        let mut open: Vec<_> = (0..connections).map(|_| ask()).collect();
+        for frames in &mut open {
+            (0..streams).for_each(|_| drop(frames.first(kind::HEADERS)));
+        }
+        let held = resident(router.id()).saturating_sub(before);
+        let waiting = (connections * streams) as u64;
+        let allowed = connections as u64 * PER_CONNECTION + waiting * PER_STREAM + FIRST;
+        assert!(held <= allowed, "window {window}: {} bytes a stream", held / waiting);
+    }
 }
 
 #[test]

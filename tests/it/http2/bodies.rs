@@ -3,7 +3,9 @@
 use std::sync::mpsc::channel;
 
 use bytes::Bytes;
-use ekiden_tests::http2::{END_HEADERS, Frames, ask, ask_with, get_of, kind, read_reply, request, talk};
+use ekiden_tests::http2::{
+    END, END_HEADERS, Frame, Frames, PREFACE, ask, ask_with, get_of, kind, read_reply, request, talk,
+};
 use ekiden_tests::{Conn, Ekiden, End, Origin, Served, Setup, pattern, until_true, web};
 use h2::Reason;
 use http::{HeaderMap, Request};
@@ -330,7 +332,7 @@ fn a_reader_that_does_not_read_holds_no_more_than_is_stated() {
     let (origin, router) = large();
     let before = resident(router.id());
     let mut frames = Frames::bare(router.setup().address());
-    frames.bytes(ekiden_tests::http2::PREFACE);
+    frames.bytes(PREFACE);
     frames.send(kind::SETTINGS, 0, 0, &[0, 4, 0x40, 0, 0, 0]);
     frames.send(kind::WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0]);
     for number in 0..STREAMS {
@@ -346,6 +348,114 @@ fn a_reader_that_does_not_read_holds_no_more_than_is_stated() {
     let mut last = held();
     until_true("a standstill", || std::mem::replace(&mut last, held()) == last);
     assert!(last < STREAMS as u64 * HELD_PER_STREAM + (8 << 20), "{last}");
+}
+
+/// The body and the last frame of a stream, whatever comes for others between.
+fn body_of(frames: &mut Frames, stream: u32) -> (Vec<u8>, Frame) {
+    let mut body = Vec::new();
+    loop {
+        let frame = frames.receive().expect("a frame");
+        if frame.stream == stream {
+            body.extend_from_slice(if frame.kind == kind::DATA { &frame.payload } else { &[] });
+            if frame.flags & END != 0 {
+                return (body, frame);
+            }
+        }
+    }
+}
+
+/// An origin that is told by the path how large its body is, and in chunks of which size it comes; none where that is zero.
+fn sized() -> Origin {
+    Origin::start(|conn| {
+        while let Some(request) = conn.request() {
+            let (size, chunked) = request.target()[1..].split_once('/').unwrap();
+            let (size, chunk): (usize, usize) = (size.parse().unwrap(), chunked.parse().unwrap());
+            let body = pattern(size);
+            let padding = "p".repeat(size % 5_000);
+            if chunk == 0 {
+                conn.send(format!("HTTP/1.1 200 OK\r\nX-Pad: {padding}\r\nContent-Length: {size}\r\n\r\n"));
+                conn.send(body);
+                continue;
+            }
+            let head = format!("HTTP/1.1 200 OK\r\nX-Pad: {padding}\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let pieces = body.chunks(chunk).flat_map(|piece| {
+                [format!("{:x};e=x{padding:.200}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat()
+            });
+            let trailers = format!("0\r\nx-sum: {padding}\r\n\r\n");
+            conn.send([head.into_bytes(), pieces.collect(), trailers.into_bytes()].concat());
+        }
+    })
+}
+
+/// A `GET` of a path.
+fn ask_path(path: &str) -> Vec<u8> {
+    ekiden_tests::http2::fields(&[
+        (":method", b"GET"),
+        (":scheme", b"http"),
+        (":authority", b"a"),
+        (":path", path.as_bytes()),
+    ])
+}
+
+/// What comes beside a stream that waits is received in small pieces: heads, chunks and trailers of every size are whole.
+#[test]
+fn streams_beside_one_that_waits_are_whole() {
+    let origin = sized();
+    let router = serve(&origin);
+    let mut frames = Frames::bare(router.setup().address());
+    frames.bytes(PREFACE);
+    frames.send(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 100]);
+    frames.send(kind::WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0]);
+    frames.send(kind::HEADERS, END | END_HEADERS, 1, &ask_path("/100000/0"));
+    assert_eq!(frames.first(kind::DATA).payload.len(), 100);
+    let sizes = [0, 1, 100, 700, 1_023, 1_024, 1_025, 16_383, 16_384, 16_385, 65_536, 300_007];
+    let rows = sizes.into_iter().flat_map(|size| [0, 1_000, 20_000].map(|chunk| (size, chunk)));
+    let mut stream = 1;
+    for (size, chunk) in rows {
+        stream += 2;
+        frames.send(kind::HEADERS, END | END_HEADERS, stream, &ask_path(&format!("/{size}/{chunk}")));
+        frames.send(kind::WINDOW_UPDATE, 0, stream, &[0x40, 0, 0, 0]);
+        let (body, last) = body_of(&mut frames, stream);
+        assert!(body == pattern(size), "{size} bytes in chunks of {chunk}: {}", body.len());
+        assert_eq!(last.kind, if chunk == 0 && size > 0 { kind::DATA } else { kind::HEADERS });
+    }
+    frames.send(kind::WINDOW_UPDATE, 0, 1, &[0x40, 0, 0, 0]);
+    assert_eq!(body_of(&mut frames, 1).0.len(), 100_000 - 100);
+}
+
+/// The end of a response and its trailers need no window: they are not held back by a closed one.
+#[test]
+fn what_needs_no_window_passes_a_closed_one() {
+    let origin = Origin::start(|conn| {
+        while let Some(request) = conn.request() {
+            match request.target() {
+                "/trailers" => {
+                    conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                    conn.send("0\r\nx-sum: 7\r\n\r\n");
+                }
+                "/close" => {
+                    conn.send("HTTP/1.1 200 OK\r\n\r\n");
+                    return;
+                }
+                _ => {
+                    conn.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+                }
+            }
+        }
+    });
+    let router = serve(&origin);
+    let mut frames = Frames::bare(router.setup().address());
+    frames.bytes(PREFACE);
+    frames.send(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    for (stream, path) in (1..).step_by(2).zip(["/waits", "/trailers", "/close"]) {
+        frames.send(kind::HEADERS, END | END_HEADERS, stream, &ask_path(path));
+        assert_eq!(frames.first(kind::HEADERS).stream, stream);
+        if stream > 1 {
+            assert_eq!(body_of(&mut frames, stream).0, b"", "{path}");
+        }
+    }
+    frames.send(kind::WINDOW_UPDATE, 0, 1, &[0, 0, 0, 9]);
+    assert_eq!(body_of(&mut frames, 1).0, b"hello");
 }
 
 #[test]

@@ -189,7 +189,7 @@ impl Hedge {
             Poll::Ready(Err(error)) => return lost(&self.leg, Some(&error)),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
-        match self.leg.poll_receive(cx, &forward.worker.buffers, true) {
+        match self.leg.poll_receive(cx, &forward.worker.buffers) {
             Poll::Pending => Second::Waits,
             Poll::Ready(Ok(0)) => lost(&self.leg, None),
             Poll::Ready(Ok(_)) => Second::Answers,

@@ -1,0 +1,115 @@
+//! What the relay receives for a client of which this is one of many streams: as much as it takes, and next to nothing beyond
+//! that, so that the rest stays in the endpoint's socket.
+//!
+//! A client may have hundreds of streams and read none of them. Of HTTP/1 it has one response at a time, which may fill a large
+//! buffer. Decodes nothing.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use ekiden_core::outcome::Cause;
+
+use super::{Relay, ResponseSide, Sides, Wait};
+use crate::buffer::{LARGE, TINY};
+use crate::exchange::downstream::Downstream;
+
+impl Relay {
+    /// Receives for a client of which this is one of many streams: no more than it takes, and the smallest read beyond that.
+    pub(super) fn poll_receive_some<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_, D>,
+    ) -> Poll<io::Result<usize>> {
+        if self.response != ResponseSide::Body {
+            // What comes with the head has no place to go while others wait for theirs.
+            let most = if sides.client.is_crowded() { TINY } else { LARGE };
+            return sides.ws.leg.poll_receive_some(cx, &sides.worker.buffers, most);
+        }
+        let room = sides.client.room(cx, LARGE);
+        if room == 0 && self.response_decoder.inside() > 0 {
+            self.response_wait = Wait::ClientWrite;
+            return Poll::Pending;
+        }
+        let received = sides.ws.leg.poll_receive_some(
+            cx,
+            &sides.worker.buffers,
+            fitting(self.response_decoder.inside(), room),
+        );
+        if received.is_pending() {
+            sides.client.return_room();
+        }
+        received
+    }
+
+    /// The little that had to wait for the client goes out with what comes behind it: a frame of its own would cost as much as
+    /// a large one.
+    pub(super) fn top_up<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sides: &mut Sides<'_, D>,
+    ) -> Result<(), Cause> {
+        let little = sides.ws.client_out.pending();
+        let is_little = self.direct == 0 && little <= TINY;
+        let waited = std::mem::take(&mut self.waited);
+        if !(waited && is_little && self.response == ResponseSide::Body && sides.ws.leg.input.is_empty()) {
+            return Ok(());
+        }
+        let room = sides.client.room(cx, LARGE).saturating_sub(little);
+        if room <= TINY {
+            return Ok(());
+        }
+        match sides.ws.leg.poll_receive_some(
+            cx,
+            &sides.worker.buffers,
+            fitting(self.response_decoder.inside(), room),
+        ) {
+            Poll::Ready(Ok(1..)) => self.decode_response(sides).map(|_produced| ()),
+            // It is told once, and a reset is no end of a body that lasts until the close.
+            Poll::Ready(Err(error)) => Err(sides.ws.leg.loss(Some(&error))),
+            Poll::Ready(Ok(0)) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// What waits holds no storage that it does not need, where there may be hundreds.
+    pub(super) fn rest<D: Downstream>(&self, sides: &mut Sides<'_, D>) {
+        let (buffers, ws) = (&sides.worker.buffers, &mut *sides.ws);
+        buffers.rest(&mut ws.leg.input);
+        buffers.rest(&mut ws.client_in);
+        if self.head_queued && sides.client.is_crowded() {
+            ws.slim();
+        }
+    }
+}
+
+/// How much to receive of a body for so much room, when so many of the next bytes are `inside` of it for sure. The end of a body
+/// and its trailers need none, and are known once they are there; framing needs none either.
+///
+/// A read that may bring the end asks for more than that: filled to the brim it would leave the socket readable for all that is
+/// known, which the pool takes for dead.
+fn fitting(inside: u64, room: usize) -> usize {
+    let inside = usize::try_from(inside).unwrap_or(usize::MAX);
+    let most = room.max(TINY);
+    match inside {
+        LARGE => most.min(LARGE - TINY),
+        _ if inside > most => most,
+        _ => room + TINY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_fits_the_room_and_no_last_one_is_filled_to_the_brim() {
+        let sizes = [0, 1, 99, TINY - 1, TINY, TINY + 1, 16 << 10, LARGE - TINY, LARGE - 1, LARGE];
+        for room in sizes {
+            for inside in sizes.into_iter().chain([LARGE + 1, 1 << 20]) {
+                let most = fitting(inside as u64, room);
+                assert!(most > 0 && most <= room + TINY, "{room} {inside}: {most}");
+                // Without room nothing is received that is known to need it.
+                assert!(room == 0 || most.min(LARGE) != inside, "{inside} bytes, room for {room}");
+            }
+        }
+    }
+}
