@@ -151,7 +151,8 @@ impl EndpointId {
         Ok(Self(IdText::Short { length, bytes }))
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    /// The id as bytes of ASCII, which costs less than the text.
+    pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             IdText::Short { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
             IdText::Long(text) => text.as_bytes(),

@@ -170,7 +170,7 @@ fn record(
             RouteNames::new(&entry.names, entry.app_name.as_str().len())
         }),
         cluster: trace.cluster.as_ref().map_or("", |cluster| cluster.cluster.as_str()),
-        endpoint: trace.endpoint.as_ref().map_or("", |id| id.as_str()),
+        endpoint: trace.endpoint.as_ref().map_or(&[], |id| id.as_bytes()),
         attempts: trace.attempts,
         retry_cause: trace.retry_cause,
         limit: ws.limits.named.as_deref().unwrap_or(""),

@@ -67,7 +67,7 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
             ("app", access.route.app()),
             ("route", access.route.route()),
             ("cluster", access.cluster),
-            ("dyno", access.endpoint),
+            ("dyno", access.dyno()),
         ],
     );
     numbers(out, &[("attempts", u64::from(access.attempts))]);

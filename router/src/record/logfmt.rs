@@ -47,7 +47,7 @@ pub(super) fn push_line(out: &mut Vec<u8>, access: &Access<'_>) {
     key(out, "fwd");
     push_forwarded_for(out, access);
     key(out, "dyno");
-    push_logfmt(out, access.endpoint);
+    push_logfmt(out, access.dyno());
     push_whole_ms(out, "connect", access.connect_us);
     push_whole_ms(out, "service", access.service_us);
     for (name, number) in [("status", u64::from(access.status)), ("bytes", access.bytes_out)] {

@@ -108,8 +108,8 @@ pub struct Access<'a> {
     pub route: RouteNames<'a>,
     /// Cluster it was forwarded to.
     pub cluster: &'a str,
-    /// Id of the endpoint that answered, or that was tried last.
-    pub endpoint: &'a str,
+    /// Id of the endpoint that answered, or that was tried last: its bytes, which a worker has at hand; see [`Access::dyno`].
+    pub endpoint: &'a [u8],
     /// Connect attempts and replays, the first one included; 0 when none was made.
     pub attempts: u8,
     /// Why the last attempt but one ended, when there was more than one.
@@ -140,6 +140,13 @@ pub struct Access<'a> {
     pub generation: u64,
     /// The `User-Agent` field as received; the log shows it as UTF-8, with marks where it is none.
     pub user_agent: &'a [u8],
+}
+
+impl<'a> Access<'a> {
+    /// Id of the endpoint that answered, or that was tried last. For the log's thread: looks at each byte.
+    pub fn dyno(&self) -> &'a str {
+        std::str::from_utf8(self.endpoint).unwrap_or_default()
+    }
 }
 
 /// The names of a route and of its app. In one piece, because a record is copied on the worker, where pieces count.

@@ -133,7 +133,9 @@ fn encode(access: &Access<'_>, out: &mut Vec<u8>) {
     let t5 = put(out, access.listener, TEXT_MAX);
     let t6 = put(out, access.route.joined, TEXT_MAX);
     let t7 = put(out, access.cluster, TEXT_MAX);
-    let t8 = put(out, access.endpoint, TEXT_MAX);
+    let id = access.endpoint.get(..TEXT_MAX).unwrap_or(access.endpoint);
+    out.extend_from_slice(id);
+    let t8 = id.len() as u64;
     let t9 = put_rare(out, access.limit);
     let (t10, cipher, tls) = match access.tls {
         Some(tls) => {
@@ -254,7 +256,7 @@ fn decode(bytes: &[u8]) -> Option<Access<'_>> {
         listener: text(texts, l1)?,
         route: RouteNames { joined: text(texts, l1 >> 16)?, app_len: (l2 & 0xffff) as usize },
         cluster: text(texts, l1 >> 32)?,
-        endpoint: text(texts, l1 >> 48)?,
+        endpoint: text(texts, l1 >> 48)?.as_bytes(),
         limit: text(texts, l3)?,
         tls: match (text(texts, l4)?, flags & SECURE) {
             (_, 0) => None,

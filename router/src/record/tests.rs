@@ -30,7 +30,7 @@ fn access() -> Access<'static> {
         listener: "edge",
         route: RouteNames::new("defaultroute-1", 7),
         cluster: "web",
-        endpoint: "web.1",
+        endpoint: b"web.1",
         attempts: 1,
         retry_cause: None,
         limit: "",
@@ -54,7 +54,7 @@ fn refused() -> Access<'static> {
     Access {
         outcome: cause.at(Phase::Connect),
         status: 503,
-        endpoint: "",
+        endpoint: b"",
         attempts: 2,
         retry_cause: Some(*cause),
         connect_us: NONE_US,
@@ -272,7 +272,7 @@ fn long_texts_are_cut_with_a_mark() {
         listener: &name,
         route: RouteNames::new(&names, name.len()),
         cluster: &name,
-        endpoint: &name,
+        endpoint: name.as_bytes(),
         user_agent: long.as_bytes(),
         limit: &long,
         ..access()
