@@ -69,6 +69,8 @@ impl Stamped {
     pub fn on(address: &str, name: &str) -> Self {
         let listener =
             TcpListener::bind(address).unwrap_or_else(|error| panic!("origin on {address}: {error}"));
+        // More may come at once than the 128 that the standard library lets wait.
+        socket2::SockRef::from(&listener).listen(4_096).unwrap();
         stamp(&listener);
         let address = listener.local_addr().unwrap();
         let (state, name) = (Arc::new(StampedState::default()), name.to_owned());

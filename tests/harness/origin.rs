@@ -73,6 +73,8 @@ impl Origin {
     pub fn on(address: &str, serve: impl Fn(&mut Conn) + Send + Sync + 'static) -> Self {
         let listener =
             TcpListener::bind(address).unwrap_or_else(|error| panic!("origin on {address}: {error}"));
+        // More may come at once than the 128 that the standard library lets wait.
+        socket2::SockRef::from(&listener).listen(4_096).unwrap();
         let address = listener.local_addr().unwrap();
         let (log, stop, serve) =
             (Arc::new(Log::default()), Arc::new(AtomicBool::new(false)), Arc::new(serve));

@@ -18,7 +18,7 @@ use ekiden_core::stats::ClusterCell;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use crate::buffer::{Buffer, Buffers, SMALL};
+use crate::buffer::{Buffer, Buffers, SMALL, TINY};
 use crate::exchange::out::Out;
 use crate::http2::endpoint;
 use crate::http2::endpoint::stream::Lost;
@@ -268,12 +268,14 @@ impl Leg {
         Poll::Ready(read)
     }
 
-    /// The same for at most `most` bytes, in no larger storage than they may need: the rest stays in the endpoint's socket.
+    /// The same for at most `most` bytes, in no larger storage than they may need: the rest stays in the endpoint's socket. Of the
+    /// bytes to come, `inside` end a body: they are not read to the brim, which would leave the socket readable for all that is
+    /// known.
     pub fn poll_receive_some(
         &mut self,
         cx: &mut Context<'_>,
         buffers: &Buffers,
-        most: usize,
+        (most, inside): (usize, u64),
     ) -> Poll<io::Result<usize>> {
         let Some(stream) = self.stream.as_mut() else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
@@ -283,8 +285,9 @@ impl Leg {
         if !buffers.make_room(&mut self.input) {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
-        let asked = most.min(self.input.capacity() - self.input.len());
-        let read = ready!(self.input.poll_read_some(cx, stream, most));
+        let space = most.min(self.input.capacity() - self.input.len());
+        let asked = if space as u64 == inside && space > TINY { space - TINY } else { space };
+        let read = ready!(self.input.poll_read_some(cx, stream, asked));
         self.filled = read.as_ref().is_ok_and(|count| *count >= asked);
         Poll::Ready(self.note_received(read))
     }

@@ -102,6 +102,8 @@ pub struct Relay {
     woken: bool,
     /// What is queued for the client had to wait.
     waited: bool,
+    /// What the response ends of, once all that is queued is on its way.
+    late: Option<Cause>,
     /// Longest wait of this try for the first byte.
     first_byte_ms: u64,
     progress_ms: u64,
@@ -192,6 +194,7 @@ impl Relay {
             early_bytes: false,
             woken: false,
             waited: false,
+            late: None,
             first_byte_ms: milliseconds(first_byte),
             progress_ms: now_ms,
             request_wait: Wait::EndpointWrite,
@@ -493,7 +496,7 @@ impl Relay {
     ) -> Poll<Result<(), Cause>> {
         loop {
             if D::IS_STREAM && self.waited {
-                self.top_up(cx, sides)?;
+                self.top_up(cx, sides);
             }
             while sides.ws.client_out.pending() > 0 || self.direct > 0 {
                 match self.poll_write_client(cx, sides) {
@@ -504,6 +507,9 @@ impl Relay {
                         return Poll::Pending;
                     }
                 }
+            }
+            if let Some(cause) = self.late.take() {
+                return Poll::Ready(Err(cause));
             }
             sides.ws.client_out.clear();
             match sides.client.poll_flush(cx) {

@@ -165,12 +165,12 @@ pub fn serve_decision<D: Downstream>(
             }
             Decision::Forward(entry, cluster) => {
                 enter_route(&connection.worker, ws, &entry);
+                if hops::end_here(&mut ws.request) {
+                    return Box::pin(async move { hops::answer(connection, ws, &entry).await }).await;
+                }
                 (entry, cluster)
             }
         };
-        if hops::end_here(&mut ws.request) {
-            return Box::pin(async move { hops::answer(connection, ws, &entry).await }).await;
-        }
         if ws.request.is_connect {
             let tunnel = forward::forward_connect(connection, ws, &settings.listener, entry, cluster);
             return Box::pin(tunnel).await;
@@ -217,6 +217,9 @@ async fn ask<D: Downstream>(
     // It has waited for its own entrance, and for nothing that is made for requests.
     if let Some(cluster) = cluster.as_ref().filter(|cluster| load::is_for(ws, cluster)) {
         return Ok((entry, Arc::clone(cluster)));
+    }
+    if cluster.is_some() && hops::end_here(&mut ws.request) {
+        return Err(hops::answer(connection, ws, &entry).await);
     }
     if entry.route.faults.is_some() {
         faults::inject(connection, ws, listener, &entry).await?;

@@ -186,9 +186,13 @@ impl Notes {
     }
 
     fn wake_choked(&self) {
-        if !self.is_choked() && !self.choked.borrow().is_empty() {
-            self.choked.take().into_iter().for_each(Waker::wake);
+        if self.is_choked() || self.choked.borrow().is_empty() {
+            return;
         }
+        let mut turns = self.choked.take();
+        // Who is woken first may take all the room there is, and waits again before the others: so another one is next time.
+        turns.rotate_left(1);
+        turns.into_iter().for_each(Waker::wake);
     }
 
     fn receive(&self, frame: FrameHeader, now_ms: u64) -> Result<(), Fault> {
@@ -345,7 +349,37 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Follower<'_, S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::task::Wake;
+
     use super::*;
+
+    struct Called(u32, Arc<Mutex<Vec<u32>>>);
+
+    impl Wake for Called {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    /// Each waits again after it was woken, as one does whose endpoint is faster than the client.
+    #[test]
+    fn streams_that_wait_for_the_socket_are_woken_in_turns() {
+        let (notes, called) = (Notes::default(), Arc::new(Mutex::new(Vec::new())));
+        let mut order = vec![1, 2, 3];
+        let mut first = Vec::new();
+        for _ in 0..6 {
+            for one in order.drain(..) {
+                let waker = Waker::from(Arc::new(Called(one, Arc::clone(&called))));
+                notes.wait_for_socket(&Context::from_waker(&waker));
+            }
+            notes.settle();
+            order.append(&mut called.lock().unwrap());
+            assert_eq!(order.len(), 3);
+            first.push(order[0]);
+        }
+        assert_eq!(first, [2, 3, 1, 2, 3, 1]);
+    }
 
     /// A connection that lives for long and sends a few now and then is not ended; one that sends too many at once is.
     #[test]

@@ -24,6 +24,9 @@ use crate::wire::http2::is_legal_trailer;
 
 /// Most bytes handed to the codec at once.
 const PIECE_MAX: usize = 64 << 10;
+/// Other streams that may wait for their client before what is received for any is received in small pieces: one that somebody
+/// has paused is no crowd.
+const CROWD_MIN: u32 = 1;
 
 /// Fields of a usual response: room for them is made at once.
 const USUAL_FIELDS: usize = 12;
@@ -299,7 +302,7 @@ impl Downstream for ClientStream {
     }
 
     fn is_crowded(&self) -> bool {
-        self.notes.waiting() > u32::from(self.waits) || self.notes.is_choked()
+        self.notes.waiting() > u32::from(self.waits) + CROWD_MIN || self.notes.is_choked()
     }
 
     /// The codec sends by itself.

@@ -418,11 +418,14 @@ fn streams_beside_one_that_waits_are_whole() {
     frames.bytes(PREFACE);
     frames.send(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 100]);
     frames.send(kind::WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0]);
-    frames.send(kind::HEADERS, END | END_HEADERS, 1, &ask_path("/100000/0"));
-    assert_eq!(frames.first(kind::DATA).payload.len(), 100);
+    // One that is paused is no crowd; two are.
+    for stream in [1, 3] {
+        frames.send(kind::HEADERS, END | END_HEADERS, stream, &ask_path("/100000/0"));
+        assert_eq!(frames.first(kind::DATA).payload.len(), 100);
+    }
     let sizes = [0, 1, 100, 700, 1_023, 1_024, 1_025, 16_383, 16_384, 16_385, 65_536, 300_007];
     let rows = sizes.into_iter().flat_map(|size| [0, 1_000, 20_000].map(|chunk| (size, chunk)));
-    let mut stream = 1;
+    let mut stream = 3;
     for (size, chunk) in rows {
         stream += 2;
         frames.send(kind::HEADERS, END | END_HEADERS, stream, &ask_path(&format!("/{size}/{chunk}")));
@@ -431,8 +434,42 @@ fn streams_beside_one_that_waits_are_whole() {
         assert!(body == pattern(size), "{size} bytes in chunks of {chunk}: {}", body.len());
         assert_eq!(last.kind, if chunk == 0 && size > 0 { kind::DATA } else { kind::HEADERS });
     }
-    frames.send(kind::WINDOW_UPDATE, 0, 1, &[0x40, 0, 0, 0]);
-    assert_eq!(body_of(&mut frames, 1).0.len(), 100_000 - 100);
+    for stream in [1, 3] {
+        frames.send(kind::WINDOW_UPDATE, 0, stream, &[0x40, 0, 0, 0]);
+        assert_eq!(body_of(&mut frames, stream).0.len(), 100_000 - 100);
+    }
+}
+
+/// Each of them could fill the connection by itself. How much of it each gets is its endpoint's matter too: none gets nothing.
+#[test]
+fn streams_without_an_end_all_go_on() {
+    let origin = Origin::start(|conn| {
+        if conn.request().is_some() {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n");
+            while conn.send([b'x'; 256 << 10]) {}
+        }
+    });
+    let router = serve(&origin);
+    let mut frames = Frames::bare(router.setup().address());
+    frames.bytes(PREFACE);
+    frames.send(kind::SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    frames.send(kind::WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0, 0]);
+    for stream in [1, 3, 5] {
+        frames.send(kind::HEADERS, END | END_HEADERS, stream, &ask_path("/"));
+        while frames.first(kind::DATA).stream != stream {}
+    }
+    let mut shares = |all: usize| {
+        let mut got = [0; 3];
+        while got.iter().sum::<usize>() < all {
+            let data = frames.first(kind::DATA);
+            got[data.stream as usize / 2] += data.payload.len();
+        }
+        got
+    };
+    // What was on its way before the last of them began.
+    shares(16 << 20);
+    let got = shares(24 << 20);
+    assert!(got.iter().all(|bytes| *bytes > 256 << 10), "{got:?}");
 }
 
 /// The end of a response and its trailers need no window: they are not held back by a closed one.

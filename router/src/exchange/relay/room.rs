@@ -7,8 +7,6 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use ekiden_core::outcome::Cause;
-
 use super::{Relay, ResponseSide, Sides, Wait};
 use crate::buffer::{LARGE, TINY};
 use crate::exchange::downstream::Downstream;
@@ -23,18 +21,16 @@ impl Relay {
         if self.response != ResponseSide::Body {
             // What comes with the head has no place to go while others wait for theirs.
             let most = if sides.client.is_crowded() { TINY } else { LARGE };
-            return sides.ws.leg.poll_receive_some(cx, &sides.worker.buffers, most);
+            return sides.ws.leg.poll_receive_some(cx, &sides.worker.buffers, (most, 0));
         }
         let room = sides.client.room(cx, LARGE);
         if room == 0 && self.response_decoder.inside() > 0 {
             self.response_wait = Wait::ClientWrite;
             return Poll::Pending;
         }
-        let received = sides.ws.leg.poll_receive_some(
-            cx,
-            &sides.worker.buffers,
-            fitting(self.response_decoder.inside(), room),
-        );
+        let inside = self.response_decoder.inside();
+        let received =
+            sides.ws.leg.poll_receive_some(cx, &sides.worker.buffers, (fitting(inside, room), inside));
         if received.is_pending() {
             sides.client.return_room();
         }
@@ -42,32 +38,27 @@ impl Relay {
     }
 
     /// The little that had to wait for the client goes out with what comes behind it: a frame of its own would cost as much as
-    /// a large one.
-    pub(super) fn top_up<D: Downstream>(
-        &mut self,
-        cx: &mut Context<'_>,
-        sides: &mut Sides<'_, D>,
-    ) -> Result<(), Cause> {
+    /// a large one. What goes wrong meanwhile is told once that little is on its way.
+    pub(super) fn top_up<D: Downstream>(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_, D>) {
         let little = sides.ws.client_out.pending();
         let is_little = self.direct == 0 && little <= TINY;
         let waited = std::mem::take(&mut self.waited);
-        if !(waited && is_little && self.response == ResponseSide::Body && sides.ws.leg.input.is_empty()) {
-            return Ok(());
+        let in_body = self.response == ResponseSide::Body && self.late.is_none();
+        if !(waited && is_little && in_body && sides.ws.leg.input.is_empty()) {
+            return;
         }
         let room = sides.client.room(cx, LARGE).saturating_sub(little);
         if room <= TINY {
-            return Ok(());
+            return;
         }
-        match sides.ws.leg.poll_receive_some(
-            cx,
-            &sides.worker.buffers,
-            fitting(self.response_decoder.inside(), room),
-        ) {
-            Poll::Ready(Ok(1..)) => self.decode_response(sides).map(|_produced| ()),
+        let inside = self.response_decoder.inside();
+        let most = (fitting(inside, room), inside);
+        self.late = match sides.ws.leg.poll_receive_some(cx, &sides.worker.buffers, most) {
+            Poll::Ready(Ok(1..)) => self.decode_response(sides).err(),
             // It is told once, and a reset is no end of a body that lasts until the close.
-            Poll::Ready(Err(error)) => Err(sides.ws.leg.loss(Some(&error))),
-            Poll::Ready(Ok(0)) | Poll::Pending => Ok(()),
-        }
+            Poll::Ready(Err(error)) => Some(sides.ws.leg.loss(Some(&error))),
+            Poll::Ready(Ok(0)) | Poll::Pending => None,
+        };
     }
 
     /// What waits holds no storage that it does not need, where there may be hundreds.
