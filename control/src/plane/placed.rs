@@ -15,7 +15,7 @@ use crate::placement::discovered::is_keys;
 use crate::placement::dues::Dues;
 use crate::placement::part::{Heard as Spoken, Kept, Part, State, Wanted};
 use crate::placement::removals::Rules;
-use crate::placement::{Heard, Judged, Said, Withheld, Word};
+use crate::placement::{Confirmed, Heard, Judged, Said, Withheld, Word, Written};
 use crate::status::SourceStatus;
 
 /// Sources in the status, at most.
@@ -78,10 +78,10 @@ impl Plane {
     /// they touch, so that many come into one table. [`Plane::after_words`] follows.
     pub(super) fn hear(&mut self, said: Said) -> BTreeSet<ClusterKey> {
         let Said { word, reply } = said;
-        let (mut kept, mut confirmed, mut touched) = (Kept::default(), None, BTreeSet::new());
+        let (mut kept, mut confirmed, mut touched) = (Kept::default(), Confirmed::Unknown, BTreeSet::new());
         let about: Vec<AppName> = match &word {
             Word::Dynos(place, _) | Word::Stored(place, ..) => vec![place.app.clone()],
-            Word::Records(_) | Word::Keys(_) | Word::Confirm(_) | Word::Wished(..) | Word::Withheld(..) => {
+            Word::Records(_) | Word::Keys(_) | Word::Confirm(..) | Word::Wished(..) | Word::Withheld(..) => {
                 Vec::new()
             }
         };
@@ -111,9 +111,9 @@ impl Plane {
                 self.look_later_at(&place);
                 self.show_part(&place);
             }
-            Word::Confirm(source) => {
-                confirmed = self.confirm(&source);
-                if confirmed.as_ref().is_some_and(|confirmed| !confirmed.is_empty()) {
+            Word::Confirm(source, written) => {
+                confirmed = self.confirm(&source, written);
+                if matches!(&confirmed, Confirmed::Gone(gone) if !gone.is_empty()) {
                     self.look_later_at_all();
                     self.show_sources();
                 }
@@ -221,16 +221,25 @@ impl Plane {
         // Once: what the source takes away after that is another matter.
         self.confirmed.retain(|source, _| store.get(&confirmed_key(source)).is_some());
         self.confirmed.insert(Arc::clone(source), object.modified);
-        self.confirm(source);
+        self.let_go(source);
         true
     }
 
-    /// A person says that what a source took away is meant to be; what waited for that. None when there is no such source.
-    fn confirm(&mut self, source: &str) -> Option<Vec<String>> {
-        let held = self.held_of(source)?;
-        if held.is_empty() {
-            return Some(held);
+    /// A person says that what a source took away is meant to be. What was withheld meanwhile nobody has looked at, and the others that
+    /// hold the same hear of what is written down alone.
+    fn confirm(&mut self, source: &str, written: Option<Written>) -> Confirmed {
+        let Some(held) = self.held_of(source) else { return Confirmed::Unknown };
+        if written.is_some_and(|written| !written.is_about(&held)) {
+            return Confirmed::More;
         }
+        if !held.is_empty() {
+            self.let_go(source);
+        }
+        Confirmed::Gone(held)
+    }
+
+    /// What is held of a source goes.
+    fn let_go(&mut self, source: &str) {
         let (now_ms, followed) =
             (unix_ms(), source.strip_prefix(NAMES).or(is_keys(source).then_some(source)));
         let touched = match (followed, pushed_place(source)) {
@@ -240,14 +249,14 @@ impl Plane {
                 self.clusters_of.get(name).cloned().unwrap_or_default()
             }
             (None, Some(place)) => {
-                self.pushed.get_mut(&place)?.confirm(now_ms);
+                let Some(part) = self.pushed.get_mut(&place) else { return };
+                part.confirm(now_ms);
                 BTreeSet::from([place])
             }
-            (None, None) => return Some(Vec::new()),
+            (None, None) => return,
         };
         self.settle(&touched);
         self.save();
-        Some(held)
     }
 
     /// Time has come for what is held or silent.
