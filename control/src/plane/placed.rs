@@ -209,18 +209,15 @@ impl Plane {
             return false;
         };
         let Some(object) = store.get(&confirmed_key(source)) else { return false };
-        let is_taken = self.confirmed.get(source).is_some_and(|taken| *taken >= object.modified);
-        let Some(words) = confirmed(&object).filter(|words| !is_taken && words.counts(unix_ms())) else {
-            return false;
-        };
-        let held = self.held_of(source).unwrap_or_default();
-        if !words.covers(&held) {
+        let held = self.held_of(source).filter(|held| !held.is_empty());
+        let (Some(held), Some(words)) = (held, confirmed(&object)) else { return false };
+        if !self.taken.may_go((source, &held), (object.modified, &words), unix_ms()) {
             return false;
         }
         tracing::info!(%source, count = held.len(), "what was held is confirmed: it goes");
-        // Once: what the source takes away after that is another matter.
-        self.confirmed.retain(|source, _| store.get(&confirmed_key(source)).is_some());
-        self.confirmed.insert(Arc::clone(source), object.modified);
+        // Of the rest a source may tell later.
+        self.taken.note(source, object.modified, held);
+        self.taken.retain(|source| store.get(&confirmed_key(source)).is_some());
         self.let_go(source);
         true
     }
