@@ -83,6 +83,8 @@ pub(crate) struct Judged {
 pub(crate) struct Withheld {
     /// What the source took away and is kept.
     pub(crate) gone: Vec<String>,
+    /// When that was asked, in milliseconds since the Unix epoch.
+    pub(crate) at_ms: u64,
     /// Until when it would be kept if it were taken away now, in milliseconds since the Unix epoch.
     pub(crate) until_ms: u64,
 }

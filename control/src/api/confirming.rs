@@ -111,13 +111,14 @@ impl Confirming {
         let (reply, withheld) = oneshot::channel();
         let word = Word::Withheld(Arc::clone(&self.source), reply);
         self.said.send(Said { word, reply: None }).await.map_err(|_| gone())?;
-        let Withheld { gone, until_ms } =
+        let Withheld { gone, at_ms, until_ms } =
             withheld.await.map_err(|_| gone())?.ok_or_else(|| self.unknown())?;
         if gone.is_empty() {
             return Err(self.nothing());
         }
         let store = self.store.as_ref().ok_or_else(not_durable)?;
-        let words = ConfirmedWords { until_unix_ms: until_ms, gone: gone.into_iter().collect() };
+        let words =
+            ConfirmedWords { at_unix_ms: at_ms, until_unix_ms: until_ms, gone: gone.into_iter().collect() };
         let (key, now_ms) = (confirmed_key(&self.source), unix_ms());
         let old = store.list(CONFIRMED, None, OLD_MAX).objects;
         let old = old

@@ -15,9 +15,16 @@ use crate::store::{Object, Revision};
 /// Where they are.
 pub(crate) const CONFIRMED: &str = "confirmed/";
 
+/// How much later than the confirmation a removal may be heard of that it is about, in milliseconds: clocks differ, and so does when
+/// each process asks.
+const LATE_MAX_MS: u64 = 60_000;
+
 /// One of them, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ConfirmedWords {
+    /// When a person said so, in milliseconds since the Unix epoch; where that is not written down, nothing goes by it.
+    #[serde(default)]
+    pub(crate) at_unix_ms: u64,
     /// Until when it counts, in milliseconds since the Unix epoch.
     pub(crate) until_unix_ms: u64,
     /// What may go, as the API names what is held.
@@ -29,6 +36,11 @@ impl ConfirmedWords {
     pub(crate) fn counts(&self, now_ms: u64) -> bool {
         now_ms < self.until_unix_ms
     }
+
+    /// Whether it is about what is held since then: what was taken away later nobody has looked at.
+    fn knew_of(&self, since_ms: u64) -> bool {
+        since_ms <= self.at_unix_ms.saturating_add(LATE_MAX_MS)
+    }
 }
 
 /// What has gone here by confirmations that were written down, by source: it comes back by its source alone, and when that takes it
@@ -37,16 +49,17 @@ impl ConfirmedWords {
 pub(crate) struct Taken(BTreeMap<Arc<str>, (Revision, BTreeSet<String>)>);
 
 impl Taken {
-    /// Whether all that is held of a source, and that is something, may go by the confirmation of this revision.
+    /// Whether all that is held of a source, since then, and that is something, may go by the confirmation of this revision.
     pub(crate) fn may_go(
         &self,
-        (source, held): (&str, &[String]),
+        (source, held, since_ms): (&str, &[String], u64),
         (revision, words): (Revision, &ConfirmedWords),
         now_ms: u64,
     ) -> bool {
         let taken = self.0.get(source).filter(|(known, _)| *known == revision).map(|(_, ids)| ids);
         let is_new = |one: &String| !taken.is_some_and(|ids| ids.contains(one));
         words.counts(now_ms)
+            && words.knew_of(since_ms)
             && !held.is_empty()
             && held.iter().all(|one| words.gone.contains(one) && is_new(one))
     }
@@ -103,7 +116,8 @@ mod tests {
     }
 
     fn words() -> ConfirmedWords {
-        ConfirmedWords { until_unix_ms: 10, gone: texts(&["a", "b", "c", "d", "e"]).into_iter().collect() }
+        let gone = texts(&["a", "b", "c", "d", "e"]).into_iter().collect();
+        ConfirmedWords { at_unix_ms: 1_000, until_unix_ms: 300_000, gone }
     }
 
     #[test]
@@ -111,7 +125,7 @@ mod tests {
         let (source, words) = (Arc::from(SOURCE), words());
         let mut taken = Taken::default();
         let may_go = |taken: &Taken, held: &[&str], revision| {
-            taken.may_go((SOURCE, &texts(held)), (revision, &words), 1)
+            taken.may_go((SOURCE, &texts(held), 900), (revision, &words), 1_000)
         };
         assert!(may_go(&taken, &["a", "b"], 7));
         taken.note(&source, 7, texts(&["a", "b"]));
@@ -134,11 +148,18 @@ mod tests {
     #[test]
     fn a_confirmation_is_about_what_it_names_and_for_a_while() {
         let words = words();
-        let may_go =
-            |held: &[&str], now_ms| Taken::default().may_go((SOURCE, &texts(held)), (7, &words), now_ms);
-        assert!(may_go(&["a"], 1) && may_go(&["b", "a"], 1));
-        assert!(!may_go(&["a", "f"], 1) && !may_go(&[], 1));
-        assert!(may_go(&["a"], 9) && !may_go(&["a"], 10));
+        let held_since = |held: &[&str], since_ms, now_ms| {
+            Taken::default().may_go((SOURCE, &texts(held), since_ms), (7, &words), now_ms)
+        };
+        let may_go = |held: &[&str], now_ms| held_since(held, 1, now_ms);
+        assert!(may_go(&["a"], 1_000) && may_go(&["b", "a"], 1_000));
+        assert!(!may_go(&["a", "f"], 1_000) && !may_go(&[], 1_000));
+        assert!(may_go(&["a"], 299_999) && !may_go(&["a"], 300_000));
+        // Somebody may hear of it a little later; what is taken away after that is another matter.
+        assert!(held_since(&["a"], 61_000, 61_000) && !held_since(&["a"], 61_001, 61_001));
+        let old = r#"{"until_unix_ms":300000,"gone":["a"]}"#;
+        let old: ConfirmedWords = serde_json::from_str(old).unwrap();
+        assert!(!Taken::default().may_go((SOURCE, &texts(&["a"]), 100_000), (7, &old), 100_000));
         let key = confirmed_key("dns:srv:_http._tcp.web.test");
         assert_eq!(confirmed_source(&key).as_deref(), Some("dns:srv:_http._tcp.web.test"));
         assert_eq!((confirmed_source("apps/shop"), confirmed_source("confirmed/")), (None, None));

@@ -17,6 +17,7 @@ use crate::placement::part::{Heard as Spoken, Kept, Part, State, Wanted};
 use crate::placement::removals::Rules;
 use crate::placement::{Confirmed, Heard, Judged, Said, Withheld, Word, Written};
 use crate::status::SourceStatus;
+use crate::store::Revision;
 
 /// Sources in the status, at most.
 pub(super) const SOURCES_MAX: usize = 1_000;
@@ -168,7 +169,14 @@ impl Plane {
     /// What a person may confirm of a source; none when there is no such source.
     fn withheld(&self, source: &str) -> Option<Withheld> {
         let gone = self.held_of(source)?;
-        Some(Withheld { gone, until_ms: unix_ms().saturating_add(self.rules().hold_ms) })
+        let at_ms = unix_ms();
+        Some(Withheld { gone, at_ms, until_ms: at_ms.saturating_add(self.rules().hold_ms) })
+    }
+
+    /// Since when something is held of a source that is no push.
+    fn held_since_ms(&self, source: &str) -> Option<u64> {
+        let name = source.strip_prefix(NAMES);
+        name.map_or_else(|| self.discovered.held_since_ms(source), |name| self.names.held_since_ms(name))
     }
 
     /// What is held of a source; none when there is no such source.
@@ -209,25 +217,36 @@ impl Plane {
             return false;
         };
         let Some(object) = store.get(&confirmed_key(source)) else { return false };
-        let held = self.held_of(source).filter(|held| !held.is_empty());
-        let (Some(held), Some(words)) = (held, confirmed(&object)) else { return false };
-        if !self.taken.may_go((source, &held), (object.modified, &words), unix_ms()) {
+        let Some((held, since_ms)) = self.held_of(source).zip(self.held_since_ms(source)) else {
+            return false;
+        };
+        let Some(words) = confirmed(&object) else { return false };
+        if !self.taken.may_go((source, &held, since_ms), (object.modified, &words), unix_ms()) {
             return false;
         }
         tracing::info!(%source, count = held.len(), "what was held is confirmed: it goes");
         // Of the rest a source may tell later.
-        self.taken.note(source, object.modified, held);
-        self.taken.retain(|source| store.get(&confirmed_key(source)).is_some());
+        self.note_taken(source, object.modified, held);
         self.let_go(source);
         true
     }
 
+    fn note_taken(&mut self, source: &Arc<str>, revision: Revision, ids: impl IntoIterator<Item = String>) {
+        let Some(store) = &self.store else { return };
+        self.taken.note(source, revision, ids);
+        self.taken.retain(|source| store.get(&confirmed_key(source)).is_some());
+    }
+
     /// A person says that what a source took away is meant to be. What was withheld meanwhile nobody has looked at, and the others that
     /// hold the same hear of what is written down alone.
-    fn confirm(&mut self, source: &str, written: Option<Written>) -> Confirmed {
+    fn confirm(&mut self, source: &Arc<str>, written: Option<Written>) -> Confirmed {
         let Some(held) = self.held_of(source) else { return Confirmed::Unknown };
-        if written.is_some_and(|written| !written.is_about(&held)) {
-            return Confirmed::More;
+        if let Some(written) = written {
+            if !written.is_about(&held) {
+                return Confirmed::More;
+            }
+            // All of it: once it follows again, it lets nothing of that go that came back.
+            self.note_taken(source, written.revision, written.gone);
         }
         if !held.is_empty() {
             self.let_go(source);

@@ -45,7 +45,7 @@ impl Bench {
             panic!("what is withheld is not asked")
         };
         let gone = texts(gone);
-        reply.send(Some(Withheld { gone, until_ms: u64::MAX })).unwrap();
+        reply.send(Some(Withheld { gone, at_ms: 1, until_ms: u64::MAX })).unwrap();
     }
 
     /// The loop is told that it may go; what was written down, and where to answer.
