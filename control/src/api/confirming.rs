@@ -22,8 +22,10 @@ use crate::placement::part::Kept;
 use crate::placement::{Confirmed, Said, Withheld, Word, Written};
 use crate::plane::{not_durable, pushed_place};
 use crate::problem::Problem;
-use crate::store::{Store, Txn, Write};
+use crate::store::{Revision, Store, Txn, Write};
 
+/// Tries of a change that others got ahead of.
+const TRIES_MAX: usize = 16;
 /// Confirmations of long ago that are taken away at once, at most.
 const OLD_MAX: usize = 100;
 
@@ -119,16 +121,21 @@ impl Confirming {
         let store = self.store.as_ref().ok_or_else(not_durable)?;
         let words =
             ConfirmedWords { at_unix_ms: at_ms, until_unix_ms: until_ms, gone: gone.into_iter().collect() };
-        let (key, now_ms) = (confirmed_key(&self.source), unix_ms());
-        let old = store.list(CONFIRMED, None, OLD_MAX).objects;
-        let old = old
-            .into_iter()
-            .filter(|object| object.key != key && !confirmed(object).is_some_and(|old| old.counts(now_ms)));
-        let old = old.map(|object| Write { key: object.key, value: None });
-        let writes = old.chain([write(key.clone(), &words)]).collect();
-        let ended = store.commit(Txn { when: Vec::new(), writes }).await;
-        let revision = ended.map_err(|error| failed(&error).unwrap_or_else(too_often))?;
-        Ok(Written { revision, gone: words.gone })
+        let key = confirmed_key(&self.source);
+        for _ in 0..TRIES_MAX {
+            let old = over(&**store, &key);
+            let gone = old.iter().map(|(key, _)| Write { key: Arc::clone(key), value: None });
+            let writes = gone.chain([write(Arc::clone(&key), &words)]).collect();
+            match store.commit(Txn { when: old, writes }).await {
+                Ok(revision) => return Ok(Written { revision, gone: words.gone }),
+                Err(error) => {
+                    if let Some(problem) = failed(&error) {
+                        return Err(problem);
+                    }
+                }
+            }
+        }
+        Err(too_often())
     }
 
     /// Nothing went here: others are to let nothing go either.
@@ -141,6 +148,16 @@ impl Confirming {
             tracing::error!(%source, %error, "a confirmation that was not carried out stays written down: others let go what it names");
         }
     }
+}
+
+/// Confirmations beside this one that count no longer, each as of the revision at which that is so: a newer one of its source counts.
+fn over(store: &dyn Store, besides: &str) -> Vec<(Arc<str>, Revision)> {
+    let now_ms = unix_ms();
+    let all = store.list(CONFIRMED, None, usize::MAX).objects.into_iter();
+    let over = all.filter(|object| {
+        *object.key != *besides && !confirmed(object).is_some_and(|words| words.counts(now_ms))
+    });
+    over.take(OLD_MAX).map(|object| (object.key, object.modified)).collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,16 @@
 //! Confirmations that nobody waits for any more, and those that come too late.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use tokio::sync::watch;
+
 use super::*;
+use crate::api::placements::Lanes;
 use crate::desired::placements::{HeldWords, PlacementsWords, placements_key};
+use crate::desired::words;
 use crate::placement::Heard;
-use crate::store::Journal;
-use crate::{api::placements::Lanes, desired::words};
+use crate::store::{Committing, Compacted, Event, Journal, Object, Page};
 
 const SOURCE: &str = "dns:web.test";
 
@@ -19,8 +25,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::on(|store| Arc::new(store))
+    }
+
+    fn on(make: impl FnOnce(Journal) -> Arc<dyn Store>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(Journal::open(dir.path()).unwrap().0);
+        let store = make(Journal::open(dir.path()).unwrap().0);
         let (said, heard) = mpsc::channel(1);
         Self { store, said, heard, lanes: Lanes::default(), _dir: dir }
     }
@@ -57,6 +67,18 @@ impl Bench {
         (written, reply)
     }
 
+    /// A person confirms it, and it goes.
+    async fn confirms(&mut self) {
+        let asks = self.asks(SOURCE).await;
+        self.withholds(&["a"]).await;
+        self.is_told().await.1.send(became(Confirmed::Gone(texts(&["a"])))).unwrap();
+        assert_eq!(asks.await.unwrap().unwrap(), ["a"]);
+    }
+
+    fn sources(&self) -> usize {
+        self.store.list(CONFIRMED, None, usize::MAX).objects.len()
+    }
+
     fn stored(&self) -> Option<ConfirmedWords> {
         self.store.get(&confirmed_key(SOURCE)).as_ref().and_then(confirmed)
     }
@@ -64,6 +86,59 @@ impl Bench {
 
 fn texts(all: &[&str]) -> Vec<String> {
     all.iter().map(|one| (*one).to_owned()).collect()
+}
+
+/// What was confirmed of a source until then.
+fn until(source: &str, until_unix_ms: u64) -> Write {
+    write(confirmed_key(source), &ConfirmedWords { at_unix_ms: 1, until_unix_ms, gone: BTreeSet::new() })
+}
+
+/// Somebody else writes right before the next commit.
+#[derive(Debug)]
+struct Raced {
+    store: Journal,
+    rival: Arc<Mutex<Option<Txn>>>,
+}
+
+impl Store for Raced {
+    fn commit(&self, txn: Txn) -> Committing {
+        let rival = self.rival.lock().unwrap().take().map(|rival| self.store.commit(rival));
+        let commit = self.store.commit(txn);
+        Box::pin(async move {
+            if let Some(rival) = rival {
+                rival.await?;
+            }
+            commit.await
+        })
+    }
+
+    fn revision(&self) -> Revision {
+        self.store.revision()
+    }
+
+    fn get(&self, key: &str) -> Option<Object> {
+        self.store.get(key)
+    }
+
+    fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Page {
+        self.store.list(prefix, after, limit)
+    }
+
+    fn events(&self, after: Revision, limit: usize) -> Result<Vec<Event>, Compacted> {
+        self.store.events(after, limit)
+    }
+
+    fn watch(&self) -> watch::Receiver<Revision> {
+        self.store.watch()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.store.bytes()
+    }
+
+    fn close(&self) -> bool {
+        self.store.close()
+    }
 }
 
 fn became(confirmed: Confirmed) -> Heard {
@@ -131,4 +206,32 @@ async fn what_nobody_has_looked_at_stays_everywhere() {
         assert_eq!((problem.status, problem.code), (status, code), "{problem:?}");
         assert_eq!(bench.stored(), None, "{code}: others let it go");
     }
+}
+
+#[tokio::test]
+async fn what_is_confirmed_of_another_source_meanwhile_stays_written_down() {
+    const OTHER: &str = "dns:other.test";
+    let rival = Arc::new(Mutex::new(None));
+    let mut bench = Bench::on(|store| Arc::new(Raced { store, rival: Arc::clone(&rival) }));
+    bench.store.commit(Txn { when: Vec::new(), writes: vec![until(OTHER, 1)] }).await.unwrap();
+    *rival.lock().unwrap() = Some(Txn { when: Vec::new(), writes: vec![until(OTHER, u64::MAX)] });
+    bench.confirms().await;
+    let other = bench.store.get(&confirmed_key(OTHER)).as_ref().and_then(confirmed);
+    assert_eq!(other.map(|words| words.until_unix_ms), Some(u64::MAX), "those who follow never hear of it");
+    assert!(bench.stored().is_some());
+}
+
+#[tokio::test]
+async fn what_counts_no_longer_goes_wherever_it_stands_and_so_many_at_once() {
+    let mut bench = Bench::new();
+    let many = |word: &'static str, until_ms: u64| {
+        (0..OLD_MAX + 1).map(move |at| until(&format!("{word}:{at}"), until_ms))
+    };
+    // By their keys, those that count stand before the others.
+    let writes = many("a", u64::MAX).chain(many("b", 1)).collect();
+    bench.store.commit(Txn { when: Vec::new(), writes }).await.unwrap();
+    bench.confirms().await;
+    assert_eq!(bench.sources(), OLD_MAX + 1 + 1 + 1, "as many as there may be at once");
+    bench.confirms().await;
+    assert_eq!(bench.sources(), OLD_MAX + 1 + 1);
 }
