@@ -781,7 +781,7 @@ fn plane(
         discovering,
         placed: Default::default(),
         pushed: Default::default(),
-        confirmed: Default::default(),
+        taken: Default::default(),
         held: Default::default(),
         dues: Default::default(),
         due_ms: None,

@@ -11,7 +11,7 @@ pub(crate) mod dues;
 pub(crate) mod part;
 pub(crate) mod removals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use crate::dns::asking::Told;
 use crate::overlay::ClusterKey;
+use crate::store::Revision;
 
 /// Words of sources that may wait for the loop; a source waits then.
 pub(crate) const SAID_MAX: usize = 256;
@@ -63,8 +64,9 @@ pub(crate) enum Word {
     Stored(ClusterKey, part::Heard, Option<u64>),
     /// What is withheld of the source of this name; none where nobody knows it.
     Withheld(Arc<str>, oneshot::Sender<Option<Withheld>>),
-    /// A person has looked at what is withheld of the source of this name: it may go.
-    Confirm(Arc<str>),
+    /// A person has looked at what is withheld of the source of this name: it may go. What was written down for others that hold it
+    /// too is all that may: of more they would hear nothing.
+    Confirm(Arc<str>, Option<Written>),
 }
 
 /// What was said of a word that is not taken yet.
@@ -81,8 +83,38 @@ pub(crate) struct Judged {
 pub(crate) struct Withheld {
     /// What the source took away and is kept.
     pub(crate) gone: Vec<String>,
+    /// When that was asked, in milliseconds since the Unix epoch.
+    pub(crate) at_ms: u64,
     /// Until when it would be kept if it were taken away now, in milliseconds since the Unix epoch.
     pub(crate) until_ms: u64,
+}
+
+/// What was written down as confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// With this revision.
+    pub(crate) revision: Revision,
+    /// What may go, as the API names what is held.
+    pub(crate) gone: BTreeSet<String>,
+}
+
+impl Written {
+    /// Whether it is about all of this.
+    pub(crate) fn is_about(&self, held: &[String]) -> bool {
+        held.iter().all(|one| self.gone.contains(one))
+    }
+}
+
+/// What became of a confirmation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Confirmed {
+    /// Nobody knows such a source, or the word was another one.
+    #[default]
+    Unknown,
+    /// More waits than what was written down: nothing went.
+    More,
+    /// This went; nothing where nothing waited.
+    Gone(Vec<String>),
 }
 
 /// What became of a word.
@@ -92,8 +124,8 @@ pub(crate) struct Heard {
     pub(crate) ticket: Ticket,
     /// What the source took away and is kept for now.
     pub(crate) kept: part::Kept,
-    /// What was confirmed; none when nobody knows such a source.
-    pub(crate) confirmed: Option<Vec<String>>,
+    /// What became of it where it was a confirmation.
+    pub(crate) confirmed: Confirmed,
 }
 
 /// A source whose words come from a task or thread of this process.
@@ -193,13 +225,23 @@ mod tests {
     }
 
     fn said(source: &'static str) -> Said {
-        Said { word: Word::Confirm(Arc::from(source)), reply: None }
+        Said { word: Word::Confirm(Arc::from(source), None), reply: None }
     }
 
     fn text(said: Option<Said>) -> String {
         match said.map(|said| said.word) {
-            Some(Word::Confirm(source)) => source.to_string(),
+            Some(Word::Confirm(source, _)) => source.to_string(),
             other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_written_down_is_all_that_may_go() {
+        let gone = ["a", "b"].map(str::to_owned).into();
+        let written = Written { revision: 1, gone };
+        for (held, may) in [(&["a", "b"][..], true), (&["b"], true), (&[], true), (&["a", "b", "c"], false)] {
+            let held: Vec<String> = held.iter().map(|one| (*one).to_owned()).collect();
+            assert_eq!(written.is_about(&held), may, "{held:?}");
         }
     }
 

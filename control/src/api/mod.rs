@@ -7,6 +7,7 @@ mod apps;
 mod audit;
 mod body;
 mod bounds;
+mod confirming;
 mod dynos;
 mod entrance;
 mod explain;

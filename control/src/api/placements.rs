@@ -13,20 +13,19 @@ use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 
 use super::Api;
 use super::body::pointer;
-use super::records::{failed, too_often};
+use super::records::failed;
 use super::reply::{Answer, Part, Reply, applied, gone, page};
 use super::request::Ask;
 use crate::address::parse_address;
 use crate::clock::unix_ms;
-use crate::desired::confirmed::{CONFIRMED, ConfirmedWords, confirmed, confirmed_key};
 use crate::desired::placements::{
     HeldWords, PARTS_MAX, PLACEMENTS, PLACEMENTS_MAX, PlacementWords, PlacementsWords, placements_key,
 };
 use crate::desired::{words, write};
 use crate::overlay::ClusterKey;
 use crate::placement::part::{Condition, Heard as Spoken, Kept};
-use crate::placement::{Heard, Said, Withheld, Word};
-use crate::plane::{not_durable, push_name, pushed_place};
+use crate::placement::{Heard, Said, Word};
+use crate::plane::{not_durable, push_name};
 use crate::problem::Problem;
 use crate::status::SourceStatus;
 use crate::store::{Object, Revision, Store, StoreError, Txn, Write};
@@ -35,8 +34,6 @@ use crate::store::{Object, Revision, Store, StoreError, Txn, Write};
 const TRIES_MAX: usize = 16;
 /// Clusters that are changed at once, at most.
 const LANES: usize = 32;
-/// Confirmations of long ago that are taken away at once, at most.
-const OLD_MAX: usize = 100;
 /// Longest lease.
 const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Shortest lease.
@@ -162,9 +159,18 @@ pub(crate) struct Lanes([Arc<Mutex<()>>; LANES]);
 
 impl Lanes {
     /// Waits until the lane of a cluster is free.
-    async fn of(&self, place: &ClusterKey) -> OwnedMutexGuard<()> {
+    pub(super) async fn of(&self, place: &ClusterKey) -> OwnedMutexGuard<()> {
+        self.by((place.app.as_str(), place.cluster.as_str())).await
+    }
+
+    /// The same for a source that is no push.
+    pub(super) async fn of_source(&self, source: &str) -> OwnedMutexGuard<()> {
+        self.by(source).await
+    }
+
+    async fn by(&self, what: impl Hash) -> OwnedMutexGuard<()> {
         let mut hasher = DefaultHasher::new();
-        (place.app.as_str(), place.cluster.as_str()).hash(&mut hasher);
+        what.hash(&mut hasher);
         let at = usize::try_from(hasher.finish() % LANES as u64).unwrap_or(0);
         // There is one for each number.
         self.0.get(at).cloned().unwrap_or_default().lock_owned().await
@@ -280,8 +286,7 @@ async fn told(
 }
 
 /// Writes down what is kept of a cluster, so that the next process keeps it too, and those that follow.
-async fn keep(api: &Api, place: &ClusterKey, kept: &Kept) {
-    let Some(store) = &api.store else { return };
+pub(super) async fn keep(store: &Arc<dyn Store>, place: &ClusterKey, kept: &Kept) {
     let key = placements_key(place);
     let Some(object) = store.get(&key) else { return };
     let Ok(mut words) = read(Some(&object)) else { return };
@@ -301,7 +306,7 @@ async fn keep(api: &Api, place: &ClusterKey, kept: &Kept) {
     }
 }
 
-async fn say(said: &mpsc::Sender<Said>, word: Word) -> Result<Heard, Problem> {
+pub(super) async fn say(said: &mpsc::Sender<Said>, word: Word) -> Result<Heard, Problem> {
     let (reply, heard) = oneshot::channel();
     said.send(Said { word, reply: Some(reply) }).await.map_err(|_| gone())?;
     heard.await.map_err(|_| gone())
@@ -321,63 +326,6 @@ pub(super) fn sources(api: &Api, ask: &Ask) -> Answer {
         (name.clone(), view)
     });
     Ok(page(ask, "sources", views))
-}
-
-/// `POST /v1/sources/confirm`.
-pub(super) async fn confirm(api: &Api, ask: &Ask) -> Answer {
-    let body = ask.members(&["source"])?;
-    let Some(source) = body.get("source").and_then(Value::as_str) else {
-        let detail = "\"source\" must be the name of a source, as /v1/sources lists them";
-        return Err(Problem::at(422, "bad_value", "/source", detail));
-    };
-    let source: Arc<str> = Arc::from(source);
-    let place = pushed_place(&source);
-    let _lane = match &place {
-        Some(place) => Some(api.lanes.of(place).await),
-        None => None,
-    };
-    let nothing = || {
-        let detail = format!("nothing of {source} waits to be confirmed");
-        Problem::new(409, "nothing_held", detail)
-    };
-    let unknown = || Problem::new(404, "unknown_source", format!("there is no source {source}"));
-    if place.is_none() && api.elector.is_some() {
-        // Others hold the same, each by itself.
-        let (reply, withheld) = oneshot::channel();
-        let word = Word::Withheld(Arc::clone(&source), reply);
-        api.said.send(Said { word, reply: None }).await.map_err(|_| gone())?;
-        let withheld = withheld.await.map_err(|_| gone())?.ok_or_else(unknown)?;
-        if withheld.gone.is_empty() {
-            return Err(nothing());
-        }
-        write_down(api, &source, withheld).await?;
-    }
-    let heard = say(&api.said, Word::Confirm(Arc::clone(&source))).await?;
-    let confirmed = heard.confirmed.ok_or_else(unknown)?;
-    if confirmed.is_empty() {
-        return Err(nothing());
-    }
-    if let Some(place) = place {
-        keep(api, &place, &Kept::default()).await;
-    }
-    applied(api, &heard.ticket, &[], json!({ "source": source, "confirmed": confirmed })).await
-}
-
-/// Says to those that follow what a person has confirmed, and takes away what was said so long ago that it counts no longer.
-async fn write_down(api: &Api, source: &str, withheld: Withheld) -> Result<(), Problem> {
-    let store = api.store.as_ref().ok_or_else(not_durable)?;
-    let now_ms = unix_ms();
-    let words =
-        ConfirmedWords { until_unix_ms: withheld.until_ms, gone: withheld.gone.into_iter().collect() };
-    let key = confirmed_key(source);
-    let old = store.list(CONFIRMED, None, OLD_MAX).objects;
-    let old = old
-        .into_iter()
-        .filter(|object| object.key != key && !confirmed(object).is_some_and(|old| old.counts(now_ms)));
-    let old = old.map(|object| Write { key: object.key, value: None });
-    let writes = old.chain([write(key.clone(), &words)]).collect();
-    let ended = store.commit(Txn { when: Vec::new(), writes }).await;
-    ended.map(drop).map_err(|error| failed(&error).unwrap_or_else(too_often))
 }
 
 fn ttl(value: Option<&Value>, at: &str) -> Result<Option<u64>, Problem> {

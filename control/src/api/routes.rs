@@ -23,8 +23,8 @@ use super::request::Ask;
 use super::watch::ApiBody;
 use super::who::Role;
 use super::{
-    Api, ApiSettings, apps, body, dynos, explain, fleet, guard, guarded, hold, maintenance, openapi,
-    placements, records, views, watch,
+    Api, ApiSettings, apps, body, confirming, dynos, explain, fleet, guard, guarded, hold, maintenance,
+    openapi, placements, records, views, watch,
 };
 use crate::clock::unix_ms;
 use crate::overlay::Key;
@@ -277,7 +277,7 @@ async fn act(api: &Api, operation: &Operation, ask: &Ask) -> Answer {
         What::DeletePlacements => placements::delete_all(api, ask).await,
         What::PutPlacement => placements::put_one(api, ask).await,
         What::DeletePlacement => placements::delete_one(api, ask).await,
-        What::Confirm => placements::confirm(api, ask).await,
+        What::Confirm => confirming::confirm(api, ask).await,
         What::Table
         | What::Explain
         | What::Status

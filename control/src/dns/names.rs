@@ -63,6 +63,12 @@ impl Known {
         addresses.map(ToString::to_string).chain(services).collect()
     }
 
+    /// Since when the newest of them are.
+    fn held_since_ms(&self) -> Option<u64> {
+        let addresses = self.removals.held().map(|held| held.since_ms);
+        addresses.into_iter().chain(self.services_removals.held().map(|held| held.since_ms)).max()
+    }
+
     fn held_until_ms(&self) -> Option<u64> {
         let addresses = self.removals.held().map(|held| held.until_ms);
         addresses.into_iter().chain(self.services_removals.held().map(|held| held.until_ms)).min()
@@ -186,6 +192,11 @@ impl Names {
                 Absorbed { changed: false, failed: Some(why), recovered: false, held: None }
             }
         }
+    }
+
+    /// Since when something of a name is held.
+    pub(crate) fn held_since_ms(&self, name: &str) -> Option<u64> {
+        self.known.get(name)?.held_since_ms()
     }
 
     /// A person says that what a name has no longer may go; whether anything waited for that.

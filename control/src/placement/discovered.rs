@@ -147,6 +147,11 @@ impl Discovered {
         }
     }
 
+    /// Since when something of a prefix is held.
+    pub(crate) fn held_since_ms(&self, name: &str) -> Option<u64> {
+        self.0.get(name)?.part.held_since_ms()
+    }
+
     /// A person says that what is missing may go; whether anything waited for that.
     pub(crate) fn confirm(&mut self, name: &str, now_ms: u64) -> bool {
         self.0.get_mut(name).is_some_and(|known| known.part.confirm(now_ms))

@@ -246,6 +246,11 @@ impl Part {
         Kept { until_ms: held.until_ms, endpoints: endpoints.collect() }
     }
 
+    /// Since when they are.
+    pub(crate) fn held_since_ms(&self) -> Option<u64> {
+        self.removals.held().map(|held| held.since_ms)
+    }
+
     /// Until when they are.
     pub(crate) fn held_until_ms(&self) -> Option<u64> {
         self.removals.held().map(|held| held.until_ms)

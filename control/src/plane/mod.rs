@@ -42,6 +42,7 @@ pub(crate) use reload::{Reloaded, as_json, rendered};
 use crate::api::ApiSettings;
 use crate::clock::unix_ms;
 use crate::desired::ApiApps;
+use crate::desired::confirmed::Taken;
 use crate::dns::asking::Asking;
 use crate::dns::names::Names;
 use crate::election::Elector;
@@ -99,8 +100,8 @@ pub(crate) struct Plane {
     pub(crate) placed: BTreeMap<ClusterKey, Vec<Arc<Endpoint>>>,
     /// What was pushed through the API, by cluster.
     pub(crate) pushed: BTreeMap<ClusterKey, Part>,
-    /// The confirmations of others that were taken, by source.
-    pub(crate) confirmed: BTreeMap<Arc<str>, Revision>,
+    /// What has gone by confirmations that were written down.
+    pub(crate) taken: Taken,
     /// When sources are to be looked at again, in milliseconds since the Unix epoch.
     pub(crate) due_ms: Option<u64>,
     /// The same of each part that was pushed.

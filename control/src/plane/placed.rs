@@ -15,8 +15,9 @@ use crate::placement::discovered::is_keys;
 use crate::placement::dues::Dues;
 use crate::placement::part::{Heard as Spoken, Kept, Part, State, Wanted};
 use crate::placement::removals::Rules;
-use crate::placement::{Heard, Judged, Said, Withheld, Word};
+use crate::placement::{Confirmed, Heard, Judged, Said, Withheld, Word, Written};
 use crate::status::SourceStatus;
+use crate::store::Revision;
 
 /// Sources in the status, at most.
 pub(super) const SOURCES_MAX: usize = 1_000;
@@ -78,10 +79,10 @@ impl Plane {
     /// they touch, so that many come into one table. [`Plane::after_words`] follows.
     pub(super) fn hear(&mut self, said: Said) -> BTreeSet<ClusterKey> {
         let Said { word, reply } = said;
-        let (mut kept, mut confirmed, mut touched) = (Kept::default(), None, BTreeSet::new());
+        let (mut kept, mut confirmed, mut touched) = (Kept::default(), Confirmed::Unknown, BTreeSet::new());
         let about: Vec<AppName> = match &word {
             Word::Dynos(place, _) | Word::Stored(place, ..) => vec![place.app.clone()],
-            Word::Records(_) | Word::Keys(_) | Word::Confirm(_) | Word::Wished(..) | Word::Withheld(..) => {
+            Word::Records(_) | Word::Keys(_) | Word::Confirm(..) | Word::Wished(..) | Word::Withheld(..) => {
                 Vec::new()
             }
         };
@@ -111,9 +112,9 @@ impl Plane {
                 self.look_later_at(&place);
                 self.show_part(&place);
             }
-            Word::Confirm(source) => {
-                confirmed = self.confirm(&source);
-                if confirmed.as_ref().is_some_and(|confirmed| !confirmed.is_empty()) {
+            Word::Confirm(source, written) => {
+                confirmed = self.confirm(&source, written);
+                if matches!(&confirmed, Confirmed::Gone(gone) if !gone.is_empty()) {
                     self.look_later_at_all();
                     self.show_sources();
                 }
@@ -168,7 +169,14 @@ impl Plane {
     /// What a person may confirm of a source; none when there is no such source.
     fn withheld(&self, source: &str) -> Option<Withheld> {
         let gone = self.held_of(source)?;
-        Some(Withheld { gone, until_ms: unix_ms().saturating_add(self.rules().hold_ms) })
+        let at_ms = unix_ms();
+        Some(Withheld { gone, at_ms, until_ms: at_ms.saturating_add(self.rules().hold_ms) })
+    }
+
+    /// Since when something is held of a source that is no push.
+    fn held_since_ms(&self, source: &str) -> Option<u64> {
+        let name = source.strip_prefix(NAMES);
+        name.map_or_else(|| self.discovered.held_since_ms(source), |name| self.names.held_since_ms(name))
     }
 
     /// What is held of a source; none when there is no such source.
@@ -209,28 +217,45 @@ impl Plane {
             return false;
         };
         let Some(object) = store.get(&confirmed_key(source)) else { return false };
-        let is_taken = self.confirmed.get(source).is_some_and(|taken| *taken >= object.modified);
-        let Some(words) = confirmed(&object).filter(|words| !is_taken && words.counts(unix_ms())) else {
+        let Some((held, since_ms)) = self.held_of(source).zip(self.held_since_ms(source)) else {
             return false;
         };
-        let held = self.held_of(source).unwrap_or_default();
-        if !words.covers(&held) {
+        let Some(words) = confirmed(&object) else { return false };
+        if !self.taken.may_go((source, &held, since_ms), (object.modified, &words), unix_ms()) {
             return false;
         }
         tracing::info!(%source, count = held.len(), "what was held is confirmed: it goes");
-        // Once: what the source takes away after that is another matter.
-        self.confirmed.retain(|source, _| store.get(&confirmed_key(source)).is_some());
-        self.confirmed.insert(Arc::clone(source), object.modified);
-        self.confirm(source);
+        // Of the rest a source may tell later.
+        self.note_taken(source, object.modified, held);
+        self.let_go(source);
         true
     }
 
-    /// A person says that what a source took away is meant to be; what waited for that. None when there is no such source.
-    fn confirm(&mut self, source: &str) -> Option<Vec<String>> {
-        let held = self.held_of(source)?;
-        if held.is_empty() {
-            return Some(held);
+    fn note_taken(&mut self, source: &Arc<str>, revision: Revision, ids: impl IntoIterator<Item = String>) {
+        let Some(store) = &self.store else { return };
+        self.taken.note(source, revision, ids);
+        self.taken.retain(|source| store.get(&confirmed_key(source)).is_some());
+    }
+
+    /// A person says that what a source took away is meant to be. What was withheld meanwhile nobody has looked at, and the others that
+    /// hold the same hear of what is written down alone.
+    fn confirm(&mut self, source: &Arc<str>, written: Option<Written>) -> Confirmed {
+        let Some(held) = self.held_of(source) else { return Confirmed::Unknown };
+        if let Some(written) = written {
+            if !written.is_about(&held) {
+                return Confirmed::More;
+            }
+            // All of it: once it follows again, it lets nothing of that go that came back.
+            self.note_taken(source, written.revision, written.gone);
         }
+        if !held.is_empty() {
+            self.let_go(source);
+        }
+        Confirmed::Gone(held)
+    }
+
+    /// What is held of a source goes.
+    fn let_go(&mut self, source: &str) {
         let (now_ms, followed) =
             (unix_ms(), source.strip_prefix(NAMES).or(is_keys(source).then_some(source)));
         let touched = match (followed, pushed_place(source)) {
@@ -240,14 +265,14 @@ impl Plane {
                 self.clusters_of.get(name).cloned().unwrap_or_default()
             }
             (None, Some(place)) => {
-                self.pushed.get_mut(&place)?.confirm(now_ms);
+                let Some(part) = self.pushed.get_mut(&place) else { return };
+                part.confirm(now_ms);
                 BTreeSet::from([place])
             }
-            (None, None) => return Some(Vec::new()),
+            (None, None) => return,
         };
         self.settle(&touched);
         self.save();
-        Some(held)
     }
 
     /// Time has come for what is held or silent.

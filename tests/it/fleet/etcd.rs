@@ -406,66 +406,115 @@ fn without_a_majority_nothing_changes_and_everything_serves() {
     assert_eq!(tally.failed, Vec::<String>::new(), "of {}", tally.served);
 }
 
+/// Two controls of one etcd whose app has three endpoints there, as keys.
+struct Discovering {
+    etcd: Etcd,
+    homes: [ControlHome; 2],
+}
+
+impl Discovering {
+    const SOURCE: &str = "etcd:main/services/web/";
+
+    fn new(lease: &str) -> Self {
+        let etcd = Etcd::start(1);
+        let homes = ["one", "two"].map(|name| {
+            let discovery = format!(
+                "[discovery.main]\nendpoints = [\"http://{}\"]\napps = [\"shop\"]\n",
+                etcd.address(0)
+            );
+            let home =
+                ControlHome::new().fleet(&format!("{}name = \"{name}\"\n{discovery}", etcd.table(lease)));
+            let cluster = format!("[cluster.web]\nendpoints = [\"{}\"]\n", Self::SOURCE);
+            home.app("shop", &format!("{cluster}[[route]]\nhost = \"{HOST}\"\ncluster = \"web\"\n"));
+            home
+        });
+        let all = Self { etcd, homes };
+        all.put_all();
+        all
+    }
+
+    fn ask(&self, path: &str, body: &Value) {
+        in_time("an answer of etcd", || self.etcd.ask(0, path, body));
+    }
+
+    fn put_all(&self) {
+        for name in ["a", "b", "c"] {
+            let key = BASE64.encode(format!("/services/web/{name}").as_bytes());
+            self.ask("/v3/kv/put", &json!({ "key": key, "value": BASE64.encode(b"127.0.0.1:9") }));
+        }
+    }
+
+    fn delete_all(&self) {
+        let [from, to] = ["/services/web/", "/services/web0"].map(|key| BASE64.encode(key.as_bytes()));
+        self.ask("/v3/kv/deleterange", &json!({ "key": from, "range_end": to }));
+    }
+
+    fn wait(nodes: [&Node; 2], state: &str, endpoints: u64) {
+        for node in nodes {
+            in_time(&format!("{endpoints} endpoints, {state}"), || {
+                let all = node.get("/v1/sources");
+                let source =
+                    all["sources"].as_array()?.iter().find(|source| source["name"] == Self::SOURCE)?;
+                (source["state"] == state && source["endpoints"] == endpoints).then_some(())
+            });
+        }
+    }
+
+    fn confirm(node: &Node) -> Response {
+        node.ask("POST", "/v1/sources/confirm", &json!({ "source": Self::SOURCE }).to_string())
+    }
+}
+
 #[test]
 fn what_a_person_confirms_goes_wherever_it_is_held() {
-    const SOURCE: &str = "etcd:main/services/web/";
-    let etcd = Etcd::start(1);
-    let text = |text: &str| BASE64.encode(text.as_bytes());
-    let ask_etcd = |path: &str, body: &Value| in_time("an answer of etcd", || etcd.ask(0, path, body));
-    let put_all = || {
-        for name in ["a", "b", "c"] {
-            let (key, value) = (format!("/services/web/{name}"), "127.0.0.1:9");
-            ask_etcd("/v3/kv/put", &json!({ "key": text(&key), "value": text(value) }));
-        }
-    };
-    let delete_all = || {
-        let range = json!({ "key": text("/services/web/"), "range_end": text("/services/web0") });
-        ask_etcd("/v3/kv/deleterange", &range);
-    };
-    put_all();
-    let homes = ["one", "two"].map(|name| {
-        let discovery =
-            format!("[discovery.main]\nendpoints = [\"http://{}\"]\napps = [\"shop\"]\n", etcd.address(0));
-        let home = ControlHome::new().fleet(&format!("{}name = \"{name}\"\n{discovery}", etcd.table(LONG)));
-        home.app(
-            "shop",
-            &format!(
-                "[cluster.web]\nendpoints = [\"{SOURCE}\"]\n[[route]]\nhost = \"{HOST}\"\ncluster = \"web\"\n"
-            ),
-        );
-        home
-    });
-    let [one, two] = [homes[0].start(), homes[1].start()];
+    let all = Discovering::new(LONG);
+    let [one, two] = [all.homes[0].start(), all.homes[1].start()];
     let first = leader(&[&one, &two]).api;
     let (first, second) = if first == one.api { (one, two) } else { (two, one) };
-    let wait = |node: &Node, state: &str, endpoints: u64| {
-        in_time(&format!("{endpoints} endpoints, {state}"), || {
-            let all = node.get("/v1/sources");
-            let source = all["sources"].as_array()?.iter().find(|source| source["name"] == SOURCE)?;
-            (source["state"] == state && source["endpoints"] == endpoints).then_some(())
-        });
-    };
-    let wait_both = |state: &str, endpoints: u64| [&first, &second].map(|node| wait(node, state, endpoints));
-    wait_both("live", 3);
-    delete_all();
-    wait_both("held", 3);
-    let confirm =
-        |node: &Node| node.ask("POST", "/v1/sources/confirm", &json!({ "source": SOURCE }).to_string());
+    let wait = |state: &str, endpoints: u64| Discovering::wait([&first, &second], state, endpoints);
+    wait("live", 3);
+    all.delete_all();
+    wait("held", 3);
     let (status, document) = problem(&in_time("who leads", || {
-        Some(confirm(&second)).filter(|answer| answer.json()["leader"]["api"].is_string())
+        Some(Discovering::confirm(&second)).filter(|answer| answer.json()["leader"]["api"].is_string())
     }));
     assert_eq!((status, document["code"].as_str()), (503, Some("not_leading")), "{document}");
     assert_eq!(document["leader"]["api"], format!("http://{}", first.api));
-    wait_both("held", 3);
-    let confirmed = confirm(&first);
+    wait("held", 3);
+    let confirmed = Discovering::confirm(&first);
     assert!(matches!(confirmed.status, 200 | 202), "{confirmed:?}");
     assert_eq!(confirmed.json()["confirmed"], json!(["a", "b", "c"]));
-    wait_both("live", 0);
+    wait("live", 0);
     // It was said once.
-    put_all();
-    wait_both("live", 3);
-    delete_all();
-    wait_both("held", 3);
+    all.put_all();
+    wait("live", 3);
+    all.delete_all();
+    wait("held", 3);
+}
+
+#[test]
+fn what_was_confirmed_to_a_leader_it_holds_once_it_follows_when_it_came_back_and_goes_again() {
+    let all = Discovering::new(SHORT);
+    let nodes = [all.homes[0].start(), all.homes[1].start()];
+    let wait = |state: &str, endpoints: u64| Discovering::wait([&nodes[0], &nodes[1]], state, endpoints);
+    wait("live", 3);
+    all.delete_all();
+    wait("held", 3);
+    // Whichever leads.
+    let at = in_time("a confirmation", || {
+        (0..2).find(|at| matches!(Discovering::confirm(&nodes[*at]).status, 200 | 202))
+    });
+    let (first, second) = (&nodes[at], &nodes[1 - at]);
+    wait("live", 0);
+    all.put_all();
+    wait("live", 3);
+    first.process.signal(libc::SIGSTOP);
+    wait_stopped(first.process.id());
+    in_time("the other one", || leads(second).then_some(()));
+    first.process.signal(libc::SIGCONT);
+    in_time("to follow", || (!leads(first)).then_some(()));
+    all.delete_all();
+    wait("held", 3);
 }
 
 #[test]
