@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ekiden_core::outcome::Cause;
 use ekiden_core::policy::limit::{Takes, Toll, give_back};
-use ekiden_core::table::{Match, RouteEntry};
+use ekiden_core::table::RouteEntry;
 
 use crate::entrance::shown::{Gate, Looked};
 use crate::exchange::limit::{LimitNotes, Met, asked};
@@ -66,39 +66,39 @@ impl Gate for Tollgate<'_> {
     }
 }
 
-/// Settles what was paid, before the route that was found takes from its limits. Some decision where there is no more to decide.
+/// How things stand once a token has been looked at.
+pub enum Settled {
+    /// Nothing is owed: what was paid has been given back.
+    Even,
+    /// There is no more to decide.
+    Decided(Decision),
+    /// A signature was looked at for nothing: what was paid is kept, whatever becomes of the request.
+    Kept(Toll),
+}
+
+/// Settles what was paid, before the route that was found takes from its limits.
 #[inline(never)]
-pub fn settle(
-    worker: &Worker,
-    ws: &mut Workspace,
-    looked: Looked<Paid>,
-    found: &Match<'_>,
-    takes: &mut Takes<'_>,
-) -> Option<Decision> {
+pub fn settle(worker: &Worker, ws: &mut Workspace, looked: Looked<Paid>, takes: &mut Takes<'_>) -> Settled {
     let Paid { mut toll, refused } = looked.paid;
+    if looked.is_bad {
+        if refused.is_none() && looked.asked.is_none() {
+            return Settled::Kept(toll);
+        }
+        // Of another rule than the one that refuses, or whose issuer is asked.
+        toll.keep(worker.id);
+    } else {
+        toll.give_back();
+    }
     if let Some((entry, notes)) = refused {
         give_back(takes);
         if let Some(steps) = &entry.entrance {
             entrance::begin(worker, steps, ws, &entry.app_name);
         }
         ws.limits.say(notes);
-        return Some(Decision::RefuseOn(entry, Cause::RateLimited));
+        return Settled::Decided(Decision::RefuseOn(entry, Cause::RateLimited));
     }
-    if let Some(issuer) = looked.asked {
-        toll.give_back();
-        return Some(Decision::Learn(issuer));
+    match looked.asked {
+        Some(issuer) => Settled::Decided(Decision::Learn(issuer)),
+        None => Settled::Even,
     }
-    if !looked.is_bad {
-        toll.give_back();
-        return None;
-    }
-    if let Match::Route(entry) = found
-        && let Some(limits) = &entry.limits
-    {
-        limits.lists().for_each(|list| toll.leave_to(list));
-    }
-    if let Some(shadow) = toll.keep(worker.id) {
-        ws.limits.named.get_or_insert(shadow);
-    }
-    None
 }
