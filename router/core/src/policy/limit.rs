@@ -337,14 +337,6 @@ impl Take<'_> {
         Some(Hold { kind })
     }
 
-    /// What was taken of a rate.
-    fn units(&self) -> Option<accounts::Taken> {
-        match self.taken {
-            Taken::Units(taken) => Some(taken),
-            Taken::Place(_) => None,
-        }
-    }
-
     fn crowded(&self) -> bool {
         match &self.taken {
             Taken::Units(taken) => taken.crowded,

@@ -312,3 +312,19 @@ fn only_limits_by_client_take_a_toll() {
     let nothing = (0, 0, 0);
     assert_eq!(taken, [nothing, nothing, nothing, nothing, (1, 0, 1), (2, 0, 0)]);
 }
+
+/// A look costs as much whatever the request does.
+#[test]
+fn what_is_not_counted_pays_for_the_look() {
+    let cost = Cost { methods: vec![("GET".into(), 0), ("POST".into(), 3)], ..Cost::default() };
+    let limits = limiters(&[Limit { cost, ..limit("one", 1, 9) }]);
+    let turn = Turn { worker: 0, now_ns: 0 };
+    for (method, want) in [("GET", 8), ("POST", 5)] {
+        let asked = asked("192.0.2.1", method, &NONE);
+        let (mut toll, mut takes) = (Toll::default(), Takes::new());
+        assert!(toll.pay(limits.list(), &asked, turn).is_ok());
+        assert!(toll.take(limits.list(), &asked, turn, &mut takes).is_ok());
+        assert_eq!(takes.iter().map(|take| take.left(0).units).collect::<Vec<_>>(), [want], "{method}");
+        assert_eq!(toll.keep(0), None);
+    }
+}

@@ -6,11 +6,12 @@
 //! route stands for what the route takes from it. Limits by anything else take no part: a limit for all could be emptied by
 //! strangers, and what a client may write it can write anew. Does not verify.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::accounts::{Accounts, Refused, Taken};
 use super::shared::SharedLimit;
-use super::{Asked, LimitCounts, Limiter, Refusal, Take, Takes, Turn, give_back, take_each};
+use super::{Asked, LimitCounts, Limiter, Refusal, Take, Takes, Turn, cost, give_back, take_each};
 
 /// What one request has paid.
 #[derive(Debug, Default)]
@@ -70,9 +71,9 @@ impl Toll {
             if self.paid.iter().any(|paid| paid.is_of(limiter)) {
                 continue;
             }
-            let taken = match limiter.take(asked, turn.now_ns) {
+            let taken = match take_toll(limiter, asked, turn.now_ns) {
                 Ok(None) => continue,
-                Ok(Some(take)) => take.units().map(|taken| (take.key, taken)),
+                Ok(taken) => taken,
                 Err(_) if limiter.words.shadow => None,
                 Err(refusal) => {
                     limiter.counts.shard(turn.worker).refused.add(1);
@@ -144,4 +145,28 @@ impl Toll {
         }
         shadow
     }
+}
+
+/// Takes what the request costs, and one where it is not counted: the look costs as much whatever the request does.
+fn take_toll<'t>(
+    limiter: &'t Limiter,
+    asked: &Asked<'_>,
+    now_ns: u64,
+) -> Result<Option<(u64, Taken)>, Refusal<'t>> {
+    if let Some(nets) = &limiter.except
+        && asked.client.is_some_and(|client| nets.has(client))
+    {
+        return Ok(None);
+    }
+    let cost = NonZeroU32::new(cost::of(&limiter.words.cost, asked)).unwrap_or(NonZeroU32::MIN);
+    let key = match &limiter.shared {
+        Some(shared) => shared.hash(&limiter.key, asked),
+        None => limiter.key.hash(asked),
+    };
+    let Some(key) = key else { return Ok(None) };
+    let taken = match &limiter.shared {
+        Some(shared) => shared.take(key, cost, now_ns),
+        None => limiter.accounts.take(key, cost, &limiter.pace, now_ns),
+    };
+    taken.map(|taken| Some((key, taken))).map_err(|refused| Refusal { limiter, refused })
 }
