@@ -13,7 +13,7 @@ use ekiden_core::client_cert::ClientCert;
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
-use ekiden_core::policy::limit::{Limiters, Takes, Toll, Unheld, give_back};
+use ekiden_core::policy::limit::{Limiters, Takes, Unheld, give_back};
 use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
 use ekiden_core::{edit, path, split};
 
@@ -467,8 +467,8 @@ fn find_way<'t, D: Downstream>(
         return Decision::Refuse(Cause::NoRoute, None);
     };
     let token = table.asks_claims().then(|| {
-        let (request, path, session) = (&ws.request, ws.path.as_str(), ws.session.as_deref());
-        let gate = Tollgate::new(Met::new(connection, listener, true), request, path, session);
+        let (request, met) = (&ws.request, Met::new(connection, listener, true));
+        let gate = Tollgate::new(met, request, &ws.path, ws.session.as_deref());
         let (keyring, verified) = (&worker.shared.keyring, &worker.shard.tokens_verified);
         ShownToken::new(keyring, &request.head, gate, verified).asking(!ws.entrance.has_learned())
     });
@@ -491,12 +491,9 @@ fn find_way<'t, D: Downstream>(
         };
     }
     let found = table.find(index, &facts);
-    if let Some(looked) = token.map(ShownToken::end) {
-        match toll::settle(worker, ws, looked, takes) {
-            Settled::Even => {}
-            Settled::Decided(decision) => return decision,
-            Settled::Kept(toll) => return go_on_paid(table, found, connection, ws, (listener, takes), toll),
-        }
+    let settled = token.map(ShownToken::end).and_then(|looked| toll::settle(worker, ws, looked, takes));
+    if let Some(settled) = settled {
+        return go_on_paid(table, found, connection, ws, (listener, takes, settled));
     }
     let entry = match rule(found, ws.request.is_connect) {
         Ok(entry) => entry,
@@ -518,9 +515,12 @@ fn go_on_paid<'t, D: Downstream>(
     found: Match<'t>,
     connection: &Connection<D>,
     ws: &mut Workspace,
-    (listener, takes): (&'t Listener, &mut Takes<'t>),
-    mut toll: Toll,
+    (listener, takes, settled): (&'t Listener, &mut Takes<'t>, Settled),
 ) -> Decision {
+    let mut toll = match settled {
+        Settled::Kept(toll) => toll,
+        Settled::Decided(decision) => return decision,
+    };
     let mut go_on = || {
         let entry = match rule(found, ws.request.is_connect) {
             Ok(entry) => entry,

@@ -66,23 +66,26 @@ impl Gate for Tollgate<'_> {
     }
 }
 
-/// How things stand once a token has been looked at.
+/// What is left of a look at a token.
 pub enum Settled {
-    /// Nothing is owed: what was paid has been given back.
-    Even,
     /// There is no more to decide.
     Decided(Decision),
     /// A signature was looked at for nothing: what was paid is kept, whatever becomes of the request.
     Kept(Toll),
 }
 
-/// Settles what was paid, before the route that was found takes from its limits.
+/// Settles what was paid, before the route that was found takes from its limits. None where all has been given back.
 #[inline(never)]
-pub fn settle(worker: &Worker, ws: &mut Workspace, looked: Looked<Paid>, takes: &mut Takes<'_>) -> Settled {
+pub fn settle(
+    worker: &Worker,
+    ws: &mut Workspace,
+    looked: Looked<Paid>,
+    takes: &mut Takes<'_>,
+) -> Option<Settled> {
     let Paid { mut toll, refused } = looked.paid;
     if looked.is_bad {
         if refused.is_none() && looked.asked.is_none() {
-            return Settled::Kept(toll);
+            return Some(Settled::Kept(toll));
         }
         // Of another rule than the one that refuses, or whose issuer is asked.
         toll.keep(worker.id);
@@ -95,10 +98,7 @@ pub fn settle(worker: &Worker, ws: &mut Workspace, looked: Looked<Paid>, takes: 
             entrance::begin(worker, steps, ws, &entry.app_name);
         }
         ws.limits.say(notes);
-        return Settled::Decided(Decision::RefuseOn(entry, Cause::RateLimited));
+        return Some(Settled::Decided(Decision::RefuseOn(entry, Cause::RateLimited)));
     }
-    match looked.asked {
-        Some(issuer) => Settled::Decided(Decision::Learn(issuer)),
-        None => Settled::Even,
-    }
+    looked.asked.map(|issuer| Settled::Decided(Decision::Learn(issuer)))
 }
