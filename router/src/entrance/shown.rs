@@ -1,6 +1,7 @@
 //! The token of a request, before its route is known: verified once by each issuer that routes with conditions on claims name, where its
 //! gate lets it. Judges no request: the route that is chosen asks for credentials as every route does (see `exchange::entrance`).
 
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
@@ -10,12 +11,13 @@ use ekiden_config::names::TrustName;
 use ekiden_core::claims::{Claim, Claims, Looker};
 use ekiden_core::stats::Counter;
 use ekiden_core::table::RouteEntry;
+use serde::Deserialize;
 use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::basic::of_scheme;
 use super::keyring::Keyring;
-use super::tokens::{self, Fault, Issuer};
+use super::tokens::{self, Fault, Issuer, TOKEN_MAX};
 use crate::head::Head;
 
 /// What the issuers make of it so far: the claims, where they signed it.
@@ -148,12 +150,19 @@ impl<'a, G: Gate> ShownToken<'a, G> {
 
 /// Whom a token names as its issuer, without a look at its signature.
 fn issuer_in(token: &[u8]) -> Option<String> {
+    if token.len() > TOKEN_MAX {
+        return None;
+    }
     let mut parts = token.split(|byte| *byte == b'.');
     let payload = BASE64URL_NOPAD.decode(parts.nth(1)?).ok()?;
-    match serde_json::from_slice::<Value>(&payload).ok()?.get_mut("iss")?.take() {
-        Value::String(issuer) => Some(issuer),
-        _ => None,
-    }
+    serde_json::from_slice::<Says<'_>>(&payload).ok().map(|says| says.iss.into_owned())
+}
+
+/// What is read of a token that nobody has paid for: the rest is passed over and not kept.
+#[derive(Deserialize)]
+struct Says<'a> {
+    #[serde(borrow)]
+    iss: Cow<'a, str>,
 }
 
 impl<G: Gate> Claims for ShownToken<'_, G> {
@@ -170,5 +179,41 @@ impl<G: Gate> Claims for ShownToken<'_, G> {
                 Claim::There
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(payload: &str) -> Vec<u8> {
+        format!("e30.{}.c2ln", BASE64URL_NOPAD.encode(payload.as_bytes())).into_bytes()
+    }
+
+    #[test]
+    fn the_issuer_is_read_and_nothing_else() {
+        for (payload, want) in [
+            (r#"{"iss":"https://a.test","sub":"ann"}"#, Some("https://a.test")),
+            (r#"{"sub":[{"iss":"x"},1.5e3],"iss":"https:\/\/a.t\u0065st"}"#, Some("https://a.test")),
+            // What no text could hold is passed over.
+            (r#"{"sub":"\ud800","iss":"a"}"#, Some("a")),
+            (r#"{"iss":7}"#, None),
+            (r#"{"iss":null}"#, None),
+            (r#"{"sub":"ann"}"#, None),
+            (r#"{"iss":"a""#, None),
+            ("7", None),
+        ] {
+            assert_eq!(issuer_in(&token(payload)).as_deref(), want, "{payload}");
+        }
+        assert_eq!(issuer_in(b"e30"), None);
+        assert_eq!(issuer_in(b"e30.?.c2ln"), None);
+    }
+
+    #[test]
+    fn a_token_that_is_too_long_is_not_read() {
+        let of = |long: usize| token(&format!(r#"{{"iss":"a","x":"{}"}}"#, "x".repeat(long)));
+        let most = (0..TOKEN_MAX).rev().map(of).find(|token| token.len() <= TOKEN_MAX).unwrap();
+        assert_eq!(issuer_in(&most).as_deref(), Some("a"));
+        assert_eq!(issuer_in(&of(TOKEN_MAX)), None);
     }
 }

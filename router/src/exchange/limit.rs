@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ekiden_config::model::{LimitFields, LimitUnit, Listener};
 use ekiden_core::outcome::Cause;
 use ekiden_core::policy::limit::{
-    Asked, Hold, Limiter, Limiters, Refusal, Take, Takes, Turn, take, take_of_client,
+    Asked, Hold, Limiter, Limiters, Refusal, Take, Takes, Toll, Turn, take, take_of_client,
 };
 
 use crate::exchange::Workspace;
@@ -96,6 +96,35 @@ pub fn enforce<'t>(
     } else {
         take_by_all(limits.list(), client, turn, (ws, takes))
     };
+    note(limits, taken, turn, ws)
+}
+
+/// The same for a request of which a toll is kept: what was paid stands for what is taken.
+///
+/// # Errors
+/// As [`enforce`]; what was paid is still there.
+pub fn enforce_paid<'t>(
+    limits: &'t Limiters,
+    met: Met<'_>,
+    ws: &mut Workspace,
+    takes: &mut Takes<'t>,
+    toll: &mut Toll,
+) -> Result<(), Cause> {
+    let turn = met.turn();
+    let client = met.client(&ws.request.head);
+    let asked = asked(client, &ws.request, &ws.path, ws.entrance.key_id(), ws.session.as_deref());
+    let taken = toll.take(limits.list(), &asked, turn, takes);
+    note(limits, taken, turn, ws)
+}
+
+/// Notes what became of a request at these limits.
+#[inline]
+fn note(
+    limits: &Limiters,
+    taken: Result<Option<&Limiter>, Refusal<'_>>,
+    turn: Turn,
+    ws: &mut Workspace,
+) -> Result<(), Cause> {
     if limits.says_cost() {
         let names = limits.list().iter().filter_map(|limit| limit.words.cost.response.clone());
         ws.limits.costs.extend(names);

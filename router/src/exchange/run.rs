@@ -13,7 +13,7 @@ use ekiden_core::client_cert::ClientCert;
 use ekiden_core::cluster::ClusterTable;
 use ekiden_core::outcome::{Blame, Cause, Phase};
 use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
-use ekiden_core::policy::limit::{Takes, Unheld, give_back};
+use ekiden_core::policy::limit::{Limiters, Takes, Unheld, give_back};
 use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
 use ekiden_core::{edit, path, split};
 
@@ -23,11 +23,11 @@ use crate::exchange::answer::{Answer, write_answer, write_error};
 use crate::exchange::authorizer::Stop;
 use crate::exchange::backend::{Backend, Fixed, Reply};
 use crate::exchange::downstream::{Downstream, HeadKind};
-use crate::exchange::limit::{Met, enforce};
+use crate::exchange::limit::{Met, enforce, enforce_paid};
 use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
 use crate::exchange::response_out::put_connection;
-use crate::exchange::toll::Tollgate;
+use crate::exchange::toll::{Settled, Tollgate};
 use crate::exchange::{
     After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, hold, hops, learn, load,
     mirror, overload, secure, toll, trace, upgrade,
@@ -470,8 +470,8 @@ fn find_way<'t, D: Downstream>(
         return Decision::Refuse(Cause::NoRoute, None);
     };
     let token = table.asks_claims().then(|| {
-        let (request, path, session) = (&ws.request, ws.path.as_str(), ws.session.as_deref());
-        let gate = Tollgate::new(Met::new(connection, listener, true), request, path, session);
+        let (request, met) = (&ws.request, Met::new(connection, listener, true));
+        let gate = Tollgate::new(met, request, &ws.path, ws.session.as_deref());
         let (keyring, verified) = (&worker.shared.keyring, &worker.shard.tokens_verified);
         ShownToken::new(keyring, &request.head, gate, verified).asking(!ws.entrance.has_learned())
     });
@@ -494,10 +494,9 @@ fn find_way<'t, D: Downstream>(
         };
     }
     let found = table.find(index, &facts);
-    if let Some(looked) = token.map(ShownToken::end)
-        && let Some(decision) = toll::settle(worker, ws, looked, &found, takes)
-    {
-        return decision;
+    let settled = token.map(ShownToken::end).and_then(|looked| toll::settle(worker, ws, looked, takes));
+    if let Some(settled) = settled {
+        return go_on_paid(table, found, connection, ws, (listener, takes, settled));
     }
     let entry = match rule(found, ws.request.is_connect) {
         Ok(entry) => entry,
@@ -510,6 +509,43 @@ fn find_way<'t, D: Downstream>(
         return Decision::RefuseOn(Arc::clone(entry), cause);
     }
     enter(table, entry, connection, ws, listener)
+}
+
+/// The rest of the way of a request of which a toll is kept, wherever it ends.
+#[inline(never)]
+fn go_on_paid<'t, D: Downstream>(
+    table: &'t Table,
+    found: Match<'t>,
+    connection: &Connection<D>,
+    ws: &mut Workspace,
+    (listener, takes, settled): (&'t Listener, &mut Takes<'t>, Settled),
+) -> Decision {
+    let mut toll = match settled {
+        Settled::Kept(toll) => toll,
+        Settled::Decided(decision) => return decision,
+    };
+    let mut go_on = || {
+        let entry = match rule(found, ws.request.is_connect) {
+            Ok(entry) => entry,
+            Err(decision) => return decision,
+        };
+        // Nobody pays for such a question as a rule: here it is one request, and the look another.
+        if let Some(decision) = load::asked(table, entry, connection, ws, (listener, &mut *takes)) {
+            return decision;
+        }
+        let is_in = let_in_by(entry, connection, ws, listener, None, |limits, met, ws| {
+            enforce_paid(limits, met, ws, takes, &mut toll)
+        });
+        match is_in {
+            Ok(()) => enter(table, entry, connection, ws, listener),
+            Err(cause) => Decision::RefuseOn(Arc::clone(entry), cause),
+        }
+    };
+    let decision = go_on();
+    if let Some(shadow) = toll.keep(connection.worker.id) {
+        ws.limits.named.get_or_insert(shadow);
+    }
+    decision
 }
 
 /// Puts the normal form of the path into the workspace; false when it has none.
@@ -607,6 +643,21 @@ pub fn let_in<'t, D: Downstream>(
     takes: &mut Takes<'t>,
     asked_method: Option<&str>,
 ) -> Result<(), Cause> {
+    let_in_by(entry, connection, ws, listener, asked_method, |limits, met, ws| {
+        enforce(limits, met, ws, takes)
+    })
+}
+
+/// The same; `take` takes from one list of limits.
+#[inline]
+fn let_in_by<'t, 'm, D: Downstream>(
+    entry: &'t RouteEntry,
+    connection: &'m Connection<D>,
+    ws: &mut Workspace,
+    listener: &'m Listener,
+    asked_method: Option<&str>,
+    mut take: impl FnMut(&'t Limiters, Met<'m>, &mut Workspace) -> Result<(), Cause>,
+) -> Result<(), Cause> {
     if let Some(steps) = &entry.entrance {
         entrance::begin(&connection.worker, steps, ws, &entry.app_name);
     }
@@ -623,9 +674,9 @@ pub fn let_in<'t, D: Downstream>(
         Some(limits) => {
             let met = Met::new(connection, listener, limits.asks_client());
             if let Some(app) = &limits.app {
-                enforce(app, met, ws, takes)?;
+                take(app, met, ws)?;
             }
-            enforce(&limits.route, met, ws, takes)
+            take(&limits.route, met, ws)
         }
         None => Ok(()),
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ekiden_core::outcome::Cause;
 use ekiden_core::policy::limit::{Takes, Toll, give_back};
-use ekiden_core::table::{Match, RouteEntry};
+use ekiden_core::table::RouteEntry;
 
 use crate::entrance::shown::{Gate, Looked};
 use crate::exchange::limit::{LimitNotes, Met, asked};
@@ -66,39 +66,39 @@ impl Gate for Tollgate<'_> {
     }
 }
 
-/// Settles what was paid, before the route that was found takes from its limits. Some decision where there is no more to decide.
+/// What is left of a look at a token.
+pub enum Settled {
+    /// There is no more to decide.
+    Decided(Decision),
+    /// A signature was looked at for nothing: what was paid is kept, whatever becomes of the request.
+    Kept(Toll),
+}
+
+/// Settles what was paid, before the route that was found takes from its limits. None where all has been given back.
 #[inline(never)]
 pub fn settle(
     worker: &Worker,
     ws: &mut Workspace,
     looked: Looked<Paid>,
-    found: &Match<'_>,
     takes: &mut Takes<'_>,
-) -> Option<Decision> {
+) -> Option<Settled> {
     let Paid { mut toll, refused } = looked.paid;
+    if looked.is_bad {
+        if refused.is_none() && looked.asked.is_none() {
+            return Some(Settled::Kept(toll));
+        }
+        // Of another rule than the one that refuses, or whose issuer is asked.
+        toll.keep(worker.id);
+    } else {
+        toll.give_back();
+    }
     if let Some((entry, notes)) = refused {
         give_back(takes);
         if let Some(steps) = &entry.entrance {
             entrance::begin(worker, steps, ws, &entry.app_name);
         }
         ws.limits.say(notes);
-        return Some(Decision::RefuseOn(entry, Cause::RateLimited));
+        return Some(Settled::Decided(Decision::RefuseOn(entry, Cause::RateLimited)));
     }
-    if let Some(issuer) = looked.asked {
-        toll.give_back();
-        return Some(Decision::Learn(issuer));
-    }
-    if !looked.is_bad {
-        toll.give_back();
-        return None;
-    }
-    if let Match::Route(entry) = found
-        && let Some(limits) = &entry.limits
-    {
-        limits.lists().for_each(|list| toll.leave_to(list));
-    }
-    if let Some(shadow) = toll.keep(worker.id) {
-        ws.limits.named.get_or_insert(shadow);
-    }
-    None
+    looked.asked.map(|issuer| Settled::Decided(Decision::Learn(issuer)))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekiden_config::names::{AppName, ClusterName};
+use ekiden_core::cell::EndpointCell;
 use ekiden_core::ejection::{Judge, bucket};
 use tokio::time::Instant;
 
@@ -54,15 +55,20 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let began = Instant::now();
         let mut clusters: BTreeSet<Key> =
             dockets.iter().filter(|(_, docket)| docket.next <= began).map(|(key, _)| key.clone()).collect();
-        clusters.extend(heard.drain(..).map(|cell| {
-            let (app, cluster) = cell.incarnation().place();
-            (app.clone(), cluster.clone())
-        }));
+        clusters.extend(heard.drain(..).map(|cell| place_of(&cell)));
         for key in clusters {
             look(&shared, &mut dockets, key);
         }
         tokio::time::sleep((began.elapsed() * REST).max(SHORTEST_REST)).await;
     }
+}
+
+/// Where an endpoint that was heard of is. It may tell again from now on: the table in force may not know it yet, or not that it is to
+/// be judged, and then nobody takes its news.
+fn place_of(cell: &EndpointCell) -> Key {
+    cell.keep_news();
+    let (app, cluster) = cell.incarnation().place();
+    (app.clone(), cluster.clone())
 }
 
 /// Looks at one cluster; closes its docket when nothing has failed for a while.
@@ -88,5 +94,39 @@ fn look(shared: &Arc<Shared>, dockets: &mut BTreeMap<Key, Docket>, key: Key) {
     if docket.judge.is_quiet(policy, now.ms) {
         docket.judge.rest();
         dockets.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ekiden_config::model::{Address, Endpoint, Owner};
+    use ekiden_config::names::EndpointId;
+    use ekiden_core::cell::{ClusterPlace, Incarnation};
+    use ekiden_core::evidence::Evidence;
+    use ekiden_core::health::Health;
+
+    use super::*;
+
+    /// Who was heard of before the table in force has a policy for its cluster, is heard of again.
+    #[test]
+    fn who_is_not_looked_at_may_tell_again() {
+        let (app, cluster) = (AppName::default_app(), ClusterName::new("web").unwrap());
+        let endpoint = Endpoint {
+            id: EndpointId::new("one").unwrap(),
+            address: Address::Unix(Arc::from("/one")),
+            tags: None,
+            weight: 1,
+            priority: 0,
+            drain: false,
+            owner: Owner::File,
+        };
+        let place = Arc::new(ClusterPlace::new(app.clone(), cluster.clone()));
+        let cell = EndpointCell::new(Incarnation::new(place, Arc::new(endpoint)), Health::Ready, "", 0);
+        for round in 1..=5 {
+            assert_eq!(cell.note_evidence(Evidence::Connect), round == 1, "told once until it is heard of");
+        }
+        assert_eq!(place_of(&cell), (app, cluster));
+        assert!(cell.note_evidence(Evidence::Connect), "and once more");
+        assert!(cell.take_news(), "a streak that was long enough is not forgotten");
     }
 }

@@ -426,19 +426,21 @@ impl Kept {
         let worker = Rc::clone(&self.connection.worker);
         let mut buffer = Buffer::default();
         let mut swallowed = 0;
-        let mut shut = false;
+        let (mut shut, mut reads) = (false, true);
         worker.buffers.attach(&mut buffer);
         poll_fn(|cx| {
             if !shut {
                 shut = Pin::new(&mut self.connection.stream).poll_shutdown(cx).is_ready();
             }
-            while let Poll::Ready(read) = buffer.poll_read(cx, self.connection.stream.beneath()) {
-                let count: usize = read.unwrap_or(0);
+            while reads && let Poll::Ready(read) = buffer.poll_read(cx, self.connection.stream.beneath()) {
+                let Ok(count) = read else { return Poll::Ready(()) };
                 buffer.consume(count);
                 swallowed += count;
-                if count == 0 || swallowed > LINGER_BYTES {
-                    return Poll::Ready(());
-                }
+                // A client that has ended its side may still read what ours ends with.
+                reads = count > 0 && swallowed <= LINGER_BYTES;
+            }
+            if shut && !reads {
+                return Poll::Ready(());
             }
             if worker.is_forced() || worker.now_ms() >= over_ms {
                 return Poll::Ready(());
@@ -454,6 +456,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use std::io::{self, Read};
+    use std::net::Shutdown;
     use std::os::unix::net::UnixStream;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
@@ -507,17 +510,23 @@ mod tests {
 
     /// A session whose socket has taken so many pieces at most, and is to take no more; how many it took; who reads them when told, and
     /// then says how the connection ended.
-    async fn filled(most: usize) -> (TlsStream, usize, Sender<()>, JoinHandle<Option<io::Result<usize>>>) {
+    async fn filled(
+        most: usize,
+        before: fn(&mut UnixStream),
+    ) -> (TlsStream, usize, Sender<()>, JoinHandle<Option<io::Result<usize>>>) {
         const PIECE: usize = 16 << 10;
         let (mut tls, mut theirs) = secure_pair();
         let (go, wait) = channel();
         let peer = std::thread::spawn(move || {
             theirs.conn.complete_io(&mut theirs.sock).unwrap();
             wait.recv().ok()?;
+            before(&mut theirs.sock);
+            wait.recv().ok()?;
             // An end without the word that nothing more comes is an error here.
             Some(theirs.read_to_end(&mut Vec::new()))
         });
         assert!(poll_fn(|cx| tls.poll_handshake(cx)).await.is_ok());
+        go.send(()).unwrap();
         let (mut cx, mut pieces) = (Context::from_waker(Waker::noop()), 0);
         while pieces < most && Pin::new(&mut tls).poll_flush(&mut cx).is_ready() {
             assert!(Pin::new(&mut tls).poll_write(&mut cx, &[7; PIECE]).is_ready());
@@ -530,8 +539,19 @@ mod tests {
     /// room, or the client could not tell the end from a cut.
     #[tokio::test]
     async fn a_close_over_tls_waits_until_it_can_be_told() {
-        let (_, too_many, ..) = filled(usize::MAX).await;
-        let (tls, _, go, peer) = filled(too_many - 1).await;
+        told_at_the_end_of(|_| {}).await;
+    }
+
+    /// Also a client that has ended its side reads the end of ours.
+    #[tokio::test]
+    async fn a_close_over_tls_is_told_to_one_who_is_not_read_any_more() {
+        told_at_the_end_of(|theirs| theirs.shutdown(Shutdown::Write).unwrap()).await;
+    }
+
+    /// `before` is what the client does before it reads.
+    async fn told_at_the_end_of(before: fn(&mut UnixStream)) {
+        let (_, too_many, ..) = filled(usize::MAX, |_| {}).await;
+        let (tls, _, go, peer) = filled(too_many - 1, before).await;
         assert_eq!(tls.held(), 0, "all of it is in the socket");
         let (shared, _retired) = Shared::new(1, std::path::PathBuf::new());
         let worker = Worker::new(0, shared, Arc::new(WorkerShard::new()), Recorder::off(), 100);

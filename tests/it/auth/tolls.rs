@@ -139,3 +139,42 @@ fn other_limits_are_met_by_those_who_are_let_in() {
         router.metric("ekiden_limit_requests_total", &["limit=\"shadow\"", "result=\"shadow_refused\""]);
     assert_eq!(shadowed, 3.0);
 }
+
+/// What the look took is kept where the route that the request leads to refuses it, by its own limit or before its limits.
+#[test]
+fn a_refusal_by_the_route_gives_nothing_back() {
+    let (signer, other) = (Signer::new("one"), Signer::new("one"));
+    let app = "limit = [{ name = \"app\", rate = \"4/h\", burst = 4, key = \"client\" }]";
+    let own = "limit = [{ name = \"own\", rate = \"1/h\", burst = 1 }]";
+    for (words, fields, statuses) in [
+        (own, "", [200, 429, 429, 429]),
+        ("allow = { methods = [\"POST\"] }", "", [405; 4]),
+        ("body_limit = 3", "Content-Length: 9\r\n", [413; 4]),
+    ] {
+        let route = |name: &str, words: &str| {
+            format!("[[route]]\nname = \"{name}\"\npath = \"/\"\n{words}\nrespond = {{ status = 200 }}\n")
+        };
+        let chosen = route("chosen", &format!("{AUTH}\nclaims = {{ sub = \"ann\" }}"));
+        let setup = Setup::new([chosen, route("anyone", words)].concat()).top(&from_file()).top(app);
+        std::fs::write(setup.dir().join("keys.json"), set(&[&signer])).unwrap();
+        let router = Ekiden::start(setup);
+        let say = |number: u32| {
+            let bad = other.token(&claims(json!({ "jti": number })));
+            // A body that is refused ends its connection.
+            ask(&mut router.client(), "GET /", &format!("{bad}{fields}"))
+        };
+        for (number, status) in (0..).zip(statuses) {
+            assert_eq!(say(number).status, status, "{words}: {number}");
+        }
+        for number in 4..6 {
+            assert_eq!(say(number).status, 429, "{words}: {number}");
+        }
+        assert_eq!(verified(&router), 4.0, "{words}");
+        let count = |result: &str| {
+            router.metric("ekiden_limit_requests_total", &["limit=\"app\"", &format!("result=\"{result}\"")])
+        };
+        assert_eq!((count("allowed"), count("refused")), (4.0, 2.0), "{words}");
+        let record = router.records(6).pop().unwrap();
+        assert_eq!(record["route"], "chosen", "{words}");
+    }
+}

@@ -177,7 +177,7 @@ impl EndpointCell {
         }
     }
 
-    /// The judge was not reached: the next failure tells it.
+    /// The judge was not reached, or does not take the news: the next failure tells it. A streak that was long enough still is.
     pub fn keep_news(&self) {
         if let Some(extra) = self.extra_seen() {
             extra.news.fetch_and(!NEWS, Ordering::AcqRel);

@@ -337,14 +337,6 @@ impl Take<'_> {
         Some(Hold { kind })
     }
 
-    /// What was taken of a rate.
-    fn units(&self) -> Option<accounts::Taken> {
-        match self.taken {
-            Taken::Units(taken) => Some(taken),
-            Taken::Place(_) => None,
-        }
-    }
-
     fn crowded(&self) -> bool {
         match &self.taken {
             Taken::Units(taken) => taken.crowded,
@@ -388,7 +380,7 @@ pub fn take<'t>(
     turn: Turn,
     takes: &mut Takes<'t>,
 ) -> Result<Option<&'t Limiter>, Refusal<'t>> {
-    take_each(limits, turn, takes, |limiter| limiter.take(asked, turn.now_ns))
+    take_each(limits, turn, takes, |limiter| limiter.take(asked, turn.now_ns), give_back)
 }
 
 /// The same where [`Limiters::is_plain`] says that nothing but the client is asked for.
@@ -402,7 +394,7 @@ pub fn take_of_client<'t>(
     turn: Turn,
     takes: &mut Takes<'t>,
 ) -> Result<Option<&'t Limiter>, Refusal<'t>> {
-    take_each(limits, turn, takes, |limiter| limiter.take_of_client(client, turn.now_ns))
+    take_each(limits, turn, takes, |limiter| limiter.take_of_client(client, turn.now_ns), give_back)
 }
 
 #[inline]
@@ -410,7 +402,8 @@ fn take_each<'t>(
     limits: &'t [Limiter],
     turn: Turn,
     takes: &mut Takes<'t>,
-    take_one: impl Fn(&'t Limiter) -> Result<Option<Take<'t>>, Refusal<'t>>,
+    mut take_one: impl FnMut(&'t Limiter) -> Result<Option<Take<'t>>, Refusal<'t>>,
+    undo: impl FnOnce(&mut Takes<'t>),
 ) -> Result<Option<&'t Limiter>, Refusal<'t>> {
     let mut shadow = None;
     for limiter in limits {
@@ -430,7 +423,7 @@ fn take_each<'t>(
             }
             Err(refusal) => {
                 shard().refused.add(1);
-                give_back(takes);
+                undo(takes);
                 return Err(refusal);
             }
         }

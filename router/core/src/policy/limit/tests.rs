@@ -220,7 +220,7 @@ fn left(limits: &Limiters, client: &str) -> Vec<u64> {
 }
 
 #[test]
-fn a_toll_is_given_back_left_or_kept() {
+fn a_toll_is_given_back_or_kept() {
     let (app, route) = (limiters(&[limit("app", 1, 9)]), limiters(&[limit("route", 1, 5)]));
     let (asked, turn) = (asked("192.0.2.1", "GET", &NONE), Turn { worker: 0, now_ns: 0 });
     let pay = || {
@@ -236,15 +236,44 @@ fn a_toll_is_given_back_left_or_kept() {
     good.give_back();
     assert_eq!((left(&app, "192.0.2.1"), left(&route, "192.0.2.1")), (vec![9], vec![5]));
     assert_eq!((counts(&app, 0), counts(&route, 0)), ((0, 0, 0), (0, 0, 0)), "nothing was counted");
+    // It leads to another route of the app, which takes it as its own.
     let mut bad = pay();
-    bad.leave_to(app.list());
+    let mut takes = Takes::new();
+    assert!(bad.take(app.list(), &asked, turn, &mut takes).is_ok_and(|shadow| shadow.is_none()));
+    assert_eq!(takes.iter().map(|take| take.left(0).units).collect::<Vec<_>>(), [8]);
     assert_eq!(bad.keep(0), None);
-    assert_eq!((left(&app, "192.0.2.1"), left(&route, "192.0.2.1")), (vec![9], vec![4]));
-    assert_eq!((counts(&app, 0), counts(&route, 0)), ((0, 0, 0), (1, 0, 0)));
+    assert_eq!((counts(&app, 0), counts(&route, 0)), ((1, 0, 0), (1, 0, 0)), "each counted once");
+    assert_eq!((left(&app, "192.0.2.1"), left(&route, "192.0.2.1")), (vec![8], vec![4]));
+}
+
+/// The route that was found refuses, by a limit that took no toll: what it took itself comes back, and the toll does not.
+#[test]
+fn a_toll_is_kept_where_the_route_refuses() {
+    let shadow = || Limit { shadow: true, ..limit("shadow", 1, 1) };
+    let (listener, app) = (limiters(&[limit("listener", 1, 9)]), limiters(&[limit("app", 1, 9), shadow()]));
+    let (chosen, found) =
+        (limiters(&[limit("chosen", 1, 5)]), limiters(&[limit("wide", 1, 7), limit("narrow", 1, 1)]));
+    let (asked, turn) = (asked("192.0.2.1", "GET", &NONE), Turn { worker: 0, now_ns: 0 });
+    for round in 1..=3 {
+        let (mut toll, mut takes) = (Toll::default(), Takes::new());
+        assert!([&app, &chosen].into_iter().all(|limits| toll.pay(limits.list(), &asked, turn).is_ok()));
+        assert!(take(listener.list(), &asked, turn, &mut takes).is_ok());
+        let shadow = toll.take(app.list(), &asked, turn, &mut takes).expect("it is paid");
+        assert_eq!(shadow.is_some(), round > 1, "a shadow is one still");
+        assert_eq!(toll.take(found.list(), &asked, turn, &mut takes).is_ok(), round == 1);
+        assert_eq!(toll.keep(0), None, "it was told of already");
+        if round > 1 {
+            assert!(takes.is_empty());
+        }
+    }
+    // Of the first, and of all.
+    assert_eq!((left(&listener, "192.0.2.1"), left(&app, "192.0.2.1")[0]), (vec![8], 6));
+    assert_eq!((left(&chosen, "192.0.2.1"), counts(&found, 1)), (vec![2], (1, 2, 0)));
+    assert_eq!((counts(&app, 0).0, counts(&app, 1).2, counts(&chosen, 0).0), (3, 2, 3));
 }
 
 #[test]
-fn a_toll_that_is_refused_takes_nothing() {
+fn a_toll_that_is_refused_leaves_what_was_paid() {
     let (app, route) = (limiters(&[limit("app", 1, 9)]), limiters(&[limit("route", 1, 1)]));
     let (asked, turn) = (asked("192.0.2.1", "GET", &NONE), Turn { worker: 0, now_ns: 0 });
     let mut first = Toll::default();
@@ -253,7 +282,9 @@ fn a_toll_that_is_refused_takes_nothing() {
     assert!(second.pay(app.list(), &asked, turn).is_ok());
     let refusal = second.pay(route.list(), &asked, turn).expect_err("it is empty");
     assert_eq!((&*refusal.limiter.words.name, refusal.wait_ns()), ("route", SECOND));
-    assert_eq!((left(&app, "192.0.2.1"), counts(&route, 0)), (vec![9], (0, 1, 0)));
+    assert_eq!((left(&app, "192.0.2.1"), counts(&route, 0)), (vec![8], (0, 1, 0)));
+    second.give_back();
+    assert_eq!(left(&app, "192.0.2.1"), [9]);
 }
 
 /// What is not a client's own allowance takes no part, and a shadow refuses nothing here either.
@@ -280,4 +311,20 @@ fn only_limits_by_client_take_a_toll() {
     let taken: Vec<_> = (0..6).map(|at| counts(&limits, at)).collect();
     let nothing = (0, 0, 0);
     assert_eq!(taken, [nothing, nothing, nothing, nothing, (1, 0, 1), (2, 0, 0)]);
+}
+
+/// A look costs as much whatever the request does.
+#[test]
+fn what_is_not_counted_pays_for_the_look() {
+    let cost = Cost { methods: vec![("GET".into(), 0), ("POST".into(), 3)], ..Cost::default() };
+    let limits = limiters(&[Limit { cost, ..limit("one", 1, 9) }]);
+    let turn = Turn { worker: 0, now_ns: 0 };
+    for (method, want) in [("GET", 8), ("POST", 5)] {
+        let asked = asked("192.0.2.1", method, &NONE);
+        let (mut toll, mut takes) = (Toll::default(), Takes::new());
+        assert!(toll.pay(limits.list(), &asked, turn).is_ok());
+        assert!(toll.take(limits.list(), &asked, turn, &mut takes).is_ok());
+        assert_eq!(takes.iter().map(|take| take.left(0).units).collect::<Vec<_>>(), [want], "{method}");
+        assert_eq!(toll.keep(0), None);
+    }
 }
