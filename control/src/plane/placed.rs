@@ -17,7 +17,6 @@ use crate::placement::part::{Heard as Spoken, Kept, Part, State, Wanted};
 use crate::placement::removals::Rules;
 use crate::placement::{Confirmed, Heard, Judged, Said, Withheld, Word, Written};
 use crate::status::SourceStatus;
-use crate::store::Revision;
 
 /// Sources in the status, at most.
 pub(super) const SOURCES_MAX: usize = 1_000;
@@ -226,15 +225,10 @@ impl Plane {
         }
         tracing::info!(%source, count = held.len(), "what was held is confirmed: it goes");
         // Of the rest a source may tell later.
-        self.note_taken(source, object.modified, held);
+        self.taken.note(source, object.modified, held);
+        self.taken.retain(|source| store.get(&confirmed_key(source)).is_some());
         self.let_go(source);
         true
-    }
-
-    fn note_taken(&mut self, source: &Arc<str>, revision: Revision, ids: impl IntoIterator<Item = String>) {
-        let Some(store) = &self.store else { return };
-        self.taken.note(source, revision, ids);
-        self.taken.retain(|source| store.get(&confirmed_key(source)).is_some());
     }
 
     /// A person says that what a source took away is meant to be. What was withheld meanwhile nobody has looked at, and the others that
@@ -245,8 +239,9 @@ impl Plane {
             if !written.is_about(&held) {
                 return Confirmed::More;
             }
-            // All of it: once it follows again, it lets nothing of that go that came back.
-            self.note_taken(source, written.revision, written.gone);
+            // All of it: once it follows again, it lets nothing of that go that came back. Nothing else is forgotten here: what was just
+            // written may not be in what is read yet.
+            self.taken.note(source, written.revision, written.gone);
         }
         if !held.is_empty() {
             self.let_go(source);
