@@ -12,10 +12,10 @@ use ekiden_core::policy::cors::{Asked, CorsSteps};
 use ekiden_core::policy::entrance::{Ruling, Step};
 use ekiden_core::table::{Facts, Match, RouteEntry, Table};
 
-use crate::exchange::answer::{Answer, write_answer};
+use crate::exchange::answer::Answer;
 use crate::exchange::downstream::Downstream;
-use crate::exchange::run::{flush, may_keep};
-use crate::exchange::{After, Workspace, trace};
+use crate::exchange::run::{end_answered, may_keep, send_answer};
+use crate::exchange::{After, Workspace};
 use crate::head::Head;
 use crate::worker::connection::Connection;
 
@@ -160,14 +160,6 @@ pub async fn answer<D: Downstream>(
     steps.each_preflight_field(asked, &mut |name, value| fields.push((name, value.to_owned())));
     let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let found = Answer { status: 204, fields: &fields, content_type: "", body: "" };
-    let cause = match write_answer(connection, ws, &found, keep) {
-        Ok(()) => flush(connection, ws, true).await.err().unwrap_or(Cause::Complete),
-        Err(cause) => cause,
-    };
-    trace::end(&worker, ws, cause);
-    Ok(match (cause, keep) {
-        (Cause::Complete, true) => After::Keep,
-        (Cause::Complete, false) => After::Linger,
-        _ => After::Close,
-    })
+    let cause = send_answer(connection, ws, &found, keep).await;
+    Ok(end_answered(&worker, ws, cause, keep))
 }

@@ -92,7 +92,7 @@ pub trait Downstream {
     #[inline]
     fn return_room(&mut self) {}
 
-    /// Whether other responses of the connection wait for their client: what comes ahead of it is to be small.
+    /// Whether more than one other response of the connection waits for its client: what comes ahead of it is to be small.
     #[inline]
     fn is_crowded(&self) -> bool {
         false

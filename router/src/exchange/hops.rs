@@ -3,13 +3,12 @@
 //!
 //! TRACE, the other method that the field counts for, is refused before this. Does not look at it with other methods.
 
-use ekiden_core::outcome::Cause;
 use ekiden_core::table::RouteEntry;
 
-use crate::exchange::answer::{ALLOWED_METHODS, Answer, write_answer};
+use crate::exchange::answer::{ALLOWED_METHODS, Answer};
 use crate::exchange::downstream::Downstream;
-use crate::exchange::run::{flush, may_keep};
-use crate::exchange::{After, Workspace, trace};
+use crate::exchange::run::{end_answered, may_keep, send_answer};
+use crate::exchange::{After, Workspace};
 use crate::head::Head;
 use crate::wire::decimal;
 use crate::wire::request::RequestHead;
@@ -44,20 +43,11 @@ pub async fn answer<D: Downstream>(
 ) -> After {
     let worker = std::rc::Rc::clone(&connection.worker);
     let keep = may_keep(&worker, ws);
-    ws.mirror = None;
     let listed = entry.admission.as_ref().map(|steps| steps.allow_line()).filter(|line| !line.is_empty());
     let fields = [("Allow", listed.unwrap_or(ALLOWED_METHODS))];
     let found = Answer { status: 204, fields: &fields, content_type: "", body: "" };
-    let cause = match write_answer(connection, ws, &found, keep) {
-        Ok(()) => flush(connection, ws, true).await.err().unwrap_or(Cause::Complete),
-        Err(cause) => cause,
-    };
-    trace::end(&worker, ws, cause);
-    match (cause, keep) {
-        (Cause::Complete, true) => After::Keep,
-        (Cause::Complete, false) => After::Linger,
-        _ => After::Close,
-    }
+    let cause = send_answer(connection, ws, &found, keep).await;
+    end_answered(&worker, ws, cause, keep)
 }
 
 #[cfg(test)]

@@ -268,9 +268,8 @@ impl Leg {
         Poll::Ready(read)
     }
 
-    /// The same for at most `most` bytes, in no larger storage than they may need: the rest stays in the endpoint's socket. Of the
-    /// bytes to come, `inside` end a body: they are not read to the brim, which would leave the socket readable for all that is
-    /// known.
+    /// The same for at most `most` bytes, in no larger storage than they may need: the rest stays in the endpoint's socket. The
+    /// next `inside` bytes are of a body for sure (see [`short_of_brim`]).
     pub fn poll_receive_some(
         &mut self,
         cx: &mut Context<'_>,
@@ -285,8 +284,7 @@ impl Leg {
         if !buffers.make_room(&mut self.input) {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
-        let space = most.min(self.input.capacity() - self.input.len());
-        let asked = if space as u64 == inside && space > TINY { space - TINY } else { space };
+        let asked = short_of_brim(most.min(self.input.capacity() - self.input.len()), inside);
         let read = ready!(self.input.poll_read_some(cx, stream, asked));
         self.filled = read.as_ref().is_ok_and(|count| *count >= asked);
         Poll::Ready(self.note_received(read))
@@ -364,6 +362,12 @@ impl Leg {
             (true, None) => Cause::UpstreamTruncated,
         }
     }
+}
+
+/// How much of `space` bytes to read when the next `inside` bytes are of a body for sure, and may be its last: not all of them in a
+/// read that is filled to the brim. That leaves the socket readable for all that is known, and the pool takes it for dead.
+pub(super) fn short_of_brim(space: usize, inside: u64) -> usize {
+    if space as u64 == inside && space > TINY { space - TINY } else { space }
 }
 
 /// Bounds and line endings of a response are the endpoint's fault, not the client's.

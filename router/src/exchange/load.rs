@@ -16,7 +16,7 @@ use crate::exchange::backend::Reply;
 use crate::exchange::downstream::Downstream;
 use crate::exchange::leg::Home;
 use crate::exchange::run::Decision;
-use crate::exchange::{After, Workspace, entrance, evidence, run, trace};
+use crate::exchange::{After, Workspace, entrance, evidence, run};
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
 
@@ -123,12 +123,7 @@ pub async fn tell<D: Downstream>(
         body: None,
     };
     let cause = run::answer_from_backend(connection, ws, reply, keep).await;
-    trace::end(&worker, ws, cause);
-    match (cause, keep) {
-        (Cause::Complete, true) => After::Keep,
-        (Cause::Complete, false) => After::Linger,
-        _ => After::Close,
-    }
+    run::end_answered(&worker, ws, cause, keep)
 }
 
 /// What a response says of the load beside its own request, where that is told: its head is there.

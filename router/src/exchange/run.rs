@@ -784,10 +784,7 @@ async fn act<D: Downstream>(
                 content_type: "text/plain; charset=utf-8",
                 body: &body,
             };
-            match write_answer(connection, ws, &found, keep) {
-                Ok(()) => flush(connection, ws, true).await.err().unwrap_or(Cause::Complete),
-                Err(cause) => cause,
-            }
+            send_answer(connection, ws, &found, keep).await
         }
         Action::Fixed(fixed) => {
             let reply = Fixed(fixed).start(&ws.request);
@@ -796,7 +793,25 @@ async fn act<D: Downstream>(
         Action::Maintenance(_) => return refuse(connection, ws, Cause::Maintenance, None).await,
         Action::Forward(_) => Cause::ClusterGone,
     };
-    trace::end(&worker, ws, cause);
+    end_answered(&worker, ws, cause, keep)
+}
+
+/// Writes an answer of the router's own and sees it on its way; gives how that ended.
+pub async fn send_answer<D: Downstream>(
+    connection: &mut Connection<D>,
+    ws: &mut Workspace,
+    found: &Answer<'_>,
+    keep: bool,
+) -> Cause {
+    match write_answer(connection, ws, found, keep) {
+        Ok(()) => flush(connection, ws, true).await.err().unwrap_or(Cause::Complete),
+        Err(cause) => cause,
+    }
+}
+
+/// Ends an exchange that the router has answered itself; gives what becomes of the connection.
+pub fn end_answered(worker: &Worker, ws: &mut Workspace, cause: Cause, keep: bool) -> After {
+    trace::end(worker, ws, cause);
     match (cause, keep) {
         (Cause::Complete, true) => After::Keep,
         (Cause::Complete, false) => After::Linger,

@@ -4,10 +4,10 @@
 use ekiden_config::model::Listener;
 use ekiden_core::outcome::Cause;
 
-use crate::exchange::answer::{Answer, write_answer};
+use crate::exchange::answer::Answer;
 use crate::exchange::downstream::Downstream;
-use crate::exchange::run::{Decision, flush, may_keep};
-use crate::exchange::{After, Workspace, trace};
+use crate::exchange::run::{Decision, end_answered, may_keep, send_answer};
+use crate::exchange::{After, Workspace};
 use crate::head::Head;
 use crate::wire::request::{RequestHead, TargetForm};
 use crate::worker::connection::Connection;
@@ -46,16 +46,8 @@ pub async fn redirect<D: Downstream>(connection: &mut Connection<D>, ws: &mut Wo
     let fields = [("Location", location.as_str())];
     let content_type = "text/plain; charset=utf-8";
     let answer = Answer { status: 308, fields: &fields, content_type, body: &body };
-    let cause = match write_answer(connection, ws, &answer, keep) {
-        Ok(()) => flush(connection, ws, true).await.err().unwrap_or(Cause::Complete),
-        Err(cause) => cause,
-    };
-    trace::end(&worker, ws, cause);
-    match (cause, keep) {
-        (Cause::Complete, true) => After::Keep,
-        (Cause::Complete, false) => After::Linger,
-        _ => After::Close,
-    }
+    let cause = send_answer(connection, ws, &answer, keep).await;
+    end_answered(&worker, ws, cause, keep)
 }
 
 fn location(request: &RequestHead, port: u16) -> String {

@@ -440,6 +440,32 @@ fn streams_beside_one_that_waits_are_whole() {
     }
 }
 
+/// The head comes by itself, and the body is as long as the buffer that takes it: the connection to the endpoint is used again.
+#[test]
+fn a_body_of_a_buffers_size_costs_no_connection() {
+    let (told, heads) = std::sync::mpsc::channel::<()>();
+    let heads = std::sync::Mutex::new(heads);
+    let origin = Origin::start(move |conn| {
+        while conn.request().is_some() {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 16384\r\n\r\n");
+            heads.lock().unwrap().recv().unwrap();
+            conn.send([b'x'; 16 << 10]);
+        }
+    });
+    let router = serve(&origin);
+    let mut frames = Frames::bare(router.setup().address());
+    frames.bytes(PREFACE);
+    frames.send(kind::SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+    frames.send(kind::WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0]);
+    for stream in (1..20).step_by(2) {
+        frames.send(kind::HEADERS, END | END_HEADERS, stream, &ask_path("/"));
+        assert_eq!(frames.first(kind::HEADERS).stream, stream);
+        told.send(()).unwrap();
+        assert_eq!(body_of(&mut frames, stream).0.len(), 16 << 10);
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
 /// Each of them could fill the connection by itself. How much of it each gets is its endpoint's matter too: none gets nothing.
 #[test]
 fn streams_without_an_end_all_go_on() {

@@ -73,23 +73,19 @@ impl Relay {
 }
 
 /// How much to receive of a body for so much room, when so many of the next bytes are `inside` of it for sure. The end of a body
-/// and its trailers need none, and are known once they are there; framing needs none either.
-///
-/// A read that may bring the end asks for more than that: filled to the brim it would leave the socket readable for all that is
-/// known, which the pool takes for dead.
+/// and its trailers need none, and are known once they are there; framing needs none either. A read that may bring the end asks
+/// for more than that, so that it is not filled to the brim (see [`crate::exchange::leg::short_of_brim`]).
 fn fitting(inside: u64, room: usize) -> usize {
     let inside = usize::try_from(inside).unwrap_or(usize::MAX);
     let most = room.max(TINY);
-    match inside {
-        LARGE => most.min(LARGE - TINY),
-        _ if inside > most => most,
-        _ => room + TINY,
-    }
+    if inside > most { most } else { room + TINY }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::SMALL;
+    use crate::exchange::leg::short_of_brim;
 
     #[test]
     fn a_read_fits_the_room_and_no_last_one_is_filled_to_the_brim() {
@@ -99,7 +95,11 @@ mod tests {
                 let most = fitting(inside as u64, room);
                 assert!(most > 0 && most <= room + TINY, "{room} {inside}: {most}");
                 // Without room nothing is received that is known to need it.
-                assert!(room == 0 || most.min(LARGE) != inside, "{inside} bytes, room for {room}");
+                for storage in [SMALL, LARGE] {
+                    let asked = short_of_brim(most.min(storage), inside as u64);
+                    assert!(asked > 0);
+                    assert!(room == 0 || asked != inside, "{inside} bytes, room for {room} in {storage}");
+                }
             }
         }
     }
