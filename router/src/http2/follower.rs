@@ -49,12 +49,19 @@ pub struct Notes {
     queued: Cell<usize>,
     /// The socket takes nothing.
     blocked: Cell<bool>,
-    /// Streams that wait for the socket.
-    choked: RefCell<Vec<Waker>>,
+    /// Streams that wait for the socket, each with its turn.
+    choked: RefCell<Vec<(Turn, Waker)>>,
+    /// How many turns were given out.
+    turns: Cell<u64>,
     /// Streams with something to send that wait, for the socket or for a window.
     waiting: Cell<u32>,
     local: Option<SocketAddr>,
 }
+
+/// The place of a stream among those that wait for the socket: who has waited longest without sending anything comes first. It is
+/// kept until something is sent, however often the stream is woken for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn(u64);
 
 /// Most bytes of bodies that wait in the codec for the socket, all streams together. The codec bounds those of each stream, of
 /// which there may be hundreds.
@@ -161,11 +168,15 @@ impl Notes {
         self.waiting.get()
     }
 
-    /// Has the task woken when the socket takes something.
-    pub fn wait_for_socket(&self, cx: &Context<'_>) {
+    /// Has the task woken when the socket takes something, in its turn: one that it has already, or the last.
+    pub fn wait_for_socket(&self, turn: &mut Option<Turn>, cx: &Context<'_>) {
+        let turn = *turn.get_or_insert_with(|| {
+            self.turns.set(self.turns.get() + 1);
+            Turn(self.turns.get())
+        });
         let mut choked = self.choked.borrow_mut();
-        if !choked.iter().any(|waker| waker.will_wake(cx.waker())) {
-            choked.push(cx.waker().clone());
+        if !choked.iter().any(|(_, waker)| waker.will_wake(cx.waker())) {
+            choked.push((turn, cx.waker().clone()));
         }
     }
 
@@ -190,9 +201,9 @@ impl Notes {
             return;
         }
         let mut turns = self.choked.take();
-        // Who is woken first may take all the room there is, and waits again before the others: so another one is next time.
-        turns.rotate_left(1);
-        turns.into_iter().for_each(Waker::wake);
+        // Who is woken first may take all the room there is.
+        turns.sort_unstable_by_key(|(turn, _)| *turn);
+        turns.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     fn receive(&self, frame: FrameHeader, now_ms: u64) -> Result<(), Fault> {
@@ -354,7 +365,7 @@ mod tests {
 
     use super::*;
 
-    struct Called(u32, Arc<Mutex<Vec<u32>>>);
+    struct Called(usize, Arc<Mutex<Vec<usize>>>);
 
     impl Wake for Called {
         fn wake(self: Arc<Self>) {
@@ -362,23 +373,33 @@ mod tests {
         }
     }
 
-    /// Each waits again after it was woken, as one does whose endpoint is faster than the client.
+    /// The first that is woken takes all the room, and waits again at once, after its endpoint has sent more while the others
+    /// are woken for nothing, or after one more of them has had a turn.
     #[test]
     fn streams_that_wait_for_the_socket_are_woken_in_turns() {
-        let (notes, called) = (Notes::default(), Arc::new(Mutex::new(Vec::new())));
-        let mut order = vec![1, 2, 3];
-        let mut first = Vec::new();
-        for _ in 0..6 {
-            for one in order.drain(..) {
+        for away in 0..3 {
+            let (notes, called) = (Notes::default(), Arc::new(Mutex::new(Vec::new())));
+            let mut turns = [None; 3];
+            let mut waits = |notes: &Notes, one: usize, sent: bool| {
                 let waker = Waker::from(Arc::new(Called(one, Arc::clone(&called))));
-                notes.wait_for_socket(&Context::from_waker(&waker));
+                turns[one] = turns[one].filter(|_| !sent);
+                notes.wait_for_socket(&mut turns[one], &Context::from_waker(&waker));
+            };
+            (0..3).for_each(|one| waits(&notes, one, true));
+            let (mut first, mut out) = (Vec::new(), VecDeque::new());
+            for _ in 0..9 {
+                notes.settle();
+                let woken = std::mem::take(&mut *called.lock().unwrap());
+                out.push_back(woken[0]);
+                first.push(woken[0]);
+                // Whoever comes back does so before those who were woken with it.
+                if out.len() > away {
+                    waits(&notes, out.pop_front().unwrap(), true);
+                }
+                woken[1..].iter().for_each(|one| waits(&notes, *one, false));
             }
-            notes.settle();
-            order.append(&mut called.lock().unwrap());
-            assert_eq!(order.len(), 3);
-            first.push(order[0]);
+            assert_eq!(first, [0, 1, 2, 0, 1, 2, 0, 1, 2], "{away}");
         }
-        assert_eq!(first, [2, 3, 1, 2, 3, 1]);
     }
 
     /// A connection that lives for long and sends a few now and then is not ended; one that sends too many at once is.

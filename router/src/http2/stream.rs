@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use crate::buffer::{Buffer, Buffers};
 use crate::exchange::downstream::{Downstream, HeadKind};
 use crate::exchange::out::{Out, Written};
-use crate::http2::follower::Notes;
+use crate::http2::follower::{Notes, Turn};
 use crate::tls::Session;
 use crate::wire::http2::is_legal_trailer;
 
@@ -54,6 +54,8 @@ pub struct ClientStream {
     ended: bool,
     /// It waits for the client, and is counted in the notes.
     waits: bool,
+    /// Its turn at the socket, while it waits for that and has sent nothing since.
+    turn: Option<Turn>,
     notes: Rc<Notes>,
     session: Option<Arc<Session>>,
 }
@@ -89,6 +91,7 @@ impl ClientStream {
             trailers_out: None,
             ended: false,
             waits: false,
+            turn: None,
             notes,
             session,
         }
@@ -241,7 +244,7 @@ impl Downstream for ClientStream {
         let pending = out.unsent();
         let wanted = pending.len() + direct.len();
         if self.notes.is_choked() {
-            self.notes.wait_for_socket(cx);
+            self.notes.wait_for_socket(&mut self.turn, cx);
             // The end of the stream or of its connection is heard of by this alone.
             let ended = send.poll_reset(cx);
             self.set_waits(true);
@@ -272,6 +275,7 @@ impl Downstream for ClientStream {
         self.ended = last && count == wanted && self.trailers_out.is_none();
         send.send_data(bytes.freeze(), self.ended).map_err(lost)?;
         self.set_waits(false);
+        self.turn = None;
         self.notes.queue(count);
         out.note_sent(buffered);
         Poll::Ready(Ok(Written { total: count, direct: count - buffered }))
@@ -281,7 +285,7 @@ impl Downstream for ClientStream {
         let Some(send) = self.send.as_mut() else { return most };
         let mut room = 0;
         if self.notes.is_choked() {
-            self.notes.wait_for_socket(cx);
+            self.notes.wait_for_socket(&mut self.turn, cx);
         } else {
             let most = most.min(self.notes.free());
             send.reserve_capacity(most);

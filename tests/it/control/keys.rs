@@ -7,7 +7,7 @@ use ekiden_tests::{Ekiden, Etcd, Load, MIXED, Refused, Run, Served, Setup, Stamp
 use serde_json::{Value, json};
 
 use super::sources::{ekiden, source};
-use super::who;
+use super::{EVEN, who};
 use crate::fleet::Cable;
 
 const PREFIX: &str = "/services/web/";
@@ -51,7 +51,8 @@ impl Registry {
 /// A cluster of these keys, in the etcd at an address.
 fn setup(etcd: SocketAddr) -> Setup {
     let discovery = format!("[discovery.main]\nendpoints = [\"http://{etcd}\"]\n");
-    let cluster = format!("[cluster.web]\nendpoints = [\"{SOURCE}\"]\n[[route]]\ncluster = \"web\"\n");
+    let cluster =
+        format!("[cluster.web]\n{EVEN}\nendpoints = [\"{SOURCE}\"]\n[[route]]\ncluster = \"web\"\n");
     Setup::new(format!("{discovery}{cluster}")).top("drain_grace = \"0s\"")
 }
 
