@@ -44,7 +44,7 @@ impl<'p> Fresh<'p> {
         Ok(Self { path, beside, file: written? })
     }
 
-    /// Renames it into place and answers with the very file that stands there now, open for appending: to open the path again
+    /// Renames it into place and answers with the very file that stands there now, open for writing: to open the path again
     /// may fail, and whoever goes on with the old file writes to one that nobody finds. Durable once the directory is synced.
     pub(crate) fn put(self) -> io::Result<File> {
         let Self { path, beside, file } = self;
@@ -65,7 +65,7 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 }
 
 fn write_synced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
-    let mut file = OpenOptions::new().create_new(true).append(true).read(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().create_new(true).write(true).read(true).mode(0o600).open(path)?;
     fill(&mut file)?;
     file.sync_all()?;
     Ok(file)

@@ -1,5 +1,5 @@
-//! Watching by looking: every half second the file, the apps directory and its entries are asked for their inode,
-//! size and times; only a difference makes anyone read them.
+//! Watching by looking: every half second (less often where a look takes long, among thousands of files) the file, the
+//! apps directory and its entries are asked for their inode, size and times; only a difference makes anyone read them.
 //!
 //! Polling and not inotify: one way covers atomic renames, symlink swaps (`..data` of mounted ConfigMaps), editors
 //! of every habit and network file systems, needs no re-arming when an inode is replaced, and cannot overflow. The
@@ -8,15 +8,17 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time;
 
 use crate::sources::{apps_path, is_app_file};
 
-/// Time between looks.
-const EVERY: Duration = Duration::from_millis(500);
+/// Shortest and longest time between looks.
+const EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// Of the time, one part in so many goes to looking.
+const LOOKING_PART: u32 = 500;
 /// Time between the two looks that must agree.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Looks after which a file that never rests is read all the same.
@@ -75,20 +77,26 @@ pub(crate) async fn watch(
     changed: mpsc::Sender<()>,
 ) {
     let mut known = first;
+    let mut rest = EVERY.0;
     let seen = async || {
         let (file, dir) = (file.clone(), apps_dir.borrow().clone());
         // A look that panicked or was cancelled is no look; the next one comes.
-        tokio::task::spawn_blocking(move || look(&file, dir.as_deref())).await.ok()
+        let look = move || {
+            let began = Instant::now();
+            (look(&file, dir.as_deref()), began.elapsed())
+        };
+        tokio::task::spawn_blocking(look).await.ok()
     };
     loop {
-        time::sleep(EVERY).await;
-        let Some(mut latest) = seen().await else { continue };
+        time::sleep(rest).await;
+        let Some((mut latest, took)) = seen().await else { continue };
+        rest = (took * LOOKING_PART).clamp(EVERY.0, EVERY.1);
         if latest == known {
             continue;
         }
         for _ in 0..RESTLESS_MAX {
             time::sleep(SETTLE).await;
-            let Some(again) = seen().await else { continue };
+            let Some((again, _)) = seen().await else { continue };
             let rests = again == latest;
             latest = again;
             if rests {

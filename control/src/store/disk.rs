@@ -5,8 +5,8 @@
 //! the whole file is saved aside and what stands before the damage is kept.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::state::State;
@@ -20,6 +20,12 @@ pub(super) const NAME: &str = "journal";
 const COMPACT_FLOOR: u64 = 64 << 10;
 /// Rewritten when larger than this many times its live objects.
 const COMPACT_FACTOR: u64 = 4;
+
+/// Size from which the file has room ahead of what is written, in bytes: a write then changes no size, which the sync would have
+/// to make durable too. It is zeros, which no frame begins with: a start after a kill cuts it off as it does a torn tail.
+const AHEAD_FROM: u64 = 16 << 10;
+/// Such room, in bytes, made anew when it is used up.
+const AHEAD: usize = 64 << 10;
 
 /// What a file holds.
 #[derive(Debug, Default)]
@@ -111,6 +117,8 @@ pub(super) struct Disk {
     file: File,
     /// Bytes known to be durable; everything behind them is cut off before the next write.
     len: u64,
+    /// Bytes that the file has: those, and the room ahead.
+    room: u64,
     /// A write failed half-way: the file is rewritten before it is trusted again.
     pub(super) broken: bool,
     #[cfg(test)]
@@ -149,11 +157,13 @@ impl Disk {
             ))
         });
         let loud = loud.transpose()?;
-        let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(&path)?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).read(true).mode(0o600).open(&path)?;
         let mut disk = Disk {
             path,
             file,
             len: found.whole as u64,
+            room: found.whole as u64,
             broken: false,
             #[cfg(test)]
             fault: None,
@@ -174,9 +184,10 @@ impl Disk {
             self.file.set_len(self.len)?;
         }
         if self.len == 0 {
-            self.file.write_all(frame::HEADER)?;
+            self.file.write_all_at(frame::HEADER, 0)?;
             self.len = frame::HEADER.len() as u64;
         }
+        self.room = self.len;
         self.file.sync_all()?;
         sync_dir(&self.path)
     }
@@ -188,21 +199,45 @@ impl Disk {
         }
         if let Err(error) = self.write(block) {
             // Whatever part of the block got to the file must not come back at the next start.
-            self.broken =
-                self.file.set_len(self.len).and_then(|()| self.file.sync_all()).is_err() || self.broken;
+            self.broken = self.cut().and_then(|()| self.file.sync_all()).is_err() || self.broken;
             return Err(self.error(&error));
         }
         self.len += block.len() as u64;
         Ok(())
     }
 
+    /// Cuts off what stands behind the durable bytes.
+    fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.len)?;
+        self.room = self.len;
+        Ok(())
+    }
+
+    /// Makes room behind a block that is written, where there is none.
+    fn make_room(&mut self, block: usize) -> io::Result<()> {
+        let end = self.len + block as u64;
+        if end <= self.room {
+            return Ok(());
+        }
+        self.room = end;
+        if end >= AHEAD_FROM {
+            if self.file.write_all_at(&[0; AHEAD], end).is_err() {
+                // On a full disk there is none, and the block is there all the same.
+                return self.file.set_len(end);
+            }
+            self.room += AHEAD as u64;
+        }
+        Ok(())
+    }
+
     fn write(&mut self, block: &[u8]) -> io::Result<()> {
         #[cfg(test)]
         if let Some(code) = self.fault.take() {
-            self.file.write_all(block.get(..block.len() / 2).unwrap_or_default())?;
+            self.file.write_all_at(block.get(..block.len() / 2).unwrap_or_default(), self.len)?;
             return Err(io::Error::from_raw_os_error(code));
         }
-        self.file.write_all(block)?;
+        self.file.write_all_at(block, self.len)?;
+        self.make_room(block.len())?;
         if let Err(error) = self.file.sync_data() {
             // After a failed sync the kernel may have dropped the pages: only a rewrite is to be trusted.
             self.broken = true;
@@ -232,6 +267,7 @@ impl Disk {
         self.broken = true;
         self.file = fresh.put()?;
         self.len = block.len() as u64;
+        self.room = self.len;
         self.sync_dir()?;
         self.broken = false;
         Ok(())
@@ -245,7 +281,7 @@ impl Disk {
         sync_dir(&self.path)
     }
 
-    /// Size of the file, in bytes.
+    /// Size of what is written, in bytes.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
@@ -257,6 +293,16 @@ impl Disk {
                 StoreError::Full(text)
             }
             _ => StoreError::Failed(text),
+        }
+    }
+}
+
+impl Drop for Disk {
+    /// An end that is none of a kill leaves no room behind.
+    fn drop(&mut self) {
+        if self.room > self.len {
+            // The next start would do it.
+            let _ = self.cut();
         }
     }
 }

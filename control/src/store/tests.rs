@@ -188,6 +188,46 @@ fn a_failed_write_changes_nothing_now_or_later() {
 }
 
 #[test]
+fn room_ahead_is_nothing_to_a_start_after_a_kill_and_gone_after_an_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(NAME);
+    let (journal, _) = open(dir.path());
+    let mut sizes = std::collections::BTreeSet::new();
+    for n in 0..600 {
+        // Unlike each other, so that it is not rewritten.
+        write(&journal, vec![put(&format!("key-{n}"), &"9".repeat(n % 500 + 1))]);
+        sizes.insert(fs::metadata(&path).unwrap().len());
+    }
+    let grown = sizes.iter().filter(|size| **size >= 16 << 10).count();
+    assert!((2..=4).contains(&grown), "from 16 KiB on, a write seldom makes the file larger: {grown} times");
+    let (want, killed) = (all(&journal), fs::read(&path).unwrap());
+    let whole = frame::split(&killed).whole;
+    assert!(killed.len() > whole + 1024, "there is room to look at");
+    drop(journal);
+    assert_eq!(fs::read(&path).unwrap(), killed[..whole]);
+    let check = |bytes: &[u8], want: &[Object], what: &str| {
+        fs::write(&path, bytes).unwrap();
+        let (journal, loud) = open(dir.path());
+        assert!(all(&journal) == want, "{what}: not as it was");
+        assert_eq!(loud, None, "{what}");
+        write(&journal, vec![put("z", "1")]);
+        let goes_on = all(&journal);
+        drop(journal);
+        assert!(all(&open(dir.path()).0) == goes_on, "{what}: does not go on");
+    };
+    check(&killed, &want, "killed between two writes");
+    check(&killed[..whole + 1], &want, "most of the room never got to the disk");
+    // A write that got to the disk in part: what is behind it is zero still.
+    let last = *frame::split(&killed).starts.last().unwrap();
+    let before: Vec<Object> = want.into_iter().filter(|object| &*object.key != "key-599").collect();
+    for torn in (last..last + 12).chain([whole - 1]) {
+        let mut bytes = killed.clone();
+        bytes[torn..].fill(0);
+        check(&bytes, &before, &format!("torn at {torn} of {last} to {whole}"));
+    }
+}
+
+#[test]
 fn a_rewrite_that_fails_after_its_rename_loses_nothing_that_is_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let (mut disk, mut state, _) = Disk::open(dir.path()).unwrap();
