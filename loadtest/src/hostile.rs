@@ -8,7 +8,7 @@ mod http2;
 mod list;
 
 pub use client::{Hostile, Tally};
-pub use http2::honest;
+pub use http2::{honest, honest_requests, requests};
 pub use list::attacks;
 
 /// What an attack is measured against: honest traffic that asks the same of a router.
@@ -20,7 +20,7 @@ pub enum Class {
     Bodies,
     /// Large responses that are read at once, by byte read.
     Responses,
-    /// A new connection with one request each, by connection.
+    /// New connections, by connection: with one request each, or with as many as the attack's of HTTP/2.
     Connections,
     /// Requests of HTTP/2 on connections that are kept, by byte of their frames.
     Frames,

@@ -4,7 +4,7 @@
 use crate::failure::{Fallible, failure};
 use crate::http1;
 use crate::turn;
-use ekiden_loadtest::hostile::{Attack, Class, Tally};
+use ekiden_loadtest::hostile::{Attack, Class, Tally, honest_requests, requests};
 use rustix::net::sockopt::set_socket_linger;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,13 +15,22 @@ const PIECES: usize = 100;
 /// Bytes of the large response.
 const LARGE: &str = "/1m";
 
+/// Types and flags of frames (RFC 9113 section 6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+
 /// What it sends, and in which pieces.
 #[derive(Debug)]
 struct Message {
     /// In order; the last ends the request.
     pieces: Vec<Vec<u8>>,
-    /// A connection for each request.
+    /// A connection for each.
     renews: bool,
+    /// Answers that are to come in HTTP/2; none in HTTP/1.
+    streams: usize,
 }
 
 /// One honest client.
@@ -35,13 +44,16 @@ pub(super) struct Honest {
     head: Vec<u8>,
     /// Bytes of the answer's body still to come; none while its head is.
     left: Option<usize>,
+    /// Answers in HTTP/2 that have ended.
+    ended: usize,
 }
 
 impl Honest {
     /// Connects, and sends the head when bodies are what is compared, as the attack does.
     pub(super) fn open(attack: &Attack, to: SocketAddr) -> Fallible<Self> {
         let stream = turn::connect(to)?;
-        let mut this = Self { to, message: message(attack), stream, sent: 0, head: Vec::new(), left: None };
+        let mut this =
+            Self { to, message: message(attack), stream, sent: 0, head: Vec::new(), left: None, ended: 0 };
         if attack.class == Class::Bodies {
             this.turn(&mut [], &mut Tally::default())?;
         }
@@ -66,8 +78,9 @@ impl Honest {
             Err(error) => return Err(error.into()),
         };
         tally.read += count as u64;
-        if self.take(&buffer[..count])? {
-            (self.sent, self.left) = (0, None);
+        let bytes = &buffer[..count];
+        if if self.message.streams > 0 { self.take_frames(bytes)? } else { self.take(bytes)? } {
+            (self.sent, self.left, self.ended) = (0, None, 0);
             if self.message.renews {
                 set_socket_linger(&self.stream, Some(Duration::ZERO))?;
                 self.stream = turn::connect(self.to)?;
@@ -75,6 +88,28 @@ impl Honest {
             }
         }
         Ok(())
+    }
+
+    /// Takes bytes of answers in HTTP/2; true when all have ended.
+    fn take_frames(&mut self, bytes: &[u8]) -> Fallible<bool> {
+        self.head.extend_from_slice(bytes);
+        while let Some(&[a, b, c, kind, flags]) = self.head.first_chunk::<5>() {
+            let length = 9 + (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c));
+            if self.head.len() < length {
+                break;
+            }
+            match kind {
+                DATA | HEADERS => self.ended += usize::from(flags & END_STREAM),
+                RST_STREAM | GOAWAY => return Err(failure("an honest client was cut")),
+                _ => {}
+            }
+            self.head.drain(..length);
+        }
+        let is_whole = self.ended == self.message.streams;
+        if is_whole {
+            self.head.clear();
+        }
+        Ok(is_whole)
     }
 
     /// Takes bytes of the answer; true when it is whole.
@@ -100,6 +135,10 @@ impl Honest {
 
 /// The honest request beside an attack.
 fn message(attack: &Attack) -> Message {
+    if attack.http2 && attack.class == Class::Connections {
+        let streams = requests(attack).max(1);
+        return Message { pieces: vec![honest_requests(streams)], renews: true, streams };
+    }
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
     let (pieces, renews) = match attack.class {
         Class::Connections => (vec![get("/")], true),
@@ -113,7 +152,7 @@ fn message(attack: &Attack) -> Message {
         // Not by this client: see `crowd`.
         Class::Frames => (Vec::new(), false),
     };
-    Message { pieces, renews }
+    Message { pieces, renews, streams: 0 }
 }
 
 fn upload(attack: &Attack) -> Vec<Vec<u8>> {

@@ -22,6 +22,9 @@ const MANY: usize = 25;
 /// Requests of a turn of the attacks that are about requests.
 const FEW: u64 = 25;
 
+/// How the header block of a GET begins here: method, `http`, and a name that is not kept.
+const ASKED: &[u8] = &[0x82, 0x86, 0x01];
+
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(0).to_be_bytes();
     let mut bytes = vec![length[1], length[2], length[3], kind, flags];
@@ -130,6 +133,17 @@ pub fn honest() -> Attack {
     let window = frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
     let first = [beginning(None), window].concat();
     Attack { reads: 64 << 10, ..attack("honest", first, Some(ask)) }
+}
+
+/// How many requests without a body an attack begins with.
+pub fn requests(attack: &Attack) -> usize {
+    attack.first.windows(ASKED.len()).filter(|bytes| *bytes == ASKED).count()
+}
+
+/// What an honest client sends on a connection of its own that makes so many requests.
+pub fn honest_requests(count: usize) -> Vec<u8> {
+    let requests = (0..count as u64).flat_map(|number| get(number, "/"));
+    [beginning(None), requests.collect()].concat()
 }
 
 /// All attacks there are for HTTP/2.
