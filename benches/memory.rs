@@ -4,7 +4,6 @@
 //! No time is measured, so that it says the same on a busy machine. Sizes are those of the classes that mimalloc has.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -130,8 +129,7 @@ fn fill(model: &Model, shape: Shape) -> Model {
         }
     };
     let apps = model.apps.iter().map(|(name, app)| (name.clone(), Arc::new(filled(app, &mut lists))));
-    let apps: BTreeMap<_, _> = apps.collect();
-    Model { listeners: model.listeners.clone(), apps, trust: Arc::clone(&model.trust) }
+    Model { listeners: model.listeners.clone(), apps: apps.collect(), trust: Arc::clone(&model.trust) }
 }
 
 fn measure(shape: Shape) -> Taken {

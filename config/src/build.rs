@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::SharedMap;
 use crate::diagnostic::{Diagnostic, Report};
 use crate::diff::reuse;
 use crate::hosts::HostOwners;
@@ -211,7 +212,7 @@ fn assemble(input: &Input<'_>, world: &World, process: CheckedProcess, parts: Ve
         previous: input.previous.and_then(|model| model.apps.get(&part.name)),
     });
     let settled = settle(input.hosts, &claimants.collect::<Vec<_>>(), &world.listeners);
-    let mut apps = BTreeMap::new();
+    let mut apps = SharedMap::new();
     for (part, ruling) in parts.iter_mut().zip(settled.rulings) {
         let wanted = part.checked.take();
         // The last is that of the app's own text; of `default` the first may be the process file's.

@@ -23,6 +23,7 @@ pub mod model;
 pub mod names;
 mod raw;
 pub mod schema;
+pub mod shared_map;
 pub mod source;
 #[cfg(test)]
 mod tests;
@@ -33,4 +34,5 @@ pub use build::{Built, Input, Purpose, build, build_for};
 pub use diagnostic::{Diagnostic, Severity};
 pub use hosts::HostOwners;
 pub use schema::schema;
+pub use shared_map::SharedMap;
 pub use source::{Format, Source};

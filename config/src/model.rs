@@ -60,6 +60,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::SharedMap;
 use crate::names::{AppName, ClusterName, EndpointId, ListenerName, RouteName, TrustName};
 
 /// Everything a router needs to serve: what control publishes and the router compiles.
@@ -68,7 +69,7 @@ pub struct Model {
     /// Addresses to accept on, by name.
     pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
     /// Owners of routes and clusters, by name.
-    pub apps: BTreeMap<AppName, Arc<App>>,
+    pub apps: SharedMap<AppName, Arc<App>>,
     /// Authorities and identities that the process gives to apps.
     pub trust: Arc<TrustSources>,
 }
@@ -918,7 +919,7 @@ pub enum LogTarget {
 impl Model {
     /// A Model without listeners and apps: what serves before the first publish.
     pub fn empty() -> Self {
-        Self { listeners: BTreeMap::new(), apps: BTreeMap::new(), trust: Arc::default() }
+        Self { listeners: BTreeMap::new(), apps: SharedMap::new(), trust: Arc::default() }
     }
 
     /// Number of endpoints in all clusters.

@@ -1,11 +1,11 @@
 //! Finds the deltas between two Models, and carries pointers over between equal ones.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Delta;
 use crate::model::{App, Cluster, Endpoint, Model, Route};
+use crate::shared_map::Difference;
 
 /// The deltas that turn `a` into `b`: `apply(a, diff(a, b)) == b`. Pointer-equal parts cost nothing.
 pub fn diff(a: &Model, b: &Model) -> Vec<Delta> {
@@ -34,29 +34,11 @@ pub fn diff(a: &Model, b: &Model) -> Vec<Delta> {
 }
 
 /// An app as it was in one Model and as it is in the next; one of the two is always there.
-pub type ChangedApp<'m> = (Option<&'m Arc<App>>, Option<&'m Arc<App>>);
+pub type ChangedApp<'m> = Difference<'m, Arc<App>>;
 
-/// The apps that are not the same object in two Models, in the order of their names. One walk over both; an app that is the same
-/// costs a comparison of pointers, and not of names.
+/// The apps that are not the same object in two Models, in the order of their names. What the two share costs next to nothing.
 pub fn changed_apps<'m>(before: &'m Model, after: &'m Model) -> Vec<ChangedApp<'m>> {
-    let mut changed = Vec::new();
-    let (mut old, mut new) = (before.apps.values().peekable(), after.apps.values().peekable());
-    loop {
-        let order = match (old.peek(), new.peek()) {
-            (None, None) => return changed,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(was), Some(is)) if Arc::ptr_eq(was, is) => {
-                old.next();
-                new.next();
-                continue;
-            }
-            (Some(was), Some(is)) => was.name.cmp(&is.name),
-        };
-        let was = if order.is_le() { old.next() } else { None };
-        let is = if order.is_ge() { new.next() } else { None };
-        changed.push((was, is));
-    }
+    before.apps.differences(&after.apps, Arc::ptr_eq)
 }
 
 fn diff_app(old: &App, new: &App, deltas: &mut Vec<Delta>) {
@@ -119,11 +101,22 @@ pub fn reuse(mut new: Model, old: &Model) -> Model {
         keep(listener, old.listeners.get(name));
     }
     keep(&mut new.trust, Some(&old.trust));
-    for (name, app) in &mut new.apps {
-        if let Some(old) = old.apps.get(name) {
-            reuse_app(app, old);
+    // On the old map, so that what did not change is shared with it.
+    let mut apps = old.apps.clone();
+    for name in old.apps.keys().filter(|name| !new.apps.contains_key(*name)) {
+        apps.remove(name);
+    }
+    for (name, app) in &new.apps {
+        let mut app = Arc::clone(app);
+        let known = old.apps.get(name);
+        if let Some(old) = known {
+            reuse_app(&mut app, old);
+        }
+        if known.is_none_or(|old| !Arc::ptr_eq(old, &app)) {
+            apps.insert(name.clone(), app);
         }
     }
+    new.apps = apps;
     new
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::SharedMap;
 use crate::model::*;
 use crate::names::{RouteName, TrustName};
 
@@ -219,13 +220,17 @@ fn one_app() -> Arc<Model> {
     };
     Arc::new(Model {
         listeners: BTreeMap::new(),
-        apps: BTreeMap::from([(app.name.clone(), Arc::new(app))]),
+        apps: SharedMap::from([(app.name.clone(), Arc::new(app))]),
         trust: Default::default(),
     })
 }
 
 fn ids(model: &Model) -> Vec<String> {
-    model.apps["a"].clusters["web"].endpoints.iter().map(|endpoint| endpoint.id.to_string()).collect()
+    model.apps.get("a").unwrap().clusters["web"]
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.id.to_string())
+        .collect()
 }
 
 #[test]
@@ -247,7 +252,7 @@ fn endpoints_stay_sorted_and_the_last_word_counts() {
     }
     let replaced = apply(&model, &[put("a", "web", "b", 2)]).unwrap();
     assert_eq!(
-        replaced.apps["a"].clusters["web"].endpoints[0].address,
+        replaced.apps.get("a").unwrap().clusters["web"].endpoints[0].address,
         Address::Tcp(([10, 0, 0, 1], 2).into())
     );
     assert_eq!(ids(&model), ["b"], "the given Model is as it was");
@@ -306,14 +311,14 @@ fn one_endpoint_copies_one_cluster() {
     };
     let model = Model {
         listeners: BTreeMap::new(),
-        apps: BTreeMap::from([(app.name.clone(), Arc::new(app))]),
+        apps: SharedMap::from([(app.name.clone(), Arc::new(app))]),
         trust: Default::default(),
     };
     let before = Arc::new(model);
     let after = apply(&before, &[put("a", "c00500", "new", 1)]).unwrap();
     assert_eq!(after.endpoint_count(), before.endpoint_count() + 1);
     assert_eq!(diff(&before, &after).len(), 1);
-    let (old, new) = (&before.apps["a"], &after.apps["a"]);
+    let (old, new) = (before.apps.get("a").unwrap(), after.apps.get("a").unwrap());
     assert!(Arc::ptr_eq(&old.routes, &new.routes));
     let copied: Vec<_> =
         old.clusters.iter().filter(|(name, old)| !Arc::ptr_eq(old, &new.clusters[*name])).collect();

@@ -10,7 +10,7 @@ use crate::model::{Cors, Entrance, OriginPattern, Origins};
 fn routes(top: &str, routes: &str) -> Vec<Option<Arc<Entrance>>> {
     let built = build_one(&toml(&format!("{top}\n{LISTENER}{routes}")))
         .unwrap_or_else(|found| panic!("{}", found[0]));
-    built.model.apps["default"].routes.iter().map(|route| route.entrance.clone()).collect()
+    built.model.apps.get("default").unwrap().routes.iter().map(|route| route.entrance.clone()).collect()
 }
 
 fn cors(text: &str) -> Cors {

@@ -66,7 +66,7 @@ fn smallest() {
     assert_eq!(listener.address, Address::Tcp("127.0.0.1:8080".parse().unwrap()));
     assert_eq!((listener.role, listener.limits), (Role::Edge, HttpLimits::default()));
     assert!(listener.trust.is_empty());
-    let app = &model.apps["default"];
+    let app = model.apps.get("default").unwrap();
     let cluster = &app.clusters["web"];
     let ids: Vec<_> = cluster.endpoints.iter().map(|endpoint| endpoint.id.as_str()).collect();
     assert_eq!(ids, ["127.0.0.1:3000", "127.0.0.1:3001"]);

@@ -153,7 +153,7 @@ fn deadlines_lie_over_each_other() {
          [[route]]\ncluster = \"c\"\n[[route]]\npath = \"/a\"\ncluster = \"c\"\ntimeout = {{ total = \"off\", idle = \"1s\" }}\n"
     );
     let built = build_one(&toml(&text)).unwrap();
-    let of = |index: usize| built.model.apps["default"].routes[index].timeouts;
+    let of = |index: usize| built.model.apps.get("default").unwrap().routes[index].timeouts;
     assert_eq!(of(0).total, Some(Duration::from_secs(60)));
     assert_eq!((of(0).connect, of(0).connect_try), (Duration::from_millis(500), Duration::from_millis(500)));
     assert_eq!((of(1).total, of(1).idle), (None, Duration::from_secs(1)));

@@ -15,7 +15,7 @@ fn built(text: &str) -> Built {
 /// The limits of the routes of a file with these top keys, listener keys and routes.
 fn routes(top: &str, routes: &str) -> Vec<Option<Arc<RouteLimits>>> {
     let built = built(&format!("{top}\n{LISTENER}{routes}"));
-    built.model.apps["default"].routes.iter().map(|route| route.rate_limits.clone()).collect()
+    built.model.apps.get("default").unwrap().routes.iter().map(|route| route.rate_limits.clone()).collect()
 }
 
 fn of_listener(text: &str) -> Vec<Limit> {

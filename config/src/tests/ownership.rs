@@ -86,7 +86,7 @@ fn a_refused_release_is_no_release() {
     let after = [app("a", &hosts(&["x.com"])), app("m", &hosts(&["m.com"])), app("z", &hosts(&["m.com"]))];
     let second = build_apps(LISTENER, &after, Some(&first));
     assert_eq!((owner(&second, "x.com"), routes(&second, "a")), (Some("z"), None));
-    assert_eq!(second.model.apps["z"], first.model.apps["z"]);
+    assert_eq!(second.model.apps.get("z").unwrap(), first.model.apps.get("z").unwrap());
     assert_eq!(codes(&second.diagnostics), ["host_owned", "host_owned"]);
 }
 
@@ -122,7 +122,10 @@ fn sharing_and_its_end() {
     let third = build_apps(LISTENER, &[app("a", &guest), app("z", &hosts(&["*.x.com"]))], Some(&second));
     assert_eq!(codes(&third.diagnostics), ["host_owned"]);
     assert_eq!(routes(&third, "a"), Some(1));
-    assert_eq!(third.model.apps["a"].routes[0].host, crate::model::HostMatch::Exact("own.com".into()));
+    assert_eq!(
+        third.model.apps.get("a").unwrap().routes[0].host,
+        crate::model::HostMatch::Exact("own.com".into())
+    );
     assert_eq!(owner(&third, "own.com"), Some("a"));
 }
 

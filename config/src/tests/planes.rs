@@ -26,7 +26,7 @@ fn control_takes_names_as_they_are() {
         let built = built(&main, &apps, Purpose::Control).unwrap();
         assert_eq!(built.diagnostics, [], "{main}");
         let name = if apps.is_empty() { "default" } else { "shop" };
-        let app = &built.model.apps[name];
+        let app = built.model.apps.get(name).unwrap();
         let tls = app.clusters["web"].policy.tls.as_ref().unwrap();
         assert!(matches!(&tls.roots, Roots::Named(name) if name.as_str() == "mesh"), "{tls:?}");
         assert_eq!(app.routes[0].listeners.as_ref().unwrap()[0].as_str(), "edge");

@@ -18,12 +18,12 @@ fn unchanged_parts_are_pointer_equal() {
     let first = build_apps(LISTENER, &apps(2), None);
     let same = build_apps(LISTENER, &apps(2), Some(&first));
     assert!(diff(&first.model, &same.model).is_empty());
-    assert!(Arc::ptr_eq(&same.model.apps["a"], &first.model.apps["a"]));
+    assert!(Arc::ptr_eq(same.model.apps.get("a").unwrap(), first.model.apps.get("a").unwrap()));
     assert!(Arc::ptr_eq(&same.model.listeners["edge"], &first.model.listeners["edge"]));
 
     let second = build_apps(LISTENER, &apps(3), Some(&first));
-    let (old, new) = (&first.model.apps["a"], &second.model.apps["a"]);
-    assert!(Arc::ptr_eq(&second.model.apps["b"], &first.model.apps["b"]));
+    let (old, new) = (first.model.apps.get("a").unwrap(), second.model.apps.get("a").unwrap());
+    assert!(Arc::ptr_eq(second.model.apps.get("b").unwrap(), first.model.apps.get("b").unwrap()));
     assert!(!Arc::ptr_eq(new, old));
     assert!(Arc::ptr_eq(&new.routes, &old.routes));
     assert!(Arc::ptr_eq(&new.clusters["other"], &old.clusters["other"]));
@@ -44,8 +44,11 @@ fn a_bad_app_keeps_its_last_good_version_and_touches_no_other() {
     {
         let second =
             build_apps(LISTENER, &[app("a", bad), app("b", &web(3).replace(".com", ".org"))], Some(&first));
-        assert!(Arc::ptr_eq(&second.model.apps["a"], &first.model.apps["a"]), "{bad}");
-        assert_eq!(second.model.apps["b"].clusters["web"].endpoints[1].id.as_str(), "1.1.1.1:3");
+        assert!(
+            Arc::ptr_eq(second.model.apps.get("a").unwrap(), first.model.apps.get("a").unwrap()),
+            "{bad}"
+        );
+        assert_eq!(second.model.apps.get("b").unwrap().clusters["web"].endpoints[1].id.as_str(), "1.1.1.1:3");
         assert!(second.has_errors() && second.diagnostics.iter().all(|d| d.file == "apps.d/a.toml"), "{bad}");
     }
     let gone = build_apps(LISTENER, &[app("b", &web(2).replace(".com", ".org"))], Some(&first));
@@ -59,10 +62,13 @@ fn one_file_per_app() {
         [app("a", &web(2)), (AppName::new("a").unwrap(), source("apps.d/a.yaml", "{}", Format::Yaml))];
     let built = build_apps(LISTENER, &twice, Some(&first));
     assert_eq!(codes(&built.diagnostics), ["duplicate_app", "duplicate_app"]);
-    assert!(Arc::ptr_eq(&built.model.apps["a"], &first.model.apps["a"]));
+    assert!(Arc::ptr_eq(built.model.apps.get("a").unwrap(), first.model.apps.get("a").unwrap()));
     let built = build_apps(&format!("{LISTENER}{}", web(2)), &[app("default", &web(3))], None);
     assert_eq!(codes(&built.diagnostics), ["reserved_app"]);
-    assert_eq!(built.model.apps["default"].clusters["web"].endpoints[1].id.as_str(), "1.1.1.1:2");
+    assert_eq!(
+        built.model.apps.get("default").unwrap().clusters["web"].endpoints[1].id.as_str(),
+        "1.1.1.1:2"
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn shard(words: &str) -> ShardPolicy {
     let text = text(&format!("shard = {{ {words} }}"));
     let built = build_one(&toml(&text)).unwrap_or_else(|found| panic!("{text}\n{}", found[0]));
     assert_eq!(codes(&built.diagnostics), [""; 0]);
-    let cluster = &built.model.apps["default"].clusters["c"];
+    let cluster = &built.model.apps.get("default").unwrap().clusters["c"];
     (**cluster.policy.shard.as_ref().unwrap()).clone()
 }
 

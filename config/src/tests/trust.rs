@@ -14,7 +14,7 @@ fn cluster(tls: &str) -> String {
 /// The TLS of the cluster `a` of the app `default`.
 fn tls(written: &str) -> Option<ClusterTls> {
     let built = build_one(&toml(&format!("{LISTENER}{SOURCES}{}", cluster(written)))).unwrap();
-    let tls = built.model.apps["default"].clusters["a"].policy.tls.clone();
+    let tls = built.model.apps.get("default").unwrap().clusters["a"].policy.tls.clone();
     tls.map(|tls| (*tls).clone())
 }
 
@@ -100,7 +100,7 @@ fn protocols() {
         ("protocol = \"auto\"\ntls = true", Protocol::Auto),
     ] {
         let model = built(keys).unwrap().model;
-        assert_eq!(model.apps["default"].clusters["a"].policy.protocol, protocol, "{keys}");
+        assert_eq!(model.apps.get("default").unwrap().clusters["a"].policy.protocol, protocol, "{keys}");
     }
     for (keys, code) in [
         ("protocol = \"auto\"", "needs_tls"),

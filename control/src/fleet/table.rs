@@ -237,13 +237,17 @@ pub(super) fn make(main: &Source, objects: &Objects, before: Option<&Made>) -> R
     let in_force = Arc::new(in_force.collect());
     let mut model = Model::clone(&built.model);
     let mut held = Endpoints::new();
-    for app in model.apps.values_mut() {
+    for (name, written) in &built.model.apps {
+        let mut app = Arc::clone(written);
         let old =
             before.and_then(|before| before.model.apps.get(&app.name)).filter(|_| names.contains(&app.name));
         if let (Some(old), Some(text)) = (old, objects.apps.get(&app.name)) {
             held.append(&mut left_out(old, text));
         }
-        place(app, objects, &held);
+        place(&mut app, objects, &held);
+        if !Arc::ptr_eq(&app, written) {
+            model.apps.insert(name.clone(), app);
+        }
     }
     if let Some(before) = before {
         model = reuse(model, &before.model);
@@ -364,7 +368,11 @@ mod tests {
     }
 
     fn addresses(made: &Made, app: &str) -> Vec<String> {
-        made.model.apps[app].clusters["web"].endpoints.iter().map(|one| one.address.to_string()).collect()
+        made.model.apps.get(app).unwrap().clusters["web"]
+            .endpoints
+            .iter()
+            .map(|one| one.address.to_string())
+            .collect()
     }
 
     #[test]
@@ -464,7 +472,7 @@ mod tests {
         let mut all =
             objects(&[("app/a", one), ("endpoint/a/web/x", endpoint(1)), ("endpoint/a/web/y", endpoint(2))]);
         let mut made = make(&main(MAIN), &all, None).unwrap();
-        let routes = Arc::clone(&made.model.apps["a"].routes);
+        let routes = Arc::clone(&made.model.apps.get("a").unwrap().routes);
         let mut touched = Touched::default();
         all.take(object("endpoint/a/web/x", None).unwrap(), &mut touched);
         all.take(object("endpoint/a/web/z", Some(endpoint(3))).unwrap(), &mut touched);
@@ -474,8 +482,11 @@ mod tests {
         assert_eq!(addresses(&made, "a"), ["127.0.0.1:2", "127.0.0.1:3"]);
         let (place, list) = all.endpoints.first_key_value().unwrap();
         assert_eq!(place.app.as_str(), "a");
-        assert!(Arc::ptr_eq(list, &made.model.apps["a"].clusters["web"].endpoints), "one list for both");
-        assert!(Arc::ptr_eq(&routes, &made.model.apps["a"].routes));
+        assert!(
+            Arc::ptr_eq(list, &made.model.apps.get("a").unwrap().clusters["web"].endpoints),
+            "one list for both"
+        );
+        assert!(Arc::ptr_eq(&routes, &made.model.apps.get("a").unwrap().routes));
         let anew = make(&main(MAIN), &all, None).unwrap();
         assert_eq!(anew.model, made.model, "the short way leads where the long one does");
     }
@@ -498,14 +509,14 @@ mod tests {
         };
         let hold = json!({ "max": 2, "wait_ms": 5 });
         let model = say("hold/a", Some(&hold));
-        assert_eq!(model.apps["a"].routes[0].hold.map(|hold| hold.max), Some(2));
+        assert_eq!(model.apps.get("a").unwrap().routes[0].hold.map(|hold| hold.max), Some(2));
         // Who is told to come back later does not wait.
         let model = say("maintenance/a", Some(&json!({ "page": "<p>later</p>" })));
-        let route = &model.apps["a"].routes[0];
+        let route = &model.apps.get("a").unwrap().routes[0];
         let page = Some(Arc::from("<p>later</p>"));
         assert_eq!((&route.action, route.hold), (&Action::Maintenance(page), None));
         let model = say("maintenance/a", None);
-        assert!(model.apps["a"].routes[0].hold.is_some());
+        assert!(model.apps.get("a").unwrap().routes[0].hold.is_some());
         assert_eq!(say("hold/a", None), written);
         // Of an app that is not there, and of no watch, nothing changes.
         assert!(Arc::ptr_eq(&say("maintenance/b", Some(&json!({}))), &say("watch/a", Some(&json!({})))));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use ekiden_config::diff::changed_apps;
 use ekiden_config::document::app_document;
 use ekiden_config::doors::{Ticket, Verdict, Written};
 use ekiden_config::model::{Address, App, Cluster, Model};
@@ -76,10 +77,12 @@ impl Plane {
     pub(super) fn settle_all(&mut self) -> bool {
         let base = Arc::clone(&self.accepted.built.model);
         let before = std::mem::take(&mut self.dormant);
-        let mut apps = BTreeMap::new();
+        let mut apps = base.apps.clone();
         for (name, app) in &base.apps {
             let merged = self.merge_app(app);
-            apps.insert(name.clone(), merged);
+            if !Arc::ptr_eq(&merged, app) {
+                apps.insert(name.clone(), merged);
+            }
         }
         let orphans: Vec<ClusterKey> = self
             .overlay
@@ -402,7 +405,7 @@ fn same_app(old: &App, new: &App) -> bool {
 fn same_model(old: &Model, new: &Model) -> bool {
     Arc::ptr_eq(&old.trust, &new.trust)
         && same_parts(&old.listeners, &new.listeners)
-        && same_parts(&old.apps, &new.apps)
+        && changed_apps(old, new).is_empty()
 }
 
 /// Parts know their names: the same object has the same.

@@ -245,7 +245,7 @@ fn of_two_who_saw_the_same_version_one_wins() {
             });
         }
     });
-    assert_eq!(running.router.latest().apps["shop"].clusters.len(), 5);
+    assert_eq!(running.router.latest().apps.get("shop").unwrap().clusters.len(), 5);
 
     // Endpoints have tags too.
     let at = crate::bench::endpoint("extra");
@@ -297,7 +297,7 @@ fn routes_and_clusters_are_changed_by_name() {
     assert_eq!(made.status, 200, "{made:?}");
     let route = r#"{"spec":{"host":"shop.example","path":"/api","cluster":"api"}}"#;
     assert_eq!(running.ask("PUT", "/v1/apps/shop/routes/api", route).status, 200);
-    assert_eq!(running.router.latest().apps["shop"].routes.len(), 2);
+    assert_eq!(running.router.latest().apps.get("shop").unwrap().routes.len(), 2);
     let got = running.ask("GET", "/v1/apps/shop/routes/api", "");
     assert_eq!((&got.body["spec"]["path"], &got.body["owner"]), (&json!("/api"), &json!("api")));
     let listed = running.ask("GET", "/v1/apps/shop/routes?limit=1", "");
@@ -466,7 +466,7 @@ fn dynos_are_placed_start_serve_drain_and_are_gone() {
     assert_eq!(running.ask("PATCH", at, r#"{"state":"ready"}"#).status, 200);
     assert!(web(&running).contains(&"web.1 127.0.0.1:14000".to_owned()));
     let model = running.router.latest();
-    let cluster = &model.apps["default"].clusters["web"];
+    let cluster = &model.apps.get("default").unwrap().clusters["web"];
     let endpoint = cluster.endpoints.iter().find(|one| one.id.as_str() == "web.1").unwrap();
     assert_eq!(
         endpoint.release().map(|release| &**release),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ekiden_config::SharedMap;
 use ekiden_config::doors::Generation;
 use ekiden_config::model::{
     Action, Address, App, Balance, Cluster, ClusterPolicy, Endpoint, FixedResponse, HostMatch, Model, Owner,
@@ -73,7 +74,7 @@ fn table(endpoints: usize, probed: bool) -> Arc<Table> {
     };
     let model = Model {
         listeners: BTreeMap::new(),
-        apps: BTreeMap::from([(AppName::default_app(), Arc::new(app))]),
+        apps: SharedMap::from([(AppName::default_app(), Arc::new(app))]),
         trust: Default::default(),
     };
     Compiler::new(2).compile(&Arc::new(model), Generation(3)).table

@@ -244,7 +244,7 @@ proptest! {
             for (at, name) in ["one", "two", "default"].iter().enumerate() {
                 if replaced & 1 << at == 0 {
                     apps.remove(*name);
-                    apps.extend(model.apps.get_key_value(*name).map(|(name, app)| (name.clone(), app.clone())));
+                    apps.extend(model.apps.get(*name).map(|app| (app.name.clone(), app.clone())));
                 }
             }
             let mut listeners = next.listeners;

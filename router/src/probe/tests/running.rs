@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use arc_swap::ArcSwap;
+use ekiden_config::SharedMap;
 use ekiden_config::doors::Generation;
 use ekiden_config::doors::Observations;
 use ekiden_config::model::{
@@ -86,7 +87,7 @@ fn model(clusters: &[Arc<Cluster>]) -> Arc<Model> {
     };
     Arc::new(Model {
         listeners: BTreeMap::new(),
-        apps: BTreeMap::from([(AppName::default_app(), Arc::new(app))]),
+        apps: SharedMap::from([(AppName::default_app(), Arc::new(app))]),
         trust: Arc::default(),
     })
 }
