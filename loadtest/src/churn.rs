@@ -63,6 +63,8 @@ struct Window {
 #[derive(Debug, Default)]
 struct Whole {
     start_s: f64,
+    /// From the publish of the first table until the worker had it.
+    build_s: f64,
     resident: u64,
     rate: f64,
     /// Quiet, changing, quiet again.
@@ -123,14 +125,17 @@ fn front(running: Running, address: SocketAddr) -> Front {
 }
 
 fn run_whole(wish: &Wish, size: Size, origin: SocketAddr, dir: &Path) -> Fallible<Whole> {
-    let (address, control) = (launch::free_address()?, launch::free_address()?);
+    let [address, control, telemetry] =
+        [launch::free_address()?, launch::free_address()?, launch::free_address()?];
     let file = tables::write_process(dir, address, origin)?;
     let launch = Launch::new("ekiden", fronts::ekiden_program()?, ROUTER_CORE);
     let started = Instant::now();
-    let running = fronts::ekiden(launch, &file, dir, 1, "off", &control.to_string()).start(dir)?;
+    let running =
+        fronts::ekiden(launch, &file, dir, 1, &telemetry.to_string(), &control.to_string()).start(dir)?;
     let mut front = front(running, address);
     front.await_ready("/", START_MAX)?;
     let start_s = started.elapsed().as_secs_f64();
+    let build_s = last_apply(telemetry)?;
     let rate = swap::open_rate(&front, CONNECTIONS, "any.test", dir)?;
     println!("one process: ready after {start_s:.1} s; driving {} requests a second", thousands(rate));
     let resident = usage::resident_bytes(front.running.pid())?;
@@ -143,7 +148,24 @@ fn run_whole(wish: &Wish, size: Size, origin: SocketAddr, dir: &Path) -> Fallibl
         *window = run_window(&front, front.running.pid(), (rate, time), &mut changes, per_second, dir)?;
         println!("one process, {} changes a second: p99 {:.0} us", per_second, window.p99_us);
     }
-    Ok(Whole { start_s, resident, rate, windows })
+    Ok(Whole { start_s, build_s, resident, rate, windows })
+}
+
+/// Seconds that the last table took from its publish to the last worker, by the router's own metric.
+fn last_apply(telemetry: SocketAddr) -> Fallible<f64> {
+    let until = Instant::now() + START_MAX;
+    let answer = loop {
+        // It listens a little later than it serves.
+        match http1::exchange(telemetry, "GET", "/metrics", None, Duration::from_secs(20)) {
+            Ok(answer) => break answer,
+            Err(error) if Instant::now() >= until => return Err(error.during("waiting for metrics")),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let text = String::from_utf8_lossy(&answer.body);
+    let value = text.lines().find_map(|line| line.strip_prefix("ekiden_table_apply_last_seconds "));
+    let value = value.and_then(|value| value.trim().parse().ok());
+    value.ok_or_else(|| failure("the router does not tell how long its table took"))
 }
 
 fn run_apart(wish: &Wish, size: Size, origin: SocketAddr, dir: &Path, rate: f64) -> Fallible<Apart> {

@@ -15,6 +15,8 @@ const ACK_BAR_MS: f64 = 5.0;
 const APART_BAR_MS: f64 = 30.0;
 /// The same of all simulated routers.
 const SPREAD_BAR_MS: f64 = 200.0;
+/// Seconds for a table from nothing.
+const BUILD_BAR_S: f64 = 1.5;
 /// Percent of a core for control.
 const CONTROL_BAR: f64 = 5.0;
 /// p99 while changing, of quiet.
@@ -53,6 +55,11 @@ fn of_one_process(whole: &Whole) -> Vec<Row> {
     let (acks, share) = (&busy.acks_ms, 100.0 * busy.control_share);
     let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|quantile| at(acks, quantile));
     vec![
+        row(
+            "the whole table, built and in the worker's hands",
+            format!("{:.2} s", whole.build_s),
+            judged(&format!("<= {BUILD_BAR_S} s"), whole.build_s <= BUILD_BAR_S),
+        ),
         row(
             "change acknowledged by all workers of one process, median",
             format!("{p50:.2} ms (p99 {p99:.2}, longest {longest:.1}, of {})", acks.len()),
@@ -147,7 +154,7 @@ pub(super) fn publish(
     let busy = &whole.windows[1];
     let report = json!({
         "machine": machine.json(), "routes": size.routes(), "endpoints": size.all_endpoints(), "rate": whole.rate,
-        "resident": whole.resident, "start_s": whole.start_s, "failed": failed,
+        "resident": whole.resident, "start_s": whole.start_s, "build_s": whole.build_s, "failed": failed,
         "p99_us": whole.windows.iter().map(|window| window.p99_us).collect::<Vec<_>>(),
         "ack_ms": { "p50": at(&busy.acks_ms, 0.5), "p99": at(&busy.acks_ms, 0.99) },
         "control_share": busy.control_share,
