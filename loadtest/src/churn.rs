@@ -63,8 +63,6 @@ struct Window {
 #[derive(Debug, Default)]
 struct Whole {
     start_s: f64,
-    /// From the publish of the first table until the worker had it.
-    build_s: f64,
     resident: u64,
     rate: f64,
     /// Quiet, changing, quiet again.
@@ -75,6 +73,8 @@ struct Whole {
 #[derive(Debug, Default)]
 struct Apart {
     start_s: f64,
+    /// From the publish of the first table until the worker had it.
+    build_s: f64,
     router_empty: u64,
     router_full: u64,
     control: u64,
@@ -125,17 +125,14 @@ fn front(running: Running, address: SocketAddr) -> Front {
 }
 
 fn run_whole(wish: &Wish, size: Size, origin: SocketAddr, dir: &Path) -> Fallible<Whole> {
-    let [address, control, telemetry] =
-        [launch::free_address()?, launch::free_address()?, launch::free_address()?];
+    let (address, control) = (launch::free_address()?, launch::free_address()?);
     let file = tables::write_process(dir, address, origin)?;
     let launch = Launch::new("ekiden", fronts::ekiden_program()?, ROUTER_CORE);
     let started = Instant::now();
-    let running =
-        fronts::ekiden(launch, &file, dir, 1, &telemetry.to_string(), &control.to_string()).start(dir)?;
+    let running = fronts::ekiden(launch, &file, dir, 1, "off", &control.to_string()).start(dir)?;
     let mut front = front(running, address);
     front.await_ready("/", START_MAX)?;
     let start_s = started.elapsed().as_secs_f64();
-    let build_s = last_apply(telemetry)?;
     let rate = swap::open_rate(&front, CONNECTIONS, "any.test", dir)?;
     println!("one process: ready after {start_s:.1} s; driving {} requests a second", thousands(rate));
     let resident = usage::resident_bytes(front.running.pid())?;
@@ -148,7 +145,7 @@ fn run_whole(wish: &Wish, size: Size, origin: SocketAddr, dir: &Path) -> Fallibl
         *window = run_window(&front, front.running.pid(), (rate, time), &mut changes, per_second, dir)?;
         println!("one process, {} changes a second: p99 {:.0} us", per_second, window.p99_us);
     }
-    Ok(Whole { start_s, build_s, resident, rate, windows })
+    Ok(Whole { start_s, resident, rate, windows })
 }
 
 /// Seconds that the last table took from its publish to the last worker, by the router's own metric.
@@ -169,11 +166,17 @@ fn last_apply(telemetry: SocketAddr) -> Fallible<f64> {
 }
 
 fn run_apart(wish: &Wish, size: Size, origin: SocketAddr, dir: &Path, rate: f64) -> Fallible<Apart> {
-    let (address, link, api) = (launch::free_address()?, launch::free_address()?, launch::free_address()?);
+    let (address, telemetry) = (launch::free_address()?, launch::free_address()?);
+    let (link, api) = (launch::free_address()?, launch::free_address()?);
     let (control_file, router_file) =
         (tables::write_control(dir, link, origin)?, tables::write_router(dir, address)?);
     let router = Launch::new("router", fronts::ekiden_program()?, ROUTER_CORE);
-    let router = router.arg("router").arg(&router_file).args(["--workers", "1", "--telemetry", "off"]);
+    let router = router.arg("router").arg(&router_file).args([
+        "--workers",
+        "1",
+        "--telemetry",
+        &telemetry.to_string(),
+    ]);
     let url = format!("http://{link}");
     let router = router.args(["--api", "off", "--control", &url]).arg("--run-dir").arg(dir.join("router"));
     let mut front = front(router.start(dir)?, address);
@@ -186,12 +189,13 @@ fn run_apart(wish: &Wish, size: Size, origin: SocketAddr, dir: &Path, rate: f64)
     let start_s = started.elapsed().as_secs_f64();
     println!("router apart: ready after {start_s:.1} s");
     let router_full = usage::anonymous_bytes(front.running.pid())?;
+    let build_s = last_apply(telemetry)?;
     let mut changes = Changes { control: kept(api), size, next: 1_000_000 };
     let pace = (rate, wish.window / 4);
     let window = run_window(&front, control.pid(), pace, &mut changes, wish.rate, dir)?;
     println!("router apart, {} changes a second: p99 {:.0} us", wish.rate, window.p99_us);
     let control = usage::anonymous_bytes(control.pid())?;
-    Ok(Apart { start_s, router_empty, router_full, control, window })
+    Ok(Apart { start_s, build_s, router_empty, router_full, control, window })
 }
 
 fn start_control(file: &Path, api: SocketAddr, dir: &Path) -> Fallible<Running> {

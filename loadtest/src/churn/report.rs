@@ -56,11 +56,6 @@ fn of_one_process(whole: &Whole) -> Vec<Row> {
     let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|quantile| at(acks, quantile));
     vec![
         row(
-            "the whole table, built and in the worker's hands",
-            format!("{:.2} s", whole.build_s),
-            judged(&format!("<= {BUILD_BAR_S} s"), whole.build_s <= BUILD_BAR_S),
-        ),
-        row(
             "change acknowledged by all workers of one process, median",
             format!("{p50:.2} ms (p99 {p99:.2}, longest {longest:.1}, of {})", acks.len()),
             judged(&format!("<= {ACK_BAR_MS} ms"), p50 <= ACK_BAR_MS),
@@ -99,6 +94,11 @@ fn of_the_router_apart(apart: &Apart, size: Size) -> Vec<Row> {
                 ),
                 memory <= memory_bar,
             ),
+        ),
+        row(
+            "the whole table in a router apart, from its publish until the worker has it",
+            format!("{:.2} s", apart.build_s),
+            judged(&format!("<= {BUILD_BAR_S} s"), apart.build_s <= BUILD_BAR_S),
         ),
         row("the router apart serves it", format!("{:.1} s after control is started", apart.start_s), ""),
     ]
@@ -154,12 +154,12 @@ pub(super) fn publish(
     let busy = &whole.windows[1];
     let report = json!({
         "machine": machine.json(), "routes": size.routes(), "endpoints": size.all_endpoints(), "rate": whole.rate,
-        "resident": whole.resident, "start_s": whole.start_s, "build_s": whole.build_s, "failed": failed,
+        "resident": whole.resident, "start_s": whole.start_s, "failed": failed,
         "p99_us": whole.windows.iter().map(|window| window.p99_us).collect::<Vec<_>>(),
         "ack_ms": { "p50": at(&busy.acks_ms, 0.5), "p99": at(&busy.acks_ms, 0.99) },
         "control_share": busy.control_share,
         "apart": { "ack_p99_ms": at(&apart.window.acks_ms, 0.99), "router_bytes": apart.memory(),
-            "control_bytes": apart.control, "start_s": apart.start_s,
+            "control_bytes": apart.control, "start_s": apart.start_s, "build_s": apart.build_s,
             "control_share": apart.window.control_share },
         "spread": { "routers": spread.routers, "p99_ms": at(&spread.took_ms, 0.99), "open_s": spread.open_s },
     });
