@@ -165,10 +165,24 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         let piece = Arc::make_mut(self.pieces.get_mut(at)?);
         let (_, value) = piece.remove(place);
         self.len -= 1;
-        if piece.is_empty() {
+        let left = piece.len();
+        if left == 0 {
             self.pieces.remove(at);
+        } else if left < PIECE_MAX / 4 {
+            self.join(if at == 0 { 0 } else { at - 1 });
         }
         Some(value)
+    }
+
+    /// Makes one piece of this one and the next where both are small: else removals would leave a piece for each entry.
+    fn join(&mut self, at: usize) {
+        let [one, next] = [at, at + 1].map(|at| self.pieces.get(at).map_or(PIECE_MAX, |piece| piece.len()));
+        if one + next <= PIECE_MAX / 2 {
+            let next = self.pieces.remove(at + 1);
+            if let Some(piece) = self.pieces.get_mut(at) {
+                Arc::make_mut(piece).extend(next.iter().cloned());
+            }
+        }
     }
 }
 
@@ -338,6 +352,16 @@ mod tests {
                 prop_assert_eq!(copy == &map, then == &model);
             }
         }
+    }
+
+    #[test]
+    fn few_that_are_left_are_in_few_pieces() {
+        let mut map: SharedMap<u32, u32> = (0..10_000).map(|key| (key, key)).collect();
+        for key in (0..10_000).filter(|key| key % 100 > 0) {
+            assert_eq!(map.remove(&key), Some(key));
+        }
+        assert!(map.keys().copied().eq((0..10_000).step_by(100)));
+        assert!(map.pieces.len() <= 100 / 4, "{} pieces of 100 entries", map.pieces.len());
     }
 
     #[test]

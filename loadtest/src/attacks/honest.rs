@@ -79,7 +79,8 @@ impl Honest {
         };
         tally.read += count as u64;
         let bytes = &buffer[..count];
-        if if self.message.streams > 0 { self.take_frames(bytes)? } else { self.take(bytes)? } {
+        let is_whole = if self.message.streams > 0 { self.take_frames(bytes)? } else { self.take(bytes)? };
+        if is_whole {
             (self.sent, self.left, self.ended) = (0, None, 0);
             if self.message.renews {
                 set_socket_linger(&self.stream, Some(Duration::ZERO))?;
