@@ -22,7 +22,7 @@ use crate::launch::{self, LOAD_CORE, Launch, Running};
 use crate::machine::Machine;
 use crate::usage::{self, CpuTime};
 use crate::{http1, peers};
-use ekiden_loadtest::hostile::{Attack, Class, Tally};
+use ekiden_loadtest::hostile::{Attack, Class, Tally, requests};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -36,6 +36,8 @@ use strength::Strength;
 const NORMAL: &str = "32";
 /// Longest wait for a child to be ready or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What a connection may hold whatever it was sent, and each stream.
+const ALLOWANCE: (u64, u64) = (64 << 10, 4 << 10);
 /// Between two looks at the router's memory.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -79,15 +81,25 @@ impl Cost {
     }
 }
 
-/// Most that the router held during an attack, beyond what it held before.
+/// What the router held during an attack beyond what it held before, when that was the most beyond what its connections may hold.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
     /// Growth of its anonymous memory.
     process: u64,
     /// Growth of what waits in its sockets.
     kernel: u64,
+    /// Connections that it had more, of clients and to endpoints: also those that wait for the other side's close.
+    connections: u64,
     /// Bytes it was sent on the connections that were open at the end.
     unanswered: u64,
+}
+
+impl Held {
+    /// Bytes beyond what its connections and so many streams may hold whatever they were sent; less than none below that.
+    fn over(&self, streams: u64) -> i128 {
+        let allowed = ALLOWANCE.0 * self.connections + ALLOWANCE.1 * streams;
+        i128::from(self.process + self.kernel) - i128::from(allowed)
+    }
 }
 
 /// One attack in one round.
@@ -202,8 +214,9 @@ impl Windows<'_> {
         let pid = self.front.running.pid();
         let ports: Vec<u16> =
             [Some(origins.plain), origins.floods].iter().flatten().map(SocketAddr::port).collect();
-        let queued = || usage::queued_bytes(self.front.address.port(), &ports);
-        let (process, kernel) = (usage::anonymous_bytes(pid)?, queued()?);
+        let sockets = || usage::sockets(self.front.address.port(), &ports);
+        let (process, before) = (usage::anonymous_bytes(pid)?, sockets()?);
+        let streams = (requests(self.attack) * self.strength.connections) as u64;
         let mut crowd = self.crowd(to, false)?;
         let wish = self.wish;
         let drive = Launch::own("drive", LOAD_CORE)?.arg("--to").arg(self.front.address.to_string());
@@ -216,13 +229,21 @@ impl Windows<'_> {
         let (ended, looked) = thread::scope(|scope| {
             let looks = scope.spawn(|| -> Fallible<Held> {
                 launch::stay_on_load_core()?;
-                let mut held = Held::default();
+                let mut most: Option<Held> = None;
                 while !over.load(Ordering::Acquire) {
-                    held.process = held.process.max(usage::anonymous_bytes(pid)?.saturating_sub(process));
-                    held.kernel = held.kernel.max(queued()?.saturating_sub(kernel));
+                    let now = sockets()?;
+                    let held = Held {
+                        process: usage::anonymous_bytes(pid)?.saturating_sub(process),
+                        kernel: now.queued.saturating_sub(before.queued),
+                        connections: now.held.saturating_sub(before.held),
+                        unanswered: 0,
+                    };
+                    if most.is_none_or(|most| held.over(streams) > most.over(streams)) {
+                        most = Some(held);
+                    }
                     thread::sleep(LOOK);
                 }
-                Ok(held)
+                Ok(most.unwrap_or_default())
             });
             let ended = drive.wait(wish.warm_up + wish.window + PATIENCE);
             over.store(true, Ordering::Release);

@@ -93,26 +93,38 @@ fn status_bytes(pid: u32, name: &str) -> Fallible<u64> {
     Ok(1024 * kib.ok_or_else(|| failure(format!("no {name} line for process {pid}")))?)
 }
 
-/// Bytes that wait in the kernel in the sockets of a proxy: those of its listener's port, and its side of connections
-/// to the origin's. Payload only: the kernel's own structures are not in it.
-pub(crate) fn queued_bytes(listener: u16, origins: &[u16]) -> Fallible<u64> {
-    Ok(queued_in(&fs::read_to_string("/proc/net/tcp")?, listener, origins))
+/// Sockets of a proxy: those of its listener's port, and its side of connections to the origin's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sockets {
+    /// Those that a process has: not what the kernel alone still finishes.
+    pub(crate) held: u64,
+    /// Bytes that wait in them. Payload only: the kernel's own structures are not in it.
+    pub(crate) queued: u64,
 }
 
-/// Sums rows of /proc/net/tcp: `sl local remote state tx:rx ...`, numbers in hexadecimal. State 0A is a listener, whose
-/// queue counts connections.
-fn queued_in(table: &str, listener: u16, origins: &[u16]) -> u64 {
+/// What the kernel tells of a proxy's sockets.
+pub(crate) fn sockets(listener: u16, origins: &[u16]) -> Fallible<Sockets> {
+    Ok(sockets_in(&fs::read_to_string("/proc/net/tcp")?, listener, origins))
+}
+
+/// Sums rows of /proc/net/tcp: `sl local remote state tx:rx timer retransmits uid timeout inode`, addresses, state and queues in
+/// hexadecimal. State 0A is a listener, whose queue counts connections; inode 0 is a socket that no process has.
+fn sockets_in(table: &str, listener: u16, origins: &[u16]) -> Sockets {
     let hex = |word: &str| u64::from_str_radix(word, 16).ok();
     let port = |word: &str| word.rsplit(':').next().and_then(hex);
-    let row = |line: &str| -> Option<u64> {
-        let words: Vec<&str> = line.split_whitespace().take(5).collect();
-        let [_, local, remote, state, queues] = words[..] else { return None };
+    let row = |line: &str| -> Option<(u64, u64)> {
+        let words: Vec<&str> = line.split_whitespace().take(10).collect();
+        let [_, local, remote, state, queues, _, _, _, _, inode] = words[..] else { return None };
         let remote = port(remote)?;
         let ours = port(local)? == u64::from(listener) || origins.iter().any(|at| u64::from(*at) == remote);
         let (sent, received) = queues.split_once(':')?;
-        (ours && state != "0A").then_some(hex(sent)? + hex(received)?)
+        (ours && state != "0A").then_some((u64::from(inode != "0"), hex(sent)? + hex(received)?))
     };
-    table.lines().filter_map(row).sum()
+    let rows = table.lines().filter_map(row);
+    rows.fold(Sockets::default(), |all, (held, queued)| Sockets {
+        held: all.held + held,
+        queued: all.queued + queued,
+    })
 }
 
 /// CPU time of the threads of a process that carry no traffic, in nanoseconds: all but workers and the log.
@@ -173,14 +185,15 @@ mod tests {
     }
 
     #[test]
-    fn queues_of_the_proxy_are_summed() {
-        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr\n\
-            0: 0100007F:1F90 00000000:0000 0A 00000005:00000001 00\n\
-            1: 0100007F:1F90 0300007F:C001 01 00000010:00000002 00\n\
-            2: 0300007F:C001 0100007F:1F90 01 00000000:00001000 00\n\
-            3: 0100007F:C002 0100007F:0BB8 01 00000001:00000100 00\n\
-            4: 0100007F:0BB8 0100007F:C002 01 00100000:00000000 00\n";
-        assert_eq!(queued_in(text, 8080, &[3000]), 0x12 + 0x101);
+    fn sockets_of_the_proxy_are_counted_and_summed() {
+        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+            0: 0100007F:1F90 00000000:0000 0A 00000005:00000001 00:00000000 00000000 0 0 71\n\
+            1: 0100007F:1F90 0300007F:C001 01 00000010:00000002 00:00000000 00000000 0 0 72\n\
+            2: 0300007F:C001 0100007F:1F90 01 00000000:00001000 00:00000000 00000000 0 0 73\n\
+            3: 0100007F:C002 0100007F:0BB8 01 00000001:00000100 00:00000000 00000000 0 0 74\n\
+            4: 0100007F:1F90 0300007F:C003 04 00000020:00000000 00:00000000 00000000 0 0 0\n\
+            5: 0100007F:0BB8 0100007F:C002 01 00100000:00000000 00:00000000 00000000 0 0 75\n";
+        assert_eq!(sockets_in(text, 8080, &[3000]), Sockets { held: 2, queued: 0x32 + 0x101 });
     }
 
     #[test]

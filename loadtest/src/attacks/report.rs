@@ -15,13 +15,11 @@ const LATENCY_BAR: f64 = 2.0;
 const COST_BAR: f64 = 10.0;
 /// Most bytes held for each byte received and not answered, beyond the allowance.
 const MEMORY_BAR: f64 = 10.0;
-/// What a connection may hold whatever it sent, and each of its streams.
-const ALLOWANCE: (u64, u64) = (64 << 10, 4 << 10);
 
 const WORDS: &str = "\
 The p99 is of normal traffic in an open loop, with the attack aimed at a sink and at the router. CPU is the router's, of the attack alone against honest traffic of its class alone: \
 heads, bodies and frames of HTTP/2 by byte sent, in the same pieces (a piece is a packet, which costs what it costs whatever it holds), responses by byte read, the others by connection with its open and close (in HTTP/2 with as many requests as the attack's). Held is \
-the most the process grew by, and the most that waited in its sockets on both sides; unanswered is what it had been sent on the connections open at the end. The bar is on what is held \
+what the process grew by and what waited in its sockets, of so many connections that it had more, when that was the most beyond the allowance: those of clients, those that wait for the client's close, those to endpoints. Unanswered is what it had been sent on the connections open at the end. The bar is on what is held \
 beyond 64 KiB a connection and 4 KiB a stream.";
 
 /// Middle of a figure over the rounds.
@@ -30,10 +28,9 @@ fn middle(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> f64 {
 }
 
 /// Bytes held for each unanswered byte beyond the allowance; 0 within it.
-fn memory_ratio(held: Held, connections: usize, streams: usize) -> f64 {
-    let allowed = (ALLOWANCE.0 + ALLOWANCE.1 * streams as u64) * connections as u64;
-    let beyond = (held.process + held.kernel).saturating_sub(allowed);
-    if beyond == 0 { 0.0 } else { beyond as f64 / held.unanswered as f64 }
+fn memory_ratio(held: Held, streams: usize) -> f64 {
+    let beyond = held.over(streams as u64);
+    if beyond <= 0 { 0.0 } else { beyond as f64 / held.unanswered as f64 }
 }
 
 fn verdict(ratio: f64, bar: f64) -> &'static str {
@@ -68,7 +65,7 @@ pub(super) fn publish(
     writeln!(
         text,
         "| attack | connections, turns/s | p99 us sink, router | ratio (min..max) | bar <= {LATENCY_BAR} | CPU ns \
-         attack, honest | ratio | bar <= {COST_BAR} | held MB process, kernel | unanswered MB | bar <= {MEMORY_BAR} |\n\
+         attack, honest | ratio | bar <= {COST_BAR} | held MB process, kernel of connections | unanswered MB | bar <= {MEMORY_BAR} |\n\
          |---|---|---|---|---|---|---|---|---|---|---|"
     )?;
     let mut rows = Vec::new();
@@ -98,14 +95,15 @@ fn row(one: &Measured) -> (String, Value) {
         middle(rounds, |round| round.honest.per_unit(class)),
     );
     let cost = middle(rounds, |round| round.hostile.per_unit(class) / round.honest.per_unit(class));
-    let memory =
-        middle(rounds, |round| memory_ratio(round.held, strength.connections, requests(&one.attack)));
+    let streams = requests(&one.attack) * strength.connections;
+    let memory = middle(rounds, |round| memory_ratio(round.held, streams));
     let mb = |figure: fn(&Held) -> u64| middle(rounds, |round| figure(&round.held) as f64 / 1e6);
     let [process, kernel, unanswered] =
         [mb(|held| held.process), mb(|held| held.kernel), mb(|held| held.unanswered)];
+    let held_connections = middle(rounds, |round| round.held.connections as f64);
     let held_words = if memory == 0.0 { "met (within that)" } else { verdict(memory, MEMORY_BAR) };
     let line = format!(
-        "| {} | {}, {} | {}, {} | {range} | {} | {}, {} a {} | {} | {} | {}, {} | {} | {} {held_words} |",
+        "| {} | {}, {} | {}, {} | {range} | {} | {}, {} a {} | {} | {} | {}, {} of {} | {} | {} {held_words} |",
         one.attack.name,
         thousands(strength.connections as f64),
         thousands(strength.rate),
@@ -119,6 +117,7 @@ fn row(one: &Measured) -> (String, Value) {
         verdict(cost, COST_BAR),
         fixed(process, 2),
         fixed(kernel, 2),
+        thousands(held_connections),
         fixed(unanswered, 3),
         fixed(memory, 1),
     );
@@ -127,6 +126,7 @@ fn row(one: &Measured) -> (String, Value) {
             "hostile_ns": round.hostile.nanos, "honest_ns": round.honest.nanos,
             "hostile": tally(round.hostile.done), "honest": tally(round.honest.done),
             "held_process": round.held.process, "held_kernel": round.held.kernel,
+            "held_connections": round.held.connections,
             "unanswered": round.held.unanswered })
     };
     let row = json!({ "attack": one.attack.name, "connections": strength.connections, "rate": strength.rate,
@@ -145,11 +145,11 @@ mod tests {
 
     #[test]
     fn what_is_held_counts_beyond_the_allowance() {
-        let held = Held { process: 3 << 16, kernel: 1 << 16, unanswered: 1_000 };
-        assert_eq!(memory_ratio(held, 4, 0), 0.0);
-        assert!((memory_ratio(held, 2, 0) - 131.072).abs() < 1e-9);
-        assert!((memory_ratio(held, 2, 4) - 98.304).abs() < 1e-9);
-        assert_eq!(verdict(memory_ratio(Held { unanswered: 0, ..held }, 2, 0), MEMORY_BAR), "missed");
+        let held = |connections| Held { process: 3 << 16, kernel: 1 << 16, connections, unanswered: 1_000 };
+        assert_eq!(memory_ratio(held(4), 0), 0.0);
+        assert!((memory_ratio(held(2), 0) - 131.072).abs() < 1e-9);
+        assert!((memory_ratio(held(2), 8) - 98.304).abs() < 1e-9);
+        assert_eq!(verdict(memory_ratio(Held { unanswered: 0, ..held(2) }, 0), MEMORY_BAR), "missed");
         assert_eq!(verdict(f64::NAN, COST_BAR), "missed");
     }
 }
