@@ -6,6 +6,7 @@
 //! Varghese and Lauck's hashed timing wheel (1987). Does not decide what a missed deadline means.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -17,6 +18,9 @@ const TICK_MS: u64 = 10;
 const BUCKETS: usize = 8192;
 /// No deadline.
 const NEVER: u64 = u64::MAX;
+/// Tasks woken before others have their turn. Hundreds can come due in one bucket (what waits in a line that is full, streams
+/// that a client has let stand), and whoever comes meanwhile is not to wait behind all of them.
+const AT_ONCE: usize = 8;
 /// Slots are made so many at a time and kept: each on its own, between what a connection holds, would keep a page of the heap
 /// from being given back when a crowd has left.
 const BLOCK: usize = 64;
@@ -64,7 +68,8 @@ pub struct Wheel {
     free: RefCell<Vec<u32>>,
     buckets: RefCell<Vec<Vec<Entry>>>,
     turned_ms: Cell<u64>,
-    due: RefCell<Vec<Entry>>,
+    /// What has come due and has not been looked at.
+    due: RefCell<VecDeque<Entry>>,
 }
 
 /// A connection's slot; freed when dropped.
@@ -114,44 +119,59 @@ impl Wheel {
         }
     }
 
-    /// Turns to a time: wakes the tasks whose deadlines have come. Called every tick by the worker.
-    pub fn turn(&self, now_ms: u64) {
+    /// Turns to a time and wakes the first tasks whose deadlines have come; tells whether there are more. Called every tick by
+    /// the worker.
+    pub fn turn(&self, now_ms: u64) -> bool {
         let first = self.turned_ms.get() / TICK_MS + 1;
         let last = now_ms / TICK_MS;
-        let mut due = self.due.take();
+        let mut due = self.due.borrow_mut();
         for tick in first..=last.min(first + BUCKETS as u64) {
             if let Some(bucket) = self.buckets.borrow_mut().get_mut(tick as usize % BUCKETS) {
-                due.append(bucket);
+                due.extend(bucket.drain(..));
             }
         }
+        drop(due);
         self.turned_ms.set(now_ms);
-        for entry in due.drain(..) {
-            let block = self.blocks.borrow().get(entry.index as usize / BLOCK).cloned();
-            if let Some(slot) = block.as_ref().and_then(|block| block.get(place(entry.index))) {
-                self.look(entry, slot, now_ms);
-            }
-        }
-        self.due.replace(due);
+        self.wake_some()
     }
 
-    fn look(&self, entry: Entry, slot: &Slot, now_ms: u64) {
-        if slot.generation.get() != entry.generation || slot.scheduled_ms.get() != entry.at_ms {
-            return;
+    /// Wakes the next tasks whose deadlines have come; tells whether there are more. Called by the worker after it has looked
+    /// at its sockets.
+    pub fn wake_some(&self) -> bool {
+        let mut left = AT_ONCE;
+        while left > 0 {
+            let Some(entry) = self.due.borrow_mut().pop_front() else { return false };
+            let block = self.blocks.borrow().get(entry.index as usize / BLOCK).cloned();
+            if let Some(slot) = block.as_ref().and_then(|block| block.get(place(entry.index))) {
+                left -= usize::from(self.look(entry, slot));
+            }
         }
+        !self.due.borrow().is_empty()
+    }
+
+    /// Whether a task was woken.
+    fn look(&self, entry: Entry, slot: &Slot) -> bool {
+        if slot.generation.get() != entry.generation || slot.scheduled_ms.get() != entry.at_ms {
+            return false;
+        }
+        let now_ms = self.turned_ms.get();
         let deadline = slot.deadline_ms.get();
         if entry.at_ms > now_ms {
             // More than one turn of the wheel away.
             self.enter(entry);
         } else if deadline <= now_ms {
             slot.scheduled_ms.set(NEVER);
-            if let Some(waker) = slot.waker.borrow().as_ref() {
+            let waker = slot.waker.borrow();
+            if let Some(waker) = waker.as_ref() {
                 waker.wake_by_ref();
             }
+            return waker.is_some();
         } else if deadline == NEVER {
             slot.scheduled_ms.set(NEVER);
         } else {
             self.schedule(entry.index, slot, deadline);
         }
+        false
     }
 
     /// Wakes every task (`all`) or those inside an exchange. Called on drain and when old tables must be let go.
@@ -245,6 +265,30 @@ mod tests {
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         wheel.turn(201_020);
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn many_that_come_due_together_are_woken_a_few_at_a_time() {
+        let wheel = Wheel::new();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let mut slots: Vec<Deadline> = (0..3 * AT_ONCE).map(|_| wheel.slot()).collect();
+        for slot in &slots {
+            slot.set(50, &waker);
+        }
+        // One whose deadline has moved, and one that has left, take nobody's place.
+        slots[0].set(5_000, &waker);
+        slots.pop();
+        assert!(wheel.turn(500));
+        assert_eq!(count.0.load(Ordering::Relaxed), AT_ONCE as u32);
+        // Time goes on meanwhile, and nothing is lost or woken twice.
+        assert!(wheel.turn(510));
+        assert_eq!(count.0.load(Ordering::Relaxed), 2 * AT_ONCE as u32);
+        assert!(!wheel.wake_some());
+        assert_eq!(count.0.load(Ordering::Relaxed), slots.len() as u32 - 1);
+        assert!(!wheel.turn(520));
+        assert!(!wheel.turn(6_000));
+        assert_eq!(count.0.load(Ordering::Relaxed), slots.len() as u32);
     }
 
     #[test]

@@ -281,7 +281,7 @@ impl Relay {
         if moved != after {
             self.progress_ms = now_ms;
         }
-        if D::IS_STREAM {
+        if D::IS_STREAM || self.is_client_slow() {
             self.rest(sides);
         }
         self.poll_deadline(cx, sides, now_ms)

@@ -295,7 +295,10 @@ impl World {
         ledger::pass(time);
         tokio::time::advance(time).await;
         let now = self.worker.clock.read();
-        self.worker.wheel.turn(now.ms());
+        let mut is_more = self.worker.wheel.turn(now.ms());
+        while is_more {
+            is_more = self.worker.wheel.wake_some();
+        }
     }
 
     /// The runtime looks at its sockets and polls what it has woken.

@@ -73,8 +73,13 @@ async fn tick(worker: Rc<Worker>) {
     loop {
         ticks.tick().await;
         let now = worker.clock.read();
-        worker.wheel.turn(now.ms());
         worker.shard.lag_level.set(u64::from(worker.strain.tick(&worker.shared, now).number()));
+        let mut is_more = worker.wheel.turn(now.ms());
+        while is_more {
+            // The runtime looks at the sockets before it goes on with a task that has yielded.
+            tokio::task::yield_now().await;
+            is_more = worker.wheel.wake_some();
+        }
     }
 }
 
