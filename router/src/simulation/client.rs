@@ -46,7 +46,7 @@ pub(super) const NOW_AND_THEN: u32 = 16;
 
 pub(super) const ROUTES: &[&str] = &[
     "web", "web", "slots", "limited", "hedged", "mirror", "tunnel", "fixed", "none", "guarded", "shown",
-    "lenient",
+    "lenient", "called", "streams", "streams",
 ];
 
 impl Ask {

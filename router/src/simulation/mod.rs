@@ -1,12 +1,13 @@
 //! A simulation of exchanges: the worker's own code over real sockets, with scripted clients, endpoints and an authorizer, a clock that
-//! it makes itself and faults between any two polls, all in an order that a seed fixes. Clients speak HTTP/1 and HTTP/2, some of them
-//! over TLS.
+//! it makes itself and faults between any two polls, all in an order that a seed fixes. Clients and
+//! endpoints speak HTTP/1 and HTTP/2, some of the clients over TLS; the authorizer is asked by HTTP/1 and by gRPC.
 //!
 //! Of each run it holds: every exchange and every handshake ends in exactly one outcome, whatever was taken is given back (permits,
 //! counts, places, slots, buffers, tasks), no client gets what is another's, no endpoint a request that nobody sent or that the
 //! authorizer has not let in, and without faults nobody waits for ever. `EKIDEN_SEED` repeats one run and tells its steps, `EKIDEN_SEEDS` makes more. Does not simulate the network:
 //! bytes go through the kernel, and their order in time is the script's.
 
+mod callee;
 mod client;
 mod endpoint;
 pub(crate) mod ledger;
@@ -15,6 +16,7 @@ mod secure;
 mod socket;
 mod streams;
 mod verdicts;
+mod words;
 mod world;
 
 use std::collections::BTreeMap;
@@ -128,4 +130,6 @@ const TAKEN: &[&str] = &[
     "authorizer allowed",
     "authorizer refused",
     "authorizer failed",
+    "endpoint of HTTP/2 answered",
+    "authorizer of gRPC answered",
 ];

@@ -7,13 +7,18 @@ use std::collections::BTreeSet;
 use super::message::{self, Message};
 
 /// Routes whose requests are let in by the authorizer alone.
-const GUARDED: &[&str] = &["guarded", "shown"];
+const GUARDED: &[&str] = &["guarded", "shown", CALLED];
+/// The one of them whose authorizer is asked by a call of gRPC.
+const CALLED: &str = "called";
 /// The route that goes on without an answer.
 const LENIENT: &str = "lenient";
 /// Most of a body that a question shows.
 pub(super) const SHOWN_MOST: usize = 8 << 10;
 /// Where it is asked.
 pub(super) const PATH: &str = "/may";
+
+/// Where it is called.
+const CALL: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// Requests that were let in, by their tags.
 #[derive(Debug, Default)]
@@ -38,7 +43,7 @@ impl Verdicts {
         if request.path() != PATH || request.field("Host") != Some("sim.test") {
             return wrong("no question");
         }
-        if !(GUARDED.contains(&route) || route == LENIENT) || !tag.starts_with('c') {
+        if !(GUARDED.contains(&route) || route == LENIENT) || route == CALLED || !tag.starts_with('c') {
             return wrong("nobody sent what it asks about");
         }
         if request.field("X-May").is_some() {
@@ -52,6 +57,21 @@ impl Verdicts {
             return wrong("the body is of another");
         }
         Ok(tag.to_owned())
+    }
+
+    /// Whom a call is about, if it is one that the router may make. Its message is not decoded: it holds the path as it is.
+    pub(super) fn call(request: &Message) -> Result<String, String> {
+        let wrong = |what: &str| Err(format!("at the authorizer of gRPC: {what}: {:?}", request.head));
+        if request.path() != CALL || request.field("content-type") != Some("application/grpc") {
+            return wrong("no call");
+        }
+        let text = String::from_utf8_lossy(&request.body);
+        if text.contains("forged") {
+            return wrong("a field of the client that only the authorizer may set");
+        }
+        let tag = text.split_once(&format!("/{CALLED}/")).map_or("", |(_, rest)| rest);
+        let tag: String = tag.chars().take_while(char::is_ascii_alphanumeric).collect();
+        if !tag.starts_with('c') { wrong("nobody sent what it asks about") } else { Ok(tag) }
     }
 
     /// Judges what reached an endpoint.

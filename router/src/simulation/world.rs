@@ -26,13 +26,15 @@ use ekiden_core::table::{Compiler, Table};
 use fastrand::Rng;
 use tokio::task::JoinHandle;
 
+use super::callee::Callee;
 use super::client::Client;
 use super::endpoint::Endpoint;
 use super::ledger;
 use super::secure::{self, Secure, Trusting};
 use super::socket::Socket;
 use super::streams::Streams;
-use super::verdicts::{PATH, SHOWN_MOST, Verdicts};
+use super::verdicts::Verdicts;
+use super::words;
 use crate::exchange::Workspace;
 use crate::record::Recorder;
 use crate::shared::{Retired, Shared};
@@ -124,6 +126,10 @@ pub(super) struct World {
     secured: u64,
     /// The last is the authorizer.
     endpoints: Vec<Endpoint>,
+    /// Those that speak HTTP/2; the last is the authorizer of gRPC.
+    callees: Vec<Callee>,
+    /// What they had answered before the end.
+    answered: Vec<(u64, bool)>,
     clients: Vec<Client>,
     streams: Vec<Streams>,
     tasks: Vec<JoinHandle<()>>,
@@ -148,6 +154,9 @@ impl World {
         };
         let mut endpoints: Vec<_> = ["one", "two", "three"].map(endpoint).into();
         endpoints.push(endpoint("four").judging());
+        let callees = [("five", false), ("six", false), ("seven", true)].map(|(name, judges)| {
+            Callee::start(&dir.path().join(name), &mut rng, (judges, !calm), &verdicts)
+        });
         let (shared, retired) = Shared::new(1, PathBuf::new());
         shared.know_clients(1_000);
         let worker = Worker::new(0, Arc::clone(&shared), Arc::new(WorkerShard::new()), Recorder::off(), 100);
@@ -171,6 +180,8 @@ impl World {
             trusting: Trusting::new(),
             secured: 0,
             endpoints,
+            callees: callees.into(),
+            answered: Vec::new(),
             clients: Vec::new(),
             streams: Vec::new(),
             tasks: Vec::new(),
@@ -190,7 +201,9 @@ impl World {
     /// Puts another table in force, as the swapper does.
     fn swap(&mut self, changed: bool) {
         let change = if changed { self.rng.u8(..) } else { 0 };
-        let text = words(&self.endpoints, change) + &words_secure(&self.certificate, change, self.calm);
+        let text = words::plain(&self.endpoints, change)
+            + &words::secure(&self.certificate, change, self.calm)
+            + &words::http2(&self.callees, change);
         let source = Source { file: "ekiden.toml".to_owned(), text, format: Format::Toml };
         let hosts = HostOwners::default();
         let built = ekiden_config::build(Input { main: &source, apps: &[], previous: None, hosts: &hosts });
@@ -367,6 +380,12 @@ impl World {
                 return;
             }
         }
+        if self.rng.bool() {
+            let number = self.rng.usize(..self.callees.len());
+            if self.callees.get(number).is_some_and(|callee| callee.fail(fault)) {
+                return;
+            }
+        }
         match fault {
             Fault::ClientGone => client_of.socket = None,
             Fault::ClientReset => client_of.socket.take().map_or((), Socket::reset),
@@ -428,6 +447,7 @@ impl World {
         let deadline = Instant::now() + KERNEL_WITHIN;
         for number in 0.. {
             self.streams.iter().try_for_each(Streams::judge)?;
+            self.callees.iter().try_for_each(Callee::judge)?;
             if self.clients.iter().all(Client::is_done) && self.streams.iter().all(Streams::is_done) {
                 return match self.clients.iter_mut().any(Client::was_cut) {
                     true => Err("a close that a client under TLS cannot tell from a cut".to_owned()),
@@ -472,6 +492,7 @@ impl World {
             }
             self.step(true).await?;
         }
+        self.callees.iter().try_for_each(Callee::judge)?;
         self.streams.iter().try_for_each(Streams::judge)
     }
 
@@ -483,8 +504,10 @@ impl World {
         }
         self.streams.clear();
         let endpoints_stay = self.rng.bool();
+        self.answered = self.callees.iter().map(Callee::answered).collect();
         if !endpoints_stay {
             self.endpoints.clear();
+            self.callees.clear();
         }
         let mut time = Duration::ZERO;
         while time < END && !self.is_over() {
@@ -506,6 +529,10 @@ impl World {
         self.tasks.iter().all(JoinHandle::is_finished)
             && self.worker.open_connections() == 0
             && self.worker.pool.is_empty()
+            && self.tables.iter().all(|table| {
+                // Those of HTTP/2 stay until nobody has needed them for a while.
+                table.all_clusters().all(|cluster| cluster.cell.shard(0).connections.value() == 0)
+            })
             && Rc::strong_count(&self.worker) == 1
     }
 
@@ -555,6 +582,10 @@ impl World {
         for ruling in Ruling::ALL {
             let count = shard.rulings.of(Step::Authorizer, ruling).map_or(0, |count| count.value());
             self.report.turns.push((format!("authorizer {}", ruling.word()), count));
+        }
+        for (count, judges) in self.answered {
+            let who = if judges { "authorizer of gRPC" } else { "endpoint of HTTP/2" };
+            self.report.turns.push((format!("{who} answered"), count));
         }
         drop(self.dir);
         Ok(self.report)
@@ -639,149 +670,3 @@ fn held(ws: &Workspace) -> Option<&'static str> {
     ];
     all.into_iter().find_map(|(what, held)| held.then_some(what))
 }
-
-/// The table of a run. `change` leaves things out or moves them, by its bits.
-fn words(endpoints: &[Endpoint], change: u8) -> String {
-    let has = |bit: u8| change & (1 << bit) == 0;
-    let address = |number: usize| endpoints.get(number).map_or_else(String::new, Endpoint::address);
-    // The same id at another address is another endpoint.
-    let second = if has(0) { address(1) } else { address(2) };
-    let web = match has(1) {
-        true => format!(
-            "{{ id = \"one\", address = {:?} }}, {{ id = \"two\", address = {second:?} }}",
-            address(0)
-        ),
-        false => format!("{{ id = \"two\", address = {second:?} }}"),
-    };
-    let drained = if has(2) { "" } else { ", drain = true" };
-    let slots = format!("{{ id = \"one\", address = {:?}{drained} }}", address(0));
-    let limited = if has(3) { "web" } else { "slots" };
-    let tunnel = if has(4) {
-        "[[route]]\nname = \"tunnel\"\nhost = \"sim.test\"\npath = { prefix = \"/tunnel\" }\ncluster = \"web\"\nupgrades = [\"echo\"]\n"
-    } else {
-        ""
-    };
-    let web_route = if has(5) { "" } else { "body_limit = \"100KiB\"\n" };
-    // Another id is another endpoint, whatever its address.
-    let judge = if has(6) { "judge" } else { "another" };
-    format!(
-        r#"
-caps = {{ in_flight = 6, connections = 5, buffered = "4MiB" }}
-timeout = {{ connect = "2s", connect_try = "500ms", first_byte = "3s", idle = "4s", total = "30s", tunnel = "5s" }}
-
-[listener.edge]
-address = "127.0.0.1:1"
-limits = {{ head_deadline = "2s", keepalive_idle = "3s", body_idle = "4s", min_body_rate = "off", min_response_rate = "off" }}
-
-[listener.http2]
-address = "127.0.0.1:2"
-h2c = true
-limits = {{ head_deadline = "2s", keepalive_idle = "3s", body_idle = "4s", min_body_rate = "off", min_response_rate = "off" }}
-
-[cluster.web]
-pool_idle_timeout = "5s"
-breaker = {{ requests = 5, pending = 2, connections = 4 }}
-endpoints = [{web}]
-
-[cluster.slots]
-pool_idle_timeout = "5s"
-slots = 1
-queue = {{ max = 2, wait = "1s" }}
-endpoints = [{slots}]
-
-[cluster.shadow]
-pool_idle = 0
-endpoints = [{{ id = "three", address = {third:?} }}]
-
-[cluster.policy]
-pool_idle_timeout = "5s"
-endpoints = [{{ id = "{judge}", address = {fourth:?} }}]
-
-[[route]]
-name = "web"
-host = "sim.test"
-path = {{ prefix = "/web" }}
-cluster = "web"
-{web_route}attempts = 3
-retry = {{ on = ["connect", "reset", 503], attempts = 3, per_try = "2s", backoff = "5ms", buffer = "64KiB", replay = "idempotent" }}
-
-[[route]]
-name = "limited"
-host = "sim.test"
-path = {{ prefix = "/limited" }}
-cluster = {limited:?}
-limit = [{{ name = "one", concurrency = 1 }}]
-
-{tunnel}{ROUTES}"#,
-        third = address(2),
-        fourth = address(3),
-    )
-}
-
-/// The listener of TLS, and the routes whose requests an authorizer lets in.
-fn words_secure(certificate: &str, change: u8, calm: bool) -> String {
-    let version = if change & (1 << 7) == 0 { "1.2" } else { "1.3" };
-    let handshakes = if calm { 100 } else { 2 };
-    format!(
-        r#"
-[listener.secure]
-address = "127.0.0.1:3"
-tls = [{certificate}]
-min_tls_version = "{version}"
-max_handshakes = {handshakes}
-limits = {{ handshake_deadline = "2s", head_deadline = "2s", keepalive_idle = "3s", body_idle = "4s", min_body_rate = "off", min_response_rate = "off" }}
-
-[[route]]
-name = "guarded"
-host = "sim.test"
-path = {{ prefix = "/guarded" }}
-cluster = "web"
-upgrades = ["echo"]
-authorizer = {{ cluster = "policy", path = "{PATH}", timeout = "1s", returns = ["X-May"] }}
-
-[[route]]
-name = "shown"
-host = "sim.test"
-path = {{ prefix = "/shown" }}
-cluster = "web"
-retry = {{ on = ["connect", "reset"], attempts = 2, backoff = "5ms", buffer = "64KiB", replay = "idempotent" }}
-authorizer = {{ cluster = "policy", path = "{PATH}", timeout = "2s", returns = ["X-May"], body = {{ max = {SHOWN_MOST}, over = "partial" }} }}
-
-[[route]]
-name = "lenient"
-host = "sim.test"
-path = {{ prefix = "/lenient" }}
-cluster = "web"
-authorizer = {{ cluster = "policy", path = "{PATH}", timeout = "500ms", returns = ["X-May"], fail = "open" }}
-"#
-    )
-}
-
-/// The routes that no change touches.
-const ROUTES: &str = r#"
-[[route]]
-name = "slots"
-host = "sim.test"
-path = { prefix = "/slots" }
-cluster = "slots"
-
-[[route]]
-name = "hedged"
-host = "sim.test"
-path = { prefix = "/hedged" }
-cluster = "web"
-hedge = { percentile = 95, min = "10ms" }
-
-[[route]]
-name = "mirror"
-host = "sim.test"
-path = { prefix = "/mirror" }
-cluster = "web"
-mirror = { cluster = "shadow", percent = 100, body = "64KiB", in_flight = 2, timeout = "3s", diff = true }
-
-[[route]]
-name = "fixed"
-host = "sim.test"
-path = { prefix = "/fixed" }
-respond = { status = 200, body = "fixed" }
-"#;
