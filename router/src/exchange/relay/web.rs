@@ -2,7 +2,8 @@
 
 use ekiden_core::outcome::Cause;
 
-use super::{QUEUE_MAX, Relay, ResponseSide, Sides, may_trail_down};
+use super::trailers::may_trail_down;
+use super::{QUEUE_MAX, Relay, ResponseSide, Sides};
 use crate::exchange::downstream::Downstream;
 use crate::exchange::request_out::edits_name;
 use crate::wire::body::Frame;
