@@ -2,44 +2,46 @@
 //!
 //! Does not relay (see `forward` and `relay`).
 
-use std::future::poll_fn;
+mod answers;
+mod head;
+
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use ekiden_config::model::{Action, Listener};
 use ekiden_core::claims::Shown;
 use ekiden_core::client_cert::ClientCert;
 use ekiden_core::cluster::ClusterTable;
-use ekiden_core::outcome::{Blame, Cause, Phase};
+use ekiden_core::outcome::{Cause, Phase};
 use ekiden_core::policy::admission::{AdmissionSteps, Applicant};
 use ekiden_core::policy::limit::{Limiters, Takes, Unheld, give_back};
 use ekiden_core::table::{Facts, Fields, ListenerTable, Match, RouteEntry, Table, Target};
-use ekiden_core::{edit, path, split};
+use ekiden_core::{path, split};
 
 use crate::entrance::shown::ShownToken;
 use crate::entrance::tokens::Issuer;
-use crate::exchange::answer::{Answer, write_answer, write_error};
 use crate::exchange::authorizer::Stop;
-use crate::exchange::backend::{Backend, Fixed, Reply};
-use crate::exchange::downstream::{Downstream, HeadKind};
+use crate::exchange::downstream::Downstream;
 use crate::exchange::limit::{Met, enforce, enforce_paid};
-use crate::exchange::out::put_chunk_size;
 use crate::exchange::request_out::{choose_request_id, client_address};
-use crate::exchange::response_out::put_connection;
 use crate::exchange::toll::{Settled, Tollgate};
 use crate::exchange::{
-    After, Workspace, answer, authorizer, cors, entrance, faults, forward, grpc, hold, hops, learn, load,
-    mirror, overload, secure, toll, trace, upgrade,
+    After, Workspace, authorizer, cors, entrance, faults, forward, grpc, hold, hops, learn, load, mirror,
+    overload, secure, toll, upgrade,
 };
 use crate::head::Head;
 use crate::tls::{Session, authority};
 use crate::wire::Version;
 use crate::wire::body::Framing;
-use crate::wire::request::{Rules, TargetForm};
-use crate::wire::scan::{Bounds, Found, Scan};
+use crate::wire::request::TargetForm;
 use crate::worker::Worker;
 use crate::worker::connection::Connection;
+
+pub use answers::{answer_from_backend, end_answered, flush, may_keep, refuse, send_answer};
+pub use head::head_rules;
+
+use answers::act;
+use head::{NoHead, read_head};
 
 impl Fields for Head {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {
@@ -49,16 +51,6 @@ impl Fields for Head {
             }
         }
     }
-}
-
-/// Why there is no head.
-enum NoHead {
-    /// Nothing has come: the connection was taken for readable too early.
-    NotYet,
-    /// The client closed without having sent a byte.
-    Silent,
-    /// The head was refused, or never ended.
-    Refused(Cause),
 }
 
 /// What a matched request calls for.
@@ -272,122 +264,6 @@ pub fn enter_route(worker: &Worker, ws: &mut Workspace, entry: &Arc<RouteEntry>)
     ws.route = Some(Arc::clone(entry));
     if ws.request.version == Version::Http2 || entry.route.grpc_web {
         grpc::begin(ws, entry.route.grpc_web);
-    }
-}
-
-/// What a listener takes of a head.
-pub fn head_rules(listener: &Listener) -> (Bounds, Rules) {
-    let limits = &listener.limits;
-    let bounds = Bounds {
-        first_line: limits.request_line as usize,
-        field: limits.field as usize,
-        head: limits.head as usize,
-        fields: usize::from(limits.fields),
-    };
-    (bounds, Rules { fields: usize::from(limits.fields), allow_underscore: listener.allow_underscore })
-}
-
-async fn read_head(
-    connection: &mut Connection,
-    ws: &mut Workspace,
-    listener: &Listener,
-) -> Result<(), NoHead> {
-    let (bounds, rules) = head_rules(listener);
-    let head_ms = u64::try_from(listener.limits.head_deadline.as_millis()).unwrap_or(u64::MAX);
-    let mut scan = Scan::default();
-    let mut over_ms = None;
-    let mut skipped = false;
-    ws.begin();
-    poll_fn(|cx| {
-        poll_head(cx, connection, ws, &mut scan, &bounds, rules, head_ms, &mut over_ms, &mut skipped)
-    })
-    .await
-}
-
-/// How a request begins whose answer has no body.
-const HEAD: &[u8] = b"HEAD ";
-
-/// A head that is refused, as far as it has come: the answer to a HEAD has no body, whatever is wrong with it.
-#[cold]
-fn refused_head(ws: &mut Workspace, cause: Cause) -> NoHead {
-    let bytes = ws.client_in.bytes();
-    let known = bytes.get(..HEAD.len()).unwrap_or(bytes);
-    // What may still become one is taken for one: the connection ends anyway.
-    ws.request.is_head = HEAD.starts_with(known);
-    NoHead::Refused(cause)
-}
-
-#[expect(clippy::too_many_arguments, reason = "the captured state of one poll_fn")]
-fn poll_head(
-    cx: &mut Context<'_>,
-    connection: &mut Connection,
-    ws: &mut Workspace,
-    scan: &mut Scan,
-    bounds: &Bounds,
-    rules: Rules,
-    head_ms: u64,
-    over_ms: &mut Option<u64>,
-    skipped: &mut bool,
-) -> Poll<Result<(), NoHead>> {
-    let worker = &connection.worker;
-    loop {
-        if !ws.client_in.is_empty() {
-            if !ws.trace.is_open() {
-                // One empty line before a request line is forgiven (RFC 9112 section 2.2), in one piece or two.
-                if !*skipped && matches!(ws.client_in.bytes(), [b'\r', b'\n', ..]) {
-                    *skipped = true;
-                    ws.client_in.consume(2);
-                    continue;
-                }
-                if *skipped || ws.client_in.bytes() != b"\r" {
-                    let now = worker.clock.turn();
-                    ws.trace.begin(now);
-                    *over_ms = Some(now.ms() + head_ms);
-                }
-            }
-            match scan.look(ws.client_in.bytes(), bounds) {
-                Err(cause) => return Poll::Ready(Err(refused_head(ws, cause))),
-                Ok(Found::Head(length)) => {
-                    let bytes = ws.client_in.bytes().get(..length).unwrap_or(&[]);
-                    let judged = ws.request.parse(bytes, rules).map_err(|cause| refused_head(ws, cause));
-                    ws.trace.bytes_in = length as u64;
-                    ws.client_in.consume(length);
-                    return Poll::Ready(judged);
-                }
-                Ok(Found::More) => {}
-            }
-        }
-        if !worker.buffers.make_room(&mut ws.client_in) {
-            return Poll::Ready(Err(refused_head(ws, Cause::HeadTooLarge)));
-        }
-        match ws.client_in.poll_read(cx, &mut connection.stream) {
-            Poll::Ready(Ok(count)) if count > 0 => {}
-            Poll::Ready(_) if ws.trace.is_open() => {
-                return Poll::Ready(Err(NoHead::Refused(Cause::ClientGone)));
-            }
-            Poll::Ready(_) => return Poll::Ready(Err(NoHead::Silent)),
-            Poll::Pending if !ws.trace.is_open() && ws.client_in.is_empty() && !*skipped => {
-                return Poll::Ready(Err(NoHead::NotYet));
-            }
-            Poll::Pending => {
-                let now_ms = worker.now_ms();
-                let at_ms = *over_ms.get_or_insert(now_ms + head_ms);
-                if worker.is_forced() {
-                    return Poll::Ready(Err(refused_head(ws, Cause::Drained)));
-                }
-                if now_ms >= at_ms {
-                    // A lone CR is not a head that could be answered.
-                    let open = ws.trace.is_open();
-                    return Poll::Ready(Err(if open {
-                        refused_head(ws, Cause::HeadTimeout)
-                    } else {
-                        NoHead::Silent
-                    }));
-                }
-                connection.deadline.set(at_ms, cx.waker());
-                return Poll::Pending;
-            }
-        }
     }
 }
 
@@ -727,239 +603,3 @@ fn split_side<D>(
 pub fn body_limit(listener: &Listener, entry: &RouteEntry) -> Option<u64> {
     entry.route.body_limit.or(listener.limits.body)
 }
-
-/// Whether the connection can go on after an answer that did not read the body.
-pub fn may_keep(worker: &Worker, ws: &Workspace) -> bool {
-    // Behind a request for another protocol come bytes of that protocol, which are no request; some may be on their way.
-    let is_switching = ws.upgrade.is_some() || ws.request.asks_upgrade && !ws.client_in.is_empty();
-    ws.request.keep_alive && ws.request.framing == Framing::None && !is_switching && !worker.is_leaving()
-}
-
-/// Ends the exchange with an error of the router's own.
-pub async fn refuse<D: Downstream>(
-    connection: &mut Connection<D>,
-    ws: &mut Workspace,
-    cause: Cause,
-    allow: Option<String>,
-) -> After {
-    let worker = std::rc::Rc::clone(&connection.worker);
-    ws.mirror = None;
-    let outcome = cause.at(ws.trace.phase);
-    if forward::is_client_gone(cause) {
-        trace::end(&worker, ws, cause);
-        return After::Close;
-    }
-    let head_fault = ws.trace.phase <= Phase::Head;
-    let keep = !head_fault
-        && may_keep(&worker, ws)
-        && !(outcome.blame() == Blame::Client && outcome.status() == 400);
-    let written = match write_error(connection, ws, outcome, allow.as_deref(), keep) {
-        Ok(()) => flush(connection, ws, true).await,
-        Err(cause) => Err(cause),
-    };
-    trace::end(&worker, ws, written.err().unwrap_or(cause));
-    match (written, keep) {
-        (Ok(()), true) => After::Keep,
-        (Ok(()), false) => After::Linger,
-        (Err(_), _) => After::Close,
-    }
-}
-
-/// Redirects and backends: responses that need no endpoint.
-async fn act<D: Downstream>(
-    connection: &mut Connection<D>,
-    ws: &mut Workspace,
-    entry: &Arc<RouteEntry>,
-) -> After {
-    let worker = std::rc::Rc::clone(&connection.worker);
-    let keep = may_keep(&worker, ws);
-    let cause = match &entry.route.action {
-        Action::Redirect(redirect) => {
-            let location = edit::redirect_location(redirect, &entry.route.path, &redirect_request(ws));
-            let fields = [("Location", location.as_str())];
-            let body = format!("See {location}\n");
-            let found = Answer {
-                status: redirect.status,
-                fields: &fields,
-                content_type: "text/plain; charset=utf-8",
-                body: &body,
-            };
-            send_answer(connection, ws, &found, keep).await
-        }
-        Action::Fixed(fixed) => {
-            let reply = Fixed(fixed).start(&ws.request);
-            answer_from_backend(connection, ws, reply, keep).await
-        }
-        Action::Maintenance(_) => return refuse(connection, ws, Cause::Maintenance, None).await,
-        Action::Forward(_) => Cause::ClusterGone,
-    };
-    end_answered(&worker, ws, cause, keep)
-}
-
-/// Writes an answer of the router's own and sees it on its way; gives how that ended.
-pub async fn send_answer<D: Downstream>(
-    connection: &mut Connection<D>,
-    ws: &mut Workspace,
-    found: &Answer<'_>,
-    keep: bool,
-) -> Cause {
-    match write_answer(connection, ws, found, keep) {
-        Ok(()) => flush(connection, ws, true).await.err().unwrap_or(Cause::Complete),
-        Err(cause) => cause,
-    }
-}
-
-/// Ends an exchange that the router has answered itself; gives what becomes of the connection.
-pub fn end_answered(worker: &Worker, ws: &mut Workspace, cause: Cause, keep: bool) -> After {
-    trace::end(worker, ws, cause);
-    match (cause, keep) {
-        (Cause::Complete, true) => After::Keep,
-        (Cause::Complete, false) => After::Linger,
-        _ => After::Close,
-    }
-}
-
-fn redirect_request(ws: &Workspace) -> edit::RedirectRequest<'_> {
-    edit::RedirectRequest {
-        scheme: if ws.session.is_some() { "https" } else { "http" },
-        host: &ws.request.host,
-        port: ws.request.port,
-        path: &ws.path,
-        query: ws.request.query().unwrap_or(""),
-    }
-}
-
-/// Streams a backend's reply to the client.
-pub async fn answer_from_backend<D: Downstream>(
-    connection: &mut Connection<D>,
-    ws: &mut Workspace,
-    reply: Reply,
-    keep: bool,
-) -> Cause {
-    let Reply { status, fields, mut body } = reply;
-    let length = body.as_ref().map_or(Some(0), |body| body.length());
-    let chunked = length.is_none() && ws.request.version == Version::Http11;
-    ws.trace.status = status;
-    ws.trace.router_made = true;
-    let head_only = ws.request.is_head || matches!(status, 204 | 304);
-    let (client, out) = (&mut connection.stream, &mut ws.client_out);
-    client.begin_head(out, status, answer::reason(status).as_bytes());
-    client.field(out, b"Date", &connection.worker.clock.http_date());
-    secure::own_hsts(&connection.worker, ws.session.is_some(), ws.listener.as_deref(), |name, value| {
-        client.field(out, name, value);
-    });
-    for (name, value) in &fields {
-        client.field(out, name.as_bytes(), value.as_bytes());
-    }
-    match length {
-        Some(length) if status != 204 => {
-            client.field(out, b"Content-Length", length.to_string().as_bytes());
-        }
-        None if chunked => client.field(out, b"Transfer-Encoding", b"chunked"),
-        _ => {}
-    }
-    ws.limits.put(|name, value| client.field(out, name, value));
-    ws.cors.put(ws.route.as_deref(), |name, value| client.field(out, name, value));
-    put_connection(out.buffer(), &ws.request, keep && (chunked || length.is_some()));
-    let alone = head_only || length == Some(0);
-    match client.end_head(out, if alone { HeadKind::FinalAlone } else { HeadKind::Final }) {
-        Ok(sent) => ws.trace.bytes_out += sent,
-        Err(cause) => return cause,
-    }
-    let mut piece = Vec::new();
-    while let Some(source) = body.as_mut().filter(|_| !head_only) {
-        piece.clear();
-        let more = poll_fn(|cx| source.poll_piece(cx, &mut piece)).await;
-        let out = ws.client_out.buffer();
-        if chunked && !piece.is_empty() {
-            put_chunk_size(out, piece.len());
-        }
-        out.extend_from_slice(&piece);
-        if chunked && !piece.is_empty() {
-            out.extend_from_slice(b"\r\n");
-        }
-        match more {
-            Ok(true) => {}
-            Ok(false) => {
-                out.extend_from_slice(if chunked { b"0\r\n\r\n" } else { b"" });
-                break;
-            }
-            Err(_) => return Cause::BackendFailed,
-        }
-        if let Err(cause) = flush(connection, ws, false).await {
-            return cause;
-        }
-    }
-    flush(connection, ws, true).await.err().unwrap_or(Cause::Complete)
-}
-
-/// Writes what is queued for the client. `last` says that the response ends with it.
-///
-/// # Errors
-/// The client went away, or took nothing for the idle time, or too little.
-pub async fn flush<D: Downstream>(
-    connection: &mut Connection<D>,
-    ws: &mut Workspace,
-    last: bool,
-) -> Result<(), Cause> {
-    let idle_ms = ws.route.as_ref().map_or(FLUSH_IDLE_MS, |entry| {
-        u64::try_from(entry.route.timeouts.idle.as_millis()).unwrap_or(FLUSH_IDLE_MS)
-    });
-    let mut over_ms = connection.worker.now_ms() + idle_ms;
-    let mut held = 0;
-    poll_fn(|cx| {
-        if connection.stream.held() < held {
-            held = connection.stream.held();
-            over_ms = connection.worker.now_ms() + idle_ms;
-        }
-        loop {
-            let done = ws.client_out.pending() == 0;
-            let wrote = if done {
-                connection.stream.poll_flush(cx).map_ok(|()| 0)
-            } else {
-                let client = &mut connection.stream;
-                client.poll_write(cx, &mut ws.client_out, &[], last).map_ok(|written| written.total)
-            };
-            match wrote {
-                Poll::Ready(Ok(_)) if done => break,
-                Poll::Ready(Ok(written)) => {
-                    ws.trace.bytes_out += written as u64;
-                    over_ms = connection.worker.now_ms() + idle_ms;
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(connection.stream.loss())),
-                Poll::Pending => {
-                    held = connection.stream.held();
-                    let now_ms = connection.worker.now_ms();
-                    let slow_ms = slow_at(connection, ws, now_ms, idle_ms);
-                    if connection.worker.is_forced() {
-                        return Poll::Ready(Err(Cause::ClientGone));
-                    }
-                    if now_ms >= over_ms.min(slow_ms) {
-                        let idle = over_ms <= slow_ms;
-                        return Poll::Ready(Err(if idle { Cause::ClientIdle } else { Cause::ClientTooSlow }));
-                    }
-                    connection.deadline.set(over_ms.min(slow_ms), cx.waker());
-                    return Poll::Pending;
-                }
-            }
-        }
-        ws.client_out.clear();
-        Poll::Ready(if last { connection.stream.finish() } else { Ok(()) })
-    })
-    .await
-}
-
-/// When a client that does not take an answer of the router's own is too slow. Off the plain path.
-fn slow_at<D: Downstream>(connection: &Connection<D>, ws: &mut Workspace, now_ms: u64, idle_ms: u64) -> u64 {
-    let settings = connection.worker.with_table(|table| connection.listener.settings(table));
-    match settings.and_then(|settings| settings.listener.limits.min_response_rate) {
-        Some(rate) => {
-            let sent = ws.trace.bytes_out.saturating_sub(connection.stream.held() as u64);
-            ws.read_pace.wait(now_ms, sent, rate, idle_ms)
-        }
-        None => u64::MAX,
-    }
-}
-
-/// Idle time of a client that reads an answer no route speaks for.
-const FLUSH_IDLE_MS: u64 = 55_000;

@@ -307,7 +307,8 @@ fn open(forward: &Forward<'_>, endpoint: &EndpointEntry, connected: Option<Conne
     let (worker, cluster) = (Rc::clone(&forward.worker), Arc::clone(&forward.cluster));
     let (endpoint, limit) = (endpoint.clone(), forward.entry.route.timeouts.connect_try);
     Box::pin(async move {
-        let patience = super::Patience::new(limit, limit);
-        super::connect(&worker, &cluster, &endpoint, &patience, super::With::of(connected), false).await
+        let patience = super::open::Patience::new(limit, limit);
+        super::open::connect(&worker, &cluster, &endpoint, &patience, super::open::With::of(connected), false)
+            .await
     })
 }

@@ -11,7 +11,8 @@ use ekiden_config::model::Protocol;
 use ekiden_core::cluster::EndpointEntry;
 use ekiden_core::outcome::Cause;
 
-use super::{Forward, Opened, Patience, With, breaker, connect, open};
+use super::open::{Opened, Patience, With, connect, open};
+use super::{Forward, breaker};
 use crate::exchange::leg::Home;
 use crate::exchange::{Workspace, upgrade};
 use crate::http2::endpoint::EndpointStream;
