@@ -13,13 +13,15 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::buffer::LARGE;
+
 /// Connections the kernel queues for one socket before it refuses.
 const BACKLOG: i32 = 4096;
 
 /// Bytes of a response that the kernel takes beyond what it may send at the moment. Without a bound they are megabytes for
 /// each client that does not read, and a slow reader makes no progress that could be seen for as long as they last. As much
 /// as one read of a large body brings, so that one write takes all of it when nothing waits.
-const UNSENT_MAX: u32 = 64 << 10;
+const UNSENT_MAX: u32 = LARGE as u32;
 
 /// A listening socket, not yet bound to a runtime.
 #[derive(Debug)]

@@ -280,7 +280,7 @@ impl Relay {
         if moved != after {
             self.progress_ms = now_ms;
         }
-        if D::IS_STREAM || self.is_client_slow() {
+        if D::IS_STREAM {
             self.rest(sides);
         }
         self.poll_deadline(cx, sides, now_ms)

@@ -7,9 +7,9 @@
 //! authorizer has not let in, and without faults nobody waits for ever. `EKIDEN_SEED` repeats one run and tells its steps, `EKIDEN_SEEDS` makes more. Does not simulate the network:
 //! bytes go through the kernel, and their order in time is the script's.
 
-mod callee;
 mod client;
 mod endpoint;
+mod http2_endpoint;
 pub(crate) mod ledger;
 mod message;
 mod secure;

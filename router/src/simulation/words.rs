@@ -1,7 +1,7 @@
 //! The words of a run's table. Some of it changes with each swap; what does, the bits of `change` say. Judges nothing.
 
-use super::callee::Callee;
 use super::endpoint::Endpoint;
+use super::http2_endpoint::Http2Endpoint;
 use super::verdicts::{PATH, SHOWN_MOST};
 
 /// Clusters and routes of HTTP/1. `change` leaves things out or moves them, by its bits.
@@ -122,8 +122,9 @@ authorizer = {{ cluster = "policy", path = "{PATH}", timeout = "500ms", returns 
 }
 
 /// The routes of endpoints that speak HTTP/2, and of the authorizer that is called.
-pub(super) fn http2(callees: &[Callee], change: u8) -> String {
-    let address = |number: usize| callees.get(number).map_or_else(String::new, Callee::address);
+pub(super) fn http2(http2_endpoints: &[Http2Endpoint], change: u8) -> String {
+    let address =
+        |number: usize| http2_endpoints.get(number).map_or_else(String::new, Http2Endpoint::address);
     let (one, two) = if change & 1 == 0 { (0, 1) } else { (1, 0) };
     let attempts = if change & 2 == 0 { 3 } else { 1 };
     format!(
@@ -133,7 +134,7 @@ protocol = "h2"
 pool_idle_timeout = "5s"
 endpoints = [{{ id = "five", address = {:?} }}, {{ id = "six", address = {:?} }}]
 
-[cluster.callee]
+[cluster.calls]
 protocol = "h2"
 pool_idle_timeout = "5s"
 endpoints = [{{ id = "seven", address = {:?} }}]
@@ -150,7 +151,7 @@ name = "called"
 host = "sim.test"
 path = {{ prefix = "/called" }}
 cluster = "streams"
-authorizer = {{ cluster = "callee", grpc = true, timeout = "1s", returns = ["X-May"] }}
+authorizer = {{ cluster = "calls", grpc = true, timeout = "1s", returns = ["X-May"] }}
 "#,
         address(one),
         address(two),

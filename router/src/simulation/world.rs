@@ -26,9 +26,9 @@ use ekiden_core::table::{Compiler, Table};
 use fastrand::Rng;
 use tokio::task::JoinHandle;
 
-use super::callee::Callee;
 use super::client::Client;
 use super::endpoint::Endpoint;
+use super::http2_endpoint::Http2Endpoint;
 use super::ledger;
 use super::secure::{self, Secure, Trusting};
 use super::socket::Socket;
@@ -127,7 +127,7 @@ pub(super) struct World {
     /// The last is the authorizer.
     endpoints: Vec<Endpoint>,
     /// Those that speak HTTP/2; the last is the authorizer of gRPC.
-    callees: Vec<Callee>,
+    http2_endpoints: Vec<Http2Endpoint>,
     /// What they had answered before the end.
     answered: Vec<(u64, bool)>,
     clients: Vec<Client>,
@@ -154,8 +154,8 @@ impl World {
         };
         let mut endpoints: Vec<_> = ["one", "two", "three"].map(endpoint).into();
         endpoints.push(endpoint("four").judging());
-        let callees = [("five", false), ("six", false), ("seven", true)].map(|(name, judges)| {
-            Callee::start(&dir.path().join(name), &mut rng, (judges, !calm), &verdicts)
+        let http2_endpoints = [("five", false), ("six", false), ("seven", true)].map(|(name, judges)| {
+            Http2Endpoint::start(&dir.path().join(name), &mut rng, (judges, !calm), &verdicts)
         });
         let (shared, retired) = Shared::new(1, PathBuf::new());
         shared.know_clients(1_000);
@@ -180,7 +180,7 @@ impl World {
             trusting: Trusting::new(),
             secured: 0,
             endpoints,
-            callees: callees.into(),
+            http2_endpoints: http2_endpoints.into(),
             answered: Vec::new(),
             clients: Vec::new(),
             streams: Vec::new(),
@@ -203,7 +203,7 @@ impl World {
         let change = if changed { self.rng.u8(..) } else { 0 };
         let text = words::plain(&self.endpoints, change)
             + &words::secure(&self.certificate, change, self.calm)
-            + &words::http2(&self.callees, change);
+            + &words::http2(&self.http2_endpoints, change);
         let source = Source { file: "ekiden.toml".to_owned(), text, format: Format::Toml };
         let hosts = HostOwners::default();
         let built = ekiden_config::build(Input { main: &source, apps: &[], previous: None, hosts: &hosts });
@@ -381,8 +381,8 @@ impl World {
             }
         }
         if self.rng.bool() {
-            let number = self.rng.usize(..self.callees.len());
-            if self.callees.get(number).is_some_and(|callee| callee.fail(fault)) {
+            let number = self.rng.usize(..self.http2_endpoints.len());
+            if self.http2_endpoints.get(number).is_some_and(|endpoint| endpoint.fail(fault)) {
                 return;
             }
         }
@@ -447,7 +447,7 @@ impl World {
         let deadline = Instant::now() + KERNEL_WITHIN;
         for number in 0.. {
             self.streams.iter().try_for_each(Streams::judge)?;
-            self.callees.iter().try_for_each(Callee::judge)?;
+            self.http2_endpoints.iter().try_for_each(Http2Endpoint::judge)?;
             if self.clients.iter().all(Client::is_done) && self.streams.iter().all(Streams::is_done) {
                 return match self.clients.iter_mut().any(Client::was_cut) {
                     true => Err("a close that a client under TLS cannot tell from a cut".to_owned()),
@@ -492,7 +492,7 @@ impl World {
             }
             self.step(true).await?;
         }
-        self.callees.iter().try_for_each(Callee::judge)?;
+        self.http2_endpoints.iter().try_for_each(Http2Endpoint::judge)?;
         self.streams.iter().try_for_each(Streams::judge)
     }
 
@@ -504,10 +504,10 @@ impl World {
         }
         self.streams.clear();
         let endpoints_stay = self.rng.bool();
-        self.answered = self.callees.iter().map(Callee::answered).collect();
+        self.answered = self.http2_endpoints.iter().map(Http2Endpoint::answered).collect();
         if !endpoints_stay {
             self.endpoints.clear();
-            self.callees.clear();
+            self.http2_endpoints.clear();
         }
         let mut time = Duration::ZERO;
         while time < END && !self.is_over() {

@@ -61,11 +61,6 @@ impl Relay {
         };
     }
 
-    /// Whether the client does not take what there is for it: it may do so for as long as its pace allows.
-    pub(super) fn is_client_slow(&self) -> bool {
-        self.response == ResponseSide::Body && self.response_wait == Wait::ClientWrite
-    }
-
     /// What waits holds no storage that it does not need, where there may be hundreds.
     pub(super) fn rest<D: Downstream>(&self, sides: &mut Sides<'_, D>) {
         let (buffers, ws) = (&sides.worker.buffers, &mut *sides.ws);

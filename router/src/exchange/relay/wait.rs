@@ -1,4 +1,4 @@
-//! What a relay that is blocked waits for: a client that may leave, and the deadline that counts.
+//! What a relay that is blocked waits for: a client that may leave, and the deadline that counts. Moves no bytes of a body.
 
 use std::task::{Context, Poll};
 

@@ -1,7 +1,8 @@
 //! An endpoint that speaks HTTP/2, or the authorizer of gRPC: takes connections, reads requests that come at once, answers each in one
 //! of many ways, and can be told to fail.
 //!
-//! One task polls its door, its connections and their requests, so that dropping it is its end.
+//! One task polls its door, its connections and their requests, so that dropping it is its end. Frames are the codec's (`h2`): what is
+//! malformed in them is not simulated.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -46,19 +47,19 @@ struct State {
 
 /// An endpoint and its connections.
 #[derive(Debug)]
-pub(super) struct Callee {
+pub(super) struct Http2Endpoint {
     path: PathBuf,
     state: Rc<State>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Callee {
+impl Drop for Http2Endpoint {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Callee {
+impl Http2Endpoint {
     /// One on a unix socket. Called inside the runtime.
     pub(super) fn start(
         path: &Path,
